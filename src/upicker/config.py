@@ -1,0 +1,328 @@
+"""Every knob of the package: one frozen dataclass per room, the unit in the name.
+
+Precedence: the defaults here < a config file (TOML, one table per room) < the command line
+(``--set room.knob=value``). An unknown knob is an error that names the nearest one. The merged config
+travels with the weights and with every output.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from upicker.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Preparing a micrograph (`upicker.image`).
+
+    Attributes
+    ----------
+    working_diameter_px : one particle diameter at the working scale, in working pixels.
+    particles : ``"dark"`` or ``"bright"``: how particles look against the ice in the raw picture.
+    repair : replace non-finite and hot pixels by their surroundings.
+    flatten : subtract the background (ice gradient), a Gaussian of `flatten_diameters`.
+    flatten_diameters : standard deviation of that Gaussian, in particle diameters.
+    bilateral : edge-preserving denoising (the paper's bilateral filter).
+    equalize : ``"none"``, ``"histogram"`` or ``"clahe"``.
+    clip_sigma : values beyond so many robust standard deviations are clipped.
+    """
+
+    working_diameter_px: float = 32.0
+    particles: str = "dark"
+    repair: bool = True
+    flatten: bool = True
+    flatten_diameters: float = 2.5
+    bilateral: bool = False
+    equalize: str = "none"
+    clip_sigma: float = 5.0
+
+
+@dataclass(frozen=True)
+class ProposeConfig:
+    """Adaptive-LoG proposals (`upicker.propose`).
+
+    Attributes
+    ----------
+    min_ratio, max_ratio : d_min and d_max, in particle diameters.
+    threshold : theta, in units of the prepared picture; None: the mean of LoG_best, as in the paper.
+    top_k : a number, ``"all"``, or ``"auto"`` (follows the density of each micrograph).
+    mask : leave out what the built-in contamination mask marks.
+    """
+
+    min_ratio: float = 0.8
+    max_ratio: float = 1.25
+    threshold: float | None = None
+    top_k: str = "50"
+    mask: bool = True
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The detection transformer (`upicker.model`).
+
+    Attributes
+    ----------
+    trunk : ``"compact"`` (own widths) or ``"resnet50"``.
+    widths : channels of the compact trunk's stages, at strides 2, 4, 8, 16, 32.
+    levels : feature scales given to the transformer, from stride 8 on.
+    dim, heads, points, feedforward : transformer width, attention heads, sampling points, hidden width.
+    encoder_layers, decoder_layers : their numbers.
+    queries : detections per tile, at most.
+    """
+
+    trunk: str = "compact"
+    widths: tuple[int, ...] = (32, 48, 96, 160, 256)
+    levels: int = 3
+    dim: int = 128
+    heads: int = 8
+    points: int = 4
+    feedforward: int = 512
+    encoder_layers: int = 2
+    decoder_layers: int = 3
+    queries: int = 200
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Matching and losses, eq. (2)-(4) of the paper.
+
+    Attributes
+    ----------
+    class_weight, l1_weight, giou_weight : lambda_c, lambda_l and lambda_GIoU.
+    match_class, match_l1, match_giou : the same in the matching cost.
+    focal_alpha, focal_gamma : of the focal loss.
+    """
+
+    class_weight: float = 1.0
+    l1_weight: float = 5.0
+    giou_weight: float = 2.0
+    match_class: float = 2.0
+    match_l1: float = 5.0
+    match_giou: float = 2.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class DenoiseConfig:
+    """Contrastive denoising training.
+
+    Attributes
+    ----------
+    groups : groups of denoising queries; each holds a positive and a negative query per object.
+    label_noise : lambda_l, the share of positive queries whose label is replaced.
+    positive_noise, negative_noise : lambda_p < lambda_n, the box noise in half box sides.
+    """
+
+    groups: int = 2
+    label_noise: float = 0.5
+    positive_noise: float = 0.4
+    negative_noise: float = 0.8
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Both training stages (`upicker.train`).
+
+    Attributes
+    ----------
+    tile_px : side of a training and picking tile, in working pixels.
+    batch : tiles per step.
+    pretrain_steps, finetune_steps : length of the two stages.
+    learning_rate, finetune_learning_rate : peak of the one-cycle schedule, from a random start and from given weights.
+    weight_decay, clip_norm : AdamW's decay; the gradient's largest norm.
+    warmup : share of the steps that the learning rate rises.
+    average : decay of the moving average of the weights that is validated and kept; 0 turns it off.
+    validate_every : steps between validations.
+    patience : validations without a better F1 before training stops.
+    augment, noise, intensity : flips and rotations; largest added noise and largest change of contrast and brightness.
+    bfloat16 : compute the network in bfloat16 where the processor is fast at it; None decides by the processor.
+    seed : of everything random.
+    threads : CPU threads; 0 leaves it to torch.
+    device : ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+    """
+
+    tile_px: int = 384
+    batch: int = 2
+    pretrain_steps: int = 500
+    finetune_steps: int = 800
+    learning_rate: float = 4e-4
+    finetune_learning_rate: float = 4e-4
+    weight_decay: float = 1e-4
+    clip_norm: float = 0.5
+    warmup: float = 0.1
+    average: float = 0.98
+    validate_every: int = 100
+    patience: int = 5
+    augment: bool = True
+    noise: float = 0.2
+    intensity: float = 0.2
+    bfloat16: bool | None = None
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class PickConfig:
+    """Picking (`upicker.pick`).
+
+    Attributes
+    ----------
+    overlap_diameters : overlap of neighbouring tiles, in particle diameters.
+    batch : tiles computed together.
+    threshold : lowest score; None takes the one stored with the weights.
+    nms_iou : of two picks whose squares overlap more than this, the weaker goes; None keeps both.
+    edge_diameters : no picks closer than this to the rim, in particle diameters.
+    """
+
+    overlap_diameters: float = 2.0
+    batch: int = 4
+    threshold: float | None = None
+    nms_iou: float | None = 0.5
+    edge_diameters: float = 0.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """All rooms' knobs."""
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    propose: ProposeConfig = field(default_factory=ProposeConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    pick: PickConfig = field(default_factory=PickConfig)
+
+    def with_changes(self, changes: Mapping[str, object], where: str = "--set") -> Config:
+        """Return a config with ``{"room.knob": value}`` applied; values may be strings.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown room or knob (names the nearest) or a value of the wrong kind.
+        """
+        config = self
+        for key, value in changes.items():
+            room, _, knob = key.partition(".")
+            _known(room, [f.name for f in fields(config)], where, key)
+            part = getattr(config, room)
+            _known(knob, [f.name for f in fields(part)], where, key, prefix=f"{room}.")
+            kind = typing.get_type_hints(type(part))[knob]
+            changed = replace(part, **{knob: _converted(value, kind, where, key)})
+            config = replace(config, **{room: changed})
+        return config
+
+    def with_tables(self, tables: Mapping[str, object], where: str) -> Config:
+        """Return a config with nested tables ``{"room": {"knob": value}}`` applied."""
+        return self.with_changes(flatten(tables, where), where)
+
+    def to_tables(self) -> dict:
+        """Return nested plain values, as `with_tables` takes them (None values are left out)."""
+        return {room: {k: v for k, v in knobs.items() if v is not None} for room, knobs in asdict(self).items()}
+
+
+def flatten(tables: Mapping[str, object], where: str) -> dict[str, object]:
+    """Turn nested tables ``{"room": {"knob": value}}`` into ``{"room.knob": value}``."""
+    flat: dict[str, object] = {}
+    for room, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(where, f"'{room}' stands outside a table", "Write it in the table of its room, e.g. [train]")
+        flat.update({f"{room}.{knob}": value for knob, value in table.items()})
+    return flat
+
+
+def read_changes(path: Path) -> dict[str, object]:
+    """Read a TOML file of knobs, one table per room, as ``{"room.knob": value}``, checked.
+
+    A table ``[run]`` is passed over: a ``run.toml`` that a command left beside its output can be given back as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds an unknown knob or a value of the wrong kind.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"cannot be read as TOML ({error})", "Give a file with tables like [train]") from error
+    tables.pop("run", None)
+    changes = flatten(tables, str(path))
+    Config().with_changes(changes, str(path))
+    return changes
+
+
+PRESETS: dict[str, dict[str, object]] = {
+    "compact": {},
+    "paper": {
+        "model.trunk": "resnet50",
+        "model.levels": 4,
+        "model.dim": 256,
+        "model.feedforward": 2048,
+        "model.encoder_layers": 6,
+        "model.decoder_layers": 6,
+        "model.queries": 900,
+        "train.tile_px": 768,
+        "train.learning_rate": 1e-4,
+        "train.finetune_learning_rate": 1e-4,
+    },
+}
+
+
+def preset(name: str) -> Config:
+    """Return the config of a preset: ``"compact"`` or ``"paper"``."""
+    _known(name, list(PRESETS), "--preset", name)
+    return Config().with_changes(PRESETS[name])
+
+
+def _known(name: str, names: list[str], where: str, key: str, prefix: str = "") -> None:
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, 1, 0.0)
+    raise ConfigError(where, f"there is no '{key}'", f"The nearest is '{prefix}{near[0]}'; there are: {', '.join(names)}")
+
+
+def _converted(value: object, kind: object, where: str, key: str) -> object:
+    """Turn `value` (perhaps a string) into the annotated type `kind`."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    try:
+        if types.NoneType in options and (value is None or str(value).lower() == "none"):
+            return None
+        wanted = next(o for o in options if o is not types.NoneType)
+        return _CONVERT[wanted](value) if wanted in _CONVERT else _to_ints(value)
+    except (ValueError, TypeError, KeyError) as error:
+        names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
+        raise ConfigError(where, f"'{key}' cannot be {value!r}", f"It takes {names}") from error
+
+
+def _to_bool(value: object) -> bool:
+    return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[str(value).lower()]
+
+
+def _to_int(value: object) -> int:
+    if float(str(value)) != int(float(str(value))):
+        raise ValueError(value)
+    return int(float(str(value)))
+
+
+def _to_float(value: object) -> float:
+    number = float(str(value))
+    if number != number:
+        raise ValueError(value)
+    return number
+
+
+def _to_ints(value: object) -> tuple[int, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(int(part) for part in parts)  # type: ignore[union-attr]
+
+
+_CONVERT = {bool: _to_bool, int: _to_int, float: _to_float, str: str}

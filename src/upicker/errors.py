@@ -1,0 +1,64 @@
+"""The error family: every error that a user can cause or meet.
+
+::
+
+    UPickerError
+     ├── InputError              something the user gave cannot be used
+     │    ├── MicrographError    a picture that cannot be read, or holds no micrograph
+     │    ├── CoordinatesError   a file of labels or picks
+     │    └── WeightsError       a file of weights
+     ├── ConfigError             an unknown knob, or a value outside its range
+     └── OutputError             something cannot be written
+
+Each says which file (or option), what was found there, and what to do. Our own mistakes are
+``assert`` statements, not members of this family.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UPickerError(Exception):
+    """An error to show to the user as one sentence or two, without a traceback.
+
+    Parameters
+    ----------
+    where : str or Path
+        The file, folder or option that the error is about.
+    found : str
+        What was found there.
+    remedy : str
+        What the user can do about it.
+    """
+
+    def __init__(self, where: str | Path, found: str, remedy: str = "") -> None:
+        self.where, self.found, self.remedy = str(where), found, remedy
+        super().__init__(f"{where}: {found}." + (f" {remedy}." if remedy else ""))
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.where, self.found, self.remedy)
+
+
+class InputError(UPickerError):
+    """Something the user gave cannot be used."""
+
+
+class MicrographError(InputError):
+    """A picture that cannot be read, or holds no micrograph."""
+
+
+class CoordinatesError(InputError):
+    """A file of labels or picks that cannot be read or does not fit."""
+
+
+class WeightsError(InputError):
+    """A file of weights that cannot be read or does not fit."""
+
+
+class ConfigError(UPickerError):
+    """An unknown knob, or a value outside its range."""
+
+
+class OutputError(UPickerError):
+    """Something cannot be written."""

@@ -1,0 +1,154 @@
+"""Frames and squares: raw pixels <-> working pixels, tiles and who owns what, overlaps. Numpy and scipy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a working picture lies in its raw micrograph: what changes the scale returns the way back.
+
+    Fourier cropping keeps the first sample where it is, so that ``working = raw * scale``, without an offset.
+
+    Attributes
+    ----------
+    raw_shape, working_shape : tuple of int
+        Rows, columns of both pictures.
+    """
+
+    raw_shape: tuple[int, int]
+    working_shape: tuple[int, int]
+
+    @property
+    def scale_xy(self) -> np.ndarray:
+        """`(2,)` working pixels per raw pixel along columns and rows; they may differ a little."""
+        return np.array([self.working_shape[1] / self.raw_shape[1], self.working_shape[0] / self.raw_shape[0]])
+
+    @property
+    def scale(self) -> float:
+        """The scale of lengths: the geometric mean of both."""
+        return float(np.sqrt(self.scale_xy.prod()))
+
+    def to_working(self, xy: np.ndarray) -> np.ndarray:
+        """Turn `(n, 2)` raw positions into working ones."""
+        return np.asarray(xy) * self.scale_xy
+
+    def to_raw(self, xy: np.ndarray) -> np.ndarray:
+        """Turn `(n, 2)` working positions into raw ones."""
+        return np.asarray(xy) / self.scale_xy
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of a working picture, and the rectangle in it whose particles it owns.
+
+    Attributes
+    ----------
+    x, y : int
+        Column and row of its first pixel.
+    own : tuple of float
+        ``(x0, y0, x1, y1)``: it owns centres with ``x0 <= x < x1`` and ``y0 <= y < y1``, in working pixels. The
+        owned rectangles of all tiles cover the plane once, without a gap or an overlap.
+    """
+
+    x: int
+    y: int
+    own: tuple[float, float, float, float]
+
+    def owns(self, xy: np.ndarray, slack: float = 0.0) -> np.ndarray:
+        """Tell, as `(n,)` bool, which working positions it owns, its rectangle widened by `slack`."""
+        x0, y0, x1, y1 = self.own
+        x, y = np.asarray(xy).reshape(-1, 2).T
+        return (x >= x0 - slack) & (x < x1 + slack) & (y >= y0 - slack) & (y < y1 + slack)
+
+
+def tiles(shape: tuple[int, int], size: int, overlap: float) -> list[Tile]:
+    """Cover a picture with square tiles that overlap by at least `overlap` working pixels.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows, columns. Smaller than a tile is allowed: the tile then reaches beyond the picture.
+    size : int
+        The tiles' side.
+    overlap : float
+        Smallest overlap of neighbours; less than `size`.
+    """
+    rows, columns = _starts(shape[0], size, overlap), _starts(shape[1], size, overlap)
+    row_cuts, column_cuts = _cuts(rows, size), _cuts(columns, size)
+    return [
+        Tile(x, y, (column_cuts[j], row_cuts[i], column_cuts[j + 1], row_cuts[i + 1]))
+        for i, y in enumerate(rows)
+        for j, x in enumerate(columns)
+    ]
+
+
+def _starts(length: int, size: int, overlap: float) -> list[int]:
+    """First pixels of evenly spread tiles along one axis."""
+    assert 0 <= overlap < size
+    if length <= size:
+        return [0]
+    count = 1 + int(np.ceil((length - size) / (size - overlap)))
+    return [round(i * (length - size) / (count - 1)) for i in range(count)]
+
+
+def _cuts(starts: list[int], size: int) -> list[float]:
+    """Where ownership passes from one tile to the next: the middle of their overlap."""
+    middles = [(b + a + size) / 2 - 0.5 for a, b in zip(starts, starts[1:], strict=False)]
+    return [-np.inf, *middles, np.inf]
+
+
+def iou_squares(distance_xy: np.ndarray, side_a: np.ndarray, side_b: np.ndarray) -> np.ndarray:
+    """Intersection over union of squares.
+
+    Parameters
+    ----------
+    distance_xy : np.ndarray
+        `(..., 2)` differences of the centres.
+    side_a, side_b : np.ndarray
+        `(...)` their sides.
+    """
+    half = (side_a + side_b)[..., None] / 2
+    reach = np.minimum(half - np.abs(distance_xy), np.minimum(side_a, side_b)[..., None])
+    inter = np.clip(reach, 0, None).prod(-1)
+    return inter / (side_a**2 + side_b**2 - inter)
+
+
+def suppress(xy: np.ndarray, side: np.ndarray, score: np.ndarray, iou: float) -> np.ndarray:
+    """Non-maximum suppression of squares: of two that overlap more than `iou`, the weaker goes.
+
+    Parameters
+    ----------
+    xy, side, score : np.ndarray
+        `(n, 2)`, `(n,)`, `(n,)`.
+    iou : float
+        Overlap allowed, 0..1.
+
+    Returns
+    -------
+    np.ndarray
+        `(n,)` bool, True = kept.
+    """
+    n = len(xy)
+    kept = np.ones(n, bool)
+    if n < 2:
+        return kept
+    # Squares whose IoU exceeds `iou` >= 0 have centres at most a diagonal apart.
+    pairs = cKDTree(xy).query_pairs(float(side.max()) * np.sqrt(2), output_type="ndarray")
+    if not len(pairs):
+        return kept
+    a, b = pairs.T
+    pairs = pairs[iou_squares(xy[a] - xy[b], side[a], side[b]) > iou]
+    rank = np.empty(n, np.int64)
+    rank[np.argsort(-score, kind="stable")] = np.arange(n)
+    ranked = np.sort(rank[pairs], axis=1)
+    ranked = ranked[np.lexsort(ranked.T[::-1])]
+    alive = np.ones(n, bool)
+    for strong, weak in ranked:
+        if alive[strong]:
+            alive[weak] = False
+    return alive[rank]

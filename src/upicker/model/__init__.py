@@ -1,0 +1,1 @@
+"""The detection transformer: tensors only. Imports torch."""

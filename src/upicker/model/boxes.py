@@ -1,0 +1,48 @@
+"""Boxes as tensors: centre form `(cx, cy, w, h)` and corner form `(x0, y0, x1, y1)`, in tiles (0..1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """Turn `(..., 4)` centre form into corner form."""
+    centre, size = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([centre - size / 2, centre + size / 2], -1)
+
+
+def to_centres(corners: Tensor) -> Tensor:
+    """Turn `(..., 4)` corner form into centre form."""
+    low, high = corners[..., :2], corners[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], -1)
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised intersection over union (the paper's ref. 36) of boxes in centre form.
+
+    Parameters
+    ----------
+    a, b : Tensor
+        `(..., 4)`, broadcast against each other.
+
+    Returns
+    -------
+    Tensor
+        `(...)` in -1..1.
+    """
+    a, b = to_corners(a), to_corners(b)
+    inter = _area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
+    hull = _area(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
+    union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - inter
+    tiny = torch.finfo(union.dtype).tiny
+    return inter / union.clamp_min(tiny) - (hull - union) / hull.clamp_min(tiny)
+
+
+def _area(low: Tensor, high: Tensor) -> Tensor:
+    return (high - low).clamp_min(0).prod(-1)
+
+
+def inverse_sigmoid(x: Tensor) -> Tensor:
+    """Return the logits of values in 0..1, kept away from the ends."""
+    return torch.logit(x, eps=1e-5)

@@ -1,0 +1,112 @@
+"""The two values that travel through the package: a micrograph, and the particles in it.
+
+The coordinate contract: positions are floats, in pixels of the raw micrograph as stored; ``x`` runs along
+array columns, ``y`` along array rows, and ``(0, 0)`` is the centre of the first stored pixel. Formats and
+flips are converted in ``io/`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Micrograph:
+    """One picture.
+
+    Attributes
+    ----------
+    pixels : np.ndarray
+        `(H, W)` float32, as stored: any offset and scale, perhaps with non-finite values.
+    name : str
+        The file's stem; labels, picks and micrographs are brought together by it.
+    pixel_size_A : float or None
+        Angstrom per raw pixel, where known.
+    path : Path or None
+        Where it was read from.
+    """
+
+    pixels: np.ndarray
+    name: str
+    pixel_size_A: float | None = None
+    path: Path | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def rows(self, start: int, stop: int) -> Micrograph:
+        """Return the rows `start` to `stop` as a micrograph of their own (a view, not a copy)."""
+        return replace(self, pixels=self.pixels[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """Positions of particles in one micrograph, in the frame of the coordinate contract above.
+
+    Attributes
+    ----------
+    xy : np.ndarray
+        `(n, 2)` float64, centres in raw pixels: column, row.
+    diameter_px : np.ndarray
+        `(n,)` float64, in raw pixels; NaN where a file does not give it.
+    score : np.ndarray
+        `(n,)` float64, higher is better; 1 for labels.
+    """
+
+    xy: np.ndarray
+    diameter_px: np.ndarray
+    score: np.ndarray
+
+    @classmethod
+    def of(cls, xy: object, diameter_px: object = float("nan"), score: object = 1.0) -> Particles:
+        """Build from anything array-like; a scalar diameter or score holds for all."""
+        centres = np.asarray(xy, np.float64).reshape(-1, 2)
+        n = len(centres)
+        diameters = np.broadcast_to(np.asarray(diameter_px, np.float64), (n,)).copy()
+        scores = np.broadcast_to(np.asarray(score, np.float64), (n,)).copy()
+        return cls(centres, diameters, scores)
+
+    @classmethod
+    def concatenate(cls, parts: list[Particles]) -> Particles:
+        """Join several sets, in their order."""
+        if not parts:
+            return cls.of([])
+        return cls(
+            np.concatenate([p.xy for p in parts]),
+            np.concatenate([p.diameter_px for p in parts]),
+            np.concatenate([p.score for p in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def select(self, index: np.ndarray) -> Particles:
+        """Return those that a boolean mask or an integer index names."""
+        return Particles(self.xy[index], self.diameter_px[index], self.score[index])
+
+    def by_score(self) -> Particles:
+        """Return them by falling score (ties keep their order)."""
+        return self.select(np.argsort(-self.score, kind="stable"))
+
+    def above(self, threshold: float) -> Particles:
+        """Return those with a score of at least `threshold`."""
+        return self.select(self.score >= threshold)
+
+    def with_diameter(self, diameter_px: float, only_missing: bool = False) -> Particles:
+        """Return them with one diameter (raw pixels), or with the missing diameters filled in."""
+        known = np.isfinite(self.diameter_px) & only_missing
+        return replace(self, diameter_px=np.where(known, self.diameter_px, diameter_px))
+
+    def shifted(self, dx: float, dy: float) -> Particles:
+        """Return them moved by `dx`, `dy` raw pixels."""
+        return replace(self, xy=self.xy + (dx, dy))
+
+    def inside(self, shape: tuple[int, int], margin_px: float = 0.0) -> np.ndarray:
+        """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns), `margin_px` from its rim."""
+        last = np.array([shape[1] - 0.5, shape[0] - 0.5]) - margin_px
+        return ((self.xy >= margin_px - 0.5) & (self.xy <= last)).all(1)

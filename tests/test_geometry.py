@@ -1,0 +1,56 @@
+"""Laws of frames, tiles and squares."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upicker.geometry import Frame, iou_squares, suppress, tiles
+
+
+def test_a_frame_undoes_itself_with_different_scales_along_both_axes():
+    frame = Frame((4092, 5760), (1213, 1706))
+    xy = np.random.default_rng(0).uniform(0, 4000, (50, 2))
+    np.testing.assert_allclose(frame.to_raw(frame.to_working(xy)), xy)
+    assert frame.scale_xy[0] == 1706 / 5760
+    assert frame.scale_xy[1] == 1213 / 4092
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(0, 100))
+def test_every_place_is_owned_by_exactly_one_tile_that_covers_it(height, width, overlap):
+    cover = tiles((height, width), 128, overlap)
+    xy = np.random.default_rng(height).uniform((-0.5, -0.5), (width - 0.5, height - 0.5), (200, 2))
+    owners = np.array([tile.owns(xy) for tile in cover])
+    assert (owners.sum(0) == 1).all()
+    for tile, owned in zip(cover, owners, strict=True):
+        inside = xy[owned] - (tile.x, tile.y)
+        assert (inside >= -0.5).all()
+        assert (inside <= 127.5).all()
+
+
+def test_neighbouring_tiles_overlap_by_what_is_asked():
+    starts = sorted({tile.x for tile in tiles((300, 1213), 384, 64)})
+    assert starts[0] == 0
+    assert starts[-1] + 384 == 1213
+    assert (np.diff(starts) <= 384 - 64).all()
+
+
+@pytest.mark.parametrize(
+    ("shift", "a", "b", "iou"), [((0, 0), 2, 2, 1.0), ((1, 0), 2, 2, 1 / 3), ((0, 0), 4, 2, 0.25), ((9, 9), 2, 2, 0.0)]
+)
+def test_iou_of_squares_drawn_by_hand(shift, a, b, iou):
+    assert iou_squares(np.array(shift, float), np.array(float(a)), np.array(float(b))) == pytest.approx(iou)
+
+
+def test_suppression_agrees_with_the_plain_quadratic_way():
+    rng = np.random.default_rng(3)
+    xy, side, score = rng.uniform(0, 60, (80, 2)), rng.uniform(8, 14, 80), rng.uniform(size=80)
+    expected = np.ones(80, bool)
+    for i in np.argsort(-score):
+        if expected[i]:
+            overlap = iou_squares(xy - xy[i], side, np.full(80, side[i]))
+            expected &= ~((overlap > 0.3) & (score < score[i]))
+    kept = suppress(xy, side, score, 0.3)
+    np.testing.assert_array_equal(kept, expected)
+    assert 0 < kept.sum() < 80
