@@ -51,13 +51,20 @@ class ProposeConfig:
     Attributes
     ----------
     min_ratio, max_ratio : d_min and d_max, in particle diameters.
+    range_penalty : what a pixel loses when a diameter out of that range answers better there: so many times the
+        difference; ``inf``: it is no candidate at all, as in the paper.
+    maxima : take only local maxima of the score; False: any remaining pixel, as in the paper.
+    disc_diameters : diameter of the disc zeroed around a peak, in d_best; 1: as in the paper.
     threshold : theta, in units of the prepared picture; None: the mean of LoG_best, as in the paper.
     top_k : a number, ``"all"``, or ``"auto"`` (follows the density of each micrograph).
     mask : leave out what the built-in contamination mask marks.
     """
 
-    min_ratio: float = 0.8
-    max_ratio: float = 1.25
+    min_ratio: float = 0.6
+    max_ratio: float = 1.3
+    range_penalty: float = 0.25
+    maxima: bool = True
+    disc_diameters: float = 1.5
     threshold: float | None = None
     top_k: str = "50"
     mask: bool = True
@@ -226,8 +233,8 @@ class Config:
         return self.with_changes(flatten(tables, where), where)
 
     def to_tables(self) -> dict:
-        """Return nested plain values, as `with_tables` takes them (None values are left out)."""
-        return {room: {k: v for k, v in knobs.items() if v is not None} for room, knobs in asdict(self).items()}
+        """Return nested plain values, as `with_tables` takes them; None stays, or a default would take its place."""
+        return asdict(self)
 
 
 def flatten(tables: Mapping[str, object], where: str) -> dict[str, object]:

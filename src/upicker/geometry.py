@@ -118,7 +118,9 @@ def iou_squares(distance_xy: np.ndarray, side_a: np.ndarray, side_b: np.ndarray)
     return inter / (side_a**2 + side_b**2 - inter)
 
 
-def suppress(xy: np.ndarray, side: np.ndarray, score: np.ndarray, iou: float) -> np.ndarray:
+def suppress(
+    xy: np.ndarray, side: np.ndarray, score: np.ndarray, iou: float, group: np.ndarray | None = None
+) -> np.ndarray:
     """Non-maximum suppression of squares: of two that overlap more than `iou`, the weaker goes.
 
     Parameters
@@ -127,6 +129,8 @@ def suppress(xy: np.ndarray, side: np.ndarray, score: np.ndarray, iou: float) ->
         `(n, 2)`, `(n,)`, `(n,)`.
     iou : float
         Overlap allowed, 0..1.
+    group : np.ndarray, optional
+        `(n,)` squares of one group never suppress each other.
 
     Returns
     -------
@@ -142,7 +146,8 @@ def suppress(xy: np.ndarray, side: np.ndarray, score: np.ndarray, iou: float) ->
     if not len(pairs):
         return kept
     a, b = pairs.T
-    pairs = pairs[iou_squares(xy[a] - xy[b], side[a], side[b]) > iou]
+    close = iou_squares(xy[a] - xy[b], side[a], side[b]) > iou
+    pairs = pairs[close if group is None else close & (group[a] != group[b])]
     rank = np.empty(n, np.int64)
     rank[np.argsort(-score, kind="stable")] = np.arange(n)
     ranked = np.sort(rank[pairs], axis=1)

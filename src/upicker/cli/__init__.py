@@ -1,0 +1,8 @@
+"""The command line: parses, prints, exits; nothing else.
+
+Modules here import the other rooms inside functions, so that ``upicker --help`` answers at once.
+"""
+
+from upicker.cli.app import main
+
+__all__ = ["main"]

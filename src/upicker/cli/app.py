@@ -1,0 +1,92 @@
+"""The application: its commands, and what becomes of errors.
+
+Exit codes:
+
+====  ==========================================================================
+0     everything that was asked for was done
+1     an error: a file that cannot be used or written
+2     the command line or the config is wrong
+3     one or more micrographs could not be done; all others were
+130   stopped with Ctrl-C (143: by a termination signal); what is written is whole
+====  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+from upicker import __version__
+from upicker.cli import demo, evaluate, extract, pick, propose, training
+from upicker.cli.console import problem
+from upicker.errors import ConfigError, UPickerError
+
+app = App(
+    "upicker",
+    help="Find particles in cryo-EM micrographs: learn from unlabelled pictures, and from a few labels.",
+    help_epilogue="Sizes take a unit: 190A, 19nm, 108px; a bare number is Angstrom.",
+    help_format="markdown",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+)
+USAGE = {
+    propose.propose: "MICS... -o DIR --diameter 108px [OPTIONS]",
+    training.pretrain: "MICS... -o pre.safetensors --diameter 108px [OPTIONS]",
+    training.finetune: "MICS... --labels DIR [--init pre.safetensors] -o model.safetensors [OPTIONS]",
+    pick.pick: "MICS... --model model.safetensors -o DIR [OPTIONS]",
+    evaluate.evaluate: "LABELS_DIR PICKS_DIR [OPTIONS]",
+    extract.extract: "PICKS_DIR --micrographs MICS... --box 160px -o particles.star [OPTIONS]",
+    demo.demo: "[--out DIR]",
+}
+for _order, (_command, _usage) in enumerate(USAGE.items()):
+    app.command(_command, usage=f"Usage: upicker {_command.__name__} {_usage}", sort_key=_order)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Without the program's name.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        command = next((word for word in arguments if word in _names()), "")
+        problem(f"{error} See: upicker {command + ' ' if command else ''}--help")
+        return 2
+    except ConfigError as error:
+        problem(str(error))
+        return 2
+    except UPickerError as error:
+        problem(str(error))
+        return 1
+    except KeyboardInterrupt:
+        problem("Stopped. What is written is whole; what was under way is not kept.")
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Run the command line of this process, and exit."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _names() -> set[str]:
+    return {command.__name__ for command in USAGE}
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """Leave as after Ctrl-C, so that nothing half-written stays."""
+    raise SystemExit(128 + number)

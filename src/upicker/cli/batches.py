@@ -1,0 +1,102 @@
+"""A loop over many micrographs, as one sees it: a bar, the failures as they come, a summary."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from upicker.cli.console import err, names, note, problem, warning
+from upicker.cli.progress import PLAIN_SECONDS, bar
+from upicker.errors import UPickerError
+
+if TYPE_CHECKING:
+    from upicker.run.batch import Outcome
+    from upicker.run.outputs import Outputs
+
+# Of failures with the same reason, so many are printed in full.
+ALIKE = 3
+
+
+class Counted(Protocol):
+    """What one micrograph gives: a number of particles."""
+
+    @property
+    def particles(self) -> int:
+        """How many."""
+        ...
+
+
+class Failures:
+    """The micrographs that could not be done; prints each, but not the same reason over and over."""
+
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, path: Path, error: UPickerError) -> None:
+        """Count one, and print it."""
+        self.paths.append(path)
+        reason = f"{type(error).__name__} {error.found}"
+        self._reasons[reason] += 1
+        if self._reasons[reason] > ALIKE:
+            problem(f"Skipped {path}: for the same reason")
+        else:
+            problem(f"Skipped {error}" if error.where == str(path) else f"Skipped {path}: {error}")
+
+
+def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
+    """Go through a batch, and print its summary.
+
+    Parameters
+    ----------
+    title : str
+        What is done, e.g. ``"picked"``.
+    outcomes : generator of Outcome
+        Of `upicker.run`; its values count particles.
+    total : int
+        The number of micrographs.
+    target : Path
+        Where the outputs lie.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 3 if something failed.
+    """
+    failures, done, particles = Failures(), 0, 0
+    start = last = time.monotonic()
+    with bar() as progress, closing(outcomes):
+        task = progress.add_task(title, total=total, note="")
+        for outcome in outcomes:
+            if outcome.error is not None:
+                failures.add(outcome.path, outcome.error)
+            elif outcome.value is not None:
+                done += 1
+                particles += outcome.value.particles
+            progress.update(task, advance=1, note=f"{particles} particles")
+            if not err.is_terminal and time.monotonic() - last > PLAIN_SECONDS:
+                last = time.monotonic()
+                err.print(f"{title} {done + len(failures.paths)} of {total}", markup=False)
+    seconds = time.monotonic() - start
+    each = f", {seconds / done:.1f} s each" if done else ""
+    note(
+        f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})"
+    )
+    if failures.paths:
+        warning(f"{len(failures.paths)} of {total} micrographs could not be done: {names(failures.paths)}")
+        return 3
+    return 0
+
+
+def remaining(paths: list[Path], outputs: Outputs, skip_existing: bool) -> list[Path]:
+    """Return the micrographs to do; says how many are left out because their outputs are there."""
+    if not skip_existing:
+        return paths
+    left = outputs.missing(paths)
+    if len(left) < len(paths):
+        note(f"{len(paths) - len(left)} of {len(paths)} micrographs are done already")
+    return left

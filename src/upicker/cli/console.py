@@ -1,0 +1,32 @@
+"""The two streams: results on the standard output; progress, warnings and errors on the standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def problem(message: str) -> None:
+    """Print an error: one red message."""
+    err.print(message, style="bold red", markup=False, soft_wrap=True)
+
+
+def warning(message: str) -> None:
+    """Print what a person should know, though the work goes on."""
+    err.print(message, style="yellow", markup=False, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Print a line of the result."""
+    out.print(message, markup=False, soft_wrap=True)
+
+
+def names(paths: Sequence[Path | str], most: int = 10) -> str:
+    """Name some files; of very many, the first ones."""
+    some = ", ".join(Path(path).name for path in paths[:most])
+    return some if len(paths) <= most else f"{some} and {len(paths) - most} more"

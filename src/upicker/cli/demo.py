@@ -1,0 +1,67 @@
+"""``upicker demo``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upicker.cli.batches import follow
+from upicker.cli.console import err, note
+from upicker.cli.console import out as stdout
+from upicker.cli.progress import TrainingBar
+
+if TYPE_CHECKING:
+    from upicker.run.batch import Outcome
+    from upicker.run.demo import Result
+
+
+def demo(*, out: Path = Path("upicker-demo")) -> int:
+    """Show the whole way on simulated micrographs: propose, pretrain, fine-tune, pick, evaluate, extract.
+
+    Takes some minutes, and ends with a table and an overlay picture.
+
+    Parameters
+    ----------
+    out
+        The folder to write to.
+    """
+    from upicker.run.demo import demo as run_demo
+
+    _report(run_demo(out, _Watch()))
+    return 0
+
+
+class _Watch:
+    """Prints what the demo does."""
+
+    def stage(self, title: str) -> None:
+        """Print a stage's title."""
+        err.rule(title, align="left")
+
+    def training(self) -> TrainingBar:
+        """Return a new bar."""
+        return TrainingBar()
+
+    def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
+        """Show a batch."""
+        return follow(title, outcomes, total, target)
+
+
+def _report(result: Result) -> None:
+    """Print the table of scores, and where everything lies."""
+    from rich.table import Table
+
+    table = Table(title="On micrographs kept aside", title_justify="left")
+    table.add_column("")
+    for heading in ("precision", "recall", "F1", "AP", "best F1"):
+        table.add_column(heading, justify="right")
+    for method, score in result.scores.items():
+        figures = (score.precision, score.recall, score.f1, score.average_precision, score.best_f1)
+        style = "bold" if method == list(result.scores)[-1] else None
+        table.add_row(method, *(f"{figure:.3f}" for figure in figures), style=style)
+    stdout.print(table)
+    stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
+    note(f"{sum(result.seconds.values()):.0f} s in all: {stages}")
+    for what, path in result.files.items():
+        note(f"{what + ':':22} {path}")

@@ -1,0 +1,125 @@
+"""``upicker evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from upicker.cli.batches import Failures
+from upicker.cli.console import names, note, out, warning
+from upicker.cli.options import PixelSize, Size, find_micrographs
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from upicker.evaluate import Score
+    from upicker.run.compare import Comparison, Overlaying
+
+
+def evaluate(
+    labels_dir: Path,
+    picks_dir: Path,
+    *,
+    by: Literal["iou", "centre"] = "iou",
+    diameter: Size | None = None,
+    threshold: float | None = None,
+    plot: Path | None = None,
+    overlay: Path | None = None,
+    micrographs: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)
+    ] = (),
+    pixel_size: PixelSize = None,
+) -> int:
+    """Score picks against labels: one-to-one matching, precision, recall, F1, average precision.
+
+    Parameters
+    ----------
+    labels_dir
+        The folder of labels, one file for each micrograph.
+    picks_dir
+        The folder of picks; files belong together by the micrograph's name.
+    by
+        A pick is right if its box and the label's have an IoU of at least 0.5 ("iou"), or if its centre is at
+        most half a diameter away ("centre").
+    diameter
+        Side of the boxes, e.g. 108px; by default each label's own diameter.
+    threshold
+        Count only picks with at least this score.
+    plot
+        Draw the precision-recall curve to this PNG.
+    overlay
+        Draw each micrograph with right picks, misses and false picks to this folder; needs --micrographs.
+    micrographs
+        The micrographs, for --overlay: files, folders, quoted patterns.
+    """
+    from upicker.run import compare
+
+    comparison = compare.load(labels_dir, picks_dir)
+    side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
+    scores, pooled = compare.scores(comparison, side_px, by, threshold)
+    out.print(score_table(scores, pooled))
+    _tell_unmatched(comparison)
+    if plot is not None:
+        compare.plot(plot, comparison, side_px, by)
+        note(f"curve -> {plot}")
+    return (
+        0
+        if overlay is None
+        else _draw(micrographs, compare.Overlaying(comparison, overlay, side_px, by, threshold))
+    )
+
+
+def _draw(micrographs: tuple[str, ...], work: Overlaying) -> int:
+    """Draw the overlays; return the exit code."""
+    from upicker.run import compare
+
+    paths = find_micrographs(micrographs)
+    failures = Failures()
+    for outcome in compare.overlays(paths, work):
+        if outcome.error is not None:
+            failures.add(outcome.path, outcome.error)
+    note(f"overlays -> {work.folder}")
+    undrawn = sorted(set(work.comparison.pairs) - {path.stem for path in paths})
+    if undrawn:
+        warning(f"{len(undrawn)} labelled ones are not among --micrographs, not drawn: {names(undrawn)}")
+    return 3 if failures.paths else 0
+
+
+def score_table(scores: dict[str, Score], pooled: Score) -> Table:
+    """Return a table with a row per micrograph, and one for all of them together."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    rule = "box IoU at least 0.5" if pooled.by == "iou" else "centres at most half a diameter apart"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=rule, caption_justify="left")
+    table.add_column("micrograph", overflow="fold")
+    for heading in ("labels", "picks", "prec.", "recall", "F1", "AP", "best F1", "at"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, score in scores.items():
+        table.add_row(name, *_figures(score))
+    table.add_section()
+    table.add_row(f"all {pooled.micrographs}", *_figures(pooled), style="bold")
+    return table
+
+
+def _figures(score: Score) -> list[str]:
+    shares = (
+        score.precision,
+        score.recall,
+        score.f1,
+        score.average_precision,
+        score.best_f1,
+        score.best_threshold,
+    )
+    return [str(score.labels), str(score.picks), *(f"{share:.3f}" for share in shares)]
+
+
+def _tell_unmatched(comparison: Comparison) -> None:
+    if comparison.unpicked:
+        count, which = len(comparison.unpicked), names(comparison.unpicked)
+        warning(f"{count} labelled micrographs have no picks, all their labels are misses: {which}")
+    if comparison.unlabelled:
+        count, which = len(comparison.unlabelled), names(comparison.unlabelled)
+        warning(f"{count} picked micrographs have no labels, they are left out: {which}")

@@ -1,0 +1,100 @@
+"""``upicker extract``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.batches import follow
+from upicker.cli.console import names, problem, warning
+from upicker.cli.options import Flag, Jobs, Output, PixelSize, Size, find_micrographs
+
+if TYPE_CHECKING:
+    from upicker.run.batch import Outcome
+    from upicker.run.extract import Extracted
+
+    Outcomes = Generator[Outcome[Extracted], None, None]
+
+
+def extract(
+    picks_dir: Path,
+    *,
+    micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
+    box: Size,
+    output: Output,
+    threshold: float | None = None,
+    no_invert: Annotated[bool, Flag] = False,
+    no_normalise: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    jobs: Jobs = 1,
+) -> int:
+    """Cut boxes out around picks, normalised as RELION does.
+
+    Writes one stack for each micrograph, Particles/NAME.mrcs beside the STAR file, which lists all
+    particles. Run it in the folder of the RELION project: paths in the STAR file are relative to it.
+
+    Parameters
+    ----------
+    picks_dir
+        The folder of picks, one file for each micrograph.
+    micrographs
+        The micrographs: files, folders, quoted patterns.
+    box
+        Side of the boxes, e.g. 160px or 280A; becomes an even number of pixels.
+    output
+        The STAR file to write, e.g. particles.star.
+    threshold
+        Leave out picks with a lower score.
+    no_invert
+        Keep the contrast as it is; by default dark particles become bright, as RELION wants them.
+    no_normalise
+        Keep the grey values; by default the background gets mean 0 and standard deviation 1.
+    jobs
+        Processes that work side by side.
+    """
+    from upicker.run.extract import Extracting, extract_all, pair
+
+    paths = find_micrographs(micrographs)
+    pairing = pair(picks_dir, paths)
+    work = Extracting(pairing.picks, output, box, pixel_size, threshold, not no_invert, not no_normalise)
+    tally = _Tally()
+    outcomes = tally.listen(extract_all(pairing.micrographs, work, jobs))
+    code = follow("extracted", outcomes, len(pairing.micrographs), output)
+    if tally.dropped:
+        warning(f"{tally.dropped} particles are left out: their boxes reach beyond the micrograph")
+    if tally.unsized:
+        warning(
+            "The pixel size is not known, and RELION needs it: give --pixel-size, e.g. --pixel-size 1.77A"
+        )
+    if pairing.unpicked:
+        warning(f"{len(pairing.unpicked)} micrographs have no picks: {names(pairing.unpicked)}")
+    if pairing.homeless:
+        count, which = len(pairing.homeless), names(pairing.homeless)
+        warning(f"{count} files of picks have no micrograph, not extracted: {which}")
+        code = 3
+    if not tally.stacks:
+        problem(f"{output} is not written: no particle could be cut out. Check --box and --threshold.")
+        return 1
+    return code
+
+
+class _Tally:
+    """Counts what goes by on the way to the summary."""
+
+    def __init__(self) -> None:
+        self.dropped = self.unsized = self.stacks = 0
+
+    def listen(self, outcomes: Outcomes) -> Outcomes:
+        """Pass outcomes on."""
+        with closing(outcomes):
+            for outcome in outcomes:
+                if outcome.value is not None:
+                    entry = outcome.value.entry
+                    self.dropped += outcome.value.dropped
+                    self.stacks += entry is not None
+                    self.unsized += entry is not None and entry.pixel_size_A is None
+                yield outcome

@@ -1,0 +1,68 @@
+"""``upicker pick``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from upicker.cli.batches import follow, remaining
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Flag,
+    Micrographs,
+    Output,
+    PixelSize,
+    Size,
+    changes,
+    find_micrographs,
+    words,
+)
+
+
+def pick(
+    *mics: Micrographs,
+    model: Path,
+    output: Output,
+    diameter: Size | None = None,
+    format: str = "csv,star",
+    threshold: float | None = None,
+    overlay: Annotated[bool, Flag] = False,
+    skip_existing: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+) -> int:
+    """Pick particles with trained weights.
+
+    Writes DIR/NAME.csv and DIR/NAME_autopick.star (and other formats), pictures of them with --overlay, and
+    run.toml.
+
+    Parameters
+    ----------
+    model
+        Weights of "upicker finetune" or "upicker pretrain".
+    output
+        The folder to write to.
+    diameter
+        Diameter of the particles, e.g. 190A; by default the one that the weights were trained for.
+    format
+        Any of csv, star, box, with commas between.
+    threshold
+        Lowest score, 0..1; by default the one stored with the weights, chosen on validation micrographs.
+    overlay
+        Draw each micrograph with its picks, too.
+    skip_existing
+        Leave out micrographs whose outputs are there: goes on where an earlier run stopped.
+    """
+    from upicker.run.outputs import Outputs
+
+    outputs = Outputs(output, words(format), overlay)
+    merged = changes(config, changes_, pick__threshold=threshold)
+    paths = remaining(find_micrographs(mics), outputs, skip_existing)
+
+    from upicker.pick.picker import Picker
+    from upicker.run.pick import Picking, pick_all
+
+    work = Picking(Picker(model, merged), outputs, diameter, pixel_size)
+    return follow("picked", pick_all(paths, work, model), len(paths), output)

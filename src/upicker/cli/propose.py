@@ -1,0 +1,90 @@
+"""``upicker propose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.batches import follow, remaining
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Flag,
+    Jobs,
+    Micrographs,
+    Output,
+    PixelSize,
+    Size,
+    changes,
+    find_micrographs,
+    words,
+)
+from upicker.config import Config
+
+
+def propose(
+    *mics: Micrographs,
+    output: Output,
+    diameter: Size,
+    min_diameter: Size | None = None,
+    max_diameter: Size | None = None,
+    top_k: str | None = None,
+    threshold: float | None = None,
+    mask: Annotated[Path | None, Parameter(negative="")] = None,
+    no_mask: Annotated[bool, Flag] = False,
+    format: str = "csv",
+    overlay: Annotated[bool, Flag] = False,
+    skip_existing: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+    jobs: Jobs = 1,
+) -> int:
+    """Propose particles without labels and without training, with the A-LoG filter.
+
+    Writes DIR/NAME.csv (and other formats), pictures of them with --overlay, and run.toml.
+
+    Parameters
+    ----------
+    output
+        The folder to write to.
+    diameter
+        Diameter of the particles, e.g. 190A or 108px.
+    min_diameter
+        The smallest diameter to accept; by default 0.8 of --diameter.
+    max_diameter
+        The largest diameter to accept; by default 1.25 of --diameter.
+    top_k
+        How many proposals a micrograph gives at most: a number, "all", or "auto" (follows its density).
+    threshold
+        Lowest score; by default the mean of the filter's answers in the picture.
+    mask
+        A picture where 1 marks what is not usable, or a folder with NAME_mask.* or NAME.* for each.
+    no_mask
+        Turn the built-in contamination mask off.
+    format
+        Any of csv, star, box, with commas between.
+    overlay
+        Draw each micrograph with its proposals, too.
+    skip_existing
+        Leave out micrographs whose outputs are there.
+    jobs
+        Processes that work side by side.
+    """
+    from upicker.run.masks import Masks
+    from upicker.run.outputs import Outputs
+    from upicker.run.propose import Proposing, propose_all, ratios
+
+    own = {
+        "propose__top_k": top_k,
+        "propose__threshold": threshold,
+        "propose__mask": False if no_mask else None,
+    }
+    merged = changes(config, changes_, **own) | ratios(diameter, min_diameter, max_diameter, pixel_size)
+    outputs = Outputs(output, words(format), overlay)
+    masks = None if mask is None else Masks(mask)
+    work = Proposing(diameter, outputs, Config().with_changes(merged), pixel_size, masks)
+    paths = remaining(find_micrographs(mics), outputs, skip_existing)
+    return follow("proposed", propose_all(paths, work, jobs), len(paths), output)

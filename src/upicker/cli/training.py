@@ -1,0 +1,151 @@
+"""``upicker pretrain`` and ``upicker finetune``: the two stages of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.console import names, note, problem, warning
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Flag,
+    Micrographs,
+    Output,
+    PixelSize,
+    Size,
+    changes,
+    existing_folder,
+    find_micrographs,
+)
+from upicker.cli.progress import TrainingBar
+from upicker.config import preset as preset_config
+
+if TYPE_CHECKING:
+    from upicker.train.stages import StageResult
+
+
+def pretrain(
+    *mics: Micrographs,
+    output: Output,
+    diameter: Size,
+    preset: str = "compact",
+    trunk: Annotated[Path | None, Parameter(negative="")] = None,
+    resume: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+) -> int:
+    """Train on unlabelled micrographs: the proposals of the A-LoG filter are taken for the truth.
+
+    Beside the weights it writes OUTPUT.log.csv and OUTPUT.png, the log and the curves.
+
+    Parameters
+    ----------
+    output
+        The weights to write, e.g. pre.safetensors.
+    diameter
+        Diameter of the particles, e.g. 190A or 108px.
+    preset
+        "compact" (for a laptop) or "paper" (the paper's sizes, for a GPU).
+    trunk
+        ImageNet weights of ResNet-50 for the "paper" preset: a file with torchvision's key names.
+    resume
+        Go on where an earlier run with this output was stopped.
+    """
+    from upicker.train import stages
+
+    merged = preset_config(preset).with_changes(changes(config, changes_))
+    paths = find_micrographs(mics)
+    job = stages.Job(output, merged, pixel_size, resume, TrainingBar())
+    result = stages.pretrain(paths, diameter, job, trunk)
+    return _report("pretrained", result, len(paths))
+
+
+def finetune(
+    *mics: Micrographs,
+    labels: Path,
+    output: Output,
+    init: Path | None = None,
+    diameter: Size | None = None,
+    validation: str = "0.2",
+    preset: str = "compact",
+    resume: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+) -> int:
+    """Train on labelled micrographs, perhaps a few, and choose the threshold on validation micrographs.
+
+    The best weights by F1 on the validation micrographs are kept. Beside them it writes OUTPUT.log.csv and
+    OUTPUT.png, the log and the curves.
+
+    Parameters
+    ----------
+    labels
+        The folder of labels: NAME.csv, NAME.star or NAME.box for each micrograph.
+    output
+        The weights to write, e.g. model.safetensors.
+    init
+        Weights to start from, of "upicker pretrain" or "upicker finetune"; by default a random start.
+    diameter
+        Diameter of the particles, e.g. 190A; by default that of --init, or of the labels.
+    validation
+        A share like 0.2 of the labelled micrographs (of the rows of each, if they are few) to validate on, or
+        a folder of labels, whose micrographs are then not learned from; 0: nothing.
+    preset
+        "compact" or "paper"; --init brings its own.
+    resume
+        Go on where an earlier run with this output was stopped.
+    """
+    from upicker.train import stages
+
+    changed = changes(config, changes_)
+    paths = find_micrographs(mics)
+    held = _validation(validation)
+    job = stages.Job(output, preset_config(preset).with_changes(changed), pixel_size, resume, TrainingBar())
+    result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held)
+    return _report("fine-tuned", result, len(paths))
+
+
+def _validation(text: str) -> Path | float:
+    """Read a share, or a folder."""
+    from upicker.errors import ConfigError
+
+    try:
+        share = float(text)
+    except ValueError:
+        return existing_folder(Path(text), "validation labels")
+    if not 0 <= share < 1:
+        raise ConfigError(
+            "--validation", f"{text} is no share", "Give a number from 0 to below 1, or a folder"
+        )
+    return share
+
+
+def _report(title: str, result: StageResult, total: int) -> int:
+    """Print what a stage gave; return the exit code."""
+    early = ", stopped early" if result.stopped_early else ""
+    used = (
+        f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
+    )
+    note(f"{title}: {used} -> {result.path}")
+    if result.f1 is not None:
+        truth = "proposals" if title == "pretrained" else "validation labels"
+        note(
+            f"against {truth}: F1 {result.f1:.3f}, precision {result.precision:.3f}, recall"
+            f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"
+        )
+    if result.unused:
+        warning(
+            f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}"
+        )
+    for path, reason in result.skipped:
+        problem(f"Skipped {path}: {reason}" if str(path) not in reason else f"Skipped {reason}")
+    if not result.skipped:
+        return 0
+    skipped = names([path for path, _ in result.skipped])
+    warning(f"{len(result.skipped)} of {total} micrographs could not be used: {skipped}")
+    return 3

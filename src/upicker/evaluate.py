@@ -1,0 +1,273 @@
+"""How good picks are: one-to-one matching with labels; precision, recall, F1, average precision, thresholds.
+
+Figures are pooled: true and false picks of all micrographs are counted together.
+
+Two rules say when a pick may match a label; both use one length, the side of the squares:
+
+- ``"iou"``: the squares of that side around both centres overlap with an IoU of at least 0.5, the paper's
+  rule (its section on data sets and metrics);
+- ``"centre"``: the centres are at most half a side apart.
+
+Ties: a threshold cannot split picks of equal score, so the curve has one point for each *different* score,
+and the best F1 and the average precision are taken over those points. A scorer that walks over equal scores
+one by one, in the order of the file, reports points that no threshold gives; without ties both agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from upicker.errors import ConfigError
+from upicker.geometry import iou_squares
+from upicker.particles import Particles
+
+RULES = ("iou", "centre")
+MIN_IOU = 0.5
+
+Pairs = Sequence[tuple[Particles, Particles]]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Which pick found which label.
+
+    Attributes
+    ----------
+    label : np.ndarray
+        `(n,)` int, for each pick, in the order given: the index of its label, -1 for a false pick.
+    labels : int
+        How many labels there were.
+    """
+
+    label: np.ndarray
+    labels: int
+
+    @property
+    def hit(self) -> np.ndarray:
+        """`(n,)` bool: picks that found a label."""
+        return self.label >= 0
+
+    @property
+    def missed(self) -> np.ndarray:
+        """`(m,)` bool: labels that no pick found."""
+        missed = np.ones(self.labels, bool)
+        missed[self.label[self.hit]] = False
+        return missed
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What each threshold gives; one point per different score, by falling score.
+
+    Attributes
+    ----------
+    thresholds : np.ndarray
+        `(t,)` float64, strictly falling: picks with at least this score are kept.
+    precision, recall, f1 : np.ndarray
+        `(t,)` float64, 0..1.
+    """
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+    @property
+    def best(self) -> int | None:
+        """The point of the best F1, the highest threshold of several; None without picks."""
+        return int(self.f1.argmax()) if len(self.f1) else None
+
+    @property
+    def average_precision(self) -> float:
+        """The area under precision over recall, as steps without interpolation; 0 without picks."""
+        return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figures of a set of micrographs, pooled.
+
+    Attributes
+    ----------
+    precision, recall, f1 : float
+        Of the picks as given, or of those above the threshold asked for. Precision is 0 without picks, recall
+        is 0 without labels, F1 is 0 without either.
+    best_f1, best_threshold, best_precision, best_recall : float
+        At the best of all thresholds (see `best_threshold`); 0, inf, 0, 0 without picks.
+    average_precision : float
+        Area under the precision-recall curve of all picks.
+    picks, labels, micrographs : int
+        How many there were; `picks` counts those above the threshold.
+    by : str
+        The rule of matching: ``"iou"`` or ``"centre"``.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    best_f1: float
+    best_threshold: float
+    best_precision: float
+    best_recall: float
+    average_precision: float
+    picks: int
+    labels: int
+    micrographs: int
+    by: str
+
+
+def match(picks: Particles, labels: Particles, side_px: float | None = None, by: str = "iou") -> Matches:
+    """Match picks to labels one to one, greedily by falling score.
+
+    Each pick in turn takes the best label (largest IoU, or smallest distance) among those that are still free
+    and that the rule allows; picks of equal score take their turns in the order given.
+
+    Parameters
+    ----------
+    picks, labels : Particles
+        Of one micrograph, raw pixels.
+    side_px : float, optional
+        The squares' side in raw pixels; by default each label's own diameter, for both squares.
+    by : str
+        ``"iou"`` or ``"centre"``.
+
+    Raises
+    ------
+    ConfigError
+        If the rule is unknown, the side is not positive, or neither it nor the labels' diameters are given.
+    """
+    side = _sides(labels, side_px, by)
+    found = np.full(len(picks), -1, np.int64)
+    if len(picks) and len(labels):
+        rank = np.empty(len(picks), np.int64)
+        rank[np.argsort(-picks.score, kind="stable")] = np.arange(len(picks))
+        taken = np.zeros(len(labels), bool)
+        for pick, label in _candidates(picks.xy, labels.xy, side, rank, by).tolist():
+            if found[pick] < 0 and not taken[label]:
+                found[pick], taken[label] = label, True
+    return Matches(found, len(labels))
+
+
+def curve(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> Curve:
+    """Give precision, recall and F1 at every threshold, pooled over micrographs.
+
+    Parameters
+    ----------
+    pairs : sequence of (Particles, Particles)
+        Picks and labels of each micrograph; either may be empty.
+    side_px, by
+        See `match`; ConfigError is raised as there.
+    """
+    scores, hit = _pooled(pairs, side_px, by)
+    return _curve(scores, hit, sum(len(labels) for _, labels in pairs))
+
+
+def score(pairs: Pairs, side_px: float | None = None, by: str = "iou", threshold: float = -np.inf) -> Score:
+    """Score picks against labels, pooled over micrographs.
+
+    Parameters
+    ----------
+    pairs : sequence of (Particles, Particles)
+        Picks and labels of each micrograph; either may be empty.
+    side_px, by
+        See `match`; ConfigError is raised as there.
+    threshold : float
+        Precision, recall and F1 are those of the picks with at least this score; the best F1 and the average
+        precision look at all picks.
+    """
+    scores, hit = _pooled(pairs, side_px, by)
+    labels = sum(len(truth) for _, truth in pairs)
+    kept = scores >= threshold
+    precision, recall, f1 = _figures(hit[kept].sum(), kept.sum(), labels)
+    points = _curve(scores, hit, labels)
+    at = points.best
+    return Score(
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
+        best_f1=0.0 if at is None else float(points.f1[at]),
+        best_threshold=best_threshold(points),
+        best_precision=0.0 if at is None else float(points.precision[at]),
+        best_recall=0.0 if at is None else float(points.recall[at]),
+        average_precision=points.average_precision,
+        picks=int(kept.sum()),
+        labels=labels,
+        micrographs=len(pairs),
+        by=by,
+    )
+
+
+def best_threshold(points: Curve) -> float:
+    """Return a threshold that gives the curve's best F1, midway between two scores.
+
+    The lowest score to keep is itself a threshold, but one that the least change of that score (another
+    processor, float32 written as text) turns over. The middle between it and the next lower score gives the
+    same picks, with room on both sides. Where no lower score is known it is the score itself; without any
+    picks it is inf, which keeps nothing.
+    """
+    at = points.best
+    if at is None:
+        return float("inf")
+    lowest = float(points.thresholds[at])
+    if at + 1 == len(points.thresholds):
+        return lowest
+    below = float(points.thresholds[at + 1])
+    middle = below + (lowest - below) / 2
+    return middle if below < middle else lowest
+
+
+def _sides(labels: Particles, side_px: float | None, by: str) -> np.ndarray:
+    """Return `(m,)` the side of each label's square."""
+    if by not in RULES:
+        raise ConfigError("--by", f"there is no rule '{by}'", f"There are: {', '.join(RULES)}")
+    if side_px is not None and not (0 < side_px < np.inf):
+        raise ConfigError("--diameter", f"{side_px:g}px is not a positive length", "Give one, e.g. 108px")
+    side = labels.diameter_px if side_px is None else np.full(len(labels), float(side_px))
+    if not (np.isfinite(side) & (side > 0)).all():
+        raise ConfigError(
+            "--diameter", "the labels do not give the particles' diameter", "Give it, e.g. --diameter 108px"
+        )
+    return side
+
+
+def _candidates(
+    picks: np.ndarray, labels: np.ndarray, side: np.ndarray, rank: np.ndarray, by: str
+) -> np.ndarray:
+    """Return `(k, 2)` pairs (pick, label) that the rule allows, in the order in which the walk tries them."""
+    # Either rule needs centres within half a side: squares with an IoU of 0.5 have them within a third.
+    reach = float(side.max()) / 2 * (1 + 1e-9)
+    near = KDTree(picks).sparse_distance_matrix(KDTree(labels), reach, output_type="ndarray")
+    pick, label = near["i"], near["j"]
+    difference, sides = picks[pick] - labels[label], side[label]
+    if by == "iou":
+        quality = iou_squares(difference, sides, sides)
+        allowed = quality >= MIN_IOU
+    else:
+        quality = -np.hypot(*difference.T)
+        allowed = quality >= -sides / 2
+    pick, label, quality = pick[allowed], label[allowed], quality[allowed]
+    order = np.lexsort((label, -quality, rank[pick]))
+    return np.stack([pick[order], label[order]], 1)
+
+
+def _pooled(pairs: Pairs, side_px: float | None, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(n,)` scores and `(n,)` bool hits of all picks."""
+    hits = [match(picks, labels, side_px, by).hit for picks, labels in pairs]
+    scores = [picks.score for picks, _ in pairs]
+    return np.concatenate([np.empty(0), *scores]), np.concatenate([np.empty(0, bool), *hits])
+
+
+def _curve(scores: np.ndarray, hit: np.ndarray, labels: int) -> Curve:
+    order = np.argsort(-scores, kind="stable")
+    scores, true = scores[order], np.cumsum(hit[order])
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
+    return Curve(scores[last], *_figures(true[last], last + 1, labels))
+
+
+def _figures(true: np.ndarray, picks: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return precision, recall and F1 = 2 PR / (P + R), 0 where nothing is there to divide by."""
+    return true / np.maximum(picks, 1), true / max(labels, 1), 2 * true / np.maximum(picks + labels, 1)

@@ -1,0 +1,1 @@
+"""Array -> array: repair, Fourier cropping to the working scale, filters, the contamination mask."""

@@ -1,0 +1,161 @@
+"""Array -> array filters of the preprocessing pipeline; all floating point, none changes its input."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+HOT_SIGMA = 8.0
+"""A raw pixel so many robust standard deviations from its neighbours is no signal: an X-ray, a dead pixel."""
+
+
+def robust(pixels: np.ndarray) -> tuple[float, float]:
+    """Return median and robust standard deviation (1.4826 MAD) of a finite picture.
+
+    Where more than half the pixels are equal the MAD is 0, and the common standard deviation is returned.
+    Large pictures are sampled on a regular grid: a million pixels tell the median to a thousandth of sigma.
+    """
+    step = max(1, int(np.sqrt(pixels.size / 1e6)))
+    sample = pixels[::step, ::step]
+    centre = float(np.median(sample))
+    sigma = 1.4826 * float(np.median(np.abs(sample - np.float32(centre))))
+    return centre, sigma if sigma > 0 else float(pixels.std(dtype=np.float64))
+
+
+def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.ndarray:
+    """Replace non-finite and hot pixels by the median of their neighbours.
+
+    Only pixels that stand out of the whole picture are compared with their neighbours, so the cost follows
+    the number of bad pixels and not the size of the picture. A dark contaminant stands out, too, but not of
+    its neighbours: it stays.
+
+    Parameters
+    ----------
+    pixels : np.ndarray
+        `(H, W)` float32.
+    finite : np.ndarray
+        `(H, W)` bool, where `pixels` is finite; at least one is.
+    hot : bool
+        Replace hot pixels, too.
+
+    Returns
+    -------
+    np.ndarray
+        `(H, W)` float32, finite; the input itself where nothing is to do.
+    """
+    step = max(1, int(np.sqrt(pixels.size / 1e6)))
+    sample = pixels[::step, ::step][finite[::step, ::step]]
+    if not sample.size:
+        sample = pixels[finite]
+    centre = float(np.median(sample))
+    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(centre))))
+    limit = np.float32(HOT_SIGMA * (spread or float(sample.std(dtype=np.float64))))
+    suspect = ~finite
+    if hot:
+        low, high = np.float32(centre) - limit, np.float32(centre) + limit
+        suspect |= (pixels < low) | (pixels > high)
+    rows, columns = np.nonzero(suspect)
+    if not len(rows):
+        return pixels
+    out = pixels.copy()
+    for start in range(0, len(rows), 200_000):
+        y, x = rows[start : start + 200_000], columns[start : start + 200_000]
+        local = _local_median(pixels, finite, y, x, centre)
+        value = pixels[y, x]
+        with np.errstate(invalid="ignore"):
+            bad = ~(np.abs(value - local) <= limit)
+        out[y[bad], x[bad]] = local[bad]
+    return out
+
+
+def _local_median(
+    pixels: np.ndarray, finite: np.ndarray, y: np.ndarray, x: np.ndarray, default: float
+) -> np.ndarray:
+    """Median of the finite pixels among the 5 x 5 around each position, but itself; `default` without any."""
+    offset = np.array([(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx])
+    yy = np.clip(y[:, None] + offset[:, 0], 0, pixels.shape[0] - 1)
+    xx = np.clip(x[:, None] + offset[:, 1], 0, pixels.shape[1] - 1)
+    values = np.where(finite[yy, xx], pixels[yy, xx], np.float32(np.inf))
+    values.sort(axis=1)
+    count = np.isfinite(values).sum(1)
+    median = values[np.arange(len(y)), np.maximum(count - 1, 0) // 2]
+    return np.where(count > 0, median, np.float32(default))
+
+
+def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Return the slow background: a wide Gaussian that contaminants hardly pull.
+
+    The residual of a first pass is clipped to three robust standard deviations before the second, so that a
+    dark contaminant gets no bright halo. Reflection continues the picture, and keeps its mean at the rim.
+
+    Parameters
+    ----------
+    pixels : np.ndarray
+        `(h, w)` float32.
+    sigma_px : float
+        Standard deviation of the Gaussian.
+
+    Returns
+    -------
+    np.ndarray
+        `(h, w)` float32.
+    """
+    rows, columns = pixels.shape
+    # A Gaussian this wide has nothing left at an eighth of its own width: filter a reduced picture.
+    factor = max(1.0, sigma_px / 8)
+    small_size = max(2, round(columns / factor)), max(2, round(rows / factor))
+    sigmas = sigma_px * small_size[0] / columns, sigma_px * small_size[1] / rows
+
+    def smooth(picture: np.ndarray) -> np.ndarray:
+        small = cv2.resize(picture, small_size, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REFLECT)
+        return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
+
+    first = smooth(pixels)
+    residual = pixels - first
+    centre, sigma = robust(residual)
+    return first + smooth(np.clip(residual, centre - 3 * sigma, centre + 3 * sigma))
+
+
+def bilateral(pixels: np.ndarray, diameter_px: float) -> np.ndarray:
+    """Edge-preserving denoising of a normalised picture (the paper's bilateral filter).
+
+    Neighbours count by distance (a twentieth of a diameter) and by likeness (two robust standard deviations).
+    """
+    space = max(1.0, diameter_px / 20)
+    return cv2.bilateralFilter(pixels, 2 * round(1.5 * space) + 1, 2.0, space, borderType=cv2.BORDER_REFLECT)
+
+
+def equalized(pixels: np.ndarray) -> np.ndarray:
+    """Histogram equalisation: every grey level becomes its rank, 0..1."""
+    levels, low, high = 65536, float(pixels.min()), float(pixels.max())
+    index = ((pixels - low) * ((levels - 1) / max(high - low, 1e-12))).astype(np.int32)
+    ranks = np.cumsum(np.bincount(index.ravel(), minlength=levels)) / pixels.size
+    return ranks.astype(np.float32)[index]
+
+
+def clahe(pixels: np.ndarray, diameter_px: float, limit: float) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalisation of a normalised picture, through 16-bit grey levels.
+
+    The squares it equalises are eight diameters wide, so that a particle never is its own background.
+
+    Parameters
+    ----------
+    pixels : np.ndarray
+        `(h, w)` float32 within ``-limit..limit``.
+    diameter_px : float
+        One particle diameter, in pixels of this picture.
+    limit : float
+        The grey level that becomes the brightest.
+
+    Returns
+    -------
+    np.ndarray
+        `(h, w)` float32, 0..1.
+    """
+    grey = np.clip((pixels + limit) * (65535 / (2 * limit)), 0, 65535).astype(np.uint16)
+    grid = (
+        max(1, round(pixels.shape[1] / (8 * diameter_px))),
+        max(1, round(pixels.shape[0] / (8 * diameter_px))),
+    )
+    return cv2.createCLAHE(clipLimit=2.0, tileGridSize=grid).apply(grey).astype(np.float32) / 65535

@@ -1,0 +1,173 @@
+"""The built-in contamination mask: which parts of a prepared micrograph are usable ice.
+
+It looks for four things, all relative to the picture itself, so that neither the dose nor the camera
+matters: frames (rims that only repeat their neighbours, as aligned movies have), blobs and lines that are far
+darker or brighter than particles (contaminants, carbon edges, cracks), large areas off the ice's grey level
+(carbon, broken film), and areas whose fine structure is far stronger or weaker than elsewhere (crystalline
+ice, carbon, holes). It is classical image processing and no neural network: it cannot see a faint contaminant of
+the size and darkness of a particle, nor tell that a whole picture is crystalline.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from upicker.config import ImageConfig
+from upicker.image.filters import robust
+from upicker.image.prepare import Prepared
+
+GRID_PER_DIAMETER = 8
+"""The mask is computed on a grid of so many pixels per particle diameter."""
+
+SCALES = (0.25, 0.5, 1.0)
+"""Widths (standard deviations, in diameters) at which the darkness of blobs is compared."""
+
+DARKER = 2.0
+"""So many times darker than the particles' own 90 % quantile is no particle."""
+
+BRIGHTER = 3.0
+"""The same towards bright, where defocus rings of good particles reach, too."""
+
+ROUGHER, SMOOTHER = 2.2, 0.4
+"""Local standard deviation of the fine structure, against the picture's median: beyond these it is no ice."""
+
+FRAME_SHARE, FRAME_CONTRAST = 0.1, 0.35
+"""A frame reaches at most so far into the picture, and its lines differ by less than so much of the usual."""
+
+
+def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
+    """Mark usable ice.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        `(h, w)`; its `unflattened` picture is looked at where there is one.
+    config : ImageConfig
+        The preparation's config; `flatten_diameters` bounds what counts as background.
+
+    Returns
+    -------
+    np.ndarray
+        `(h, w)` bool, True = usable ice, at the working scale.
+    """
+    picture = prepared.pixels if prepared.unflattened is None else prepared.unflattened
+    rows, columns = picture.shape
+    diameter = prepared.working_diameter
+    factor = min(1.0, GRID_PER_DIAMETER / diameter)
+    size = max(8, round(columns * factor)), max(8, round(rows * factor))
+    step = diameter * size[0] / columns
+    framed = _frame(picture)
+    inner = cv2.resize(framed.astype(np.float32), size, interpolation=cv2.INTER_AREA) == 0
+    if inner.sum() < 64:
+        inner[:] = True
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    # The frame counts as ice from here on: its stripes must not leak into the good picture beside it.
+    small = np.where(inner, small - _surface(small, inner), np.float32(0))
+    bad = _outstanding(small, inner, step)
+    bad |= _textured(small, inner & ~_dilated(bad, 0.5 * step), step)
+    bad = _dilated(bad, 0.5 * step)
+    bad = cv2.resize(bad.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR) >= 0.5
+    return ~(bad | framed)
+
+
+def _frame(picture: np.ndarray) -> np.ndarray:
+    """Find rims made of repeated lines, as motion correction leaves them; `(h, w)` bool, True = frame."""
+    rows, columns = picture.shape
+    framed = np.zeros(picture.shape, bool)
+    down = np.median(np.abs(np.diff(picture[:, ::3], axis=0)), axis=1)
+    across = np.median(np.abs(np.diff(picture[::3], axis=1)), axis=0)
+    framed[: _depth(down)] = True
+    framed[rows - _depth(down[::-1]) :] = True
+    framed[:, : _depth(across)] = True
+    framed[:, columns - _depth(across[::-1]) :] = True
+    return framed
+
+
+def _depth(change: np.ndarray) -> int:
+    """How many first lines of a picture belong to its frame, from the change between neighbouring lines.
+
+    The first three lines are ignored: there the Fourier crop rings against the opposite rim.
+    """
+    low = change[: int(FRAME_SHARE * len(change))] < FRAME_CONTRAST * np.median(change)
+    if len(low) < 6:
+        return 0
+    share = np.cumsum(low[3:]) / np.arange(1, len(low) - 2)
+    deep = np.flatnonzero(low[3:] & (share >= 0.7))
+    return int(deep[-1]) + 3 + 3 if len(deep) and deep[-1] >= 1 else 0
+
+
+def _surface(small: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Fit a quadratic surface that outliers do not pull: the ice's thickness over the whole picture."""
+    rows, columns = small.shape
+    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    good = inner.copy()
+    fitted = np.zeros(small.shape)
+    for _ in range(6):
+        coefficients = np.linalg.lstsq(terms[good], small[good], rcond=None)[0]
+        fitted = terms @ coefficients
+        residual = small - fitted
+        centre, sigma = robust(residual[good][:, None])
+        near = inner & (np.abs(residual - centre) < 2.5 * sigma)
+        if near.sum() < 64:
+            break
+        good = near
+    return fitted.astype(np.float32)
+
+
+def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
+    """Find what is far darker or brighter than particles at some scale, and what hangs together with it."""
+    fine = _blurred(small, SCALES[0] * step)
+    bad = np.zeros(small.shape, bool)
+    for scale in SCALES:
+        smooth = _blurred(small, scale * step)
+        smooth = smooth - np.float32(np.median(smooth[inner]))
+        for sign, factor in ((1, DARKER), (-1, BRIGHTER)):
+            level = factor * _peak_level(sign * smooth, inner)
+            seeds = sign * smooth > level
+            if seeds.any():
+                # The smooth picture says where it reaches, the fine one where its edge is.
+                wide = seeds | ((sign * smooth > level / 2) & (sign * fine > level / 4))
+                bad |= _touching(wide, seeds)
+    return bad
+
+
+def _peak_level(smooth: np.ndarray, inner: np.ndarray) -> float:
+    """Height that one in ten of the picture's own blobs exceeds; at least three robust sigmas."""
+    top = (smooth >= cv2.dilate(smooth, np.ones((3, 3), np.uint8))) & (smooth > 0) & inner
+    _, sigma = robust(smooth[inner][:, None])
+    return max(float(np.quantile(smooth[top], 0.9)) if top.any() else 0.0, 3 * sigma)
+
+
+def _textured(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
+    """Find areas whose fine structure is far stronger or weaker than that of the picture's median.
+
+    What is known to be no ice has no weight: the edge of a contaminant must not spoil what lies beside it.
+    """
+    if inner.sum() < 64:
+        return np.zeros(small.shape, bool)
+    fine = small - _blurred(small, step)
+    _, sigma = robust(fine[inner][:, None])
+    energy = _blurred(np.where(inner, np.minimum(fine * fine, (6 * sigma) ** 2), np.float32(0)), 1.5 * step)
+    weight = _blurred(inner.astype(np.float32), 1.5 * step)
+    energy = energy / np.maximum(weight, 1e-3)
+    local = np.sqrt(np.maximum(energy, 0) / max(float(np.median(energy[inner])), 1e-12))
+    return ((local > ROUGHER) | (local < SMOOTHER)) & (weight > 0.1) & inner
+
+
+def _blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3), borderType=cv2.BORDER_REFLECT)
+
+
+def _dilated(bad: np.ndarray, radius: float) -> np.ndarray:
+    """Widen an area by `radius` pixels."""
+    if not bad.any():
+        return bad
+    return cv2.distanceTransform((~bad).astype(np.uint8), cv2.DIST_L2, 5) <= radius
+
+
+def _touching(wide: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Keep the connected parts of `wide` that hold a seed."""
+    _, parts = cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)
+    return np.isin(parts, np.unique(parts[seeds & wide]))

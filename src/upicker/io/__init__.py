@@ -1,0 +1,1 @@
+"""Files <-> values. The only room that knows suffixes, columns and flips."""

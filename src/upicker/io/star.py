@@ -1,0 +1,113 @@
+"""STAR files: tables of words.
+
+A small reader of our own, because the line of a bad value has to be named, words such as ``00123`` have to
+stay words, and files of other programs (comments between rows, blank lines, no ``data_`` line) have to be
+read whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upicker.errors import CoordinatesError
+
+_WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
+
+
+@dataclass
+class Table:
+    """One block of a STAR file.
+
+    Attributes
+    ----------
+    name : what follows ``data_``; may be empty.
+    columns : their labels, each with its leading underscore.
+    rows : words, one list per row; a block of ``_label value`` lines is a table of one row.
+    lines : the row's line number in the file, from 1.
+    """
+
+    name: str
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+
+def parse(text: str, where: str | Path) -> list[Table]:
+    """Read all blocks of a STAR file's `text`.
+
+    Raises
+    ------
+    CoordinatesError
+        If a row has fewer or more words than there are columns; `where` names the file.
+    """
+    tables: list[Table] = []
+    looped = False
+    for number, line in enumerate(text.splitlines(), 1):
+        words = _words(line)
+        if not words:
+            continue
+        if words[0].startswith("data_"):
+            tables.append(Table(words[0][5:]))
+            looped = False
+        elif words[0] == "loop_":
+            if not tables or tables[-1].columns:
+                tables.append(Table(tables[-1].name if tables else ""))
+            looped = True
+        elif not tables:
+            continue
+        elif words[0].startswith("_") and not (looped and tables[-1].rows):
+            _add_label(tables[-1], words, number, looped)
+        else:
+            _add_row(tables[-1], words, number, where)
+    return tables
+
+
+def format_table(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write one looped block; floats keep 1e-6, words with blanks are quoted."""
+    head = [f"data_{name}", "", "loop_", *(f"{column} #{i}" for i, column in enumerate(columns, 1))]
+    body = ("  ".join(_formatted(value) for value in row) for row in rows)
+    return "\n".join([*head, *body, "", ""])
+
+
+def _words(line: str) -> list[str]:
+    """Split a line; a word that begins with ``#`` begins a comment."""
+    if "#" not in line and "'" not in line and '"' not in line:
+        return line.split()
+    words = []
+    for word in _WORD.findall(line):
+        if word.startswith("#"):
+            break
+        quoted = len(word) > 1 and word[0] in "'\"" and word[-1] == word[0]
+        words.append(word[1:-1] if quoted else word)
+    return words
+
+
+def _add_label(table: Table, words: list[str], number: int, looped: bool) -> None:
+    table.columns.append(words[0])
+    if looped:
+        return
+    if not table.rows:
+        table.rows.append([])
+        table.lines.append(number)
+    table.rows[0].append(words[1] if len(words) > 1 else "")
+
+
+def _add_row(table: Table, words: list[str], number: int, where: str | Path) -> None:
+    if len(words) != len(table.columns):
+        raise CoordinatesError(
+            where,
+            f"line {number} has {len(words)} values for {len(table.columns)} columns",
+            "The file is cut short or damaged: write it again",
+        )
+    table.rows.append(words)
+    table.lines.append(number)
+
+
+def _formatted(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:13.6f}"
+    text = str(value)
+    return f'"{text}"' if not text or re.search(r"\s", text) or text[0] in "#_'" else text

@@ -1,0 +1,183 @@
+"""The weights file: safetensors, whose header carries all that picking needs to know.
+
+No pickle is read: a file from a stranger can hold numbers and text, and nothing that runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from upicker import __version__
+from upicker.config import Config
+from upicker.errors import ConfigError, WeightsError
+from upicker.io.atomic import replacing
+from upicker.model.backbone import from_torchvision
+from upicker.model.detector import Detector
+from upicker.units import Length, parse_length
+
+_KEY = "upicker"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a weights file says of itself.
+
+    Attributes
+    ----------
+    config : dict
+        The merged config, as nested tables.
+    diameter : str
+        The particle's diameter that the weights were trained for, with its unit.
+    stage : str
+        ``"pretrain"`` or ``"finetune"``.
+    threshold : float or None
+        The score that maximised F1 on validation data.
+    f1, precision, recall : float or None
+        At that threshold, on that data.
+    steps : int
+        Training steps of the stage.
+    version : str
+        Of UPicker.
+    """
+
+    config: dict
+    diameter: str
+    stage: str
+    threshold: float | None
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    steps: int
+    version: str = __version__
+
+    @property
+    def length(self) -> Length:
+        """The diameter as a length."""
+        return parse_length(self.diameter)
+
+
+def build(config: Config) -> Detector:
+    """Return a fresh detector for the config's architecture and working scale."""
+    return Detector(config.model, config.image.working_diameter_px / config.train.tile_px)
+
+
+def save(path: Path, model: nn.Module, card: Card) -> None:
+    """Write the weights file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with replacing(path) as beside:
+        save_file(state, beside, {_KEY: json.dumps(asdict(card))})
+
+
+def read_card(path: Path) -> Card:
+    """Read a weights file's header only.
+
+    Raises
+    ------
+    WeightsError
+        If it is missing, broken, or not UPicker's.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_KEY)
+    if text is None:
+        raise WeightsError(path, "these are weights, but not of UPicker", "Give a file that upicker pretrain or finetune wrote")
+    try:
+        return Card(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise WeightsError(path, f"its header cannot be read ({error})", "Was it written by a newer UPicker?") from error
+
+
+def load(path: Path) -> tuple[Detector, Card, Config]:
+    """Read a weights file into a detector of its own architecture.
+
+    Returns
+    -------
+    model, card, config
+        The config is that of the header.
+
+    Raises
+    ------
+    WeightsError
+        As `read_card`, or if the tensors do not fit the header's architecture.
+    """
+    card = read_card(path)
+    try:
+        config = Config().with_tables(card.config, str(path))
+    except ConfigError as error:
+        raise WeightsError(path, f"its config does not fit this version ({error.found})", "Train again") from error
+    model = build(config)
+    load_into(model, path)
+    return model, card, config
+
+
+def load_into(model: Detector, path: Path) -> None:
+    """Fill a detector from a weights file.
+
+    Raises
+    ------
+    WeightsError
+        If names or shapes do not fit: the weights are of another architecture.
+    """
+    with _opened(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    fill(model, state, path)
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a module from a state whose names and shapes must all fit.
+
+    Raises
+    ------
+    WeightsError
+        Naming `path` and the first things that do not fit.
+    """
+    own = model.state_dict()
+    wrong = [n for n in own if n not in state or own[n].shape != state[n].shape] + [n for n in state if n not in own]
+    if wrong:
+        raise WeightsError(
+            path,
+            f"these are weights of another architecture ({len(wrong)} tensors do not fit, e.g. '{wrong[0]}')",
+            "Use the preset and the --set model.* knobs that they were trained with",
+        )
+    model.load_state_dict(dict(state))
+
+
+def load_trunk(model: Detector, path: Path) -> None:
+    """Fill the ResNet-50 trunk from torchvision's or timm's ImageNet weights (``.safetensors`` or ``.pth``).
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read, or does not fit.
+    """
+    if path.suffix in {".pth", ".pt"}:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise WeightsError(path, f"cannot be read as tensors ({error})", "Give a state dict of resnet50") from error
+    else:
+        with _opened(path) as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    fill(model.trunk, from_torchvision(state), path)
+
+
+def _opened(path: Path) -> safe_open:
+    if not Path(path).is_file():
+        raise WeightsError(path, "there is no such file", "Train one with upicker pretrain or finetune")
+    try:
+        return safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(path, f"this is not a whole safetensors file ({error})", "Copy it again, or train again") from error

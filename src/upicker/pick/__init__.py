@@ -1,0 +1,1 @@
+"""A micrograph -> its particles; particles -> stacks of boxes."""

@@ -1,0 +1,179 @@
+"""A micrograph -> its particles: prepare, cut, detect, own, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from upicker.config import Config
+from upicker.errors import ConfigError
+from upicker.geometry import Tile, suppress, tiles
+from upicker.image.prepare import Prepared, prepare
+from upicker.model import weights
+from upicker.model.detector import Detector
+from upicker.particles import Micrograph, Particles
+
+# Detections below are noise of no use even for a precision-recall curve.
+FLOOR = 0.02
+# A tile also keeps what lies this far outside the part it owns (in diameters), so that a particle on the border
+# whose two estimates differ is not lost; the merging then removes doubles.
+SLACK = 0.15
+# Picks of different tiles that overlap more than this are one particle.
+SAME_IOU = 0.4
+
+
+class Picker:
+    """Picks particles with trained weights.
+
+    Parameters
+    ----------
+    path : Path
+        A weights file of `upicker pretrain` or `finetune`.
+    config : Mapping
+        Changes to the stored config, e.g. ``{"pick.threshold": 0.3}``.
+
+    Attributes
+    ----------
+    config : Config
+        The merged config.
+    diameter : Length
+        The particle's diameter that the weights were trained for.
+    threshold : float
+        Lowest score of a pick.
+
+    Raises
+    ------
+    WeightsError, ConfigError
+        If the file or the changes cannot be used.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
+        self._model, card, stored = weights.load(Path(path))
+        self.config = stored.with_changes(config or {})
+        if (self.config.model, self.config.image.working_diameter_px) != (stored.model, stored.image.working_diameter_px):
+            raise ConfigError("--set", "model.* and image.working_diameter_px are fixed by the weights", "Leave them out")
+        self.diameter = card.length
+        chosen = self.config.pick.threshold
+        self.threshold = chosen if chosen is not None else card.threshold if card.threshold is not None else 0.3
+        self._model = to_device(self._model, self.config)
+
+    def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
+        """Find the particles of one micrograph.
+
+        Parameters
+        ----------
+        micrograph : Micrograph
+            As read.
+        diameter_px : float, optional
+            The particle's diameter in raw pixels; by default that of the weights, through the pixel size.
+
+        Returns
+        -------
+        Particles
+            Raw pixels, by falling score, all at or above the threshold.
+
+        Raises
+        ------
+        ConfigError
+            If the diameter is in Angstrom and the pixel size is not known.
+        MicrographError
+            If the micrograph does not fit the diameter.
+        """
+        if diameter_px is None:
+            diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
+        prepared = prepare(micrograph, diameter_px, self.config.image)
+        return detect(self._model, prepared, self.config).above(self.threshold)
+
+
+def to_device(model: Detector, config: Config) -> Detector:
+    """Move a detector to the device that the config names, ready for picking."""
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    return model.to(device_of(config), memory_format=torch.channels_last).eval()
+
+
+def device_of(config: Config) -> torch.device:
+    """Return the config's device; ``auto`` takes a GPU where there is one."""
+    if config.train.device != "auto":
+        return torch.device(config.train.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def computing(config: Config, device: torch.device) -> torch.autocast:
+    """Return the context in which the network computes: bfloat16 where the processor is fast at it."""
+    wanted = config.train.bfloat16
+    if wanted is None:
+        wanted = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_is_fast_at_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(wanted) and device.type in {"cpu", "cuda"})
+
+
+def _cpu_is_fast_at_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+
+
+def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
+    """Return all detections of a prepared micrograph down to a very low score, doubles removed.
+
+    Parameters
+    ----------
+    model : Detector
+        On its device, in evaluation mode.
+    prepared : Prepared
+        The micrograph at the working scale.
+    config : Config
+        Tiles, overlap, suppression, margin.
+
+    Returns
+    -------
+    Particles
+        Raw pixels, by falling score.
+    """
+    working = config.image.working_diameter_px
+    size = config.train.tile_px
+    cover = tiles(prepared.pixels.shape, size, min(config.pick.overlap_diameters * working, size // 2))
+    found = [part for start in range(0, len(cover), config.pick.batch)
+             for part in _detect_tiles(model, prepared.pixels, cover[start : start + config.pick.batch], config)]
+    merged = _merge(found, config.pick.nms_iou)
+    frame = prepared.frame
+    raw = Particles.of(frame.to_raw(merged.xy), merged.diameter_px / frame.scale, merged.score)
+    margin = config.pick.edge_diameters * prepared.diameter_px
+    return raw.select(raw.inside(frame.raw_shape, margin)).by_score()
+
+
+def cut(pixels: np.ndarray, x: int, y: int, size: int) -> np.ndarray:
+    """Cut a `(size, size)` tile that starts at column `x`, row `y`; beyond the picture it is 0, the background."""
+    part = pixels[y : y + size, x : x + size]
+    if part.shape == (size, size):
+        return part
+    return np.pad(part, ((0, size - part.shape[0]), (0, size - part.shape[1])))
+
+
+def _detect_tiles(model: Detector, pixels: np.ndarray, batch: list[Tile], config: Config) -> Iterator[Particles]:
+    """Yield, per tile, what it owns, in working pixels."""
+    size = config.train.tile_px
+    device = device_of(config)
+    images = torch.from_numpy(np.stack([cut(pixels, tile.x, tile.y, size) for tile in batch]))[:, None]
+    with torch.inference_mode(), computing(config, device):
+        output = model(images.to(device, memory_format=torch.channels_last))
+    scores = output.logits[-1][..., 0].sigmoid().float().cpu().numpy().astype(np.float64)
+    boxes = output.boxes[-1].float().cpu().numpy().astype(np.float64) * size
+    for tile, score, box in zip(batch, scores, boxes, strict=True):
+        # A tile spans 0..1 from the outer edge of its first pixel, whose centre is at 0.
+        xy = box[:, :2] - 0.5 + (tile.x, tile.y)
+        kept = (score >= FLOOR) & tile.owns(xy, SLACK * config.image.working_diameter_px)
+        yield Particles.of(xy[kept], np.sqrt(box[kept, 2] * box[kept, 3]), score[kept])
+
+
+def _merge(parts: list[Particles], nms_iou: float | None) -> Particles:
+    """Join the tiles' particles: one per place, and, where asked for, no two that overlap much."""
+    everything = Particles.concatenate(parts)
+    tile = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+    everything = everything.select(_unsuppressed(everything, SAME_IOU, tile))
+    return everything if nms_iou is None else everything.select(_unsuppressed(everything, nms_iou))
+
+
+def _unsuppressed(particles: Particles, iou: float, group: np.ndarray | None = None) -> np.ndarray:
+    return suppress(particles.xy, particles.diameter_px, particles.score, iou, group)

@@ -1,0 +1,1 @@
+"""Particles without labels: the Adaptive-LoG proposal generator."""

@@ -1,0 +1,1 @@
+"""Many micrographs: go on when one fails, count, report; the demo."""

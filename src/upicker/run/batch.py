@@ -1,0 +1,141 @@
+"""The loop over many files: one that fails stops nothing. The only place that starts processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What became of one file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    value : T or None
+        The result; None if it failed.
+    error : UPickerError or None
+        Why it failed; None if it did not.
+    seconds : float
+        The time it took.
+    """
+
+    path: Path
+    value: T | None
+    error: UPickerError | None
+    seconds: float
+
+
+def each(
+    paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1
+) -> Generator[Outcome[T], None, None]:
+    """Do the work for every file, and yield each outcome as soon as it is there.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files.
+    work : callable
+        Takes a path. With ``jobs > 1`` it is sent to other processes, so that it must be picklable: an
+        instance of a class at the top of a module.
+    jobs : int
+        Processes; 1 works in this one, file after file in the order given.
+
+    Yields
+    ------
+    Outcome
+        One for each file; with several processes in the order in which they end.
+
+    Raises
+    ------
+    OutputError
+        If an output cannot be written: the next ones could not be either.
+    ConfigError
+        If a knob is wrong, rather than a file.
+    """
+    if jobs <= 1 or len(paths) <= 1:
+        for path in paths:
+            yield _attempt(work, path)
+        return
+    finished: set[Path] = set()
+    try:
+        for outcome in _in_pool(paths, work, min(jobs, len(paths))):
+            finished.add(outcome.path)
+            yield outcome
+    except BrokenExecutor:  # One process was killed, most often for memory; which file it had is not known.
+        for path in (path for path in paths if path not in finished):
+            yield _alone(path, work)
+
+
+def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
+    """Work on one file, and catch what concerns that file alone."""
+    start = time.perf_counter()
+    value, error = None, None
+    try:
+        value = work(path)
+    except OutputError:
+        raise
+    except UPickerError as failure:
+        if isinstance(failure, ConfigError) and failure.where != str(path):
+            raise  # A knob, not this file: the others would fail alike.
+        error = failure
+    except MemoryError:
+        error = MicrographError(
+            path, "there is not enough memory for it", "Use fewer --jobs, or a larger machine"
+        )
+    except (
+        Exception
+    ) as bug:  # A fault of ours must not end a long run either; it is named, and counted as a failure.
+        frame = traceback.extract_tb(bug.__traceback__)[-1]
+        found = f"an unexpected {type(bug).__name__} in {Path(frame.filename).name}:{frame.lineno} ({bug})"
+        error = MicrographError(path, found, "This is a fault of UPicker: please report it")
+    return Outcome(path, value, error, time.perf_counter() - start)
+
+
+def _in_pool(
+    paths: Sequence[Path], work: Callable[[Path], T], jobs: int
+) -> Generator[Outcome[T], None, None]:
+    """Work in `jobs` processes; what is waiting is dropped when the caller stops."""
+    # Not forked: a fork of a process with threads (OpenCV, torch) may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet_worker)
+    futures: list[Future[Outcome[T]]] = [pool.submit(_attempt, work, path) for path in paths]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(path: Path, work: Callable[[Path], T]) -> Outcome[T]:
+    """Work on one file in a process of its own, so that its death can be laid to that file."""
+    start = time.perf_counter()
+    try:
+        [outcome] = _in_pool([path], work, 1)
+        return outcome
+    except BrokenExecutor:
+        error = MicrographError(
+            path, "the process working on it was killed", "Perhaps there is not enough memory for it"
+        )
+        return Outcome(path, None, error, time.perf_counter() - start)
+
+
+def _quiet_worker() -> None:
+    """Leave Ctrl-C to the main process, and the cores to the other workers."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)

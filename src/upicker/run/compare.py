@@ -1,0 +1,170 @@
+"""Picks against labels, folder against folder: brought together by the micrographs' names."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upicker import evaluate
+from upicker.errors import InputError
+from upicker.evaluate import Score
+from upicker.io import coordinates, micrographs
+from upicker.particles import Particles
+from upicker.run.batch import Outcome, each
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Labels and picks by micrograph.
+
+    Attributes
+    ----------
+    pairs : dict
+        Name -> (picks, labels), for each file of labels; no picks where there is no file of them.
+    unpicked : list of str
+        Names with labels but without a file of picks: all their labels count as missed.
+    unlabelled : list of str
+        Names with picks but without labels: they count for nothing.
+    """
+
+    pairs: dict[str, tuple[Particles, Particles]]
+    unpicked: list[str]
+    unlabelled: list[str]
+
+
+def load(labels: Path, picks: Path) -> Comparison:
+    """Read two folders of coordinates and bring them together by name.
+
+    Parameters
+    ----------
+    labels, picks : Path
+        Folders of coordinate files.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no coordinates, or no name is in both.
+    CoordinatesError
+        If a file cannot be read.
+    """
+    truth, found = _files(labels), _files(picks)
+    common = [name for name in truth if name in found]
+    if not common:
+        example = f"{labels} has e.g. '{next(iter(truth))}', {picks} '{next(iter(found))}'"
+        remedy = "Files belong together by the micrograph's name: rename them, or give the other folder"
+        raise InputError(picks, f"no file there belongs to one of the labels ({example})", remedy)
+    nothing = Particles.of([])
+    pairs = {
+        name: (coordinates.read(found[name]) if name in found else nothing, coordinates.read(file))
+        for name, file in truth.items()
+    }
+    return Comparison(
+        pairs,
+        unpicked=[name for name in truth if name not in found],
+        unlabelled=[name for name in found if name not in truth],
+    )
+
+
+def scores(
+    comparison: Comparison, side_px: float | None = None, by: str = "iou", threshold: float | None = None
+) -> tuple[dict[str, Score], Score]:
+    """Score each micrograph, and all of them together.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Picks and labels.
+    side_px, by
+        See `upicker.evaluate.match`, which also says what is raised.
+    threshold : float or None
+        Lowest score of the picks that count; None counts all.
+
+    Returns
+    -------
+    dict, Score
+        Name -> score, and the pooled score.
+    """
+    lowest = -np.inf if threshold is None else threshold
+    each = {name: evaluate.score([pair], side_px, by, lowest) for name, pair in comparison.pairs.items()}
+    return each, evaluate.score(list(comparison.pairs.values()), side_px, by, lowest)
+
+
+def plot(path: Path, comparison: Comparison, side_px: float | None = None, by: str = "iou") -> None:
+    """Draw precision over recall, pooled; arguments as in `scores`.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
+    """
+    from upicker import draw  # matplotlib takes half a second
+
+    draw.precision_recall(evaluate.curve(list(comparison.pairs.values()), side_px, by), path)
+
+
+@dataclass(frozen=True)
+class Overlaying:
+    """Draws one micrograph with right picks, misses and false picks.
+
+    Attributes
+    ----------
+    comparison : Comparison
+        Picks and labels.
+    folder : Path
+        Where ``<stem>_overlay.png`` goes.
+    side_px, by, threshold
+        As in `scores`.
+    """
+
+    comparison: Comparison
+    folder: Path
+    side_px: float | None = None
+    by: str = "iou"
+    threshold: float | None = None
+
+    def __call__(self, path: Path) -> Path:
+        """Read a micrograph and draw it; return the picture's path."""
+        from upicker import draw  # matplotlib takes half a second
+
+        picks, labels = self.comparison.pairs[path.stem]
+        kept = picks if self.threshold is None else picks.above(self.threshold)
+        target = self.folder / f"{path.stem}_overlay.png"
+        draw.overlay(micrographs.read(path), kept, target, labels, self.side_px, self.by)
+        return target
+
+
+def overlays(paths: Sequence[Path], work: Overlaying) -> Generator[Outcome[Path], None, None]:
+    """Draw those of many micrographs that have labels.
+
+    Raises
+    ------
+    InputError
+        If none has.
+    OutputError
+        If a picture cannot be written.
+    """
+    labelled = [path for path in paths if path.stem in work.comparison.pairs]
+    if not labelled:
+        remedy = "Labels are named after the micrograph: mic001.mrc -> mic001.csv"
+        raise InputError(
+            "--micrographs", f"none of the {len(paths)} has labels (e.g. {paths[0].name})", remedy
+        )
+    yield from each(labelled, work)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the coordinate files of a folder by the stem of their micrograph."""
+    if not folder.is_dir():
+        raise InputError(
+            folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)"
+        )
+    files = coordinates.stems(folder)
+    if not files:
+        known = ", ".join(coordinates.FORMATS)
+        raise InputError(
+            folder, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})"
+        )
+    return files

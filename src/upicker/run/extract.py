@@ -1,0 +1,215 @@
+"""Particle stacks for many micrographs: an ``.mrcs`` for each, and one ``particles.star`` that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upicker.errors import InputError
+from upicker.io import coordinates, micrographs
+from upicker.io.stacks import StackEntry, open_stack, write_particles_star
+from upicker.particles import Particles
+from upicker.pick.extract import extract
+from upicker.run.batch import Outcome, each
+from upicker.run.outputs import writable
+from upicker.units import Length
+
+# Boxes of one micrograph are cut in portions of about so many bytes.
+PORTION_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The stack of one micrograph.
+
+    Attributes
+    ----------
+    entry : StackEntry or None
+        For ``particles.star``; None where there was no particle to cut out.
+    dropped : int
+        Particles whose box reaches beyond the micrograph.
+    """
+
+    entry: StackEntry | None
+    dropped: int
+
+    @property
+    def particles(self) -> int:
+        """How many were cut out."""
+        return 0 if self.entry is None else len(self.entry.particles)
+
+
+@dataclass(frozen=True)
+class Extracting:
+    """The work on one micrograph; picklable, for several processes.
+
+    Attributes
+    ----------
+    picks : dict
+        Stem -> coordinates file.
+    output : Path
+        The ``particles.star``; stacks go to ``Particles/`` beside it.
+    box : Length
+        Side of the boxes.
+    pixel_size_A : float or None
+        Overrides what the files say.
+    threshold : float or None
+        Lowest score of the particles to cut out; None takes all.
+    invert, normalise : bool
+        See `upicker.pick.extract.extract`.
+    """
+
+    picks: dict[str, Path]
+    output: Path
+    box: Length
+    pixel_size_A: float | None = None
+    threshold: float | None = None
+    invert: bool = True
+    normalise: bool = True
+
+    def __call__(self, path: Path) -> Extracted:
+        """Cut the particles out of one micrograph, and write their stack.
+
+        Raises
+        ------
+        UPickerError
+            If the micrograph or its picks cannot be read, or do not fit each other.
+        OutputError
+            If the stack cannot be written.
+        """
+        micrograph = micrographs.read(path, self.pixel_size_A)
+        box_px = even(self.box.to_px(micrograph.pixel_size_A, str(path)))
+        file = self.picks[path.stem]
+        particles, outside = coordinates.check_inside(coordinates.read(file), micrograph.shape, file)
+        if self.threshold is not None:
+            particles = particles.above(self.threshold)
+        target = self.output.parent / "Particles" / f"{path.stem}.mrcs"
+        portion = max(1, PORTION_BYTES // (4 * box_px * box_px))
+        kept: list[Particles] = []
+        with ExitStack() as opened:
+            writer = None  # Opened with the first box: there are no empty stacks.
+            for start in range(0, len(particles), portion):
+                part = particles.select(np.arange(start, min(start + portion, len(particles))))
+                boxes = extract(micrograph, part, box_px, invert=self.invert, normalise=self.normalise)
+                if len(boxes.stack):
+                    writer = writer or opened.enter_context(
+                        open_stack(target, box_px, micrograph.pixel_size_A)
+                    )
+                    writer.append(boxes.stack)
+                    kept.append(boxes.particles)
+        done = Particles.concatenate(kept)
+        dropped = outside + len(particles) - len(done)
+        if not kept:
+            return Extracted(None, dropped)
+        return Extracted(
+            StackEntry(_named(target), _named(path), done, box_px, micrograph.pixel_size_A), dropped
+        )
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which picks belong to which micrographs.
+
+    Attributes
+    ----------
+    micrographs : list of Path
+        Those with picks.
+    picks : dict
+        Stem -> coordinates file, of these micrographs.
+    unpicked : list of Path
+        Micrographs without picks.
+    homeless : list of Path
+        Coordinates files without a micrograph.
+    """
+
+    micrographs: list[Path]
+    picks: dict[str, Path]
+    unpicked: list[Path]
+    homeless: list[Path]
+
+
+def pair(picks: Path, paths: Sequence[Path]) -> Pairing:
+    """Bring picks and micrographs together by name.
+
+    Parameters
+    ----------
+    picks : Path
+        A folder of coordinates files.
+    paths : sequence of Path
+        Micrographs.
+
+    Raises
+    ------
+    InputError
+        If no file of the folder belongs to one of the micrographs.
+    """
+    files = coordinates.stems(picks)
+    stems = {path.stem for path in paths}
+    found = {stem: file for stem, file in files.items() if stem in stems}
+    if not found:
+        example = next(iter(files.values())).name if files else "no coordinates file at all"
+        raise InputError(
+            picks,
+            f"none of the {len(paths)} micrographs (e.g. {paths[0].name}) has picks there; it has {example}",
+            "They are named after the micrograph: mic001.mrc -> mic001.csv or mic001_autopick.star",
+        )
+    return Pairing(
+        micrographs=[path for path in paths if path.stem in found],
+        picks=found,
+        unpicked=[path for path in paths if path.stem not in found],
+        homeless=[file for stem, file in files.items() if stem not in stems],
+    )
+
+
+def extract_all(
+    paths: Sequence[Path], work: Extracting, jobs: int = 1
+) -> Generator[Outcome[Extracted], None, None]:
+    """Cut the particles out of many micrographs; ``particles.star`` is written last, of all whole stacks.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Micrographs with picks.
+    work : Extracting
+        What to do with each.
+    jobs : int
+        Processes.
+
+    Yields
+    ------
+    Outcome
+        One per micrograph, see `upicker.run.batch.each`.
+
+    Raises
+    ------
+    InputError
+        If the pixel size is known for some micrographs only.
+    OutputError
+        If something cannot be written.
+    """
+    writable(work.output.parent)
+    entries: dict[Path, StackEntry] = {}
+    try:
+        for outcome in each(paths, work, jobs):
+            if outcome.value is not None and outcome.value.entry is not None:
+                entries[outcome.path] = outcome.value.entry
+            yield outcome
+    finally:  # Also after Ctrl-C: what is cut out can be used.
+        if entries:
+            write_particles_star(work.output, [entries[path] for path in paths if path in entries])
+
+
+def even(box_px: float) -> int:
+    """Return the even number of pixels nearest to a length: RELION takes no odd boxes."""
+    return 2 * round(box_px / 2)
+
+
+def _named(path: Path) -> str:
+    """Name a file as RELION wants it: relative to the folder where one works, if it lies in there."""
+    absolute = path.resolve()
+    here = Path.cwd()
+    return (absolute.relative_to(here) if absolute.is_relative_to(here) else absolute).as_posix()

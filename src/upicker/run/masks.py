@@ -1,0 +1,87 @@
+"""Contamination masks that the user brings: a picture per micrograph, 1 = bad, of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upicker.errors import InputError, MicrographError
+from upicker.io import micrographs
+
+# A mask is often binned; its rows and columns must still be in the picture's proportion.
+ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Where the masks are.
+
+    Attributes
+    ----------
+    path : Path
+        A folder with ``<stem>.*`` or ``<stem>_mask.*`` for each micrograph, or one file that serves all.
+    """
+
+    path: Path
+
+    def find(self, stem: str) -> Path:
+        """Return the mask of the micrograph with this stem.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if self.path.is_file():
+            return self.path
+        if not self.path.is_dir():
+            raise InputError(
+                self.path, "there is no such file or folder", "Give --mask a mask, or a folder of masks"
+            )
+        found = {file.stem: file for file in micrographs.find([self.path])}
+        for name in (f"{stem}_mask", stem):
+            if name in found:
+                return found[name]
+        raise InputError(
+            self.path, f"holds no mask for {stem}", f"Put {stem}_mask.mrc there, or leave out --mask"
+        )
+
+    def usable(self, stem: str, raw_shape: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+        """Return the usable ice of one micrograph at the working scale.
+
+        Parameters
+        ----------
+        stem : str
+            The micrograph's name.
+        raw_shape : tuple of int
+            Rows, columns of the micrograph.
+        shape : tuple of int
+            Rows, columns `(h, w)` of the working picture.
+
+        Returns
+        -------
+        np.ndarray
+            `(h, w)` bool, True = usable. A working pixel is unusable if the mask's pixel nearest to it is.
+
+        Raises
+        ------
+        InputError
+            If there is no mask, or it has other proportions than the micrograph.
+        """
+        path = self.find(stem)
+        mask = micrographs.read_mask(path)
+        stretch = (mask.shape[0] / raw_shape[0]) / (mask.shape[1] / raw_shape[1])
+        if abs(stretch - 1) > ASPECT_TOLERANCE:
+            found = (
+                f"is {mask.shape[0]} x {mask.shape[1]} pixels, the micrograph {raw_shape[0]} x {raw_shape[1]}"
+            )
+            raise MicrographError(path, found, "A mask must have the proportions of its micrograph")
+        rows, columns = (_nearest(n, m) for n, m in zip(shape, mask.shape, strict=True))
+        return ~mask[np.ix_(rows, columns)]
+
+
+def _nearest(length: int, source: int) -> np.ndarray:
+    """Return `(length,)` the nearest of `source` samples; the first ones of both lie on each other."""
+    return np.minimum(np.rint(np.arange(length) * (source / length)).astype(np.intp), source - 1)

@@ -1,0 +1,118 @@
+"""Where the particles of each micrograph go: coordinates, and an overlay picture to judge them by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from upicker.errors import ConfigError, OutputError
+from upicker.io import coordinates
+from upicker.particles import Micrograph, Particles
+from upicker.run.record import Entry
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one run.
+
+    Attributes
+    ----------
+    folder : Path
+        The output folder.
+    formats : tuple of str
+        Coordinate formats, of `upicker.io.coordinates.FORMATS`.
+    overlay : bool
+        Whether to draw ``<stem>_overlay.png`` as well.
+    """
+
+    folder: Path
+    formats: tuple[str, ...] = ("csv",)
+    overlay: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse formats that are not known."""
+        for name in self.formats:
+            if name not in coordinates.FORMATS:
+                raise ConfigError(
+                    "--format", f"there is no format '{name}'", f"There are: {', '.join(coordinates.FORMATS)}"
+                )
+
+    def paths(self, stem: str) -> list[Path]:
+        """Return the files of one micrograph."""
+        files = [coordinates.output_path(self.folder, stem, name) for name in self.formats]
+        return [*files, self.folder / f"{stem}_overlay.png"] if self.overlay else files
+
+    def missing(self, micrographs: Sequence[Path]) -> list[Path]:
+        """Return those micrographs whose outputs are not all there yet."""
+        return [path for path in micrographs if not all(file.exists() for file in self.paths(path.stem))]
+
+    def prepare(self) -> None:
+        """Make the folder, and try to write there: better now than after an hour.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be made, or nothing can be written in it.
+        """
+        writable(self.folder)
+
+    def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
+        """Write the particles of one micrograph.
+
+        Parameters
+        ----------
+        micrograph : Micrograph
+            The picture, for its name, its pixel size and the overlay.
+        particles : Particles
+            In raw pixels.
+        diameter_px : float
+            The nominal diameter, raw pixels, for particles without one of their own.
+
+        Returns
+        -------
+        Entry
+            For ``run.toml``.
+
+        Raises
+        ------
+        OutputError
+            If something cannot be written.
+        """
+        particles = particles.with_diameter(diameter_px, only_missing=True)
+        if self.overlay:
+            from upicker import draw  # matplotlib takes half a second
+
+            draw.overlay(micrograph, particles, self.folder / f"{micrograph.name}_overlay.png")
+        for name in self.formats:
+            path = coordinates.output_path(self.folder, micrograph.name, name)
+            coordinates.write(path, particles, name, micrograph.pixel_size_A)
+        rows, columns = micrograph.shape
+        return Entry(
+            name=micrograph.name,
+            path=str(micrograph.path),
+            rows=rows,
+            columns=columns,
+            pixel_size_A=micrograph.pixel_size_A,
+            diameter_px=round(float(diameter_px), 3),
+            particles=len(particles),
+        )
+
+
+def writable(folder: Path) -> None:
+    """Make a folder, and try to write in it.
+
+    Raises
+    ------
+    OutputError
+        If that cannot be done.
+    """
+    probe = folder / f".upicker-{id(folder)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            folder, f"cannot be written ({error.strerror})", "Choose another output with -o"
+        ) from error

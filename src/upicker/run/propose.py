@@ -1,0 +1,139 @@
+"""Proposals for many micrographs: read, prepare, mask, propose, write."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upicker.config import Config
+from upicker.errors import ConfigError
+from upicker.image.mask import usable
+from upicker.image.prepare import prepare
+from upicker.io import micrographs
+from upicker.propose.alog import propose
+from upicker.run.batch import Outcome, each
+from upicker.run.masks import Masks
+from upicker.run.outputs import Outputs
+from upicker.run.record import Entry, recorded
+from upicker.units import Length
+
+
+@dataclass(frozen=True)
+class Proposing:
+    """The work on one micrograph; picklable, for several processes.
+
+    Attributes
+    ----------
+    diameter : Length
+        The particles' diameter.
+    outputs : Outputs
+        Where the proposals go.
+    config : Config
+        The knobs of ``image`` and ``propose``.
+    pixel_size_A : float or None
+        Overrides what the files say.
+    masks : Masks or None
+        Masks of the user's, joined with the built-in one if ``propose.mask`` is on.
+    """
+
+    diameter: Length
+    outputs: Outputs
+    config: Config = field(default_factory=Config)
+    pixel_size_A: float | None = None
+    masks: Masks | None = None
+
+    def __call__(self, path: Path) -> Entry:
+        """Propose the particles of one micrograph, and write them.
+
+        Raises
+        ------
+        UPickerError
+            If it cannot be read, or the diameter does not fit.
+        OutputError
+            If the output cannot be written.
+        """
+        micrograph = micrographs.read(path, self.pixel_size_A)
+        diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(path))
+        prepared = prepare(micrograph, diameter_px, self.config.image)
+        good = usable(prepared, self.config.image) if self.config.propose.mask else None
+        if self.masks is not None:
+            theirs = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
+            good = theirs if good is None else good & theirs
+        found = propose(prepared, self.config.propose, self.config.image, good)
+        return self.outputs.write(micrograph, found, diameter_px)
+
+
+def propose_all(
+    paths: Sequence[Path], work: Proposing, jobs: int = 1
+) -> Generator[Outcome[Entry], None, None]:
+    """Propose the particles of many micrographs; ``run.toml`` is written beside them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The micrographs, each with a stem of its own, as `upicker.io.micrographs.find` returns them.
+    work : Proposing
+        What to do with each.
+    jobs : int
+        Processes.
+
+    Yields
+    ------
+    Outcome
+        One per micrograph, see `upicker.run.batch.each`.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    work.outputs.prepare()
+    about = {
+        "diameter": str(work.diameter),
+        "pixel_size_A": work.pixel_size_A,
+        "mask": None if work.masks is None else str(work.masks.path),
+    }
+    outcomes = each(paths, work, jobs)
+    yield from recorded(outcomes, work.outputs.folder, "propose", work.config, about)
+
+
+def ratios(
+    diameter: Length, smallest: Length | None, largest: Length | None, pixel_size_A: float | None
+) -> dict[str, object]:
+    """Express d_min and d_max as shares of the diameter, as the config has them.
+
+    Parameters
+    ----------
+    diameter, smallest, largest : Length
+        The particles' diameter, and the range of it; None keeps the config's.
+    pixel_size_A : float or None
+        Needed where the units differ.
+
+    Returns
+    -------
+    dict
+        Changes of the config.
+
+    Raises
+    ------
+    ConfigError
+        If the range does not hold the diameter, or units differ without a pixel size.
+    """
+    changes: dict[str, object] = {}
+    for option, length, knob in (
+        ("--min-diameter", smallest, "min_ratio"),
+        ("--max-diameter", largest, "max_ratio"),
+    ):
+        if length is None:
+            continue
+        if length.unit == diameter.unit:
+            ratio = length.value / diameter.value
+        else:
+            ratio = length.to_px(pixel_size_A, option) / diameter.to_px(pixel_size_A, "--diameter")
+        if (ratio > 1) if knob == "min_ratio" else (ratio < 1):
+            raise ConfigError(
+                option, f"{length} leaves out --diameter {diameter}", "Give a range around the diameter"
+            )
+        changes[f"propose.{knob}"] = ratio
+    return changes

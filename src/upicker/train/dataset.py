@@ -1,0 +1,102 @@
+"""Prepared micrographs with particles -> batches of tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from upicker.config import Config
+from upicker.image.prepare import Prepared
+from upicker.particles import Particles
+from upicker.pick.picker import cut
+from upicker.train.augment import augment
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A micrograph to learn from, at the working scale.
+
+    Attributes
+    ----------
+    pixels : np.ndarray
+        `(h, w)` float32; may be memory-mapped.
+    xy : np.ndarray
+        `(n, 2)` centres, working pixels.
+    side : np.ndarray
+        `(n,)` box sides, working pixels.
+    """
+
+    pixels: np.ndarray
+    xy: np.ndarray
+    side: np.ndarray
+
+
+class Store:
+    """Samples whose pictures lie on disk, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder to write to; the caller removes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.samples: list[Sample] = []
+
+    def add(self, prepared: Prepared, particles: Particles) -> None:
+        """Store a prepared micrograph with its particles (raw pixels, diameters known)."""
+        path = self._folder / f"{len(self.samples):06d}.npy"
+        np.save(path, prepared.pixels)
+        frame = prepared.frame
+        pixels = np.load(path, mmap_mode="r")
+        self.samples.append(Sample(pixels, frame.to_working(particles.xy), particles.diameter_px * frame.scale))
+
+
+def batch(samples: list[Sample], config: Config, step: int) -> tuple[Tensor, list[Tensor], np.random.Generator]:
+    """Draw the tiles of one step; the same step always draws the same.
+
+    Micrographs are drawn by area, places in them evenly.
+
+    Parameters
+    ----------
+    samples : list of Sample
+        At least one.
+    config : Config
+        Tile, batch, augmentation and seed.
+    step : int
+        Number of the step, from 0.
+
+    Returns
+    -------
+    images : Tensor
+        `(B, 1, t, t)`.
+    targets : list of Tensor
+        Per tile `(m, 4)` boxes, centre form, 0..1 from the outer edge of the first to that of the last pixel.
+    rng : np.random.Generator
+        For what else is random in this step.
+    """
+    rng = np.random.default_rng((config.train.seed, step))
+    area = np.array([s.pixels.size for s in samples], float)
+    images, targets = [], []
+    for index in rng.choice(len(samples), config.train.batch, p=area / area.sum()):
+        tile, boxes = _tile(samples[index], config, rng)
+        images.append(torch.from_numpy(tile))
+        targets.append(torch.from_numpy(boxes))
+    return torch.stack(images)[:, None], targets, rng
+
+
+def _tile(sample: Sample, config: Config, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One augmented tile and its boxes, `(t, t)` and `(m, 4)` float32."""
+    size = config.train.tile_px
+    y, x = (int(rng.integers(max(n - size, 0) + 1)) for n in sample.pixels.shape)
+    tile = np.asarray(cut(sample.pixels, x, y, size), np.float32)
+    xy = sample.xy - (x, y)
+    inside = ((xy >= -0.5) & (xy <= size - 0.5)).all(1)
+    tile, xy = augment(tile, xy[inside], config.train, rng)
+    side = np.repeat(sample.side[inside, None], 2, 1)
+    return tile, (np.concatenate([xy + 0.5, side], 1) / size).astype(np.float32)

@@ -1,0 +1,201 @@
+"""The training loop, one for both stages."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from upicker.config import Config, TrainConfig
+from upicker.evaluate import score
+from upicker.image.prepare import Prepared
+from upicker.model.denoising import noise
+from upicker.model.detector import Detector
+from upicker.model.losses import losses
+from upicker.particles import Particles
+from upicker.pick.picker import computing, detect, device_of
+from upicker.train import checkpoint
+from upicker.train.checkpoint import State
+from upicker.train.dataset import Sample, batch
+from upicker.train.log import CsvLog, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """A micrograph to validate on.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        At the working scale.
+    labels : Particles
+        The truth, raw pixels, diameters known.
+    """
+
+    prepared: Prepared
+    labels: Particles
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One stage of training.
+
+    Attributes
+    ----------
+    stage : str
+        ``"pretrain"`` or ``"finetune"``.
+    config : Config
+        All knobs.
+    steps : int
+        At most.
+    learning_rate : float
+        The schedule's peak.
+    samples : list of Sample
+        What is learned from.
+    checks : list of Check
+        What is validated on; empty: no validation, the last weights are kept.
+    checkpoint : Path
+        Where the resumable state goes.
+    meaning : dict
+        Plain values that tell this training from another one.
+    keep : callable
+        Called with the averaged detector and the validation row (empty without checks) whenever they are the
+        best so far.
+    """
+
+    stage: str
+    config: Config
+    steps: int
+    learning_rate: float
+    samples: list[Sample]
+    checks: list[Check]
+    checkpoint: Path
+    meaning: dict
+    keep: Callable[[Detector, dict[str, float], int], None]
+
+
+def begin(model: Detector, plan: Plan, resume: bool) -> State:
+    """Return the state to train from: fresh, or that of the checkpoint if `resume` and there is one."""
+    device = device_of(plan.config)
+    model = model.to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(_groups(model, plan.config.train), lr=plan.learning_rate)
+    state = State(model, average, optimizer)
+    if resume and plan.checkpoint.is_file():
+        checkpoint.load(plan.checkpoint, state, plan.meaning)
+    return state
+
+
+def run(plan: Plan, state: State, log: CsvLog, progress: Progress) -> bool:
+    """Train until the last step, or until validation stops improving.
+
+    Interrupted (Ctrl-C), it leaves a checkpoint and the best weights so far.
+
+    Returns
+    -------
+    bool
+        True if it stopped early.
+    """
+    train = plan.config.train
+    progress.start(plan.steps, plan.stage, state.step)
+    try:
+        while state.step < plan.steps and not _out_of_patience(plan, state):
+            began = time.monotonic()
+            row = _step(plan, state)
+            last = state.step == plan.steps
+            validate = bool(plan.checks) and (state.step % train.validate_every == 0 or last)
+            if validate:
+                row |= _validate(plan, state)
+            state.seconds += time.monotonic() - began
+            row |= {"step": state.step, "stage": plan.stage, "seconds": state.seconds}
+            log.write(row)
+            progress.step(row)
+            if validate:
+                progress.validated(row)
+            if state.step % train.validate_every == 0 or last:
+                checkpoint.save(plan.checkpoint, state, plan.meaning)
+    except KeyboardInterrupt:
+        checkpoint.save(plan.checkpoint, state, plan.meaning)
+        raise
+    finally:
+        progress.finish()
+    if not plan.checks:
+        plan.keep(state.average, {}, state.step)
+    return state.step < plan.steps
+
+
+def _out_of_patience(plan: Plan, state: State) -> bool:
+    return state.waited >= plan.config.train.patience
+
+
+def _step(plan: Plan, state: State) -> dict[str, float]:
+    """One step of gradient descent; returns what to log."""
+    config, device = plan.config, device_of(plan.config)
+    rate = learning_rate(state.step, plan.steps, config.train.warmup)
+    for group in state.optimizer.param_groups:
+        group["lr"] = plan.learning_rate * rate
+    images, targets, rng = batch(plan.samples, config, state.step)
+    targets = [t.to(device) for t in targets]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    noised = noise(targets, config.denoise, generator)
+    state.model.train()
+    with computing(config, device):
+        output = state.model(images.to(device, memory_format=torch.channels_last), noised)
+    parts = losses(output, targets, noised, config.loss)
+    state.optimizer.zero_grad(set_to_none=True)
+    parts["loss"].backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.train.clip_norm)
+    # A step whose gradient is not finite is left out: one bad tile must not end a night's training.
+    if torch.isfinite(norm):
+        state.optimizer.step()
+    state.step += 1
+    _follow(state, config.train.average)
+    return {"learning_rate": plan.learning_rate * rate, **{k: float(v.detach()) for k, v in parts.items()}}
+
+
+def _follow(state: State, decay: float) -> None:
+    """Move the average towards the weights; the first steps count fully, or the random start would linger."""
+    weight = 1 - min(decay, state.step / (state.step + 10)) if decay else 1.0
+    with torch.no_grad():
+        torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), weight)
+
+
+def _validate(plan: Plan, state: State) -> dict[str, float]:
+    """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
+    pairs = [(detect(state.average, check.prepared, plan.config), check.labels) for check in plan.checks]
+    result = score(pairs)
+    row = {
+        "precision": result.best_precision,
+        "recall": result.best_recall,
+        "f1": result.best_f1,
+        "threshold": min(result.best_threshold, 1.0),
+    }
+    state.waited += 1
+    if row["f1"] > state.best.get("f1", -1.0):
+        state.best, state.waited = row, 0
+        plan.keep(state.average, row, state.step)
+    return row
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the peak learning rate: a linear rise, then half a cosine down to 1 %."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _groups(model: nn.Module, train: TrainConfig) -> list[dict]:
+    """Weight decay for matrices and kernels only."""
+    named = list(model.named_parameters())
+    return [
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": train.weight_decay},
+        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+    ]

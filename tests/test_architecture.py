@@ -1,0 +1,139 @@
+"""The floors: who may import whom, and what belongs in one place only. Read from the sources; nothing runs."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "src" / "upicker"
+FLOORS = (
+    ("errors",),
+    ("config", "units", "particles"),
+    ("geometry",),
+    ("io", "image", "evaluate"),
+    ("propose", "model", "simulate", "draw"),
+    ("pick",),
+    ("train",),
+    ("run", "web"),
+    ("cli",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# The entry, which only hands over to the command line; and the version, which everybody may know.
+OUTSIDE = {"__main__", "__init__"}
+FILES = sorted(ROOT.rglob("*.py"))
+TORCH = {"model", "train"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules_imported(path: Path) -> list[str]:
+    """Full names of what a file imports, in functions and under TYPE_CHECKING too."""
+    names = []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports name the whole package"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    names = [name.split(".") for name in modules_imported(path)]
+    rooms = {parts[1] for parts in names if parts[0] == "upicker" and len(parts) > 1}
+    return {room for room in rooms if (ROOT / room).is_dir() or (ROOT / f"{room}.py").is_file()}
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_imports_go_strictly_down(path):
+    room = room_of(path)
+    if room in OUTSIDE:
+        return
+    assert room in FLOOR, f"{room} stands on no floor: give it one here and in ARCHITECTURE.md"
+    for other in rooms_imported(path) - {room}:
+        assert FLOOR[other] < FLOOR[room], f"{named(path)} imports {other}, which is not below {room}"
+
+
+def test_torch_is_imported_in_few_places():
+    for path in FILES:
+        if room_of(path) in TORCH or named(path) == "pick/picker.py":
+            continue
+        found = [name for name in modules_imported(path) if name.split(".")[0] in {"torch", "safetensors"}]
+        assert not found, f"{named(path)} imports {found}"
+
+
+def calls(path: Path) -> list[tuple[int, str]]:
+    found = []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            found.append((node.lineno, ast.unparse(node.func)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("what", "allowed"),
+    [
+        ({"print", "input", "exit", "quit", "sys.exit"}, "cli"),
+        ({"ProcessPoolExecutor", "multiprocessing.Process", "subprocess.run", "subprocess.Popen"}, "run"),
+        ({"os.chdir", "contextlib.chdir", "chdir"}, None),
+        ({"np.random.seed", "numpy.random.seed", "random.seed"}, None),
+        ({"pickle.load", "pickle.loads"}, None),
+    ],
+)
+def test_only_one_room_does_it(what, allowed):
+    for path in FILES:
+        if room_of(path) == allowed:
+            continue
+        found = [f"line {line}: {call}" for line, call in calls(path) if call in what]
+        assert not found, f"{named(path)} {found}"
+
+
+def test_global_generators_are_not_seeded():
+    """``torch.manual_seed`` stands only inside ``fork_rng``, which gives the old state back."""
+    for path in FILES:
+        inside = {
+            inner.lineno
+            for node in ast.walk(tree_of(path))
+            if isinstance(node, ast.With) and "fork_rng" in ast.unparse(node.items[0].context_expr)
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Call)
+        }
+        for line, call in calls(path):
+            assert call != "torch.manual_seed" or line in inside, f"{named(path)} line {line}"
+
+
+def test_files_are_short():
+    long = {named(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_the_command_line_imports_heavy_things_in_functions():
+    heavy = {"numpy", "torch", "scipy", "cv2", "matplotlib", "mrcfile"}
+    light = {"errors", "units", "config", "cli"}
+    for path in sorted((ROOT / "cli").glob("*.py")):
+        for node in tree_of(path).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                parts = (module or "").split(".")
+                assert parts[0] not in heavy, f"{named(path)} imports {module}"
+                assert parts[0] != "upicker" or len(parts) == 1 or parts[1] in light, (
+                    f"{named(path)}: {module}"
+                )
+
+
+def test_every_room_is_described():
+    text = (ROOT.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for room in sorted({room_of(path) for path in FILES} - OUTSIDE):
+        assert f"`{room}/`" in text or f"`{room}.py`" in text, f"ARCHITECTURE.md does not name {room}"

@@ -1,0 +1,386 @@
+"""The command line on small drawn micrographs: what it writes, what it says, how it exits."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import starfile
+
+from upicker import __version__
+from upicker.cli.app import USAGE, run
+from upicker.io import coordinates, mrc
+from upicker.particles import Particles
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = (230, 310)
+DIAMETER = 24.0
+CENTRES = np.array([[50.0, 40.0], [150.0, 60.0], [260.0, 50.0], [90.0, 170.0], [240.0, 180.0]])
+
+
+def micrograph(path: Path, seed: int = 0, pixel_size_A: float | None = 2.0) -> Path:
+    """Dark discs on noise; five of them, so that picks can be told from the rest."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    pixels = rng.normal(100, 4, SHAPE)
+    for cx, cy in CENTRES:
+        pixels -= 20 * (np.hypot(x - cx, y - cy) < DIAMETER / 2)
+    mrc.write(path, pixels, pixel_size_A)
+    return path
+
+
+@pytest.fixture
+def mics(tmp_path, monkeypatch) -> Path:
+    """A folder of two micrographs, inside a fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("one", "two.v2")):
+        micrograph(tmp_path / "mics" / f"{name}.mrc", seed)
+    return Path("mics")
+
+
+def upicker(capsys, *arguments: object) -> tuple[int, str, str]:
+    code = run([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def propose(capsys, *arguments: object) -> tuple[int, str, str]:
+    return upicker(capsys, "propose", *arguments, "--diameter", "24px", "--top-k", 5, "--no-mask")
+
+
+def test_propose_finds_the_discs_and_writes_them_in_every_format(capsys, mics, tmp_path):
+    code, out, _ = propose(capsys, mics, "-o", "out", "--format", "csv,star,box")
+    assert code == 0
+    assert "10 particles in 2 of 2 micrographs" in out
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    for stem in ("one", "two.v2"):
+        assert {f"{stem}.csv", f"{stem}_autopick.star", f"{stem}.box"} <= names
+        for name in (f"{stem}.csv", f"{stem}_autopick.star", f"{stem}.box"):
+            found = coordinates.read(tmp_path / "out" / name)
+            distance = np.linalg.norm(found.xy[:, None] - CENTRES, axis=2)
+            assert distance.min(0).max() < 2, name
+
+
+def test_sizes_in_angstrom_and_pixels_are_the_same(capsys, mics):
+    propose(capsys, mics, "-o", "px")
+    for size, folder in (("48A", "a"), ("48", "bare"), ("4.8nm", "nm")):
+        assert (
+            upicker(capsys, "propose", mics, "-o", folder, "--diameter", size, "--top-k", 5, "--no-mask")[0]
+            == 0
+        )
+        assert Path(folder, "one.csv").read_text() == Path("px", "one.csv").read_text()
+
+
+def test_the_pixel_size_option_beats_the_header(capsys, mics):
+    propose(capsys, mics, "-o", "px")
+    args = ("--diameter", "72A", "--pixel-size", "3A", "--top-k", 5, "--no-mask")
+    assert upicker(capsys, "propose", mics, "-o", "a", *args)[0] == 0
+    assert Path("a/one.csv").read_text() == Path("px/one.csv").read_text()
+
+
+def test_several_processes_give_the_same_files(capsys, mics):
+    propose(capsys, mics, "-o", "serial")
+    propose(capsys, mics, "-o", "parallel", "--jobs", 2)
+    for name in ("one.csv", "two.v2.csv"):
+        assert Path("serial", name).read_bytes() == Path("parallel", name).read_bytes()
+
+
+def test_run_toml_says_how_it_was_made_and_can_be_given_back(capsys, mics):
+    propose(capsys, mics, "-o", "out", "--set", "image.clip_sigma=4", "--set", "pick.nms_iou=none")
+    record = tomllib.loads(Path("out/run.toml").read_text())
+    assert record["image"]["clip_sigma"] == 4.0
+    assert record["propose"]["top_k"] == "5"
+    assert record["run"]["command"] == "propose"
+    assert record["run"]["version"] == __version__
+    assert record["run"]["diameter"] == "24px"
+    entry = record["run"]["micrographs"][0]
+    assert (entry["name"], entry["rows"], entry["columns"]) == ("one", *SHAPE)
+    assert (entry["pixel_size_A"], entry["diameter_px"], entry["particles"]) == (2.0, DIAMETER, 5)
+    code, *_ = upicker(
+        capsys, "propose", mics, "-o", "again", "--diameter", "24px", "--config", "out/run.toml"
+    )
+    assert code == 0
+    again = tomllib.loads(Path("again/run.toml").read_text())
+    assert {k: v for k, v in again.items() if k != "run"} == {k: v for k, v in record.items() if k != "run"}
+    assert Path("again/one.csv").read_bytes() == Path("out/one.csv").read_bytes()
+
+
+def test_the_command_line_beats_the_config_file_and_the_file_the_defaults(capsys, mics):
+    Path("my.toml").write_text('[propose]\ntop_k = "3"\n[image]\nclip_sigma = 4.5\n')
+    args = ("-o", "out", "--diameter", "24px", "--no-mask", "--config", "my.toml")
+    assert upicker(capsys, "propose", mics, *args)[0] == 0
+    assert len(coordinates.read(Path("out/one.csv"))) == 3
+    assert upicker(capsys, "propose", mics, *args, "--set", "propose.top_k=2")[0] == 0
+    assert len(coordinates.read(Path("out/one.csv"))) == 2
+    assert upicker(capsys, "propose", mics, *args, "--set", "propose.top_k=2", "--top-k", 1)[0] == 0
+    assert len(coordinates.read(Path("out/one.csv"))) == 1
+
+
+def test_skip_existing_does_only_what_is_missing(capsys, mics):
+    propose(capsys, mics / "one.mrc", "-o", "out")
+    before = Path("out/one.csv").stat().st_mtime_ns
+    code, out, _ = propose(capsys, mics, "-o", "out", "--skip-existing")
+    assert code == 0
+    assert "1 of 2 micrographs are done already" in out
+    assert Path("out/one.csv").stat().st_mtime_ns == before
+    assert Path("out/two.v2.csv").exists()
+    listed = tomllib.loads(Path("out/run.toml").read_text())["run"]["micrographs"]
+    assert [entry["name"] for entry in listed] == ["one", "two.v2"]
+
+
+def test_a_mask_of_another_size_keeps_proposals_out(capsys, mics):
+    mask = np.zeros((SHAPE[0] // 2, SHAPE[1] // 2))
+    mask[: 75 // 2] = 1  # the first three discs lie above row 75
+    for stem in ("one", "two.v2"):
+        mrc.write(Path("masks") / f"{stem}_mask.mrc", mask, None)
+    args = (mics, "-o", "out", "--diameter", "24px", "--top-k", 2, "--no-mask")
+    assert upicker(capsys, "propose", *args, "--mask", "masks")[0] == 0
+    assert (coordinates.read(Path("out/one.csv")).xy[:, 1] > 75).all()
+    mrc.write(Path("clean.mrc"), np.zeros(SHAPE), None)
+    assert upicker(capsys, "propose", *args, "--mask", "clean.mrc")[0] == 0
+    assert (coordinates.read(Path("out/one.csv")).xy[:, 1] > 0).all()
+
+
+def test_a_missing_or_misshapen_mask_is_named(capsys, mics):
+    mrc.write(Path("masks/one.mrc"), np.zeros((100, 100)), None)
+    code, _, err = propose(capsys, mics, "-o", "out", "--mask", "masks")
+    assert code == 3
+    assert "masks/one.mrc: is 100 x 100 pixels" in err
+    assert "holds no mask for two.v2" in err
+
+
+def test_bad_micrographs_are_named_skipped_and_counted(capsys, mics):
+    good = (mics / "one.mrc").read_bytes()
+    (mics / "cut.mrc").write_bytes(good[:5000])
+    (mics / "empty.png").write_bytes(b"")
+    (mics / "text.mrc").write_text("not a picture")
+    (mics / "nan.mrc").write_bytes(good[:1024] + np.full(SHAPE, np.nan, "<f4").tobytes())
+    mrc.write(mics / "flat.mrc", np.zeros(SHAPE), 2.0)
+    mrc.write(mics / "dot.mrc", np.zeros((1, 1)), 2.0)
+    code, out, err = propose(capsys, mics, "-o", "out")
+    assert code == 3
+    assert "in 2 of 8 micrographs" in out
+    for name in ("cut.mrc", "empty.png", "text.mrc", "nan.mrc", "flat.mrc", "dot.mrc"):
+        assert f"Skipped mics/{name}: " in err
+    assert "6 of 8 micrographs could not be done" in err
+    assert sorted(p.name for p in Path("out").iterdir()) == ["one.csv", "run.toml", "two.v2.csv"]
+
+
+def test_a_lost_pixel_size_concerns_only_its_micrograph(capsys, mics):
+    micrograph(mics / "unknown.mrc", pixel_size_A=None)
+    code, _, err = upicker(capsys, "propose", mics, "-o", "out", "--diameter", "48A")
+    assert code == 3
+    assert "mics/unknown.mrc: the pixel size is not known" in err
+    assert "--pixel-size" in err
+    assert Path("out/one.csv").exists()
+
+
+def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, mics):
+    code, _, err = upicker(capsys, "propose", mics, "-o", "out", "--diameter", "400px")
+    assert code == 3
+    assert "mics/one.mrc" in err
+    assert "larger than the picture" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("propose", "mics", "-o", "out"), 2, "--diameter"),
+        (("propose", "-o", "out", "--diameter", "24px"), 2, "no micrographs are given"),
+        (("propose", "nowhere", "-o", "out", "--diameter", "24px"), 1, "nowhere: there is no such file"),
+        (("propose", "mics", "-o", "out", "--diameter", "24ells"), 2, "24ells: this is not a length"),
+        (("propose", "mics", "-o", "out", "--diameter", "-3"), 2, ""),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--pixel-size", "3px"), 2, "not in Angstrom"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--min-diameter", "30px"), 2, "leaves out"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--top-k", "many"), 2, "propose.top_k"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--format", "xml"), 2, "no format 'xml'"),
+        (
+            ("propose", "mics", "-o", "out", "--diameter", "24px", "--set", "image.clip_sgma=3"),
+            2,
+            "image.clip_sigma",
+        ),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--set", "image"), 2, "sets nothing"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--config", "no.toml"), 2, "no.toml"),
+        (
+            ("propose", "mics", "-o", "mics/one.mrc", "--diameter", "24px"),
+            1,
+            "mics/one.mrc: cannot be written",
+        ),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--masks", "m"), 2, "--masks"),
+        (("extract", "mics", "--micrographs", "mics", "--box", "32px", "-o", "p.star"), 1, "none of the 2"),
+        (("evaluate", "nowhere", "mics"), 1, "nowhere: there is no such folder"),
+        (("evaluate", "mics", "mics"), 1, "mics: holds no coordinate files"),
+        (("evaluate", "mics", "mics", "--by", "eye"), 2, "eye"),
+        (("sing",), 2, "sing"),
+    ],
+)
+def test_bad_input_gives_one_message_and_its_exit_code(capsys, mics, arguments, code, message):
+    found, _, err = upicker(capsys, *arguments)
+    assert found == code, err
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(Path().glob("out/*.csv"))
+
+
+def test_the_same_reason_is_not_printed_over_and_over(capsys, mics):
+    for number in range(6):
+        micrograph(mics / f"u{number}.mrc", pixel_size_A=None)
+    code, _, err = upicker(capsys, "propose", mics, "-o", "out", "--diameter", "48A")
+    assert code == 3
+    assert err.count("--pixel-size 1.77A") == 3
+    assert all(f"u{number}.mrc" in err for number in range(6))
+
+
+@pytest.fixture
+def labelled(mics) -> Path:
+    """Labels for both micrographs."""
+    for stem in ("one", "two.v2"):
+        coordinates.write(Path("labels") / f"{stem}.csv", Particles.of(CENTRES, DIAMETER), "csv")
+    return mics
+
+
+def test_evaluate_prints_each_micrograph_and_all(capsys, labelled):
+    propose(capsys, labelled, "-o", "picks")
+    code, out, err = upicker(capsys, "evaluate", "labels", "picks")
+    assert code == 0
+    assert not err
+    for name in ("one", "two.v2", "all 2"):
+        assert any(line.split()[: len(name.split())] == name.split() for line in out.splitlines()), name
+    assert out.count("1.000") >= 9
+    assert "IoU" in out
+    assert "centres" in upicker(capsys, "evaluate", "labels", "picks", "--by", "centre")[1]
+
+
+def test_evaluate_counts_missing_picks_as_misses_and_names_what_is_alone(capsys, labelled):
+    propose(capsys, labelled, "-o", "picks")
+    Path("picks/one.csv").rename("picks/other.csv")
+    code, out, err = upicker(capsys, "evaluate", "labels", "picks")
+    assert code == 0
+    assert "have no picks, all their labels are misses: one" in err
+    assert "have no labels, they are left out: other" in err
+    pooled = next(line for line in out.splitlines() if "all 2" in line).split()
+    assert pooled[2:7] == ["10", "5", "1.000", "0.500", "0.667"]
+
+
+def test_evaluate_needs_a_diameter_from_somewhere(capsys, labelled):
+    propose(capsys, labelled, "-o", "picks", "--format", "star")
+    code, _, err = upicker(capsys, "evaluate", "picks", "picks")
+    assert code == 2
+    assert "--diameter" in err
+    assert upicker(capsys, "evaluate", "picks", "picks", "--diameter", "24px")[0] == 0
+    code, out, _ = upicker(capsys, "evaluate", "picks", "picks", "--diameter", "48A", "--pixel-size", "2A")
+    assert code == 0
+    assert "1.000" in out
+
+
+def test_evaluate_draws_the_curve_and_the_overlays(capsys, labelled):
+    propose(capsys, labelled, "-o", "picks")
+    args = ("--plot", "out/pr.png", "--overlay", "out", "--micrographs", labelled)
+    code, *_ = upicker(capsys, "evaluate", "labels", "picks", *args)
+    assert code == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == [
+        "one_overlay.png",
+        "pr.png",
+        "two.v2_overlay.png",
+    ]
+    assert upicker(capsys, "evaluate", "labels", "picks", "--overlay", "out")[0] == 2
+
+
+def test_extract_writes_stacks_and_a_star_file_that_lists_them(capsys, labelled):
+    args = ("labels", "--micrographs", labelled, "--box", "31px", "-o", "job/particles.star")
+    code, out, err = upicker(capsys, "extract", *args)
+    assert code == 0
+    assert "10 particles in 2 of 2" in out
+    assert not err
+    tables = starfile.read("job/particles.star", always_dict=True)
+    names = tables["particles"]["rlnImageName"].tolist()
+    assert names[0] == "000001@job/Particles/one.mrcs"
+    assert names[-1] == "000005@job/Particles/two.v2.mrcs"
+    assert tables["optics"]["rlnImageSize"].tolist() == [32]  # the nearest even number
+    assert tables["optics"]["rlnImagePixelSize"].tolist() == [2.0]
+    header = np.fromfile("job/Particles/one.mrcs", "<i4", 3)
+    assert header.tolist() == [32, 32, 5]
+
+
+def test_extract_leaves_out_what_reaches_beyond_and_says_so(capsys, labelled):
+    args = ("labels", "--micrographs", labelled, "-o", "p.star")
+    code, out, err = upicker(capsys, "extract", *args, "--box", "90px")
+    assert code == 0
+    assert "8 particles in 2 of 2" in out
+    assert "2 particles are left out" in err
+    code, _, err = upicker(capsys, "extract", *args, "--box", "200px", "--threshold", "0.5")
+    assert code == 1
+    assert "p.star is not written: no particle" in err
+
+
+def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
+    Path("labels/one.csv").rename("labels/other.csv")
+    code, _, err = upicker(
+        capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star"
+    )
+    assert code == 3
+    assert "micrographs have no picks: one.mrc" in err
+    assert "have no micrograph, not extracted: other.csv" in err
+    assert len(starfile.read("p.star", always_dict=True)["particles"]) == 5
+
+
+def test_picks_of_another_picture_are_refused(capsys, labelled):
+    coordinates.write(Path("labels/one.csv"), Particles.of(CENTRES * 4, DIAMETER), "csv")
+    code, _, err = upicker(
+        capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star"
+    )
+    assert code == 3
+    assert "labels/one.csv" in err
+    assert "outside the picture" in err
+
+
+def test_every_command_is_documented():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in USAGE:
+        assert f"upicker {command.__name__}" in readme
+
+
+@pytest.mark.parametrize("command", [command.__name__ for command in USAGE])
+def test_every_option_is_explained(capsys, command):
+    code, out, _ = upicker(capsys, command, "--help")
+    assert code == 0
+    assert f"Usage: upicker {command}" in out
+
+
+def test_help_answers_without_heavy_imports(tmp_path):
+    heavy = {"torch", "numpy", "scipy", "cv2", "matplotlib", "mrcfile", "tifffile"}
+    program = (
+        "import json, sys; from upicker.cli.app import run; "
+        "codes = [run(['--help']), run(['pick', '--help']), run(['--version'])]; "
+        "print(json.dumps([codes, sorted(sys.modules)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+        cwd=tmp_path,
+    )
+    codes, modules = json.loads(done.stdout.splitlines()[-1])
+    assert codes == [0, 0, 0]
+    assert not heavy & set(modules)
+    assert __version__ in done.stdout
+
+
+def test_the_module_runs_as_a_program_and_exits_with_its_code(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "upicker", "propose", "no.mrc", "-o", "x", "--diameter", "9px"],
+        capture_output=True, text=True, check=False, env=environment(), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no.mrc: there is no such file" in done.stderr
+    assert not done.stdout
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT / "src")}

@@ -1,0 +1,96 @@
+"""Stacks and particles.star, read by independent readers: mrcfile and starfile."""
+
+import warnings
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import starfile
+
+from upicker.errors import InputError, OutputError
+from upicker.io.stacks import Microscope, StackEntry, open_stack, write_particles_star, write_stack
+from upicker.particles import Particles
+
+
+def boxes(n: int, side: int = 10) -> np.ndarray:
+    return np.random.default_rng(n).normal(3, 2, (n, side, side)).astype(np.float32)
+
+
+def test_a_stack_is_a_valid_mrc_image_stack_with_its_pixel_size(tmp_path: Path) -> None:
+    path, images = tmp_path / "mic.mrcs", boxes(5)
+    write_stack(path, images, 1.77)
+    assert mrcfile.validate(path)
+    with mrcfile.open(path) as file:
+        assert file.is_image_stack()
+        assert file.header.mode == 2
+        assert file.voxel_size.x == pytest.approx(1.77)
+        assert file.header.rms == pytest.approx(images.std(), rel=1e-5)
+        np.testing.assert_array_equal(file.data, images)
+
+
+def test_a_stack_in_chunks_is_the_stack_in_one(tmp_path: Path) -> None:
+    images = boxes(7)
+    write_stack(tmp_path / "one.mrcs", images, 1.5)
+    with open_stack(tmp_path / "chunks.mrcs", 10, 1.5) as stack:
+        for part in (images[:3], images[3:3], images[3:].astype(">f4"), images[:0]):
+            stack.append(part)
+        assert stack.count == 7
+    one, chunks = (mrcfile.read(tmp_path / name) for name in ("one.mrcs", "chunks.mrcs"))
+    np.testing.assert_array_equal(one, chunks)
+
+
+def test_an_empty_stack_is_refused_and_an_interrupted_one_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"mic\.mrcs.*no particle"):
+        write_stack(tmp_path / "mic.mrcs", boxes(0))
+
+    def interrupted() -> None:
+        with open_stack(tmp_path / "mic.mrcs", 10) as stack:
+            stack.append(boxes(2))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def entry(stem: str, n: int, box_px: int, pixel_size_A: float | None) -> StackEntry:
+    particles = Particles.of(np.arange(2 * n).reshape(n, 2) + 0.25, 30, np.linspace(0.9, 0.1, n))
+    return StackEntry(f"stacks/{stem}.mrcs", f"mics/{stem}.mrc", particles, box_px, pixel_size_A)
+
+
+def test_particles_star_has_one_optics_group_per_pixel_size_and_box(tmp_path: Path) -> None:
+    entries = [entry("00123", 3, 64, 1.77), entry("with blank", 2, 64, 1.5), entry("00125", 1, 64, 1.77)]
+    write_particles_star(tmp_path / "particles.star", entries, Microscope(300, 2.7))
+    blocks = starfile.read(tmp_path / "particles.star")
+    optics, particles = blocks["optics"], blocks["particles"]
+    assert list(optics.rlnOpticsGroup) == [1, 2]
+    assert list(optics.rlnOpticsGroupName) == ["opticsGroup1", "opticsGroup2"]
+    assert list(optics.rlnImagePixelSize) == [1.77, 1.5]
+    assert list(optics.rlnImageSize) == [64, 64]
+    assert list(optics.rlnImageDimensionality) == [2, 2]
+    assert list(optics.rlnVoltage) == [300, 300]
+    assert list(particles.rlnOpticsGroup) == [1, 1, 1, 2, 2, 1]
+    assert list(particles.rlnImageName[:3]) == [f"00000{i}@stacks/00123.mrcs" for i in (1, 2, 3)]
+    assert list(particles.rlnMicrographName[2:4]) == ["mics/00123.mrc", "mics/with blank.mrc"]
+    np.testing.assert_allclose(particles.rlnCoordinateX[:3], [0.25, 2.25, 4.25])
+    np.testing.assert_allclose(particles.rlnCoordinateY[:3], [1.25, 3.25, 5.25])
+    np.testing.assert_allclose(particles.rlnAutopickFigureOfMerit[:3], [0.9, 0.5, 0.1])
+    assert particles.rlnCoordinateX.dtype == np.float64
+
+
+def test_what_is_not_known_is_left_out_and_a_mixture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "particles.star"
+    write_particles_star(path, [entry("a", 2, 64, None), entry("b", 1, 32, None)])
+    optics = starfile.read(path)["optics"]
+    assert not {"rlnImagePixelSize", "rlnVoltage"} & set(optics.columns)
+    assert list(optics.rlnImageSize) == [64, 32]
+    with pytest.raises(InputError, match=r"mics/a\.mrc.*--pixel-size"):
+        write_particles_star(path, [entry("a", 2, 64, None), entry("b", 1, 64, 1.5)])
+
+
+def test_a_stack_without_a_pixel_size_reads_without_a_warning(tmp_path: Path) -> None:
+    write_stack(tmp_path / "mic.mrcs", boxes(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mrcfile.read(tmp_path / "mic.mrcs").shape == (2, 10, 10)
