@@ -45,9 +45,7 @@ SWITCHES: dict[str, dict[str, object]] = {
 }
 
 
-def figures(
-    data: Path, of: DataSet, first: int | None, changes: dict[str, object]
-) -> tuple[float, float, float]:
+def figures(data: Path, of: DataSet, first: int | None, changes: dict[str, object]) -> tuple[float, float, float]:
     """Return best F1, average precision and the median seconds of `prepare`."""
     every = {"propose.top_k": "all", "propose.threshold": 0.0}
     config = Config().with_changes({**of.changes, **every, **changes})
@@ -65,9 +63,7 @@ def figures(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--first", type=int, default=None, help="only so many micrographs of each set")
     options = parser.parse_args()

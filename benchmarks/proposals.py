@@ -41,15 +41,13 @@ class DataSet:
 SETS = (
     DataSet("EMPIAR-10017", "empiar10017", 108, 8, {}),
     DataSet("apoferritin", "apoferritin", 72, 7, {}),
-    DataSet(
-        "apoferritin, 72-100 px", "apoferritin", 72, 7, {"propose.min_ratio": 1.0, "propose.max_ratio": 1.4}
-    ),
+    DataSet("apoferritin, 72-100 px", "apoferritin", 72, 7, {"propose.min_ratio": 1.0, "propose.max_ratio": 1.4}),
     DataSet("20S proteasome", "proteasome20s", 24, 9, {}),
 )
 
 
 def proposals(path: Path, diameter_px: float, config: Config) -> tuple[list[Particles], float]:
-    """Return all proposals, those above the default theta, the automatic ones; and the seconds of the first."""
+    """Return all proposals, those above the default theta, the automatic ones; and the first's seconds."""
     start = time.perf_counter()
     micrograph = micrographs.read(path)
     prepared = prepare(micrograph, diameter_px, config.image)
@@ -122,9 +120,7 @@ def classes(data: Path, diameter_px: float, config: Config) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--set", action="append", default=[], metavar="room.knob=value")
     parser.add_argument("--first", type=int, default=None, help="only so many micrographs of each part")

@@ -27,9 +27,7 @@ def test_along_z_and_y_it_is_the_sum_over_the_volume(specimen):
     size = 2 * int(specimen.radius_A / 4) + 3
     volume = specimen.volume(size, 4.0)
     scale = volume.sum(0).max() * 4
-    np.testing.assert_allclose(
-        specimen.projection(np.eye(3), size, 4.0), volume.sum(0) * 4, atol=1e-4 * scale
-    )
+    np.testing.assert_allclose(specimen.projection(np.eye(3), size, 4.0), volume.sum(0) * 4, atol=1e-4 * scale)
     # x stays, y takes the place of z, so that rows are -z
     turned = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
     along_y = volume.sum(1)[::-1] * 4

@@ -242,7 +242,9 @@ def flatten(tables: Mapping[str, object], where: str) -> dict[str, object]:
     flat: dict[str, object] = {}
     for room, table in tables.items():
         if not isinstance(table, Mapping):
-            raise ConfigError(where, f"'{room}' stands outside a table", "Write it in the table of its room, e.g. [train]")
+            raise ConfigError(
+                where, f"'{room}' stands outside a table", "Write it in the table of its room, e.g. [train]"
+            )
         flat.update({f"{room}.{knob}": value for knob, value in table.items()})
     return flat
 
@@ -294,7 +296,9 @@ def _known(name: str, names: list[str], where: str, key: str, prefix: str = "") 
     if name in names:
         return
     near = difflib.get_close_matches(name, names, 1, 0.0)
-    raise ConfigError(where, f"there is no '{key}'", f"The nearest is '{prefix}{near[0]}'; there are: {', '.join(names)}")
+    raise ConfigError(
+        where, f"there is no '{key}'", f"The nearest is '{prefix}{near[0]}'; there are: {', '.join(names)}"
+    )
 
 
 def _converted(value: object, kind: object, where: str, key: str) -> object:
@@ -305,7 +309,7 @@ def _converted(value: object, kind: object, where: str, key: str) -> object:
             return None
         wanted = next(o for o in options if o is not types.NoneType)
         return _CONVERT[wanted](value) if wanted in _CONVERT else _to_ints(value)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
         raise ConfigError(where, f"'{key}' cannot be {value!r}", f"It takes {names}") from error
 

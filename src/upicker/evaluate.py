@@ -234,9 +234,7 @@ def _sides(labels: Particles, side_px: float | None, by: str) -> np.ndarray:
     return side
 
 
-def _candidates(
-    picks: np.ndarray, labels: np.ndarray, side: np.ndarray, rank: np.ndarray, by: str
-) -> np.ndarray:
+def _candidates(picks: np.ndarray, labels: np.ndarray, side: np.ndarray, rank: np.ndarray, by: str) -> np.ndarray:
     """Return `(k, 2)` pairs (pick, label) that the rule allows, in the order in which the walk tries them."""
     # Either rule needs centres within half a side: squares with an IoU of 0.5 have them within a third.
     reach = float(side.max()) / 2 * (1 + 1e-9)

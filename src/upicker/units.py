@@ -56,7 +56,7 @@ def parse_length(text: str | float) -> Length:
         If the text is not a positive length.
     """
     match = _LENGTH.fullmatch(str(text))
-    if not match or float(match[1]) <= 0:
+    if not match or not 0 < float(match[1]) < float("inf"):
         raise ConfigError(text, "this is not a length", "Write a positive number with its unit, e.g. 190A or 108px")
     value, unit = float(match[1]), (match[2] or "A").lower()
     if unit.startswith("p"):

@@ -83,9 +83,7 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
                 err.print(f"{title} {done + len(failures.paths)} of {total}", markup=False)
     seconds = time.monotonic() - start
     each = f", {seconds / done:.1f} s each" if done else ""
-    note(
-        f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})"
-    )
+    note(f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")
     if failures.paths:
         warning(f"{len(failures.paths)} of {total} micrographs could not be done: {names(failures.paths)}")
         return 3

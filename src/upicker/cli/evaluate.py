@@ -27,9 +27,7 @@ def evaluate(
     threshold: float | None = None,
     plot: Path | None = None,
     overlay: Path | None = None,
-    micrographs: Annotated[
-        tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)
-    ] = (),
+    micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
     pixel_size: PixelSize = None,
 ) -> int:
     """Score picks against labels: one-to-one matching, precision, recall, F1, average precision.
@@ -64,11 +62,7 @@ def evaluate(
     if plot is not None:
         compare.plot(plot, comparison, side_px, by)
         note(f"curve -> {plot}")
-    return (
-        0
-        if overlay is None
-        else _draw(micrographs, compare.Overlaying(comparison, overlay, side_px, by, threshold))
-    )
+    return 0 if overlay is None else _draw(micrographs, compare.Overlaying(comparison, overlay, side_px, by, threshold))
 
 
 def _draw(micrographs: tuple[str, ...], work: Overlaying) -> int:

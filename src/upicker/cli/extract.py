@@ -67,9 +67,7 @@ def extract(
     if tally.dropped:
         warning(f"{tally.dropped} particles are left out: their boxes reach beyond the micrograph")
     if tally.unsized:
-        warning(
-            "The pixel size is not known, and RELION needs it: give --pixel-size, e.g. --pixel-size 1.77A"
-        )
+        warning("The pixel size is not known, and RELION needs it: give --pixel-size, e.g. --pixel-size 1.77A")
     if pairing.unpicked:
         warning(f"{len(pairing.unpicked)} micrographs have no picks: {names(pairing.unpicked)}")
     if pairing.homeless:

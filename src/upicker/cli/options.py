@@ -26,9 +26,7 @@ def _pixel_size(_type: object, tokens: Sequence[Any]) -> float:
 
 _SIZE: Any = Parameter(converter=_length, n_tokens=1, accepts_keys=False, metavar="LENGTH")
 
-Micrographs = Annotated[
-    str, Parameter(help="Micrographs: files, folders, quoted patterns like 'data/*.mrc'.")
-]
+Micrographs = Annotated[str, Parameter(help="Micrographs: files, folders, quoted patterns like 'data/*.mrc'.")]
 Size = Annotated[Length, _SIZE]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 PixelSize = Annotated[

@@ -65,9 +65,7 @@ class TrainingBar:
     def validated(self, row: Mapping[str, float]) -> None:
         """Print one validation."""
         self._best = f" F1 {row['f1']:.3f}"
-        figures = ", ".join(
-            f"{key} {row[key]:.3f}" for key in ("precision", "recall", "threshold") if key in row
-        )
+        figures = ", ".join(f"{key} {row[key]:.3f}" for key in ("precision", "recall", "threshold") if key in row)
         self._line(f"step {row['step']:.0f} of {self._total}: F1 {row['f1']:.3f} ({figures})")
 
     def finish(self) -> None:

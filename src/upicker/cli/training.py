@@ -119,18 +119,14 @@ def _validation(text: str) -> Path | float:
     except ValueError:
         return existing_folder(Path(text), "validation labels")
     if not 0 <= share < 1:
-        raise ConfigError(
-            "--validation", f"{text} is no share", "Give a number from 0 to below 1, or a folder"
-        )
+        raise ConfigError("--validation", f"{text} is no share", "Give a number from 0 to below 1, or a folder")
     return share
 
 
 def _report(title: str, result: StageResult, total: int) -> int:
     """Print what a stage gave; return the exit code."""
     early = ", stopped early" if result.stopped_early else ""
-    used = (
-        f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
-    )
+    used = f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
     note(f"{title}: {used} -> {result.path}")
     if result.f1 is not None:
         truth = "proposals" if title == "pretrained" else "validation labels"
@@ -139,9 +135,7 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"
         )
     if result.unused:
-        warning(
-            f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}"
-        )
+        warning(f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}")
     for path, reason in result.skipped:
         problem(f"Skipped {path}: {reason}" if str(path) not in reason else f"Skipped {reason}")
     if not result.skipped:

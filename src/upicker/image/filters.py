@@ -68,9 +68,7 @@ def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.nda
     return out
 
 
-def _local_median(
-    pixels: np.ndarray, finite: np.ndarray, y: np.ndarray, x: np.ndarray, default: float
-) -> np.ndarray:
+def _local_median(pixels: np.ndarray, finite: np.ndarray, y: np.ndarray, x: np.ndarray, default: float) -> np.ndarray:
     """Median of the finite pixels among the 5 x 5 around each position, but itself; `default` without any."""
     offset = np.array([(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx])
     yy = np.clip(y[:, None] + offset[:, 0], 0, pixels.shape[0] - 1)

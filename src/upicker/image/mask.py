@@ -4,8 +4,8 @@ It looks for four things, all relative to the picture itself, so that neither th
 matters: frames (rims that only repeat their neighbours, as aligned movies have), blobs and lines that are far
 darker or brighter than particles (contaminants, carbon edges, cracks), large areas off the ice's grey level
 (carbon, broken film), and areas whose fine structure is far stronger or weaker than elsewhere (crystalline
-ice, carbon, holes). It is classical image processing and no neural network: it cannot see a faint contaminant of
-the size and darkness of a particle, nor tell that a whole picture is crystalline.
+ice, carbon, holes). It is classical image processing and no neural network: it cannot see a faint contaminant
+of the size and darkness of a particle, nor tell that a whole picture is crystalline.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ DARKER = 2.0
 BRIGHTER = 3.0
 """The same towards bright, where defocus rings of good particles reach, too."""
 
-ROUGHER, SMOOTHER = 2.2, 0.4
+LARGER, DOZEN_FACTOR = 2.0, 1.5
+"""What covers less than so many particles must be so many times as dark as the twelfth darkest blob."""
+
+ROUGHER, SMOOTHER = 1.8, 0.4
 """Local standard deviation of the fine structure, against the picture's median: beyond these it is no ice."""
 
 FRAME_SHARE, FRAME_CONTRAST = 0.1, 0.35
@@ -117,27 +120,39 @@ def _surface(small: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 
 def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
-    """Find what is far darker or brighter than particles at some scale, and what hangs together with it."""
-    fine = _blurred(small, SCALES[0] * step)
+    """Find what is far darker or brighter than particles at some scale, and what hangs together with it.
+
+    In a nearly empty picture a good particle is far darker than the usual blob, which is noise. So what is no larger
+    than a few particles must also be darker than the picture's darkest dozen.
+    """
     bad = np.zeros(small.shape, bool)
     for scale in SCALES:
+        few_particles = LARGER * np.pi / 4 * ((1 + scale) * step) ** 2
+        # What is found is taken out: else a strong blob would grow with every wider Gaussian.
+        small = np.where(_dilated(bad, SCALES[0] * step), np.float32(0), small)
         smooth = _blurred(small, scale * step)
         smooth = smooth - np.float32(np.median(smooth[inner]))
+        edges = _blurred(small, scale / 2 * step)
         for sign, factor in ((1, DARKER), (-1, BRIGHTER)):
-            level = factor * _peak_level(sign * smooth, inner)
+            usual, dozenth = _peak_levels(sign * smooth, inner)
+            level = factor * usual
             seeds = sign * smooth > level
             if seeds.any():
-                # The smooth picture says where it reaches, the fine one where its edge is.
-                wide = seeds | ((sign * smooth > level / 2) & (sign * fine > level / 4))
-                bad |= _touching(wide, seeds)
+                # The smooth picture says that there is something, a finer one where its edge is.
+                wide = (sign * smooth > level / 2) & (sign * edges > level / 4)
+                extreme = seeds & (sign * smooth > DOZEN_FACTOR * dozenth)
+                bad |= _components(wide, seeds, few_particles) | _components(wide, extreme, 0)
     return bad
 
 
-def _peak_level(smooth: np.ndarray, inner: np.ndarray) -> float:
-    """Height that one in ten of the picture's own blobs exceeds; at least three robust sigmas."""
+def _peak_levels(smooth: np.ndarray, inner: np.ndarray) -> tuple[float, float]:
+    """Return the height that one in ten of the picture's blobs exceeds (at least 3 sigma), and the 12th highest."""
     top = (smooth >= cv2.dilate(smooth, np.ones((3, 3), np.uint8))) & (smooth > 0) & inner
     _, sigma = robust(smooth[inner][:, None])
-    return max(float(np.quantile(smooth[top], 0.9)) if top.any() else 0.0, 3 * sigma)
+    heights = np.sort(smooth[top])[::-1]
+    if len(heights) < 12:
+        return 3 * sigma, 3 * sigma
+    return max(float(np.quantile(heights, 0.9)), 3 * sigma), float(heights[11])
 
 
 def _textured(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
@@ -149,7 +164,7 @@ def _textured(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
         return np.zeros(small.shape, bool)
     fine = small - _blurred(small, step)
     _, sigma = robust(fine[inner][:, None])
-    energy = _blurred(np.where(inner, np.minimum(fine * fine, (6 * sigma) ** 2), np.float32(0)), 1.5 * step)
+    energy = _blurred(np.where(inner, np.minimum(fine * fine, (3 * sigma) ** 2), np.float32(0)), 1.5 * step)
     weight = _blurred(inner.astype(np.float32), 1.5 * step)
     energy = energy / np.maximum(weight, 1e-3)
     local = np.sqrt(np.maximum(energy, 0) / max(float(np.median(energy[inner])), 1e-12))
@@ -167,7 +182,9 @@ def _dilated(bad: np.ndarray, radius: float) -> np.ndarray:
     return cv2.distanceTransform((~bad).astype(np.uint8), cv2.DIST_L2, 5) <= radius
 
 
-def _touching(wide: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Keep the connected parts of `wide` that hold a seed."""
+def _components(wide: np.ndarray, seeds: np.ndarray, area: float) -> np.ndarray:
+    """Keep the connected parts of `wide` that hold a seed and more than `area` pixels."""
     _, parts = cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)
-    return np.isin(parts, np.unique(parts[seeds & wide]))
+    kept = np.zeros(parts.max() + 1, bool)
+    kept[parts[seeds & wide]] = True
+    return (kept & (np.bincount(parts.ravel()) > area))[parts]

@@ -83,17 +83,16 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     Notes
     -----
     The paper's "Preprocessing": normalisation, bilateral filter, (adaptive) histogram equalisation and
-    down-sampling. Normalisation stays in floating point: with 8-bit grey levels a few outliers would take the range.
+    down-sampling. Normalisation stays in floating point: with 8-bit grey levels, outliers would take the range.
+    Non-finite pixels are always repaired: one alone would spread over the whole picture.
     """
     _check_config(config)
     where = str(micrograph.path or micrograph.name)
-    frame = _frame(micrograph.shape, micrograph.pixels.ndim, diameter_px, config, where)
+    frame = _frame(micrograph.pixels.shape, diameter_px, config, where)
     raw = micrograph.pixels.astype(np.float32, copy=False)
     finite = np.isfinite(raw)
     if finite.mean() < 0.5:
-        raise MicrographError(
-            where, "most of its pixels are not finite numbers", "Export the micrograph again"
-        )
+        raise MicrographError(where, "most of its pixels are not finite numbers", "Export the micrograph again")
     if config.repair or not finite.all():
         raw = repaired(raw, finite, hot=config.repair)
     picture = resample(raw, frame.working_shape)
@@ -129,26 +128,20 @@ def _filtered(pixels: np.ndarray, diameter: float, config: ImageConfig) -> np.nd
 
 def _check_config(config: ImageConfig) -> None:
     if config.particles not in ("dark", "bright"):
-        raise ConfigError(
-            "image.particles", f"'{config.particles}' is no polarity", "It takes 'dark' or 'bright'"
-        )
+        raise ConfigError("image.particles", f"'{config.particles}' is no polarity", "It takes 'dark' or 'bright'")
     if config.equalize not in ("none", "histogram", "clahe"):
         raise ConfigError(
             "image.equalize", f"there is no '{config.equalize}'", "It takes 'none', 'histogram' or 'clahe'"
         )
     for knob in ("working_diameter_px", "flatten_diameters", "clip_sigma"):
         if not getattr(config, knob) > 0:
-            raise ConfigError(
-                f"image.{knob}", f"{getattr(config, knob)} is not positive", "Give a positive number"
-            )
+            raise ConfigError(f"image.{knob}", f"{getattr(config, knob)} is not positive", "Give a positive number")
 
 
-def _frame(shape: tuple[int, int], ndim: int, diameter_px: float, config: ImageConfig, where: str) -> Frame:
+def _frame(shape: tuple[int, ...], diameter_px: float, config: ImageConfig, where: str) -> Frame:
     """Choose the working shape; raises as `prepare`."""
-    if ndim != 2 or min(shape) < SMALLEST_PICTURE_PX:
-        raise MicrographError(
-            where, f"a picture of {shape} pixels is no micrograph", "Give a single, larger picture"
-        )
+    if len(shape) != 2 or min(shape) < SMALLEST_PICTURE_PX:
+        raise MicrographError(where, f"a picture of {shape} pixels is no micrograph", "Give a single, larger picture")
     if not diameter_px >= SMALLEST_DIAMETER_PX:
         raise InputError(
             where,
@@ -158,7 +151,7 @@ def _frame(shape: tuple[int, int], ndim: int, diameter_px: float, config: ImageC
     if diameter_px > min(shape):
         raise InputError(
             where,
-            f"the particle diameter, {diameter_px:g} px, is larger than the picture, {shape[1]} x {shape[0]} px",
+            f"the diameter of {diameter_px:g} px is larger than the picture ({shape[1]} x {shape[0]} px)",
             "Check the diameter's unit (A or px) and the pixel size",
         )
     scale = config.working_diameter_px / diameter_px
@@ -166,7 +159,7 @@ def _frame(shape: tuple[int, int], ndim: int, diameter_px: float, config: ImageC
     if rows * columns > LARGEST_WORKING_PX:
         raise InputError(
             where,
-            f"with a particle diameter of {diameter_px:g} px the working picture would be {columns} x {rows} px",
+            f"with a diameter of {diameter_px:g} px the working picture would be {columns} x {rows} px",
             "Check the diameter's unit (A or px) and the pixel size, or lower image.working_diameter_px",
         )
     return Frame((int(shape[0]), int(shape[1])), (rows, columns))

@@ -147,12 +147,7 @@ def stems(folder: Path) -> dict[str, Path]:
     found: dict[str, tuple[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         rank, stem = _rank(path.name)
-        if (
-            stem
-            and (stem not in found or rank < found[stem][0])
-            and path.is_file()
-            and not _is_something_else(path)
-        ):
+        if stem and (stem not in found or rank < found[stem][0]) and path.is_file() and not _is_something_else(path):
             found[stem] = rank, path
     return {stem: path for stem, (_, path) in sorted(found.items())}
 
@@ -206,17 +201,13 @@ def _text(path: Path) -> str:
             path, f"cannot be read ({error.strerror or error})", "Check the name and that you may read it"
         ) from error
     if not content and path.suffix != ".box":
-        raise CoordinatesError(
-            path, "the file is empty", "For a micrograph without particles write the header x,y"
-        )
+        raise CoordinatesError(path, "the file is empty", "For a micrograph without particles write the header x,y")
     try:
         if b"\0" in content:
             raise ValueError("it holds zero bytes")
         return content.decode("utf-8-sig")
     except ValueError as error:
-        raise CoordinatesError(
-            path, "it is not a text file", "Give coordinates as CSV, STAR or box"
-        ) from error
+        raise CoordinatesError(path, "it is not a text file", "Give coordinates as CSV, STAR or box") from error
 
 
 def _is_star(text: str) -> bool:
@@ -227,9 +218,7 @@ def _read_csv(path: Path, rows: list[tuple[int, list[str]]]) -> Particles:
     first = rows[0][1]
     if delimited.is_numeric(first):
         if not 2 <= len(first) <= 4:
-            raise CoordinatesError(
-                path, f"it has {len(first)} columns and no header naming them", _WRITE_AGAIN
-            )
+            raise CoordinatesError(path, f"it has {len(first)} columns and no header naming them", _WRITE_AGAIN)
         places: dict[str, int] = dict(zip(_ORDER, range(len(first))))
     else:
         places = _places(first)
@@ -245,12 +234,7 @@ def _read_csv(path: Path, rows: list[tuple[int, list[str]]]) -> Particles:
 def _places(header: Sequence[str]) -> dict[str, int]:
     """Return which column holds what, by name, whatever the case and the punctuation."""
     plain = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
-    return {
-        name: plain.index(word)
-        for name, words in _COLUMNS.items()
-        for word in reversed(words)
-        if word in plain
-    }
+    return {name: plain.index(word) for name, words in _COLUMNS.items() for word in reversed(words) if word in plain}
 
 
 def _read_star(path: Path, text: str) -> Particles:
@@ -279,26 +263,19 @@ def _read_star(path: Path, text: str) -> Particles:
 
 def _read_box(path: Path, rows: list[tuple[int, list[str]]]) -> Particles:
     places = {"x": 0, "y": 1, "width": 2, "height": 3} | ({"score": 4} if len(rows[0][1]) > 4 else {})
-    values = {
-        name: delimited.column(path, rows, at, 1.0 if name == "score" else None)
-        for name, at in places.items()
-    }
+    values = {name: delimited.column(path, rows, at, 1.0 if name == "score" else None) for name, at in places.items()}
     size = np.stack([values["width"], values["height"]], 1)
     corner = np.stack([values["x"], values["y"]], 1)
     if (size <= 0).any():
         line = rows[int(np.argmax((size <= 0).any(1)))][0]
-        raise CoordinatesError(
-            path, f"line {line} has a box without size", "Box files hold: x y width height"
-        )
+        raise CoordinatesError(path, f"line {line} has a box without size", "Box files hold: x y width height")
     return Particles.of(corner + size / 2, size.mean(1), values.get("score", 1.0))
 
 
 def _particles(path: Path, rows: list[tuple[int, list[str]]], places: dict[str, int]) -> Particles:
     xy = [delimited.column(path, rows, places[name], None) for name in ("x", "y")]
     diameter = (
-        delimited.column(path, rows, places["diameter"], math.nan)
-        if "diameter" in places
-        else np.float64(math.nan)
+        delimited.column(path, rows, places["diameter"], math.nan) if "diameter" in places else np.float64(math.nan)
     )
     score = delimited.column(path, rows, places["score"], 1.0) if "score" in places else 1.0
     return Particles.of(np.stack(xy, 1), np.where(diameter > 0, diameter, math.nan), score)
@@ -314,17 +291,13 @@ def _star_lines(particles: Particles, pixel_size_A: float | None) -> Iterable[st
     size = f"; pixel size {pixel_size_A:g} A" if pixel_size_A else ""
     yield f"# version 30001\n# centres in pixels of the raw micrograph, first stored pixel = 0{size}\n\n"
     columns = (_STAR_X, _STAR_Y, _STAR_SCORE, "_rlnClassNumber", "_rlnAnglePsi")
-    rows = (
-        (float(x), float(y), f"{score:.8g}", 0, 0.0) for (x, y), score in zip(particles.xy, particles.score)
-    )
+    rows = ((float(x), float(y), f"{score:.8g}", 0, 0.0) for (x, y), score in zip(particles.xy, particles.score))
     yield star.format_table("", columns, rows)
 
 
 def _box_lines(path: Path, particles: Particles) -> Iterable[str]:
     if not np.isfinite(particles.diameter_px).all():
-        raise OutputError(
-            path, "box files need a size, but the particles' diameter is not known", "Give --diameter"
-        )
+        raise OutputError(path, "box files need a size, but the particles' diameter is not known", "Give --diameter")
     corners = particles.xy - particles.diameter_px[:, None] / 2
     return [
         f"{_short(x)}\t{_short(y)}\t{_short(size)}\t{_short(size)}\t{score:.8g}\n"

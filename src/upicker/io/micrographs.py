@@ -139,9 +139,7 @@ def _expand(pattern: str) -> list[Path]:
         # `folder/*` should not give the STAR file beside the pictures; `*.dat` is taken by its word.
         found = [match for match in matches if _is_known(match)] or matches
     if not found:
-        what = (
-            "no micrograph is in this folder" if path.is_dir() else "there is no such file, folder or match"
-        )
+        what = "no micrograph is in this folder" if path.is_dir() else "there is no such file, folder or match"
         raise InputError(pattern, what, f"Known suffixes are {' '.join(SUFFIXES)}")
     return found
 
@@ -213,9 +211,7 @@ def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:
             )
         low, high = finite.min(), finite.max()
     if low == high:
-        raise MicrographError(
-            path, f"all pixels have one value, {low:g}", "The step before failed: repeat it"
-        )
+        raise MicrographError(path, f"all pixels have one value, {low:g}", "The step before failed: repeat it")
     return pixels
 
 

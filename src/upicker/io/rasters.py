@@ -80,12 +80,8 @@ def read_tiff(path: Path, largest_side: int) -> tuple[np.ndarray, float | None]:
     try:
         with _silent("tifffile"), tifffile.TiffFile(path) as file:
             series, page = file.series[0], file.pages.first
-            shape = tuple(
-                length for length, axis in zip(series.shape, series.axes, strict=True) if axis in "YX"
-            )
-            frames = int(
-                np.prod([n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in "YXS"])
-            )
+            shape = tuple(length for length, axis in zip(series.shape, series.axes, strict=True) if axis in "YX")
+            frames = int(np.prod([n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in "YXS"]))
             if len(shape) == 2 and max(shape) > largest_side:
                 raise too_large(path, (shape[0], shape[1]), largest_side)
             _check_tiff(path, page, frames, len(file.pages), path.stat().st_size)
@@ -152,10 +148,7 @@ def _png_is_whole(content: bytes) -> bool:
     while at + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)
         stop = at + 8 + length
-        if (
-            stop + 4 > len(content)
-            or zlib.crc32(content[at + 4 : stop]) != struct.unpack_from(">I", content, stop)[0]
-        ):
+        if stop + 4 > len(content) or zlib.crc32(content[at + 4 : stop]) != struct.unpack_from(">I", content, stop)[0]:
             return False
         if content[at + 4 : at + 8] == b"IEND":
             return True
@@ -181,9 +174,7 @@ def _grey(path: Path, pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     if pixels.ndim != 3 or pixels.shape[2] > 4:
-        raise MicrographError(
-            path, f"it holds an array of {pixels.shape}, not one picture", "Give a single picture"
-        )
+        raise MicrographError(path, f"it holds an array of {pixels.shape}, not one picture", "Give a single picture")
     channels = pixels.shape[2]
     if channels in (2, 4):
         opacity = pixels[..., -1]

@@ -92,9 +92,7 @@ def open_stack(path: Path, box_px: int, pixel_size_A: float | None = None) -> It
         writer = StackWriter(file, box_px, pixel_size_A)
         yield writer
         if not writer.count:
-            raise OutputError(
-                path, "there is no particle to write", "Lower the threshold or leave this micrograph out"
-            )
+            raise OutputError(path, "there is no particle to write", "Lower the threshold or leave this micrograph out")
         writer.finish()
 
 
@@ -154,9 +152,7 @@ class Microscope:
     amplitude_contrast: float = 0.1
 
 
-def write_particles_star(
-    path: Path, entries: Sequence[StackEntry], microscope: Microscope | None = None
-) -> None:
+def write_particles_star(path: Path, entries: Sequence[StackEntry], microscope: Microscope | None = None) -> None:
     """Write the list of extracted particles, with one optics group per pixel size and box.
 
     What is not known is left out rather than invented: the column ``_rlnImagePixelSize`` if no pixel size is
@@ -187,18 +183,14 @@ def write_particles_star(
             "Give --pixel-size, or extract these micrographs apart",
         )
     kinds = list(dict.fromkeys((entry.pixel_size_A, entry.box_px) for entry in entries))
-    text = (
-        "# version 30001\n\n" + _optics(kinds, microscope) + "\n# version 30001\n\n" + _listed(entries, kinds)
-    )
+    text = "# version 30001\n\n" + _optics(kinds, microscope) + "\n# version 30001\n\n" + _listed(entries, kinds)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _optics(kinds: Sequence[tuple[float | None, int]], microscope: Microscope | None) -> str:
     columns = ["_rlnOpticsGroup", "_rlnOpticsGroupName", "_rlnImageSize", "_rlnImageDimensionality"]
-    rows: list[list[object]] = [
-        [group, f"opticsGroup{group}", box, 2] for group, (_, box) in enumerate(kinds, 1)
-    ]
+    rows: list[list[object]] = [[group, f"opticsGroup{group}", box, 2] for group, (_, box) in enumerate(kinds, 1)]
     if all(size for size, _ in kinds):
         columns.append("_rlnImagePixelSize")
         for row, (size, _) in zip(rows, kinds):

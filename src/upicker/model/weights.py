@@ -93,11 +93,17 @@ def read_card(path: Path) -> Card:
     with _opened(path) as file:
         text = (file.metadata() or {}).get(_KEY)
     if text is None:
-        raise WeightsError(path, "these are weights, but not of UPicker", "Give a file that upicker pretrain or finetune wrote")
+        raise WeightsError(
+            path,
+            "these are weights, but not of UPicker",
+            "Give a file that upicker pretrain or finetune wrote",
+        )
     try:
         return Card(**json.loads(text))
     except (TypeError, ValueError) as error:
-        raise WeightsError(path, f"its header cannot be read ({error})", "Was it written by a newer UPicker?") from error
+        raise WeightsError(
+            path, f"its header cannot be read ({error})", "Was it written by a newer UPicker?"
+        ) from error
 
 
 def load(path: Path) -> tuple[Detector, Card, Config]:
@@ -180,4 +186,6 @@ def _opened(path: Path) -> safe_open:
     try:
         return safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
-        raise WeightsError(path, f"this is not a whole safetensors file ({error})", "Copy it again, or train again") from error
+        raise WeightsError(
+            path, f"this is not a whole safetensors file ({error})", "Copy it again, or train again"
+        ) from error

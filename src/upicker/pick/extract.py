@@ -101,9 +101,7 @@ def extract(
 
 def _check_box(micrograph: Micrograph, box_px: int) -> None:
     if box_px % 2 or box_px < 4:
-        raise ConfigError(
-            "--box", f"{box_px} px cannot be a box", "Give an even number of pixels, at least 4"
-        )
+        raise ConfigError("--box", f"{box_px} px cannot be a box", "Give an even number of pixels, at least 4")
     if box_px > min(micrograph.shape):
         rows, columns = micrograph.shape
         raise ConfigError(

@@ -53,8 +53,13 @@ class Picker:
     def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
         self._model, card, stored = weights.load(Path(path))
         self.config = stored.with_changes(config or {})
-        if (self.config.model, self.config.image.working_diameter_px) != (stored.model, stored.image.working_diameter_px):
-            raise ConfigError("--set", "model.* and image.working_diameter_px are fixed by the weights", "Leave them out")
+        if (self.config.model, self.config.image.working_diameter_px) != (
+            stored.model,
+            stored.image.working_diameter_px,
+        ):
+            raise ConfigError(
+                "--set", "model.* and image.working_diameter_px are fixed by the weights", "Leave them out"
+            )
         self.diameter = card.length
         chosen = self.config.pick.threshold
         self.threshold = chosen if chosen is not None else card.threshold if card.threshold is not None else 0.3
@@ -134,8 +139,11 @@ def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
     working = config.image.working_diameter_px
     size = config.train.tile_px
     cover = tiles(prepared.pixels.shape, size, min(config.pick.overlap_diameters * working, size // 2))
-    found = [part for start in range(0, len(cover), config.pick.batch)
-             for part in _detect_tiles(model, prepared.pixels, cover[start : start + config.pick.batch], config)]
+    found = [
+        part
+        for start in range(0, len(cover), config.pick.batch)
+        for part in _detect_tiles(model, prepared.pixels, cover[start : start + config.pick.batch], config)
+    ]
     merged = _merge(found, config.pick.nms_iou)
     frame = prepared.frame
     raw = Particles.of(frame.to_raw(merged.xy), merged.diameter_px / frame.scale, merged.score)

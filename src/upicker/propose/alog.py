@@ -95,7 +95,8 @@ def log_filter(ky: np.ndarray, kx: np.ndarray, diameter_px: float) -> np.ndarray
 def responses(pixels: np.ndarray, diameters: np.ndarray, mirrored: bool = False) -> list[Answers]:
     """Filter a picture with the 11 LoG filters; eq. (1), in the Fourier domain.
 
-    The picture is continued by reflection, so that its rim is no edge to answer to.
+    The picture is continued by its median, the level of empty ice: its rim is no edge to answer to, and a particle
+    that the rim cuts answers inside. (Reflection would double it, and put its middle on the rim.)
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, mirrored: bool = False)
     margin = min(round(float(diameters[-1])), rows, columns)
     shape = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in (rows, columns))
     pads = [(margin, total - n - margin) for total, n in zip(shape, (rows, columns))]
-    spectrum = fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), pads, mode="symmetric"))
+    spectrum = fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), pads, constant_values=float(np.median(pixels))))
     ky, kx = 2 * np.pi * fft.fftfreq(shape[0]), 2 * np.pi * fft.rfftfreq(shape[1])
     all_answers = [
         Answers(
@@ -219,7 +220,5 @@ def _checked(config: ProposeConfig) -> int | str:
     if text in ("all", "auto"):
         return text
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(
-            "propose.top_k", f"'{config.top_k}' is no count", "It takes a number, 'all' or 'auto'"
-        )
+        raise ConfigError("propose.top_k", f"'{config.top_k}' is no count", "It takes a number, 'all' or 'auto'")
     return int(text)

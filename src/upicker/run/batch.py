@@ -39,9 +39,7 @@ class Outcome(Generic[T]):
     seconds: float
 
 
-def each(
-    paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1
-) -> Generator[Outcome[T], None, None]:
+def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Generator[Outcome[T], None, None]:
     """Do the work for every file, and yield each outcome as soon as it is there.
 
     Parameters
@@ -93,21 +91,15 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
             raise  # A knob, not this file: the others would fail alike.
         error = failure
     except MemoryError:
-        error = MicrographError(
-            path, "there is not enough memory for it", "Use fewer --jobs, or a larger machine"
-        )
-    except (
-        Exception
-    ) as bug:  # A fault of ours must not end a long run either; it is named, and counted as a failure.
+        error = MicrographError(path, "there is not enough memory for it", "Use fewer --jobs, or a larger machine")
+    except Exception as bug:  # A fault of ours must not end a long run either; it is named, and counted as a failure.
         frame = traceback.extract_tb(bug.__traceback__)[-1]
         found = f"an unexpected {type(bug).__name__} in {Path(frame.filename).name}:{frame.lineno} ({bug})"
         error = MicrographError(path, found, "This is a fault of UPicker: please report it")
     return Outcome(path, value, error, time.perf_counter() - start)
 
 
-def _in_pool(
-    paths: Sequence[Path], work: Callable[[Path], T], jobs: int
-) -> Generator[Outcome[T], None, None]:
+def _in_pool(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Generator[Outcome[T], None, None]:
     """Work in `jobs` processes; what is waiting is dropped when the caller stops."""
     # Not forked: a fork of a process with threads (OpenCV, torch) may hang.
     context = multiprocessing.get_context("spawn")

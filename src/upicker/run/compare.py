@@ -149,22 +149,16 @@ def overlays(paths: Sequence[Path], work: Overlaying) -> Generator[Outcome[Path]
     labelled = [path for path in paths if path.stem in work.comparison.pairs]
     if not labelled:
         remedy = "Labels are named after the micrograph: mic001.mrc -> mic001.csv"
-        raise InputError(
-            "--micrographs", f"none of the {len(paths)} has labels (e.g. {paths[0].name})", remedy
-        )
+        raise InputError("--micrographs", f"none of the {len(paths)} has labels (e.g. {paths[0].name})", remedy)
     yield from each(labelled, work)
 
 
 def _files(folder: Path) -> dict[str, Path]:
     """Return the coordinate files of a folder by the stem of their micrograph."""
     if not folder.is_dir():
-        raise InputError(
-            folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)"
-        )
+        raise InputError(folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)")
     files = coordinates.stems(folder)
     if not files:
         known = ", ".join(coordinates.FORMATS)
-        raise InputError(
-            folder, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})"
-        )
+        raise InputError(folder, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
     return files

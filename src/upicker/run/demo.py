@@ -124,9 +124,7 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     clock.start("propose", "Propose with the A-LoG filter: no labels, no training")
     proposed = Outputs(folder / "proposed")
     every = config.with_changes({"propose.top_k": "all"})
-    watch.follow(
-        "proposed", propose_all(testing, Proposing(diameter, proposed, every)), len(testing), proposed.folder
-    )
+    watch.follow("proposed", propose_all(testing, Proposing(diameter, proposed, every)), len(testing), proposed.folder)
 
     clock.start("pretrain", f"Pretrain on {len(training)} micrographs without labels")
     pretrained = folder / "pretrained.safetensors"
@@ -178,9 +176,7 @@ def _simulate(folder: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
         paths.append(path)
         kind = "labels" if index < plan.labelled else "truth" if index >= plan.training else None
         if kind is not None:
-            coordinates.write(
-                coordinates.output_path(folder / kind, path.stem, "csv"), picture.particles, "csv"
-            )
+            coordinates.write(coordinates.output_path(folder / kind, path.stem, "csv"), picture.particles, "csv")
     return paths[: plan.training], paths[plan.training :]
 
 

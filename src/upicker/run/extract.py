@@ -96,18 +96,14 @@ class Extracting:
                 part = particles.select(np.arange(start, min(start + portion, len(particles))))
                 boxes = extract(micrograph, part, box_px, invert=self.invert, normalise=self.normalise)
                 if len(boxes.stack):
-                    writer = writer or opened.enter_context(
-                        open_stack(target, box_px, micrograph.pixel_size_A)
-                    )
+                    writer = writer or opened.enter_context(open_stack(target, box_px, micrograph.pixel_size_A))
                     writer.append(boxes.stack)
                     kept.append(boxes.particles)
         done = Particles.concatenate(kept)
         dropped = outside + len(particles) - len(done)
         if not kept:
             return Extracted(None, dropped)
-        return Extracted(
-            StackEntry(_named(target), _named(path), done, box_px, micrograph.pixel_size_A), dropped
-        )
+        return Extracted(StackEntry(_named(target), _named(path), done, box_px, micrograph.pixel_size_A), dropped)
 
 
 @dataclass(frozen=True)
@@ -165,9 +161,7 @@ def pair(picks: Path, paths: Sequence[Path]) -> Pairing:
     )
 
 
-def extract_all(
-    paths: Sequence[Path], work: Extracting, jobs: int = 1
-) -> Generator[Outcome[Extracted], None, None]:
+def extract_all(paths: Sequence[Path], work: Extracting, jobs: int = 1) -> Generator[Outcome[Extracted], None, None]:
     """Cut the particles out of many micrographs; ``particles.star`` is written last, of all whole stacks.
 
     Parameters

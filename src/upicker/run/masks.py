@@ -37,16 +37,12 @@ class Masks:
         if self.path.is_file():
             return self.path
         if not self.path.is_dir():
-            raise InputError(
-                self.path, "there is no such file or folder", "Give --mask a mask, or a folder of masks"
-            )
+            raise InputError(self.path, "there is no such file or folder", "Give --mask a mask, or a folder of masks")
         found = {file.stem: file for file in micrographs.find([self.path])}
         for name in (f"{stem}_mask", stem):
             if name in found:
                 return found[name]
-        raise InputError(
-            self.path, f"holds no mask for {stem}", f"Put {stem}_mask.mrc there, or leave out --mask"
-        )
+        raise InputError(self.path, f"holds no mask for {stem}", f"Put {stem}_mask.mrc there, or leave out --mask")
 
     def usable(self, stem: str, raw_shape: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
         """Return the usable ice of one micrograph at the working scale.
@@ -74,9 +70,7 @@ class Masks:
         mask = micrographs.read_mask(path)
         stretch = (mask.shape[0] / raw_shape[0]) / (mask.shape[1] / raw_shape[1])
         if abs(stretch - 1) > ASPECT_TOLERANCE:
-            found = (
-                f"is {mask.shape[0]} x {mask.shape[1]} pixels, the micrograph {raw_shape[0]} x {raw_shape[1]}"
-            )
+            found = f"is {mask.shape[0]} x {mask.shape[1]} pixels, the micrograph {raw_shape[0]} x {raw_shape[1]}"
             raise MicrographError(path, found, "A mask must have the proportions of its micrograph")
         rows, columns = (_nearest(n, m) for n, m in zip(shape, mask.shape, strict=True))
         return ~mask[np.ix_(rows, columns)]

@@ -113,6 +113,4 @@ def writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(
-            folder, f"cannot be written ({error.strerror})", "Choose another output with -o"
-        ) from error
+        raise OutputError(folder, f"cannot be written ({error.strerror})", "Choose another output with -o") from error

@@ -64,9 +64,7 @@ class Proposing:
         return self.outputs.write(micrograph, found, diameter_px)
 
 
-def propose_all(
-    paths: Sequence[Path], work: Proposing, jobs: int = 1
-) -> Generator[Outcome[Entry], None, None]:
+def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:
     """Propose the particles of many micrographs; ``run.toml`` is written beside them.
 
     Parameters
@@ -132,8 +130,6 @@ def ratios(
         else:
             ratio = length.to_px(pixel_size_A, option) / diameter.to_px(pixel_size_A, "--diameter")
         if (ratio > 1) if knob == "min_ratio" else (ratio < 1):
-            raise ConfigError(
-                option, f"{length} leaves out --diameter {diameter}", "Give a range around the diameter"
-            )
+            raise ConfigError(option, f"{length} leaves out --diameter {diameter}", "Give a range around the diameter")
         changes[f"propose.{knob}"] = ratio
     return changes

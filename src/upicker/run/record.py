@@ -46,9 +46,7 @@ class Entry:
     particles: int
 
 
-def write(
-    folder: Path, command: str, config: Config, about: Mapping[str, object], entries: Sequence[Entry]
-) -> Path:
+def write(folder: Path, command: str, config: Config, about: Mapping[str, object], entries: Sequence[Entry]) -> Path:
     """Write ``folder/run.toml``: the merged config, and a table ``[run]`` about the run itself.
 
     It can be given back with ``--config``. Micrographs of an earlier run into the same folder stay listed.

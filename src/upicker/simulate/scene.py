@@ -152,9 +152,7 @@ def _check(scene: Scene) -> None:
         if not getattr(scene, name) > 0:
             raise ConfigError(name, f"{getattr(scene, name):g} is not positive", "Give a positive number")
     if scene.diameter_px < 4:
-        raise ConfigError(
-            "pixel_size_A", f"a particle is {scene.diameter_px:.1f} pixels wide", "Make them smaller"
-        )
+        raise ConfigError("pixel_size_A", f"a particle is {scene.diameter_px:.1f} pixels wide", "Make them smaller")
 
 
 def _canvas(scene: Scene, specimen: Specimen) -> tuple[int, tuple[int, int]]:
@@ -184,9 +182,7 @@ def _crystals(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int], m
     return thickness
 
 
-def _positions(
-    rng: np.random.Generator, scene: Scene, canvas: tuple[int, int], blocked: np.ndarray
-) -> np.ndarray:
+def _positions(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int], blocked: np.ndarray) -> np.ndarray:
     """Throw particles on the canvas; one that falls on a crystal or too near to another is thrown again."""
     wanted = round(scene.particles * canvas[0] * canvas[1] / (scene.shape[0] * scene.shape[1]))
     gap2 = (scene.min_distance * scene.diameter_px) ** 2
@@ -230,9 +226,7 @@ def _ice_structure(rng: np.random.Generator, scene: Scene, ice_A: np.ndarray) ->
     return strength_VA2 * np.sqrt(ICE_MOLECULES_A3 * ice_A) * grain
 
 
-def _add(
-    canvas: np.ndarray, specimen: Specimen, rotation: np.ndarray, place: np.ndarray, pixel_size_A: float
-) -> None:
+def _add(canvas: np.ndarray, specimen: Specimen, rotation: np.ndarray, place: np.ndarray, pixel_size_A: float) -> None:
     """Add one particle's projection to the canvas, between pixels too; what lies outside is cut off."""
     half = int(np.ceil(specimen.radius_A / pixel_size_A))
     size = 2 * half + 1

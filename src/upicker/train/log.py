@@ -68,7 +68,9 @@ class CsvLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", newline="")
         except OSError as error:
-            raise OutputError(path, f"the training log cannot be written ({error.strerror})", "Choose another -o") from error
+            raise OutputError(
+                path, f"the training log cannot be written ({error.strerror})", "Choose another -o"
+            ) from error
         self._writer = csv.DictWriter(self._file, COLUMNS)
         self._writer.writeheader()
         self._writer.writerows(rows)

@@ -16,21 +16,19 @@ import torch
 from upicker.config import Config
 from upicker.errors import InputError, UPickerError, WeightsError
 from upicker.image.mask import usable
-from upicker.image.prepare import Prepared, prepare
-from upicker.io import coordinates, micrographs
+from upicker.image.prepare import prepare
+from upicker.io import micrographs
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Card
-from upicker.particles import Micrograph, Particles
 from upicker.propose.alog import propose
 from upicker.train import loop
 from upicker.train.dataset import Store
+from upicker.train.labels import divide, median_diameter, read_pair, split
 from upicker.train.log import CsvLog, Progress, Silent
 from upicker.train.loop import Check, Plan
 from upicker.units import Length
 
-# With fewer labelled micrographs than this, validation takes a band of each instead of some of them.
-FEW = 5
 # Pretraining validates on the proposals of so many micrographs.
 PROPOSAL_CHECKS = 2
 
@@ -176,33 +174,24 @@ def finetune(
     result = StageResult(job.output)
     model, stored, config = _start(initial, job.config)
     job = replace(job, config=config)
-    truths, unused = _pair(paths, labels)
-    held: dict[Path, Path] = {}
-    if isinstance(validation, Path):
-        held, _ = _pair(paths, validation)
-        truths = {path: truth for path, truth in truths.items() if path not in held}
-        unused = [path for path in unused if path not in held]
-    elif validation and len(truths) >= FEW:
-        every = max(2, round(1 / validation))
-        held = {path: truth for i, (path, truth) in enumerate(truths.items()) if i % every == every - 1}
-        truths = {path: truth for path, truth in truths.items() if path not in held}
-    band = validation if isinstance(validation, float) and not held else 0.0
-    result.unused = unused
-    length = diameter or stored or _median_diameter([*truths.values(), *held.values()])
+    division = divide(paths, labels, validation)
+    result.unused = division.unused
+    everything = {**division.learn, **division.check}
+    length = diameter or stored or median_diameter(list(everything.values()))
     with tempfile.TemporaryDirectory(prefix="upicker-") as folder:
         store, checks = Store(Path(folder)), []
-        job.progress.start(len(truths) + len(held), "labels", 0)
-        for path, truth in [*truths.items(), *held.items()]:
+        job.progress.start(len(everything), "labels", 0)
+        for path, file in everything.items():
             try:
-                micrograph, particles = _read_pair(path, truth, length, job.pixel_size_A)
-                diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
-                if path in held:
-                    checks.append(Check(prepare(micrograph, diameter_px, config.image), particles))
-                else:
-                    learn, check = _split(micrograph, particles, band, diameter_px)
+                labelled = read_pair(path, file, length, job.pixel_size_A)
+                diameter_px = length.to_px(labelled[0].pixel_size_A, str(path))
+                learn, check = (
+                    (None, labelled) if path in division.check else split(labelled, division.band, diameter_px)
+                )
+                if learn is not None:
                     store.add(prepare(learn[0], diameter_px, config.image), learn[1])
-                    if check is not None:
-                        checks.append(Check(prepare(check[0], diameter_px, config.image), check[1]))
+                if check is not None:
+                    checks.append(Check(prepare(check[0], diameter_px, config.image), check[1]))
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             job.progress.step({})
@@ -226,61 +215,12 @@ def _start(initial: Path | None, config: Config) -> tuple[Detector, Length | Non
     default = Config()
     if config.model not in (default.model, stored.model):
         raise WeightsError(
-            initial, "these are weights of another architecture than asked for", "Leave --preset and model.* out"
+            initial,
+            "these are weights of another architecture than asked for",
+            "Leave --preset and model.* out",
         )
     train = replace(config.train, tile_px=stored.train.tile_px)
     return model, card.length, replace(config, model=stored.model, image=stored.image, train=train)
-
-
-def _pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Path]]:
-    """Bring micrographs and coordinate files together by stem; second, who stays alone."""
-    files = coordinates.stems(folder)
-    pairs = {path: files[path.stem] for path in paths if path.stem in files}
-    if not pairs:
-        example = next(iter(files.values())).name if files else "no coordinate file at all"
-        raise InputError(
-            folder,
-            f"none of the {len(paths)} micrographs (e.g. {Path(paths[0]).name}) has labels here; found {example}",
-            "Name each coordinate file after its micrograph: mic001.mrc -> mic001.csv (or .star, .box)",
-        )
-    stems = {path.stem for path in paths}
-    alone = [p for p in paths if p not in pairs] + [file for stem, file in files.items() if stem not in stems]
-    return pairs, alone
-
-
-def _median_diameter(files: Sequence[Path]) -> Length:
-    """The median of the labels' own diameters, in raw pixels."""
-    diameters = torch.cat([torch.from_numpy(coordinates.read(file).diameter_px) for file in files])
-    median = float(diameters.nanmedian()) if len(diameters) else float("nan")
-    if not median > 0:
-        raise InputError(files[0], "the labels carry no diameter", "Give --diameter, e.g. --diameter 190A or 108px")
-    return Length(median, "px")
-
-
-def _read_pair(
-    path: Path, truth: Path, length: Length, pixel_size_A: float | None
-) -> tuple[Micrograph, Particles]:
-    """A micrograph and its labels, checked against each other; all labels with the one diameter."""
-    micrograph = micrographs.read(path, pixel_size_A)
-    particles = coordinates.check_inside(coordinates.read(truth), micrograph.shape, truth)
-    return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
-
-
-_Part = tuple[Micrograph, Particles]
-
-
-def _split(
-    micrograph: Micrograph, particles: Particles, band: float, diameter_px: float
-) -> tuple[_Part, _Part | None]:
-    """Part a micrograph into rows to learn from and, below them, a share `band` to validate on."""
-    height = micrograph.shape[0]
-    cut = round(height * (1 - band))
-    if band <= 0 or min(cut, height - cut) < 3 * diameter_px:
-        return (micrograph, particles), None
-    above = particles.xy[:, 1] < cut - 0.5
-    learn = micrograph.rows(0, cut), particles.select(above)
-    check = micrograph.rows(cut, height), particles.select(~above).shifted(0, -cut)
-    return learn, check
 
 
 def _require(store: Store, paths: Sequence[Path], result: StageResult, found: str) -> None:
@@ -290,12 +230,20 @@ def _require(store: Store, paths: Sequence[Path], result: StageResult, found: st
         raise InputError(f"{len(paths)} micrographs", found + first.rstrip("."), "Check the files and the diameter")
     if not any(len(sample.xy) for sample in store.samples):
         raise InputError(
-            f"{len(paths)} micrographs", "there is not one particle to learn from", "Check labels, diameter and polarity"
+            f"{len(paths)} micrographs",
+            "there is not one particle to learn from",
+            "Check labels, diameter and polarity",
         )
 
 
 def _run(
-    stage: str, model: Detector, store: Store, checks: list[Check], diameter: Length, job: Job, result: StageResult
+    stage: str,
+    model: Detector,
+    store: Store,
+    checks: list[Check],
+    diameter: Length,
+    job: Job,
+    result: StageResult,
 ) -> StageResult:
     """Train, keep the best weights and say what came of it."""
     config, output = job.config, job.output

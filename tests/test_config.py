@@ -1,0 +1,184 @@
+"""Knobs: names, kinds, precedence, and the way through a file and back."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upicker.config import PRESETS, Config, flatten, preset, read_changes
+from upicker.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("trian.batch", "'train'"),
+        ("train.bacth", "'train.batch'"),
+        ("pick.treshold", "'pick.threshold'"),
+        ("modell.dim", "'model'"),
+        ("train", "'train."),
+        ("", "'"),
+        ("image.clip_sigma.x", "'image.clip_sigma'"),
+    ],
+)
+def test_an_unknown_room_or_knob_names_the_nearest(key, nearest):
+    with pytest.raises(ConfigError) as caught:
+        Config().with_changes({key: 1}, "somewhere")
+    assert caught.value.where == "somewhere"
+    assert f"'{key}'" in caught.value.found
+    assert f"The nearest is {nearest}" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "value"),
+    [
+        ("train.batch", "3", 3),
+        ("train.batch", "1e1", 10),
+        ("train.batch", 4.0, 4),
+        ("train.learning_rate", "1e-3", 1e-3),
+        ("train.learning_rate", 1, 1.0),
+        ("train.augment", "no", False),
+        ("train.augment", "True", True),
+        ("train.augment", 0, False),
+        ("train.bfloat16", "none", None),
+        ("train.bfloat16", "yes", True),
+        ("propose.top_k", 50, "50"),
+        ("propose.top_k", "all", "all"),
+        ("propose.range_penalty", "inf", float("inf")),
+        ("propose.threshold", "None", None),
+        ("propose.threshold", ".5", 0.5),
+        ("pick.nms_iou", None, None),
+        ("model.widths", "8,8,16,16,16", (8, 8, 16, 16, 16)),
+        ("model.widths", [8, 8, 16, 16, 16], (8, 8, 16, 16, 16)),
+        ("model.trunk", "resnet50", "resnet50"),
+    ],
+)
+def test_values_become_the_kind_of_their_knob(key, given, value):
+    room, knob = key.split(".")
+    found = getattr(getattr(Config().with_changes({key: given}), room), knob)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("train.batch", "2.5"),
+        ("train.batch", "two"),
+        ("train.batch", "inf"),
+        ("train.batch", "nan"),
+        ("train.batch", None),
+        ("train.batch", True),
+        ("train.batch", [2]),
+        ("train.learning_rate", "nan"),
+        ("train.learning_rate", "fast"),
+        ("train.learning_rate", "none"),
+        ("train.augment", "perhaps"),
+        ("train.augment", 2),
+        ("pick.threshold", "high"),
+        ("model.widths", "8,x"),
+        ("model.widths", ""),
+        ("model.widths", 8),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_by_name(key, given):
+    with pytest.raises(ConfigError, match=key) as caught:
+        Config().with_changes({key: given}, "run.toml")
+    assert caught.value.where == "run.toml"
+    assert "It takes" in caught.value.remedy
+
+
+def test_changes_leave_the_original_and_all_other_knobs_alone():
+    before = Config()
+    after = before.with_changes({"train.batch": 7, "pick.nms_iou": None})
+    assert before == Config()
+    assert after == replace(
+        before, train=replace(before.train, batch=7), pick=replace(before.pick, nms_iou=None)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "train.learning_rate": st.floats(0, 1),
+            "train.bfloat16": st.none() | st.booleans(),
+            "propose.range_penalty": st.floats(0) | st.just(float("inf")),
+            "pick.threshold": st.none() | st.floats(0, 1),
+            "pick.nms_iou": st.none() | st.floats(0, 1),
+            "model.widths": st.lists(st.integers(8, 64), min_size=5, max_size=5),
+            "propose.top_k": st.sampled_from(["all", "auto", "17"]),
+            "train.seed": st.integers(0, 2**40),
+        },
+    )
+)
+def test_tables_and_json_give_the_same_config_back(changes):
+    config = Config().with_changes(changes)
+    tables = config.to_tables()
+    assert Config().with_tables(tables, "x") == config
+    # As in the header of a weights file: None must not fall back to a default that is not None.
+    assert Config().with_tables(json.loads(json.dumps(tables)), "x") == config
+    assert preset("paper").with_tables(tables, "x") == config
+
+
+def test_a_file_stands_between_the_defaults_and_the_command_line(tmp_path):
+    path = tmp_path / "knobs.toml"
+    path.write_text('[train]\nbatch = 5\nseed = 3\n[propose]\ntop_k = 50\n[model]\nwidths = [8, 8, 8, 8, 16]\n')
+    config = Config().with_changes(read_changes(path), str(path)).with_changes({"train.batch": "6"})
+    assert (config.train.batch, config.train.seed, config.propose.top_k) == (6, 3, "50")
+    assert config.model.widths == (8, 8, 8, 8, 16)
+    assert config.train.tile_px == Config().train.tile_px
+
+
+def test_the_table_that_a_command_leaves_about_its_run_is_passed_over(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('[run]\ncommand = "pick"\n[pick]\nbatch = 2\n')
+    assert read_changes(path) == {"pick.batch": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"batch = 5\n", "outside a table"),
+        (b"[train\n", "cannot be read as TOML"),
+        (b"\xff\xfe[train]\n", "cannot be read as TOML"),
+        (b"[train]\nbacth = 5\n", "there is no 'train.bacth'"),
+        (b'[train]\nbatch = "many"\n', "'train.batch' cannot be 'many'"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, found):
+    path = tmp_path / "knobs.toml"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        read_changes(path)
+    assert caught.value.where == str(path)
+    assert found in caught.value.found
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+        read_changes(tmp_path / "none.toml")
+
+
+def test_flat_names_are_those_of_the_nested_tables():
+    assert flatten({"train": {"batch": 2, "seed": 1}, "pick": {}}, "x") == {"train.batch": 2, "train.seed": 1}
+
+
+def test_presets_are_the_defaults_and_the_papers_architecture():
+    assert preset("compact") == Config()
+    paper = preset("paper").model
+    assert (paper.trunk, paper.levels, paper.dim, paper.queries) == ("resnet50", 4, 256, 900)
+    assert (paper.encoder_layers, paper.decoder_layers) == (6, 6)
+    assert set(PRESETS) == {"compact", "paper"}
+    with pytest.raises(ConfigError, match="The nearest is 'paper'"):
+        preset("papre")
+
+
+def test_every_knob_is_described():
+    for part in fields(Config):
+        room = part.default_factory  # type: ignore[union-attr]
+        for knob in fields(room):  # type: ignore[arg-type]
+            assert knob.name in (room.__doc__ or ""), f"{part.name}.{knob.name}"
