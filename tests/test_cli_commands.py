@@ -1,7 +1,6 @@
 """The command line on small drawn micrographs: what it writes, what it says, how it exits."""
 
 import json
-import os
 import subprocess
 import sys
 import tomllib
@@ -10,27 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
+from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph, upicker
 
 from upicker import __version__
-from upicker.cli.app import USAGE, run
+from upicker.cli.app import USAGE
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles
-
-ROOT = Path(__file__).resolve().parents[1]
-SHAPE = (230, 310)
-DIAMETER = 24.0
-CENTRES = np.array([[50.0, 40.0], [150.0, 60.0], [260.0, 50.0], [90.0, 170.0], [240.0, 180.0]])
-
-
-def micrograph(path: Path, seed: int = 0, pixel_size_A: float | None = 2.0) -> Path:
-    """Dark discs on noise; five of them, so that picks can be told from the rest."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    pixels = rng.normal(100, 4, SHAPE)
-    for cx, cy in CENTRES:
-        pixels -= 20 * (np.hypot(x - cx, y - cy) < DIAMETER / 2)
-    mrc.write(path, pixels, pixel_size_A)
-    return path
 
 
 @pytest.fixture
@@ -40,12 +24,6 @@ def mics(tmp_path, monkeypatch) -> Path:
     for seed, name in enumerate(("one", "two.v2")):
         micrograph(tmp_path / "mics" / f"{name}.mrc", seed)
     return Path("mics")
-
-
-def upicker(capsys, *arguments: object) -> tuple[int, str, str]:
-    code = run([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
 
 
 def propose(capsys, *arguments: object) -> tuple[int, str, str]:
@@ -68,10 +46,7 @@ def test_propose_finds_the_discs_and_writes_them_in_every_format(capsys, mics, t
 def test_sizes_in_angstrom_and_pixels_are_the_same(capsys, mics):
     propose(capsys, mics, "-o", "px")
     for size, folder in (("48A", "a"), ("48", "bare"), ("4.8nm", "nm")):
-        assert (
-            upicker(capsys, "propose", mics, "-o", folder, "--diameter", size, "--top-k", 5, "--no-mask")[0]
-            == 0
-        )
+        assert upicker(capsys, "propose", mics, "-o", folder, "--diameter", size, "--top-k", 5, "--no-mask")[0] == 0
         assert Path(folder, "one.csv").read_text() == Path("px", "one.csv").read_text()
 
 
@@ -100,9 +75,7 @@ def test_run_toml_says_how_it_was_made_and_can_be_given_back(capsys, mics):
     entry = record["run"]["micrographs"][0]
     assert (entry["name"], entry["rows"], entry["columns"]) == ("one", *SHAPE)
     assert (entry["pixel_size_A"], entry["diameter_px"], entry["particles"]) == (2.0, DIAMETER, 5)
-    code, *_ = upicker(
-        capsys, "propose", mics, "-o", "again", "--diameter", "24px", "--config", "out/run.toml"
-    )
+    code, *_ = upicker(capsys, "propose", mics, "-o", "again", "--diameter", "24px", "--config", "out/run.toml")
     assert code == 0
     again = tomllib.loads(Path("again/run.toml").read_text())
     assert {k: v for k, v in again.items() if k != "run"} == {k: v for k, v in record.items() if k != "run"}
@@ -319,9 +292,7 @@ def test_extract_leaves_out_what_reaches_beyond_and_says_so(capsys, labelled):
 
 def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
     Path("labels/one.csv").rename("labels/other.csv")
-    code, _, err = upicker(
-        capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star"
-    )
+    code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")
     assert code == 3
     assert "micrographs have no picks: one.mrc" in err
     assert "have no micrograph, not extracted: other.csv" in err
@@ -330,9 +301,7 @@ def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
 
 def test_picks_of_another_picture_are_refused(capsys, labelled):
     coordinates.write(Path("labels/one.csv"), Particles.of(CENTRES * 4, DIAMETER), "csv")
-    code, _, err = upicker(
-        capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star"
-    )
+    code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")
     assert code == 3
     assert "labels/one.csv" in err
     assert "outside the picture" in err
@@ -380,7 +349,3 @@ def test_the_module_runs_as_a_program_and_exits_with_its_code(tmp_path):
     assert done.returncode == 1
     assert "no.mrc: there is no such file" in done.stderr
     assert not done.stdout
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "src")}

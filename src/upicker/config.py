@@ -32,6 +32,7 @@ class ImageConfig:
     bilateral : edge-preserving denoising (the paper's bilateral filter).
     equalize : ``"none"``, ``"histogram"`` or ``"clahe"``.
     clip_sigma : values beyond so many robust standard deviations are clipped.
+    mask : blank what is no usable ice (frames, contaminants, carbon edges) before training and picking.
     """
 
     working_diameter_px: float = 32.0
@@ -42,6 +43,7 @@ class ImageConfig:
     bilateral: bool = False
     equalize: str = "none"
     clip_sigma: float = 5.0
+    mask: bool = True
 
 
 @dataclass(frozen=True)

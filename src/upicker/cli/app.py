@@ -46,6 +46,10 @@ for _order, (_command, _usage) in enumerate(USAGE.items()):
     app.command(_command, usage=f"Usage: upicker {_command.__name__} {_usage}", sort_key=_order)
 
 
+class Terminated(KeyboardInterrupt):
+    """A termination signal, as a cluster sends it: one leaves as after Ctrl-C, and nothing half-written stays."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line.
 
@@ -71,9 +75,9 @@ def run(arguments: Sequence[str]) -> int:
     except UPickerError as error:
         problem(str(error))
         return 1
-    except KeyboardInterrupt:
-        problem("Stopped. What is written is whole; what was under way is not kept.")
-        return 130
+    except KeyboardInterrupt as stop:
+        problem("Stopped. What is written is whole; go on with --resume (training) or --skip-existing.")
+        return 143 if isinstance(stop, Terminated) else 130
     return code if isinstance(code, int) else 0
 
 
@@ -88,5 +92,4 @@ def _names() -> set[str]:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    """Leave as after Ctrl-C, so that nothing half-written stays."""
-    raise SystemExit(128 + number)
+    raise Terminated

@@ -49,15 +49,15 @@ def _crop(pixels: np.ndarray, shape: tuple[int, int], slopes: tuple[float, float
         block = pixels[top : top + ROWS_AT_ONCE].astype(np.float32)
         if slopes != (0.0, 0.0):
             block -= across + (np.arange(top, top + len(block)) * slopes[0]).astype(np.float32)[:, None]
-        half[top : top + ROWS_AT_ONCE] = fft.rfft(block, axis=1, overwrite_x=True)[:, : kept + 1]
-    half = fft.fft(half, axis=0, overwrite_x=True)
+        half[top : top + ROWS_AT_ONCE] = np.asarray(fft.rfft(block, axis=1, overwrite_x=True))[:, : kept + 1]
+    half = np.asarray(fft.fft(half, axis=0, overwrite_x=True))
     kept_rows = _kept(rows, shape[0])
     spectrum = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
     spectrum[: kept_rows + 1, : kept + 1] = half[: kept_rows + 1]
     if kept_rows:
         spectrum[-kept_rows:, : kept + 1] = half[-kept_rows:]
     spectrum *= np.float32(shape[0] * shape[1] / (rows * columns))
-    return fft.irfft2(spectrum, s=shape, overwrite_x=True).astype(np.float32, copy=False)
+    return np.asarray(fft.irfft2(spectrum, s=shape, overwrite_x=True), np.float32)
 
 
 def _kept(old: int, new: int) -> int:

@@ -10,6 +10,8 @@ of the size and darkness of a particle, nor tell that a whole picture is crystal
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -72,6 +74,27 @@ def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
     bad = _dilated(bad, 0.5 * step)
     bad = cv2.resize(bad.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR) >= 0.5
     return ~(bad | framed)
+
+
+def masked(prepared: Prepared, config: ImageConfig) -> Prepared:
+    """Return the prepared micrograph with all that is not usable ice set to 0, the background (if `config.mask`).
+
+    Stripes of a frame and strong contaminants would otherwise be picked, and would spoil the network's
+    normalisation of the good ice beside them.
+    """
+    if not config.mask:
+        return prepared
+    good = usable(prepared, config)
+    return replace(prepared, pixels=np.where(good, prepared.pixels, np.float32(0)), usable=good)
+
+
+def is_usable(prepared: Prepared, xy: np.ndarray) -> np.ndarray:
+    """Tell, as `(n,)` bool, which `(n, 2)` raw positions lie in usable ice; all, where nobody has looked."""
+    if prepared.usable is None:
+        return np.ones(len(xy), bool)
+    rows, columns = prepared.usable.shape
+    x, y = np.rint(prepared.frame.to_working(xy)).astype(int).T
+    return prepared.usable[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
 
 
 def _frame(picture: np.ndarray) -> np.ndarray:
@@ -138,10 +161,13 @@ def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarra
             level = factor * usual
             seeds = sign * smooth > level
             if seeds.any():
-                # The smooth picture says that there is something, a finer one where its edge is.
-                wide = (sign * smooth > level / 2) & (sign * edges > level / 4)
-                extreme = seeds & (sign * smooth > DOZEN_FACTOR * dozenth)
-                bad |= _components(wide, seeds, few_particles) | _components(wide, extreme, 0)
+                # The smooth picture says that there is something, a finer one where its edge is. Half the dozenth
+                # height keeps apart particles that nearly touch.
+                reach = max(level, dozenth) / 2
+                wide = (sign * smooth > reach) & (sign * edges > reach / 2)
+                bad |= _components(wide, seeds, few_particles)
+                if scale < 1:  # at a whole diameter two neighbours look like one of twice the darkness
+                    bad |= _components(wide, seeds & (sign * smooth > DOZEN_FACTOR * dozenth), 0)
     return bad
 
 
@@ -184,7 +210,7 @@ def _dilated(bad: np.ndarray, radius: float) -> np.ndarray:
 
 def _components(wide: np.ndarray, seeds: np.ndarray, area: float) -> np.ndarray:
     """Keep the connected parts of `wide` that hold a seed and more than `area` pixels."""
-    _, parts = cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)
+    parts = np.asarray(cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)[1], np.int32)
     kept = np.zeros(parts.max() + 1, bool)
     kept[parts[seeds & wide]] = True
     return (kept & (np.bincount(parts.ravel()) > area))[parts]

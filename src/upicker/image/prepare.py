@@ -44,6 +44,7 @@ class Prepared:
     frame: Frame
     diameter_px: float
     unflattened: np.ndarray | None = None
+    usable: np.ndarray | None = None
 
     @property
     def working_diameter(self) -> float:

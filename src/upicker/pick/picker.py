@@ -11,6 +11,7 @@ import torch
 from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.geometry import Tile, suppress, tiles
+from upicker.image.mask import is_usable, masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.model import weights
 from upicker.model.detector import Detector
@@ -89,7 +90,7 @@ class Picker:
         """
         if diameter_px is None:
             diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
-        prepared = prepare(micrograph, diameter_px, self.config.image)
+        prepared = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
         return detect(self._model, prepared, self.config).above(self.threshold)
 
 
@@ -127,7 +128,7 @@ def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
     model : Detector
         On its device, in evaluation mode.
     prepared : Prepared
-        The micrograph at the working scale.
+        The micrograph at the working scale, masked.
     config : Config
         Tiles, overlap, suppression, margin.
 
@@ -148,7 +149,7 @@ def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
     frame = prepared.frame
     raw = Particles.of(frame.to_raw(merged.xy), merged.diameter_px / frame.scale, merged.score)
     margin = config.pick.edge_diameters * prepared.diameter_px
-    return raw.select(raw.inside(frame.raw_shape, margin)).by_score()
+    return raw.select(raw.inside(frame.raw_shape, margin) & is_usable(prepared, raw.xy)).by_score()
 
 
 def cut(pixels: np.ndarray, x: int, y: int, size: int) -> np.ndarray:

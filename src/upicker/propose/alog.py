@@ -128,7 +128,7 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, mirrored: bool = False)
     ]
     for index, diameter in enumerate(diameters):
         answer = fft.irfft2(log_filter(ky, kx, diameter) * spectrum, s=shape, overwrite_x=True)
-        answer = answer[margin : margin + rows, margin : margin + columns]
+        answer = np.asarray(answer)[margin : margin + rows, margin : margin + columns]
         for sign, kept in zip((1, -1), all_answers):
             signed = answer if sign > 0 else -answer
             np.maximum(kept.best, signed, out=kept.best)

@@ -27,7 +27,6 @@ from upicker.train import stages
 from upicker.train.log import Progress
 from upicker.units import Length
 
-SHAPES = ((960, 1024), (1024, 880), (896, 1088))
 # What the demo changes, so that it ends within minutes on two cores.
 CHANGES: dict[str, object] = {
     "train.tile_px": 256,
@@ -46,6 +45,7 @@ class Plan:
     Attributes
     ----------
     scene : the specimen and the microscope; its shape is replaced.
+    shapes : rows, columns of the micrographs, in turn.
     training : micrographs to learn from; all are pretrained on.
     labelled : how many of them have labels.
     testing : micrographs kept aside.
@@ -54,6 +54,7 @@ class Plan:
     """
 
     scene: Scene = field(default_factory=Scene)
+    shapes: tuple[tuple[int, int], ...] = ((960, 1024), (1024, 880), (896, 1088))
     training: int = 8
     labelled: int = 2
     testing: int = 4
@@ -170,7 +171,7 @@ def _simulate(folder: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
     """Write the micrographs, labels for the first of them and the truth of the last; return both kinds."""
     paths = []
     for index in range(plan.training + plan.testing):
-        picture = make(replace(plan.scene, shape=SHAPES[index % len(SHAPES)]), index)
+        picture = make(replace(plan.scene, shape=plan.shapes[index % len(plan.shapes)]), index)
         path = folder / "micrographs" / f"{picture.micrograph.name}.mrc"
         mrc.write(path, picture.micrograph.pixels, picture.micrograph.pixel_size_A)
         paths.append(path)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from upicker.config import Config
+from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
 from upicker.pick.picker import cut
@@ -49,7 +50,11 @@ class Store:
         self.samples: list[Sample] = []
 
     def add(self, prepared: Prepared, particles: Particles) -> None:
-        """Store a prepared micrograph with its particles (raw pixels, diameters known)."""
+        """Store a prepared and masked micrograph with its particles (raw pixels, diameters known).
+
+        Particles outside usable ice are left out: what is blanked cannot be learned.
+        """
+        particles = particles.select(is_usable(prepared, particles.xy))
         path = self._folder / f"{len(self.samples):06d}.npy"
         np.save(path, prepared.pixels)
         frame = prepared.frame

@@ -15,7 +15,7 @@ import torch
 
 from upicker.config import Config
 from upicker.errors import InputError, UPickerError, WeightsError
-from upicker.image.mask import usable
+from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io import micrographs
 from upicker.model import weights
@@ -122,9 +122,9 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
         for path in paths:
             try:
                 micrograph = micrographs.read(path, job.pixel_size_A)
-                prepared = prepare(micrograph, diameter.to_px(micrograph.pixel_size_A, str(path)), config.image)
-                mask = usable(prepared, config.image) if config.propose.mask else None
-                proposals = propose(prepared, config.propose, config.image, mask)
+                diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
+                prepared = masked(prepare(micrograph, diameter_px, config.image), config.image)
+                proposals = propose(prepared, config.propose, config.image, prepared.usable)
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             else:
@@ -189,9 +189,9 @@ def finetune(
                     (None, labelled) if path in division.check else split(labelled, division.band, diameter_px)
                 )
                 if learn is not None:
-                    store.add(prepare(learn[0], diameter_px, config.image), learn[1])
+                    store.add(masked(prepare(learn[0], diameter_px, config.image), config.image), learn[1])
                 if check is not None:
-                    checks.append(Check(prepare(check[0], diameter_px, config.image), check[1]))
+                    checks.append(Check(masked(prepare(check[0], diameter_px, config.image), config.image), check[1]))
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             job.progress.step({})

@@ -1,0 +1,163 @@
+"""Training and picking through the command line, with a network of toy size."""
+
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import CENTRES, DIAMETER, environment, micrograph, upicker
+
+from upicker.cli.app import run
+from upicker.io import coordinates
+from upicker.particles import Particles
+
+TOY = {
+    "train.tile_px": 96,
+    "train.batch": 1,
+    "train.pretrain_steps": 4,
+    "train.finetune_steps": 4,
+    "train.validate_every": 2,
+    "train.threads": 1,
+    "model.widths": "8,8,8,8,8",
+    "model.dim": 32,
+    "model.heads": 2,
+    "model.feedforward": 16,
+    "model.encoder_layers": 1,
+    "model.decoder_layers": 1,
+    "model.queries": 20,
+}
+SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
+
+OTHER = ("--set", "model.dim=64")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A folder with micrographs, labels, and weights of both stages."""
+    folder = tmp_path_factory.mktemp("project")
+    for seed in range(3):
+        micrograph(folder / "mics" / f"m{seed}.mrc", seed)
+        coordinates.write(folder / "labels" / f"m{seed}.csv", Particles.of(CENTRES, DIAMETER), "csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(["pretrain", "mics", "-o", "pre.safetensors", "--diameter", "24px", *SETTINGS]) == 0
+        finetune = ["finetune", "mics", "--labels", "labels", "--init", "pre.safetensors", "-o", "m.safetensors"]
+        assert run([*finetune, *SETTINGS]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(project, monkeypatch):
+    monkeypatch.chdir(project)
+
+
+def test_training_leaves_weights_log_and_curves(project):
+    names = {path.name for path in project.iterdir()}
+    for stem in ("pre", "m"):
+        assert {f"{stem}.safetensors", f"{stem}.log.csv", f"{stem}.png"} <= names
+    assert not any(name.endswith("checkpoint") or name.startswith(".") for name in names)
+
+
+def test_the_summary_tells_what_training_came_to(capsys, project):
+    args = ("finetune", "mics", "--labels", "labels", "-o", "again/m.safetensors", "--diameter", "24px")
+    code, out, err = upicker(capsys, *args, *SETTINGS)
+    assert code == 0
+    assert "fine-tuned: 4 steps on 3 of 3 micrographs" in out
+    assert "stored with the weights" in out
+    assert "step 4 of 4: F1" in err
+
+
+def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):
+    code, out, _ = upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "picks", "--threshold", 0)
+    assert code == 0
+    assert "in 3 of 3 micrographs" in out
+    record = tomllib.loads(Path("picks/run.toml").read_text())
+    assert record["run"]["model"] == "m.safetensors"
+    assert record["run"]["diameter"] == "24px"
+    assert record["run"]["threshold"] == 0
+    assert record["model"]["dim"] == 32
+    csv, star = (coordinates.read(Path("picks") / name) for name in ("m0.csv", "m0_autopick.star"))
+    assert len(csv) == len(star) == record["run"]["micrographs"][0]["particles"] > 0
+    assert upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "strict", "--threshold", 1)[0] == 0
+    assert len(coordinates.read(Path("strict/m0.csv"))) == 0
+
+
+def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
+    Path("more").mkdir()
+    Path("more/bad.mrc").write_bytes(b"")
+    args = ("mics", "more/bad.mrc", "-o", "more/pre.safetensors", "--diameter", "24px", *SETTINGS)
+    code, out, err = upicker(capsys, "pretrain", *args)
+    assert code == 3
+    assert "on 3 of 4 micrographs" in out
+    assert "Skipped more/bad.mrc: the file is empty" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("pick", "mics", "--model", "no.safetensors", "-o", "x"), 1, "no.safetensors"),
+        (("pick", "mics", "--model", "labels/m0.csv", "-o", "x"), 1, "labels/m0.csv"),
+        (("pick", "mics", "--model", "m.safetensors", "-o", "x", "--set", "model.dim=8"), 2, "fixed by the weights"),
+        (("pick", "mics", "--model", "m.safetensors", "-o", "x", "--format", "doc"), 2, "no format 'doc'"),
+        (("pick", "mics", "--model", "m.safetensors", "-o", "mics/m0.mrc"), 1, "mics/m0.mrc: cannot be written"),
+        (("pretrain", "mics", "-o", "x.safetensors", "--diameter", "900px"), 1, "no micrograph can be used"),
+        (("pretrain", "mics", "-o", "mics", "--diameter", "24px", *SETTINGS), 1, "mics"),
+        (("pretrain", "mics", "-o", "x.safetensors", "--diameter", "24px", "--preset", "tiny"), 2, "'tiny'"),
+        (("finetune", "mics", "--labels", "nowhere", "-o", "x.safetensors"), 1, "nowhere"),
+        (("finetune", "mics", "--labels", "mics", "-o", "x.safetensors"), 1, "none of the 3 micrographs"),
+        (("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "2"), 2, "--validation"),
+        (("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "no"), 1, "no: there is"),
+        (
+            ("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--init", "m.safetensors", *OTHER),
+            1,
+            "another architecture",
+        ),
+    ],
+)
+def test_bad_input_gives_one_message_and_its_exit_code(capsys, arguments, code, message):
+    found, _, err = upicker(capsys, *arguments)
+    assert found == code, err
+    assert message in err
+    assert not Path("x.safetensors").exists()
+
+
+def test_labels_without_micrographs_and_the_reverse_are_named(capsys):
+    micrograph(Path("extra/unlabelled.mrc"), 9)
+    coordinates.write(Path("fewer/m0.csv"), Particles.of(CENTRES, DIAMETER), "csv")
+    coordinates.write(Path("fewer/gone.csv"), Particles.of(CENTRES, DIAMETER), "csv")
+    args = ("finetune", "mics/m0.mrc", "extra", "--labels", "fewer", "-o", "fewer/m.safetensors")
+    code, _, err = upicker(capsys, *args, *SETTINGS)
+    assert code == 0
+    assert "unlabelled.mrc" in err
+    assert "gone.csv" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_leaves_whole_files_and_goes_on_where_it_was(number, code):
+    folder = Path(f"stopped{code}")
+    args = ["pretrain", "mics", "-o", f"{folder}/m.safetensors", "--diameter", "24px", *SETTINGS, "--resume"]
+    args += ["--set", "train.pretrain_steps=9000", "--set", "train.patience=9999"]
+    steps = [0]
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-m", "upicker", *args], env=environment(), stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while steps_logged(folder) < steps[-1] + 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err.decode()
+        assert b"Traceback" not in err
+        assert {path.name for path in folder.iterdir()} >= {"m.checkpoint", "m.log.csv", "m.safetensors"}
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+        steps.append(steps_logged(folder))
+    assert steps[2] >= steps[1] + 5
+    log = (folder / "m.log.csv").read_text().splitlines()[1:]
+    assert [int(line.split(",")[0]) for line in log] == list(range(1, steps[2] + 1))
+
+
+def steps_logged(folder: Path) -> int:
+    log = folder / "m.log.csv"
+    return len(log.read_text().splitlines()) - 1 if log.exists() else 0

@@ -1,0 +1,113 @@
+"""What a run leaves: the record, the masks' frame, the matching of names."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from upicker.config import Config, read_changes
+from upicker.errors import InputError, MicrographError, OutputError
+from upicker.io import coordinates, mrc
+from upicker.particles import Particles
+from upicker.run import compare, extract, record
+from upicker.run.masks import Masks
+from upicker.run.outputs import Outputs
+from upicker.run.propose import ratios
+from upicker.units import Length, parse_length
+
+
+def entry(name: str, particles: int = 3) -> record.Entry:
+    return record.Entry(name, f"data/{name}.mrc", 20, 30, None, 12.5, particles)
+
+
+def test_the_record_is_toml_that_gives_every_knob_back(tmp_path):
+    config = Config().with_changes(
+        {"pick.nms_iou": None, "model.widths": "4,8,8,8,8", "train.noise": 0.1, "propose.threshold": 1e-7}
+    )
+    name = 'ein "Name" mit \\ und ü'
+    path = record.write(tmp_path, "pick", config, {"model": "a\\b", "pixel_size_A": None}, [entry(name)])
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    assert Config().with_changes(read_changes(path)) == config
+    assert content["run"]["model"] == "a\\b"
+    assert "pixel_size_A" not in content["run"]
+    assert content["run"]["micrographs"] == [
+        {"name": name, "path": f"data/{name}.mrc", "rows": 20, "columns": 30, "diameter_px": 12.5, "particles": 3}
+    ]
+
+
+def test_the_record_keeps_micrographs_of_earlier_runs_and_renews_its_own(tmp_path):
+    record.write(tmp_path, "pick", Config(), {}, [entry("a"), entry("b")])
+    path = record.write(tmp_path, "pick", Config(), {}, [entry("c"), entry("b", 7)])
+    listed = tomllib.loads(path.read_text())["run"]["micrographs"]
+    assert [(e["name"], e["particles"]) for e in listed] == [("a", 3), ("b", 7), ("c", 3)]
+
+
+def test_a_broken_record_is_replaced(tmp_path):
+    (tmp_path / record.NAME).write_text("no = [toml")
+    path = record.write(tmp_path, "pick", Config(), {}, [entry("a")])
+    assert tomllib.loads(path.read_text())["run"]["command"] == "pick"
+
+
+@pytest.mark.parametrize("binning", [1, 2, 3.7])
+def test_a_mask_lies_on_its_micrograph_whatever_its_size(tmp_path, binning):
+    raw, working = (300, 420), (117, 164)
+    shape = tuple(round(n / binning) for n in raw)
+    y, x = (np.arange(n) * m / n for n, m in zip(shape, raw, strict=True))
+    bad = (y[:, None] > 150) & (x[None, :] < 100)
+    mrc.write(tmp_path / "m.mrc", bad, None)
+    usable = Masks(tmp_path / "m.mrc").usable("any", raw, working)
+    wy, wx = (np.arange(n) * m / n for n, m in zip(working, raw, strict=True))
+    expected = ~((wy[:, None] > 150) & (wx[None, :] < 100))
+    assert usable.shape == working
+    assert (usable == expected).mean() > 0.98  # but for the rim, which the mask knows to half its pixel
+    assert usable[:, 60:].all()
+    assert usable[:50].all()
+
+
+def test_masks_in_a_folder_go_by_name(tmp_path):
+    mrc.write(tmp_path / "a_mask.mrc", np.ones((30, 40)), None)
+    mrc.write(tmp_path / "b.mrc", np.zeros((30, 40)), None)
+    masks = Masks(tmp_path)
+    assert not masks.usable("a", (60, 80), (15, 20)).any()
+    assert masks.usable("b", (60, 80), (15, 20)).all()
+    with pytest.raises(InputError, match="holds no mask for c"):
+        masks.usable("c", (60, 80), (15, 20))
+    with pytest.raises(MicrographError, match="proportions"):
+        masks.usable("b", (80, 60), (20, 15))
+    with pytest.raises(InputError, match="no such file"):
+        Masks(tmp_path / "nowhere").usable("a", (60, 80), (15, 20))
+
+
+def test_the_range_of_diameters_becomes_ratios_in_any_unit():
+    args = (parse_length("16nm"), parse_length("100px"))
+    found = ratios(Length(90, "px"), *args, pixel_size_A=2.0)
+    assert found == pytest.approx({"propose.min_ratio": 8 / 9, "propose.max_ratio": 10 / 9})
+    assert ratios(Length(90, "px"), None, None, None) == {}
+
+
+def test_labels_and_picks_meet_by_name(tmp_path):
+    for folder, stems in (("labels", "abc"), ("picks", "bcd")):
+        for stem in stems:
+            coordinates.write(tmp_path / folder / f"{stem}.csv", Particles.of([[5, 6]], 4), "csv")
+    found = compare.load(tmp_path / "labels", tmp_path / "picks")
+    assert list(found.pairs) == ["a", "b", "c"]
+    assert [len(picks) for picks, _ in found.pairs.values()] == [0, 1, 1]
+    assert (found.unpicked, found.unlabelled) == (["a"], ["d"])
+    each, pooled = compare.scores(found)
+    assert (each["a"].recall, each["b"].recall, pooled.recall) == (0, 1, pytest.approx(2 / 3))
+    (tmp_path / "picks" / "b.csv").rename(tmp_path / "picks" / "x.csv")
+    (tmp_path / "picks" / "c.csv").unlink()
+    with pytest.raises(InputError, match=r"'a'.*'d'"):
+        compare.load(tmp_path / "labels", tmp_path / "picks")
+
+
+def test_boxes_become_even():
+    assert [extract.even(size) for size in (31.0, 32.9, 33.1, 160)] == [32, 32, 34, 160]
+
+
+@pytest.mark.parametrize("name", ["file/out", "file"])
+def test_an_output_that_cannot_be_made_is_named_before_the_work(tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=str(Path(name).name)):
+        Outputs(tmp_path / name).prepare()

@@ -1,0 +1,252 @@
+"""The weights file: a round trip, and what is refused."""
+
+import json
+import pickle
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from upicker import __version__
+from upicker.config import Config
+from upicker.errors import OutputError, UPickerError, WeightsError
+from upicker.model import weights
+from upicker.model.backbone import FrozenBatchNorm
+from upicker.model.weights import Card
+from upicker.units import Length
+
+TINY = {
+    "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
+    "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 9,
+    "train.tile_px": 64, "image.working_diameter_px": 16, "pick.nms_iou": None, "propose.range_penalty": "inf",
+}  # fmt: skip
+CONFIG = Config().with_changes(TINY)
+
+
+def card(config: Config = CONFIG) -> Card:
+    return Card(config.to_tables(), "108px", "finetune", 0.37, 0.81, 0.8, 0.82, steps=123)
+
+
+def fresh(config: Config = CONFIG, seed: int = 0) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return weights.build(config)
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    path = tmp_path / "model.safetensors"
+    weights.save(path, fresh(), card())
+    return path
+
+
+def with_header(path: Path, change) -> Path:
+    """The same file with its header changed: `change` gets the header's dict and returns any plain value or text."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = change(json.loads(metadata["upicker"]))
+    text = header if isinstance(header, str) else json.dumps(header)
+    other = path.with_name("changed.safetensors")
+    save_file(state, other, {"upicker": text})
+    return other
+
+
+def test_what_is_saved_comes_back_bit_by_bit(saved):
+    model, known, config = weights.load(saved)
+    expected = fresh().state_dict()
+    found = model.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert config == CONFIG
+    assert asdict(known) == json.loads(json.dumps(asdict(card())))
+    assert (known.length, known.version) == (Length(108.0, "px"), __version__)
+
+
+def test_a_loaded_detector_answers_as_the_saved_one(saved):
+    model, _, _ = weights.load(saved)
+    picture = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, other = fresh().eval()(picture), model.eval()(picture)
+    assert torch.equal(one.logits[-1], other.logits[-1])
+    assert torch.equal(one.boxes[-1], other.boxes[-1])
+
+
+def test_buffers_travel_too(tmp_path):
+    module = FrozenBatchNorm(4)
+    module.running_mean.fill_(3.0)
+    weights.save(tmp_path / "x.safetensors", module, card())
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("running_mean"), torch.full((4,), 3.0))
+
+
+def test_saving_the_same_twice_gives_the_same_bytes(saved, tmp_path):
+    weights.save(tmp_path / "again.safetensors", fresh(), card())
+    assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
+
+
+def test_the_header_alone_can_be_read(saved):
+    assert weights.read_card(saved) == replace(card(), config=json.loads(json.dumps(card().config)))
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved):
+    before = saved.read_bytes()
+    broken = fresh()
+    broken.register_parameter("odd", torch.nn.Parameter(torch.zeros(2, dtype=torch.complex128).to("meta")))
+    with pytest.raises(Exception):  # noqa: B017, PT011 (whatever the library raises)
+        weights.save(saved, broken, card())
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_file_cannot_be_saved_below_a_file(saved):
+    with pytest.raises(OutputError, match=r"model\.safetensors"):
+        weights.save(saved / "deeper.safetensors", fresh(), card())
+
+
+def test_another_architecture_is_refused(saved):
+    for change in ({"model.dim": 64}, {"model.decoder_layers": 2}, {"model.encoder_layers": 0}, {"model.queries": 8}):
+        with pytest.raises(WeightsError, match="another architecture") as caught:
+            weights.load_into(fresh(CONFIG.with_changes(change)), saved)
+        assert caught.value.where == str(saved)
+
+
+def refused(path: Path) -> WeightsError:
+    """Reading must end in an error of the family that names the file."""
+    with pytest.raises(UPickerError) as caught:
+        weights.load(path)
+    assert isinstance(caught.value, WeightsError)
+    assert caught.value.where == str(path)
+    assert caught.value.remedy
+    return caught.value
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "no such file" in refused(tmp_path / "none.safetensors").found
+    assert "no such file" in refused(tmp_path).found
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, 2000, -1])
+def test_a_truncated_file_is_named(saved, keep):
+    saved.write_bytes(saved.read_bytes()[:keep])
+    assert "not a whole safetensors file" in refused(saved).found
+
+
+@pytest.mark.parametrize(
+    "content", [b"x,y\n1,2\n", b"\xff" * 64, b"PK\x03\x04" + bytes(100), (10**15).to_bytes(8, "little") + b"{}"]
+)
+def test_something_else_is_named(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    assert "not a whole safetensors file" in refused(path).found
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_pickle_is_refused_and_does_not_run(tmp_path, writer, suffix):
+    path, sprung = tmp_path / f"model{suffix}", tmp_path / "sprung"
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(Trap(sprung)))
+    else:
+        torch.save({"conv1.weight": Trap(sprung)}, path)
+    refused(path)
+    with pytest.raises(WeightsError, match="model"):
+        weights.load_trunk(fresh(), path)
+    assert not sprung.exists()
+
+
+def test_other_safetensors_are_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(3)}, path)
+    assert "not of UPicker" in refused(path).found
+    save_file({"a": torch.zeros(3)}, path, {"format": "pt"})
+    assert "not of UPicker" in refused(path).found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: "{not json",
+        lambda header: "",
+        lambda header: [1, 2],
+        lambda header: 7,
+        lambda header: None,
+        lambda header: {},
+        lambda header: header | {"colour": "red"},
+        lambda header: {k: v for k, v in header.items() if k != "stage"},
+        lambda header: header | {"config": 5},
+        lambda header: header | {"config": {"train": 5}},
+        lambda header: header | {"config": {"train": {"bacth": 2}}},
+        lambda header: header | {"config": {"model": {"dim": "wide"}}},
+        lambda header: header | {"config": {}},
+        lambda header: header | {"config": header["config"] | {"model": header["config"]["model"] | {"dim": 33}}},
+        lambda header: header | {"config": header["config"] | {"model": header["config"]["model"] | {"heads": 5}}},
+        lambda header: header | {"config": header["config"] | {"model": header["config"]["model"] | {"widths": [8]}}},
+        lambda header: header | {"diameter": "wide"},
+        lambda header: header | {"diameter": None},
+        lambda header: header | {"threshold": "high"},
+    ],
+)
+def test_a_header_of_junk_is_refused(saved, change):
+    refused(with_header(saved, change))
+
+
+def test_tensors_that_do_not_fit_the_header_are_refused(saved):
+    with safe_open(saved, "pt") as file:
+        metadata = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = "class_head.weight"
+    for wrong in (
+        {k: v for k, v in state.items() if k != name},
+        state | {name: torch.zeros(1, 7)},
+        state | {"more": torch.zeros(1)},
+    ):
+        save_file(wrong, saved, metadata)
+        assert "another architecture" in refused(saved).found
+
+
+def resnet() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    config = CONFIG.with_changes({"model.trunk": "resnet50"})
+    with torch.device("meta"):
+        names = {name: tensor.shape for name, tensor in weights.build(config).trunk.state_dict().items()}
+    return weights.build(config), {name: torch.full(shape, 0.01) for name, shape in names.items()}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_imagenet_weights_load_from_a_file(tmp_path, suffix):
+    model, state = resnet()
+    state |= {"conv1.weight": torch.full((64, 3, 7, 7), 0.01), "fc.weight": torch.zeros(10, 2048)}
+    path = tmp_path / f"resnet50{suffix}"
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    weights.load_trunk(model, path)
+    found = model.trunk.state_dict()
+    torch.testing.assert_close(found["conv1.weight"], torch.full((64, 1, 7, 7), 0.03))
+    torch.testing.assert_close(found["layer4.2.conv3.weight"], torch.full((2048, 512, 1, 1), 0.01))
+
+
+def test_imagenet_weights_of_something_else_are_refused(tmp_path):
+    path = tmp_path / "resnet18.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    with pytest.raises(WeightsError, match=r"resnet18\.pth"):
+        weights.load_trunk(fresh(), path)
+    torch.save([1, 2], path)
+    with pytest.raises(WeightsError, match=r"resnet18\.pth"):
+        weights.load_trunk(fresh(), path)
+    with pytest.raises(WeightsError, match="no such file"):
+        weights.load_trunk(fresh(), tmp_path / "none.safetensors")
