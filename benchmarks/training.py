@@ -51,22 +51,21 @@ def evaluate(model: Path, data: Data) -> str:
     pairs: list[tuple[Particles, Particles]] = []
     began = time.perf_counter()
     for path in data.test:
-        pairs.append((picker.pick(micrographs.read(path), data.diameter.value), coordinates.read(data.labels / f"{path.stem}.csv")))
+        picks = picker.pick(micrographs.read(path), data.diameter.value)
+        pairs.append((picks, coordinates.read(data.labels / f"{path.stem}.csv")))
     seconds = (time.perf_counter() - began) / len(data.test)
     iou, centre = score(pairs, data.diameter.value), score(pairs, data.diameter.value, by="centre")
     at = score(pairs, data.diameter.value, threshold=stored)
     return (
         f"F1 {at.f1:.3f} (P {at.precision:.3f} R {at.recall:.3f}) at the stored threshold {stored:.2f} | best F1 "
-        f"{iou.best_f1:.3f} (P {iou.best_precision:.3f} R {iou.best_recall:.3f}) | AP {iou.average_precision:.3f} | best F1 by "
-        f"centre {centre.best_f1:.3f} | {seconds:.2f} s a micrograph"
+        f"{iou.best_f1:.3f} (P {iou.best_precision:.3f} R {iou.best_recall:.3f}) | AP {iou.average_precision:.3f} | "
+        f"best F1 by centre {centre.best_f1:.3f} | {seconds:.2f} s a micrograph"
     )
 
 
 def trained(result: StageResult, name: str, seed: int, data: Data) -> None:
-    print(
-        f"| {name} | seed {seed} | {result.steps} steps, {result.seconds / 60:.1f} min | {evaluate(result.path, data)} |",
-        flush=True,
-    )
+    took = f"{result.steps} steps, {result.seconds / 60:.1f} min"
+    print(f"| {name} | seed {seed} | {took} | {evaluate(result.path, data)} |", flush=True)
 
 
 def config(options: argparse.Namespace, seed: int) -> Config:
@@ -92,7 +91,10 @@ def few(options: argparse.Namespace, data: Data) -> None:
         two = data.train[2 * seed : 2 * seed + 2]
         for start in (None, options.out / f"pretrained-{seed}.safetensors"):
             name = f"2 labelled, {'random start' if start is None else 'pretrained'}"
-            job = Job(options.out / f"few-{'random' if start is None else 'pretrained'}-{seed}.safetensors", config(options, seed))
+            job = Job(
+                options.out / f"few-{'random' if start is None else 'pretrained'}-{seed}.safetensors",
+                config(options, seed),
+            )
             trained(finetune(two, data.labels, job, initial=start, diameter=data.diameter), name, seed, data)
 
 
@@ -105,7 +107,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="ROOM.KNOB=VALUE")
     options = parser.parse_args()
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    print(f"{options.what}; commit {commit.stdout.strip()}; {platform.processor() or platform.machine()}; {options.set}")
+    print(
+        f"{options.what}; commit {commit.stdout.strip()}; {platform.processor() or platform.machine()}; {options.set}"
+    )
     if options.what == "apoferritin":
         data = Data(options.data, "apoferritin")
         for seed in options.seeds:
@@ -113,7 +117,9 @@ def main() -> None:
             two = data.train[seed : seed + 2]
             trained(finetune(two, data.labels, job, diameter=data.diameter), "apoferritin, 2 labelled", seed, data)
         return
-    {"labelled8": labelled8, "pretrain": pretraining, "few": few}[options.what](options, Data(options.data, "empiar10017"))
+    {"labelled8": labelled8, "pretrain": pretraining, "few": few}[options.what](
+        options, Data(options.data, "empiar10017")
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
 """What tests of the command line share: small drawn micrographs, and a way to call."""
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,24 @@ ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (230, 310)
 DIAMETER = 24.0
 CENTRES = np.array([[50.0, 40.0], [150.0, 60.0], [260.0, 50.0], [90.0, 170.0], [240.0, 180.0]])
+# A network of toy size, and a few steps.
+TOY = {
+    "image.mask": "false",
+    "propose.mask": "false",
+    "train.tile_px": 96,
+    "train.batch": 1,
+    "train.pretrain_steps": 4,
+    "train.finetune_steps": 4,
+    "train.validate_every": 2,
+    "train.threads": 1,
+    "model.widths": "8,8,8,8,8",
+    "model.dim": 32,
+    "model.heads": 2,
+    "model.feedforward": 16,
+    "model.encoder_layers": 1,
+    "model.decoder_layers": 1,
+    "model.queries": 20,
+}
 
 
 def micrograph(path: Path, seed: int = 0, pixel_size_A: float | None = 2.0) -> Path:
@@ -36,3 +58,18 @@ def upicker(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 def environment() -> dict[str, str]:
     """Return the environment of a process that finds the package in the checkout."""
     return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+def stopped(arguments: Sequence[str], number: int, ready: Callable[[], bool]) -> tuple[int, str]:
+    """Run a command line in a process, send it a signal as soon as it is `ready`; return exit code and errors."""
+    command = [sys.executable, "-m", "upicker", *arguments]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 100
+        while not ready() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, err

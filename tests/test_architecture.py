@@ -128,9 +128,7 @@ def test_the_command_line_imports_heavy_things_in_functions():
                 module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
                 parts = (module or "").split(".")
                 assert parts[0] not in heavy, f"{named(path)} imports {module}"
-                assert parts[0] != "upicker" or len(parts) == 1 or parts[1] in light, (
-                    f"{named(path)}: {module}"
-                )
+                assert parts[0] != "upicker" or len(parts) == 1 or parts[1] in light, f"{named(path)}: {module}"
 
 
 def test_every_room_is_described():

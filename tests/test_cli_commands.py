@@ -1,6 +1,7 @@
 """The command line on small drawn micrographs: what it writes, what it says, how it exits."""
 
 import json
+import signal
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
-from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph, upicker
+from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph, stopped, upicker
 
 from upicker import __version__
 from upicker.cli.app import USAGE
@@ -305,6 +306,25 @@ def test_picks_of_another_picture_are_refused(capsys, labelled):
     assert code == 3
     assert "labels/one.csv" in err
     assert "outside the picture" in err
+
+
+def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):
+    for number in range(300):
+        (mics / f"copy{number:03}.mrc").write_bytes((mics / "one.mrc").read_bytes())
+    args = ["propose", "mics", "-o", "out", "--diameter", "24px", "--no-mask", "--top-k", "5"]
+    code, err = stopped(args, signal.SIGINT, lambda: Path("out/copy003.csv").exists())
+    assert code == 130
+    assert "Traceback" not in err
+    names = {path.name for path in Path("out").iterdir()}
+    assert not any(name.startswith(".") for name in names)
+    done = [path for path in Path("out").glob("*.csv") if len(coordinates.read(path)) == 5]
+    assert len(done) == len(names) - 1
+    listed = tomllib.loads(Path("out/run.toml").read_text())["run"]["micrographs"]
+    assert {entry["name"] for entry in listed} <= {path.stem for path in done}
+    code, out, _ = upicker(capsys, *args, "--skip-existing")
+    assert code == 0
+    assert f"{len(done)} of 302 micrographs are done already" in out
+    assert len(list(Path("out").glob("*.csv"))) == 302
 
 
 def test_every_command_is_documented():

@@ -90,6 +90,40 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(key, given):
     assert "It takes" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("train.batch", 0),
+        ("train.tile_px", "0"),
+        ("train.finetune_steps", -5),
+        ("train.patience", 0),
+        ("train.validate_every", 0),
+        ("train.warmup", 1.5),
+        ("train.seed", -1),
+        ("train.threads", -2),
+        ("denoise.groups", -1),
+        ("denoise.label_noise", 2),
+        ("model.heads", 0),
+        ("model.queries", 0),
+        ("loss.l1_weight", -1),
+        ("pick.batch", 0),
+        ("pick.threshold", 1.1),
+        ("pick.overlap_diameters", -1),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_by_name(key, given):
+    with pytest.raises(ConfigError, match=key) as caught:
+        Config().with_changes({key: given}, "run.toml")
+    assert caught.value.where == "run.toml"
+    assert "It takes" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_presets_and_defaults_lie_in_their_ranges(name):
+    config = preset(name)
+    assert Config().with_tables(config.to_tables(), "x") == config
+
+
 def test_changes_leave_the_original_and_all_other_knobs_alone():
     before = Config()
     after = before.with_changes({"train.batch": 7, "pick.nms_iou": None})

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from upicker import __version__
 from upicker.config import Config
-from upicker.errors import OutputError, UPickerError, WeightsError
+from upicker.errors import ConfigError, OutputError, UPickerError, WeightsError
 from upicker.model import weights
 from upicker.model.backbone import FrozenBatchNorm
 from upicker.model.weights import Card
@@ -242,11 +242,20 @@ def test_imagenet_weights_load_from_a_file(tmp_path, suffix):
 
 def test_imagenet_weights_of_something_else_are_refused(tmp_path):
     path = tmp_path / "resnet18.pth"
-    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
-    with pytest.raises(WeightsError, match=r"resnet18\.pth"):
-        weights.load_trunk(fresh(), path)
-    torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match=r"resnet18\.pth"):
-        weights.load_trunk(fresh(), path)
+    for content in ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, {"conv1.weight": "wide"}, {"model": {}}, [1, 2]):
+        torch.save(content, path)
+        with pytest.raises(WeightsError, match=r"resnet18\.pth"):
+            weights.load_trunk(fresh(), path)
     with pytest.raises(WeightsError, match="no such file"):
         weights.load_trunk(fresh(), tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"trunk": "resnet18"}, {"widths": "8,8,8"}, {"widths": "8,8,8,8,12"}, {"dim": 80}, {"heads": 5}],
+)
+def test_a_network_that_cannot_be_built_is_refused_by_its_knob(change):
+    with pytest.raises(ConfigError) as caught:
+        weights.build(CONFIG.with_changes({f"model.{knob}": value for knob, value in change.items()}))
+    assert caught.value.where in {"model.trunk", "model.widths", "model.dim"}
+    assert "It takes" in caught.value.remedy

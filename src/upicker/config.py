@@ -8,6 +8,7 @@ travels with the weights and with every output.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -144,6 +145,8 @@ class TrainConfig:
     ----------
     tile_px : side of a training and picking tile, in working pixels.
     batch : tiles per step.
+    proposals : K in pretraining, as `ProposeConfig.top_k`. The paper takes 50; in a crowded micrograph that would
+        teach hundreds of particles as background, so here K follows each micrograph's density.
     pretrain_steps, finetune_steps : length of the two stages.
     learning_rate, finetune_learning_rate : peak of the one-cycle schedule, from a random start and from given weights.
     weight_decay, clip_norm : AdamW's decay; the gradient's largest norm.
@@ -160,10 +163,11 @@ class TrainConfig:
 
     tile_px: int = 384
     batch: int = 2
+    proposals: str = "auto"
     pretrain_steps: int = 500
     finetune_steps: int = 800
     learning_rate: float = 4e-4
-    finetune_learning_rate: float = 4e-4
+    finetune_learning_rate: float = 2e-4
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     warmup: float = 0.1
@@ -217,7 +221,7 @@ class Config:
         Raises
         ------
         ConfigError
-            For an unknown room or knob (names the nearest) or a value of the wrong kind.
+            For an unknown room or knob (names the nearest), or a value of the wrong kind or out of its range.
         """
         config = self
         for key, value in changes.items():
@@ -226,7 +230,7 @@ class Config:
             part = getattr(config, room)
             _known(knob, [f.name for f in fields(part)], where, key, prefix=f"{room}.")
             kind = typing.get_type_hints(type(part))[knob]
-            changed = replace(part, **{knob: _converted(value, kind, where, key)})
+            changed = replace(part, **{knob: _in_range(_converted(value, kind, where, key), where, key)})
             config = replace(config, **{room: changed})
         return config
 
@@ -316,6 +320,14 @@ def _converted(value: object, kind: object, where: str, key: str) -> object:
         raise ConfigError(where, f"'{key}' cannot be {value!r}", f"It takes {names}") from error
 
 
+def _in_range(value: object, where: str, key: str) -> object:
+    """Return `value` if `key` has no range, or the value lies in it; None always does."""
+    low, high = _RANGES.get(key, (-math.inf, math.inf))
+    if isinstance(value, int | float) and not low <= value <= high:
+        raise ConfigError(where, f"'{key}' cannot be {value!r}", f"It takes {low:g} to {high:g}")
+    return value
+
+
 def _to_bool(value: object) -> bool:
     return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[str(value).lower()]
 
@@ -338,4 +350,24 @@ def _to_ints(value: object) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)  # type: ignore[union-attr]
 
 
+# What would not run at all outside; rooms check what only they can know.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("model.levels", "model.heads", "model.points", "model.feedforward"), (1, math.inf)),
+    **dict.fromkeys(("model.decoder_layers", "model.queries"), (1, math.inf)),
+    "model.dim": (32, math.inf),
+    "model.encoder_layers": (0, math.inf),
+    **dict.fromkeys([f"loss.{f.name}" for f in fields(LossConfig)], (0, math.inf)),
+    **dict.fromkeys([f"denoise.{f.name}" for f in fields(DenoiseConfig)], (0, math.inf)),
+    "denoise.label_noise": (0, 1),
+    "train.tile_px": (32, math.inf),
+    **dict.fromkeys(("train.batch", "train.pretrain_steps", "train.finetune_steps"), (1, math.inf)),
+    **dict.fromkeys(("train.validate_every", "train.patience"), (1, math.inf)),
+    **dict.fromkeys(("train.learning_rate", "train.finetune_learning_rate"), (0, math.inf)),
+    **dict.fromkeys(("train.weight_decay", "train.clip_norm", "train.noise", "train.seed"), (0, math.inf)),
+    **dict.fromkeys(("train.warmup", "train.average", "train.intensity"), (0, 1)),
+    "train.threads": (0, 1024),
+    "pick.batch": (1, math.inf),
+    **dict.fromkeys(("pick.overlap_diameters", "pick.edge_diameters"), (0, math.inf)),
+    **dict.fromkeys(("pick.threshold", "pick.nms_iou"), (0, 1)),
+}
 _CONVERT = {bool: _to_bool, int: _to_int, float: _to_float, str: str}

@@ -104,9 +104,9 @@ class Particles:
 
     def shifted(self, dx: float, dy: float) -> Particles:
         """Return them moved by `dx`, `dy` raw pixels."""
-        return replace(self, xy=self.xy + (dx, dy))
+        return replace(self, xy=self.xy + np.array([dx, dy]))
 
     def inside(self, shape: tuple[int, int], margin_px: float = 0.0) -> np.ndarray:
-        """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns), `margin_px` from its rim."""
+        """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns), off its rim."""
         last = np.array([shape[1] - 0.5, shape[0] - 0.5]) - margin_px
         return ((self.xy >= margin_px - 0.5) & (self.xy <= last)).all(1)

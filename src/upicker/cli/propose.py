@@ -53,9 +53,9 @@ def propose(
     diameter
         Diameter of the particles, e.g. 190A or 108px.
     min_diameter
-        The smallest diameter to accept; by default 0.8 of --diameter.
+        The smallest diameter to accept; by default propose.min_ratio times --diameter.
     max_diameter
-        The largest diameter to accept; by default 1.25 of --diameter.
+        The largest diameter to accept; by default propose.max_ratio times --diameter.
     top_k
         How many proposals a micrograph gives at most: a number, "all", or "auto" (follows its density).
     threshold

@@ -134,6 +134,8 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f"against {truth}: F1 {result.f1:.3f}, precision {result.precision:.3f}, recall"
             f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"
         )
+    else:
+        warning("not validated: no threshold is stored with the weights; choose one when picking, with --threshold")
     if result.unused:
         warning(f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}")
     for path, reason in result.skipped:

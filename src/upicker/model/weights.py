@@ -65,7 +65,22 @@ class Card:
 
 
 def build(config: Config) -> Detector:
-    """Return a fresh detector for the config's architecture and working scale."""
+    """Return a fresh detector for the config's architecture and working scale.
+
+    Raises
+    ------
+    ConfigError
+        If such a network cannot be built.
+    """
+    model = config.model
+    rules = {
+        "trunk": (model.trunk in ("compact", "resnet50"), "'compact' or 'resnet50'"),
+        "widths": (len(model.widths) == 5 and all(w > 0 and w % 8 == 0 for w in model.widths), "5 multiples of 8"),
+        "dim": (model.dim % 32 == 0 and model.dim % model.heads == 0, "a multiple of 32 and of model.heads"),
+    }
+    for knob, (fits, rule) in rules.items():
+        if not fits:
+            raise ConfigError(f"model.{knob}", f"it cannot be {getattr(model, knob)!r}", f"It takes {rule}")
     return Detector(config.model, config.image.working_diameter_px / config.train.tile_px)
 
 
@@ -99,11 +114,15 @@ def read_card(path: Path) -> Card:
             "Give a file that upicker pretrain or finetune wrote",
         )
     try:
-        return Card(**json.loads(text))
-    except (TypeError, ValueError) as error:
+        card = Card(**json.loads(text))
+        if not isinstance(card.config, dict) or not isinstance(card.threshold, int | float | None):
+            raise TypeError("config or threshold of the wrong kind")
+        parse_length(card.diameter)
+    except (TypeError, ValueError, ConfigError) as error:
         raise WeightsError(
             path, f"its header cannot be read ({error})", "Was it written by a newer UPicker?"
         ) from error
+    return card
 
 
 def load(path: Path) -> tuple[Detector, Card, Config]:
@@ -122,9 +141,10 @@ def load(path: Path) -> tuple[Detector, Card, Config]:
     card = read_card(path)
     try:
         config = Config().with_tables(card.config, str(path))
+        with torch.random.fork_rng(devices=[]):  # the random start is overwritten; nobody's random numbers change
+            model = build(config)
     except ConfigError as error:
         raise WeightsError(path, f"its config does not fit this version ({error.found})", "Train again") from error
-    model = build(config)
     load_into(model, path)
     return model, card, config
 
@@ -172,6 +192,8 @@ def load_trunk(model: Detector, path: Path) -> None:
     if path.suffix in {".pth", ".pt"}:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+                raise TypeError("no names with tensors")
         except Exception as error:
             raise WeightsError(path, f"cannot be read as tensors ({error})", "Give a state dict of resnet50") from error
     else:

@@ -34,7 +34,6 @@ CHANGES: dict[str, object] = {
     "train.pretrain_steps": 120,
     "train.finetune_steps": 160,
     "train.validate_every": 40,
-    "propose.top_k": "auto",
 }
 
 

@@ -23,7 +23,7 @@ from upicker.model.detector import Detector
 from upicker.model.weights import Card
 from upicker.propose.alog import propose
 from upicker.train import loop
-from upicker.train.dataset import Store
+from upicker.train.dataset import Sample, Store
 from upicker.train.labels import divide, median_diameter, read_pair, split
 from upicker.train.log import CsvLog, Progress, Silent
 from upicker.train.loop import Check, Plan
@@ -116,6 +116,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
         skipped and reported.
     """
     config, result = job.config, StageResult(job.output)
+    proposing = replace(config.propose, top_k=config.train.proposals)
     with tempfile.TemporaryDirectory(prefix="upicker-") as folder:
         store, checks = Store(Path(folder)), []
         job.progress.start(len(paths), "proposals", 0)
@@ -124,7 +125,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
                 micrograph = micrographs.read(path, job.pixel_size_A)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
                 prepared = masked(prepare(micrograph, diameter_px, config.image), config.image)
-                proposals = propose(prepared, config.propose, config.image, prepared.usable)
+                proposals = propose(prepared, proposing, config.image, prepared.usable)
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             else:
@@ -137,7 +138,9 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
         model = _fresh(config)
         if trunk is not None:
             weights.load_trunk(model, trunk)
-        return _run("pretrain", model, store, checks, diameter, job, result)
+        train = config.train
+        course = _Course("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        return _run(course, store.samples, checks, job, result)
 
 
 def finetune(
@@ -197,7 +200,9 @@ def finetune(
             job.progress.step({})
         job.progress.finish()
         _require(store, paths, result, "no labelled micrograph can be used")
-        return _run("finetune", model, store, checks, length, job, result)
+        rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
+        course = _Course("finetune", model, length, config.train.finetune_steps, rate)
+        return _run(course, store.samples, checks, job, result)
 
 
 def _fresh(config: Config) -> Detector:
@@ -236,42 +241,44 @@ def _require(store: Store, paths: Sequence[Path], result: StageResult, found: st
         )
 
 
-def _run(
-    stage: str,
-    model: Detector,
-    store: Store,
-    checks: list[Check],
-    diameter: Length,
-    job: Job,
-    result: StageResult,
-) -> StageResult:
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """What differs between the stages once the data are read."""
+
+    stage: str
+    model: Detector
+    diameter: Length
+    steps: int
+    learning_rate: float
+
+
+def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, result: StageResult) -> StageResult:
     """Train, keep the best weights and say what came of it."""
     config, output = job.config, job.output
-    pretraining = stage == "pretrain"
-    checks = [check for check in checks if len(check.labels)]
+    diameter = str(course.diameter)
 
     def keep(average: Detector, row: dict[str, float], steps: int) -> None:
         figures = {k: row.get(k) for k in ("threshold", "f1", "precision", "recall")}
-        weights.save(output, average, Card(config.to_tables(), str(diameter), stage, steps=steps, **figures))
+        weights.save(output, average, Card(config.to_tables(), diameter, course.stage, steps=steps, **figures))
 
     plan = Plan(
-        stage=stage,
+        stage=course.stage,
         config=config,
-        steps=config.train.pretrain_steps if pretraining else config.train.finetune_steps,
-        learning_rate=config.train.learning_rate if pretraining else config.train.finetune_learning_rate,
-        samples=store.samples,
-        checks=checks,
+        steps=course.steps,
+        learning_rate=course.learning_rate,
+        samples=samples,
+        checks=[check for check in checks if len(check.labels)],
         checkpoint=output.with_suffix(".checkpoint"),
         meaning={
-            "stage": stage,
+            "stage": course.stage,
             "config": config.to_tables(),
-            "diameter": str(diameter),
-            "micrographs": [list(s.pixels.shape) for s in store.samples],
-            "particles": [len(s.xy) for s in store.samples],
+            "diameter": diameter,
+            "micrographs": [list(s.pixels.shape) for s in samples],
+            "particles": [len(s.xy) for s in samples],
         },
         keep=keep,
     )
-    state = loop.begin(model, plan, job.resume)
+    state = loop.begin(course.model, plan, job.resume)
     log = CsvLog(output.with_suffix(".log.csv"), state.step)
     try:
         result.stopped_early = loop.run(plan, state, log, job.progress)
@@ -279,7 +286,7 @@ def _run(
         log.close()
         _draw(log.path)
     plan.checkpoint.unlink(missing_ok=True)
-    result.steps, result.seconds, result.trained_on = state.step, state.seconds, len(store.samples)
+    result.steps, result.seconds, result.trained_on = state.step, state.seconds, len(samples)
     for name, value in state.best.items():
         setattr(result, name, value)
     return result

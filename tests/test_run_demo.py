@@ -1,0 +1,61 @@
+"""The demo, with pictures and a network of toy size."""
+
+import numpy as np
+import pytest
+import starfile
+from command_line import TOY
+
+from upicker.cli import demo as shown
+from upicker.io import coordinates, micrographs
+from upicker.run.demo import Plan, demo
+from upicker.simulate.scene import Scene
+from upicker.units import Length
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    scene = Scene(particles=12, diameter_A=150.0, pixel_size_A=6.0, contaminants=0.0)
+    changes = {**TOY, "pick.threshold": 0.0}
+    plan = Plan(
+        scene, ((230, 310), (300, 250)), training=2, labelled=1, testing=2, box=Length(40, "px"), changes=changes
+    )
+    return folder, demo(folder, shown._Watch(), plan)
+
+
+def test_it_goes_the_whole_way(done):
+    folder, result = done
+    assert list(result.scores) == ["A-LoG filter", "pretrained", "fine-tuned"]
+    assert list(result.seconds) == ["simulate", "propose", "pretrain", "finetune", "pick", "evaluate", "extract"]
+    assert all(path.exists() for path in result.files.values())
+    shapes = [micrographs.read(path).shape for path in sorted((folder / "micrographs").iterdir())]
+    assert shapes == [(230, 310), (300, 250)] * 2
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".") or path.suffix == ".checkpoint"]
+
+
+def test_learned_and_judged_micrographs_are_not_the_same(done):
+    folder, _ = done
+    labels, truth = (set(coordinates.stems(folder / name)) for name in ("labels", "truth"))
+    assert len(labels) == 1
+    assert len(truth) == 2
+    assert not labels & truth
+    assert set(coordinates.stems(folder / "picked")) == truth
+
+
+def test_the_filter_finds_the_simulated_particles(done):
+    _, result = done
+    assert result.scores["A-LoG filter"].recall > 0.6
+
+
+def test_the_stacks_fit_the_picks(done):
+    folder, _ = done
+    listed = starfile.read(folder / "particles.star", always_dict=True)["particles"]
+    assert set(np.unique(listed["rlnOpticsGroup"])) == {1}
+    assert len(listed) <= sum(len(coordinates.read(path)) for path in (folder / "picked").glob("*.csv"))
+
+
+def test_the_report_is_a_table(done, capsys):
+    shown._report(done[1])
+    out = capsys.readouterr().out
+    for word in ("fine-tuned", "recall", "overlay.png", "particles.star"):
+        assert word in out
