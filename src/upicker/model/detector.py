@@ -96,7 +96,9 @@ class Detector(nn.Module):
             boxes = torch.cat([noised.boxes, boxes], 1)
             hidden, extra = noised.hidden(encoder_boxes.shape[1]), len(noised)
         contents, refined = self.decoder(content, boxes, memory, shapes, hidden)
-        logits = [self.class_head(c).float() for c in contents]
+        # In float32 whatever the rest computes in: bfloat16's steps would make picks of equal score.
+        with torch.autocast(images.device.type, enabled=False):
+            logits = [self.class_head(c.float()) for c in contents]
         return Output(
             logits=[x[:, extra:] for x in logits],
             boxes=[x[:, extra:] for x in refined],

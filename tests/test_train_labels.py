@@ -1,0 +1,155 @@
+"""Which labels belong to which micrograph, and what is held back for validation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from upicker.errors import CoordinatesError, InputError
+from upicker.io import coordinates
+from upicker.io.atomic import replacing
+from upicker.particles import Micrograph, Particles
+from upicker.train.labels import FEW, divide, median_diameter, pair, read_pair, split
+from upicker.units import Length
+
+
+def label(folder: Path, *stems: str, diameter: float = 20.0, xy: object = ((30.0, 40.0), (50.0, 60.0))) -> Path:
+    for stem in stems:
+        coordinates.write(folder / f"{stem}.csv", Particles.of(xy, diameter), "csv")
+    return folder
+
+
+def mics(*stems: str) -> list[Path]:
+    return [Path("mics") / f"{stem}.mrc" for stem in stems]
+
+
+def test_pairs_are_made_by_stem_and_the_rest_is_reported(tmp_path):
+    folder = label(tmp_path / "labels", "a", "b", "z")
+    pairs, alone = pair(mics("a", "b", "c"), folder)
+    assert pairs == {Path("mics/a.mrc"): folder / "a.csv", Path("mics/b.mrc"): folder / "b.csv"}
+    assert alone == [Path("mics/c.mrc"), folder / "z.csv"]
+
+
+def test_no_pair_at_all_is_an_error_that_shows_both_names(tmp_path):
+    folder = label(tmp_path / "labels", "foil_7")
+    with pytest.raises(InputError, match=r"2 micrographs \(e\.g\. a\.mrc\).*labels for 'foil_7'"):
+        pair(mics("a", "b"), folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no coordinate file at all"):
+        pair(mics("a"), tmp_path / "empty")
+    with pytest.raises(InputError, match="no such folder"):
+        pair(mics("a"), tmp_path / "none")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.34, 0.5])
+@pytest.mark.parametrize("n", [FEW, 6, 11, 30])
+def test_a_share_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
+    stems = [f"m{i:02d}" for i in range(n)]
+    division = divide(mics(*stems), label(tmp_path, *stems), share)
+    assert division.band == 0
+    assert set(division.learn) | set(division.check) == set(mics(*stems))
+    assert not set(division.learn) & set(division.check)
+    assert len(division.check) >= 1 or share * n < 1
+    assert abs(len(division.check) - share * n) <= 0.2 * n
+    assert len(division.learn) >= n / 2 - 0.5
+    assert all(file.stem == path.stem for path, file in {**division.learn, **division.check}.items())
+
+
+def test_a_share_of_few_micrographs_is_a_band_of_each(tmp_path):
+    stems = [f"m{i}" for i in range(FEW - 1)]
+    division = divide(mics(*stems), label(tmp_path, *stems), 0.2)
+    assert (division.band, division.check, len(division.learn)) == (0.2, {}, FEW - 1)
+
+
+@pytest.mark.parametrize("n", [1, FEW - 1, FEW + 3])
+def test_without_validation_everything_is_learned_from(tmp_path, n):
+    stems = [f"m{i}" for i in range(n)]
+    division = divide(mics(*stems), label(tmp_path, *stems), 0.0)
+    assert (len(division.learn), division.check, division.band) == (n, {}, 0.0)
+
+
+def test_a_folder_of_labels_names_what_is_validated_on(tmp_path):
+    labels = label(tmp_path / "labels", "a", "b", "c", "y")
+    held = label(tmp_path / "held", "c", "d", "z")
+    division = divide(mics("a", "b", "c", "d", "e"), labels, held)
+    assert set(division.learn) == set(mics("a", "b"))
+    assert division.check == {Path("mics/c.mrc"): held / "c.csv", Path("mics/d.mrc"): held / "d.csv"}
+    assert division.band == 0
+    assert set(division.unused) >= {Path("mics/e.mrc"), labels / "y.csv"}
+    assert Path("mics/d.mrc") not in division.unused
+
+
+def test_a_folder_that_holds_all_back_is_an_error(tmp_path):
+    labels, held = label(tmp_path / "labels", "a"), label(tmp_path / "held", "a")
+    with pytest.raises(InputError, match="all labelled micrographs are for validation"):
+        divide(mics("a"), labels, held)
+
+
+def labelled(height: int = 101, width: int = 77) -> tuple[Micrograph, Particles]:
+    """A particle at every tenth pixel, rim and half pixels included; each pixel tells where it is."""
+    pixels = np.add.outer(1000.0 * np.arange(height), np.arange(width)).astype(np.float32)
+    x, y = np.meshgrid(np.arange(-0.5, width - 0.5, 9.5), np.arange(-0.5, height - 0.4, 4.75))
+    return Micrograph(pixels, "m", 1.5), Particles.of(np.stack([x.ravel(), y.ravel()], 1), 9.0, 0.5)
+
+
+@pytest.mark.parametrize("band", [0.3, 0.33, 0.5, 0.61])
+def test_a_band_loses_no_label_and_no_pixel(band):
+    micrograph, particles = labelled()
+    (upper, above), second = split((micrograph, particles), band, 9.0)
+    assert second is not None
+    lower, below = second
+    cut = upper.shape[0]
+    assert lower.shape[0] == pytest.approx(band * 101, abs=0.51)
+    np.testing.assert_array_equal(np.concatenate([upper.pixels, lower.pixels]), micrograph.pixels)
+    assert (upper.pixel_size_A, lower.pixel_size_A, lower.name) == (1.5, 1.5, "m")
+    assert len(above) + len(below) == len(particles)
+    back = np.concatenate([above.xy, below.xy + (0, cut)])
+    np.testing.assert_allclose(back[np.lexsort(back.T)], particles.xy[np.lexsort(particles.xy.T)])
+    assert above.inside(upper.shape).all()
+    assert below.inside(lower.shape).all()
+    # A particle at pixel (row, column) is where that pixel now is.
+    whole = below.xy[(below.xy % 1 == 0).all(1)].astype(int)
+    assert len(whole)
+    np.testing.assert_array_equal(lower.pixels[whole[:, 1], whole[:, 0]], 1000 * (whole[:, 1] + cut) + whole[:, 0])
+    assert set(below.diameter_px) == {9.0}
+
+
+@pytest.mark.parametrize(("band", "diameter"), [(0.0, 9.0), (0.2, 9.0), (0.9, 9.0), (0.5, 20.0), (1.0, 9.0)])
+def test_a_part_lower_than_three_diameters_is_not_split_off(band, diameter):
+    whole = labelled()
+    learn, check = split(whole, band, diameter)
+    assert learn is whole
+    assert check is None
+
+
+def test_the_median_diameter_is_that_of_all_labels_that_have_one(tmp_path):
+    label(tmp_path, "a", diameter=20.0)
+    label(tmp_path, "b", diameter=30.0, xy=np.ones((5, 2)))
+    label(tmp_path, "c", diameter=float("nan"), xy=np.ones((50, 2)))
+    assert median_diameter([tmp_path / f"{s}.csv" for s in "abc"]) == Length(30.0, "px")
+    with pytest.raises(InputError, match=r"c\.csv.*no diameter.*--diameter"):
+        median_diameter([tmp_path / "c.csv"])
+
+
+def write_micrograph(path: Path, shape: tuple[int, int]) -> Path:
+    import tifffile
+
+    with replacing(path) as beside:
+        tifffile.imwrite(beside, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    return path
+
+
+def test_a_pair_is_read_and_all_labels_get_the_one_diameter(tmp_path):
+    path = write_micrograph(tmp_path / "a.tif", (70, 90))
+    file = label(tmp_path, "a", diameter=33.0) / "a.csv"
+    micrograph, particles = read_pair(path, file, Length(36.0, "A"), 1.5)
+    assert micrograph.shape == (70, 90)
+    np.testing.assert_allclose(particles.xy, [[30, 40], [50, 60]])
+    np.testing.assert_allclose(particles.diameter_px, 24.0)
+
+
+def test_labels_of_another_picture_are_refused(tmp_path):
+    path = write_micrograph(tmp_path / "a.tif", (70, 90))
+    file = label(tmp_path, "a", xy=np.random.default_rng(0).uniform(0, 500, (40, 2))) / "a.csv"
+    with pytest.raises(CoordinatesError, match=r"a\.csv"):
+        read_pair(path, file, Length(24.0, "px"), None)
