@@ -193,14 +193,15 @@ class PickConfig:
     batch : tiles computed together.
     threshold : lowest score; None takes the one stored with the weights.
     nms_iou : of two picks whose squares overlap more than this, the weaker goes; None keeps both.
-    edge_diameters : no picks closer than this to the rim, in particle diameters.
+    edge_diameters : no picks closer than this to the rim, in particle diameters; None: the margin that the labels
+        leave, which fine-tuning stores with the weights.
     """
 
     overlap_diameters: float = 2.0
     batch: int = 4
     threshold: float | None = None
     nms_iou: float | None = 0.5
-    edge_diameters: float = 0.0
+    edge_diameters: float | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,33 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A rectangle of a raw micrograph.
+
+    Attributes
+    ----------
+    x0, y0, x1, y1 : float
+        Raw pixels: it holds positions with ``x0 <= x < x1`` and ``y0 <= y < y1``.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @classmethod
+    def inside(cls, shape: tuple[int, int], margin_px: float) -> Region:
+        """Return a picture of `shape` (rows, columns) without a margin along its rim."""
+        low = margin_px - 0.5
+        return cls(low, low, shape[1] - 1 - low, shape[0] - 1 - low)
+
+    def contains(self, xy: np.ndarray) -> np.ndarray:
+        """Tell, as `(n,)` bool, which of `(n, 2)` positions it holds."""
+        x, y = np.asarray(xy).reshape(-1, 2).T
+        return (x >= self.x0) & (x < self.x1) & (y >= self.y0) & (y < self.y1)
+
+
+@dataclass(frozen=True)
 class Tile:
     """A square of a working picture, and the rectangle in it whose particles it owns.
 

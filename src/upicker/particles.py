@@ -39,10 +39,6 @@ class Micrograph:
         """Rows, columns."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def rows(self, start: int, stop: int) -> Micrograph:
-        """Return the rows `start` to `stop` as a micrograph of their own (a view, not a copy)."""
-        return replace(self, pixels=self.pixels[start:stop])
-
 
 @dataclass(frozen=True, eq=False)
 class Particles:
@@ -102,11 +98,6 @@ class Particles:
         known = np.isfinite(self.diameter_px) & only_missing
         return replace(self, diameter_px=np.where(known, self.diameter_px, diameter_px))
 
-    def shifted(self, dx: float, dy: float) -> Particles:
-        """Return them moved by `dx`, `dy` raw pixels."""
-        return replace(self, xy=self.xy + np.array([dx, dy]))
-
-    def inside(self, shape: tuple[int, int], margin_px: float = 0.0) -> np.ndarray:
-        """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns), off its rim."""
-        last = np.array([shape[1] - 0.5, shape[0] - 0.5]) - margin_px
-        return ((self.xy >= margin_px - 0.5) & (self.xy <= last)).all(1)
+    def inside(self, shape: tuple[int, int]) -> np.ndarray:
+        """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns)."""
+        return ((self.xy >= -0.5) & (self.xy <= (shape[1] - 0.5, shape[0] - 0.5))).all(1)

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from upicker.cli.console import err, names, note, problem, warning
-from upicker.cli.progress import PLAIN_SECONDS, bar
+from upicker.cli.console import names, note, problem, warning
+from upicker.cli.progress import Plain, bar
 from upicker.errors import UPickerError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
         The exit code: 0, or 3 if something failed.
     """
     failures, done, particles = Failures(), 0, 0
-    start = last = time.monotonic()
+    start, plain = time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
         task = progress.add_task(title, total=total, note="")
         for outcome in outcomes:
@@ -78,9 +78,7 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
                 done += 1
                 particles += outcome.value.particles
             progress.update(task, advance=1, note=f"{particles} particles")
-            if not err.is_terminal and time.monotonic() - last > PLAIN_SECONDS:
-                last = time.monotonic()
-                err.print(f"{title} {done + len(failures.paths)} of {total}", markup=False)
+            plain.tell(done + len(failures.paths))
     seconds = time.monotonic() - start
     each = f", {seconds / done:.1f} s each" if done else ""
     note(f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")

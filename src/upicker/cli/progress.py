@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Mapping
 
@@ -10,43 +11,64 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from upicker.cli.console import err
 
 # Without a terminal there is no bar, but a line now and then.
 PLAIN_SECONDS = 30.0
+# Of the losses' running means, so much stays at every step.
+KEEP = 0.9
 
 
 def bar() -> Progress:
     """Return a bar with a count, the time left, and a note; on the standard error, gone when it is done."""
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=9)),
+        BarColumn(12),
+        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        # On a narrow screen it is the note that is cut.
+        TextColumn("left  {task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=err,
         transient=True,
         disable=not err.is_terminal,
     )
 
 
+class Plain:
+    """Says where no bar can be drawn (a log file, a cluster), now and then, how far the work is."""
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self._title, self._total, self._done_before = title, total, done
+        self._start = self._last = time.monotonic()
+
+    def tell(self, done: int, note: str = "") -> None:
+        """Print a line, unless there is a bar, or the last line is not long ago."""
+        now = time.monotonic()
+        if err.is_terminal or now - self._last < PLAIN_SECONDS or done <= self._done_before:
+            return
+        self._last = now
+        left = (now - self._start) / (done - self._done_before) * (self._total - done)
+        text = f"{self._title} {done} of {self._total}, {datetime.timedelta(seconds=round(left))} left  {note}"
+        err.print(text.rstrip(), markup=False, soft_wrap=True)
+
+
 class TrainingBar:
-    """Shows a training: losses at every step, a line for each validation, the time left."""
+    """Shows a training: losses at every step, a line for each validation, the time left.
+
+    Losses are running means: those of a single step jump with what its tiles happen to hold.
+    """
 
     def __init__(self) -> None:
         self._bar = bar()
-        self._last = 0.0
-        self._stage, self._total, self._best = "", 0, ""
+        self._begin("", 0, 0)
 
     def start(self, total: int, stage: str, done: int) -> None:
         """Begin a stage of `total` steps, of which `done` were made before a resume."""
-        self._stage, self._total, self._last, self._best = stage, total, time.monotonic(), ""
+        self._begin(stage, total, done)
         self._bar = bar()
         self._task = self._bar.add_task(stage, total=total, completed=done, note="")
         self._bar.start()
@@ -56,30 +78,28 @@ class TrainingBar:
         if "step" not in row:
             self._bar.advance(self._task)
             return
-        losses = " ".join(f"{name} {row[key]:.3f}" for name, key in _LOSSES if key in row)
-        self._bar.update(self._task, completed=row["step"], note=f"{losses}{self._best}")
-        if not err.is_terminal and time.monotonic() - self._last > PLAIN_SECONDS:
-            self._last = time.monotonic()
-            self._line(f"step {row['step']:.0f} of {self._total}: {losses}")
+        for key in _LOSSES:
+            mean = self._means.get(key, row[key])
+            self._means[key] = mean + (row[key] - mean) * (1 - KEEP)
+        note = self._score + " ".join(f"{name} {self._means[key]:.2f}" for key, name in _LOSSES.items())
+        self._bar.update(self._task, completed=row["step"], note=note)
+        self._plain.tell(int(row["step"]), note)
 
     def validated(self, row: Mapping[str, float]) -> None:
         """Print one validation."""
-        self._best = f" F1 {row['f1']:.3f}"
-        figures = ", ".join(f"{key} {row[key]:.3f}" for key in ("precision", "recall", "threshold") if key in row)
-        self._line(f"step {row['step']:.0f} of {self._total}: F1 {row['f1']:.3f} ({figures})")
+        self._score = f"F1 {row['f1']:.3f} "
+        figures = ", ".join(f"{key} {row[key]:.3f}" for key in ("precision", "recall", "threshold"))
+        text = f"{self._stage}, step {row['step']:.0f} of {self._total}: F1 {row['f1']:.3f} ({figures})"
+        self._bar.console.print(text, markup=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Take the bar away."""
         self._bar.stop()
 
-    def _line(self, text: str) -> None:
-        self._bar.console.print(f"{self._stage}, {text}", markup=False, soft_wrap=True)
+    def _begin(self, stage: str, total: int, done: int) -> None:
+        self._stage, self._total, self._score = stage, total, ""
+        self._means: dict[str, float] = {}
+        self._plain = Plain(stage, total, done)
 
 
-_LOSSES = (
-    ("loss", "loss"),
-    ("class", "loss_class"),
-    ("L1", "loss_l1"),
-    ("GIoU", "loss_giou"),
-    ("noise", "loss_denoise"),
-)
+_LOSSES = {"loss": "loss", "loss_class": "class", "loss_l1": "L1", "loss_giou": "GIoU", "loss_denoise": "noise"}

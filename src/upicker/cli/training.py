@@ -136,6 +136,11 @@ def _report(title: str, result: StageResult, total: int) -> int:
         )
     else:
         warning("not validated: no threshold is stored with the weights; choose one when picking, with --threshold")
+    if result.margin:
+        note(
+            f"no label is closer than {result.margin:.1f} diameters to the rim; picks will keep that margin, too "
+            "(--set pick.edge_diameters=0 when picking turns it off)"
+        )
     if result.unused:
         warning(f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}")
     for path, reason in result.skipped:

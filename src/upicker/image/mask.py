@@ -131,8 +131,9 @@ def _surface(small: np.ndarray, inner: np.ndarray) -> np.ndarray:
     good = inner.copy()
     fitted = np.zeros(small.shape)
     for _ in range(6):
-        coefficients = np.linalg.lstsq(terms[good], small[good], rcond=None)[0]
-        fitted = terms @ coefficients
+        chosen = terms[good]
+        ridge = 1e-9 * len(chosen) * np.eye(terms.shape[-1])
+        fitted = terms @ np.linalg.solve(chosen.T @ chosen + ridge, chosen.T @ small[good])
         residual = small - fitted
         centre, sigma = robust(residual[good][:, None])
         near = inner & (np.abs(residual - centre) < 2.5 * sigma)

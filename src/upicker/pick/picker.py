@@ -10,7 +10,7 @@ import torch
 
 from upicker.config import Config
 from upicker.errors import ConfigError
-from upicker.geometry import Tile, suppress, tiles
+from upicker.geometry import Region, Tile, suppress, tiles
 from upicker.image.mask import is_usable, masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.model import weights
@@ -148,8 +148,8 @@ def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
     merged = _merge(found, config.pick.nms_iou)
     frame = prepared.frame
     raw = Particles.of(frame.to_raw(merged.xy), merged.diameter_px / frame.scale, merged.score)
-    margin = config.pick.edge_diameters * prepared.diameter_px
-    return raw.select(raw.inside(frame.raw_shape, margin) & is_usable(prepared, raw.xy)).by_score()
+    inner = Region.inside(frame.raw_shape, (config.pick.edge_diameters or 0.0) * prepared.diameter_px)
+    return raw.select(inner.contains(raw.xy) & is_usable(prepared, raw.xy)).by_score()
 
 
 def cut(pixels: np.ndarray, x: int, y: int, size: int) -> np.ndarray:

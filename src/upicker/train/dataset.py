@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from upicker.config import Config
+from upicker.geometry import Region
 from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
@@ -37,7 +38,7 @@ class Sample:
 
 
 class Store:
-    """Samples whose pictures lie on disk, so that memory does not grow with their number.
+    """Keeps prepared pictures on disk, so that memory does not grow with their number.
 
     Parameters
     ----------
@@ -46,20 +47,37 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.samples: list[Sample] = []
+        self._folder, self._count = folder, 0
 
-    def add(self, prepared: Prepared, particles: Particles) -> None:
-        """Store a prepared and masked micrograph with its particles (raw pixels, diameters known).
-
-        Particles outside usable ice are left out: what is blanked cannot be learned.
-        """
-        particles = particles.select(is_usable(prepared, particles.xy))
-        path = self._folder / f"{len(self.samples):06d}.npy"
+    def keep(self, prepared: Prepared) -> Prepared:
+        """Return the same micrograph with its pixels memory-mapped, and without the unflattened picture."""
+        path = self._folder / f"{self._count:06d}.npy"
+        self._count += 1
         np.save(path, prepared.pixels)
-        frame = prepared.frame
-        pixels = np.load(path, mmap_mode="r")
-        self.samples.append(Sample(pixels, frame.to_working(particles.xy), particles.diameter_px * frame.scale))
+        return replace(prepared, pixels=np.load(path, mmap_mode="r"), unflattened=None)
+
+
+def sample(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:
+    """Return a prepared and masked micrograph, or a region of it, with its particles, to learn from.
+
+    Particles outside usable ice are left out: what is blanked cannot be learned.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        `(h, w)` at the working scale.
+    particles : Particles
+        Raw pixels, diameters known.
+    region : Region, optional
+        Raw pixels; all by default.
+    """
+    frame = prepared.frame
+    inner = region or Region.inside(frame.raw_shape, 0)
+    particles = particles.select(is_usable(prepared, particles.xy) & inner.contains(particles.xy))
+    corners = frame.to_working(np.array([[inner.x0, inner.y0], [inner.x1, inner.y1]]))
+    (x0, y0), (x1, y1) = np.rint(corners + 0.5).clip(0, prepared.pixels.shape[::-1]).astype(int)
+    xy = frame.to_working(particles.xy) - (x0, y0)
+    return Sample(prepared.pixels[y0:y1, x0:x1], xy, particles.diameter_px * frame.scale)
 
 
 def batch(samples: list[Sample], config: Config, step: int) -> tuple[Tensor, list[Tensor], np.random.Generator]:

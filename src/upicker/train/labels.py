@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import InputError
+from upicker.errors import CoordinatesError, InputError
+from upicker.geometry import Region
+from upicker.image.prepare import Prepared
 from upicker.io import coordinates, micrographs
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
@@ -16,7 +18,33 @@ from upicker.units import Length
 # With fewer labelled micrographs than this, validation takes a band of each instead of some of them.
 FEW = 5
 
-Labelled = tuple[Micrograph, Particles]
+# A margin without labels counts from this many diameters on, and from this many times the distance that the
+# nearest of evenly scattered labels would have.
+MARGIN_DIAMETERS, MARGIN_CHANCE = 0.4, 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A labelled micrograph.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        At the working scale, masked.
+    particles : Particles
+        Its labels, raw pixels, diameters known.
+    held : bool
+        Validated on, not learned from.
+    """
+
+    prepared: Prepared
+    particles: Particles
+    held: bool = False
+
+    @property
+    def diameter_px(self) -> float:
+        """One particle diameter, in raw pixels."""
+        return self.prepared.diameter_px
 
 
 @dataclass
@@ -101,21 +129,29 @@ def pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Pa
 
 
 def median_diameter(files: Sequence[Path]) -> Length:
-    """Return the median of the labels' own diameters, in raw pixels.
+    """Return the median of the labels' own diameters, in raw pixels; a broken file among good ones is passed over.
 
     Raises
     ------
     InputError
         If they carry none.
     """
-    diameters = np.concatenate([coordinates.read(file).diameter_px for file in files])
+    known, broken = [np.empty(0)], None
+    for file in files:
+        try:
+            known.append(coordinates.read(file).diameter_px)
+        except CoordinatesError as error:
+            broken = broken or error
+    diameters = np.concatenate(known)
     diameters = diameters[np.isfinite(diameters)]
     if not len(diameters):
-        raise InputError(files[0], "the labels carry no diameter", "Give --diameter, e.g. --diameter 190A or 108px")
+        raise broken or InputError(
+            files[0], "the labels carry no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
+        )
     return Length(float(np.median(diameters)), "px")
 
 
-def read_pair(path: Path, file: Path, length: Length, pixel_size_A: float | None) -> Labelled:
+def read_pair(path: Path, file: Path, length: Length, pixel_size_A: float | None) -> tuple[Micrograph, Particles]:
     """Read a micrograph and its labels, check them against each other, and give all labels the one diameter.
 
     Raises
@@ -128,17 +164,48 @@ def read_pair(path: Path, file: Path, length: Length, pixel_size_A: float | None
     return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
 
 
-def split(labelled: Labelled, band: float, diameter_px: float) -> tuple[Labelled, Labelled | None]:
-    """Part a micrograph into rows to learn from and, below them, a share `band` to validate on.
+def edge_margin(truths: Sequence[Truth]) -> float:
+    """Return how far from the rim all labels stay, in particle diameters; 0 if that may be chance.
 
-    Where either part would be lower than three diameters, nothing is held back.
+    Experts' labels often leave out a margin, where boxes would not fit or the picture is broken, though there are
+    particles in it. To learn that these are background would be wrong, and to pick them is not wanted.
+
+    Returns
+    -------
+    float
+        The smallest distance, if it is more than `MARGIN_DIAMETERS` and several times what evenly scattered labels
+        would leave; else 0.
     """
-    micrograph, particles = labelled
-    height = micrograph.shape[0]
-    cut = round(height * (1 - band))
-    if min(cut, height - cut) < 3 * diameter_px:
-        return labelled, None
-    above = particles.xy[:, 1] < cut - 0.5
-    learn = micrograph.rows(0, cut), particles.select(above)
-    check = micrograph.rows(cut, height), particles.select(~above).shifted(0, -cut)
-    return learn, check
+    distances, chance = [], 0.0
+    for truth in truths:
+        height, width = truth.prepared.frame.raw_shape
+        x, y = truth.particles.xy.T
+        distances.append(np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) / truth.diameter_px)
+        chance += len(x) * 2 * (height + width) / (height * width) * truth.diameter_px
+    nearest = float(np.min(np.concatenate(distances), initial=np.inf))
+    if not np.isfinite(nearest) or nearest < max(MARGIN_DIAMETERS, MARGIN_CHANCE / chance):
+        return 0.0
+    return nearest
+
+
+def regions(truth: Truth, margin: float, band: float) -> tuple[Region | None, Region | None]:
+    """Say which part of a labelled micrograph is learned from, and which is validated on.
+
+    Parameters
+    ----------
+    truth : Truth
+        The micrograph.
+    margin : float
+        What the labels leave along the rim, in diameters: neither learned nor validated.
+    band : float
+        Share of the rows, the lowest ones, to validate on. Where either part would be lower than three diameters,
+        nothing is held back.
+    """
+    inner = Region.inside(truth.prepared.frame.raw_shape, margin * truth.diameter_px)
+    if truth.held:
+        return None, inner
+    height = inner.y1 - inner.y0
+    cut = inner.y1 - height * band
+    if band <= 0 or min(cut - inner.y0, inner.y1 - cut) < 3 * truth.diameter_px:
+        return inner, None
+    return replace(inner, y1=cut), replace(inner, y0=cut)

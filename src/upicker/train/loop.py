@@ -14,12 +14,13 @@ from torch import nn
 
 from upicker.config import Config, TrainConfig
 from upicker.evaluate import score
+from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.model.denoising import noise
 from upicker.model.detector import Detector
 from upicker.model.losses import losses
 from upicker.particles import Particles
-from upicker.pick.picker import computing, detect, device_of
+from upicker.pick.picker import computing, detect, device_of, to_device
 from upicker.train import checkpoint
 from upicker.train.checkpoint import State
 from upicker.train.dataset import Sample, batch
@@ -36,10 +37,19 @@ class Check:
         At the working scale.
     labels : Particles
         The truth, raw pixels, diameters known.
+    region : Region or None
+        What is looked at: picks and labels elsewhere do not count.
     """
 
     prepared: Prepared
     labels: Particles
+    region: Region | None = None
+
+    def pair(self, picks: Particles) -> tuple[Particles, Particles]:
+        """Return picks and labels, both inside the region."""
+        if self.region is None:
+            return picks, self.labels
+        return picks.select(self.region.contains(picks.xy)), self.labels.select(self.region.contains(self.labels.xy))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +92,7 @@ class Plan:
 
 def begin(model: Detector, plan: Plan, resume: bool) -> State:
     """Return the state to train from: fresh, or that of the checkpoint if `resume` and there is one."""
-    device = device_of(plan.config)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = to_device(model, plan.config)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(_groups(model, plan.config.train), lr=plan.learning_rate)
     state = State(model, average, optimizer)
@@ -104,10 +113,13 @@ def run(plan: Plan, state: State, log: CsvLog, progress: Progress) -> bool:
     """
     train = plan.config.train
     progress.start(plan.steps, plan.stage, state.step)
+    whole = True  # the state lies between two steps; a half step must never be saved
     try:
         while state.step < plan.steps and not _out_of_patience(plan, state):
             began = time.monotonic()
-            row = _step(plan, state)
+            row = _learn(plan, state)
+            whole = False
+            _step(plan, state)
             last = state.step == plan.steps
             validate = bool(plan.checks) and (state.step % train.validate_every == 0 or last)
             if validate:
@@ -115,13 +127,15 @@ def run(plan: Plan, state: State, log: CsvLog, progress: Progress) -> bool:
             state.seconds += time.monotonic() - began
             row |= {"step": state.step, "stage": plan.stage, "seconds": state.seconds}
             log.write(row)
+            whole = True
             progress.step(row)
             if validate:
                 progress.validated(row)
             if state.step % train.validate_every == 0 or last:
                 checkpoint.save(plan.checkpoint, state, plan.meaning)
     except KeyboardInterrupt:
-        checkpoint.save(plan.checkpoint, state, plan.meaning)
+        if whole:
+            checkpoint.save(plan.checkpoint, state, plan.meaning)
         raise
     finally:
         progress.finish()
@@ -134,8 +148,8 @@ def _out_of_patience(plan: Plan, state: State) -> bool:
     return state.waited >= plan.config.train.patience
 
 
-def _step(plan: Plan, state: State) -> dict[str, float]:
-    """One step of gradient descent; returns what to log."""
+def _learn(plan: Plan, state: State) -> dict[str, float]:
+    """Compute the gradient of the next step, and nothing that a checkpoint holds; returns what to log."""
     config, device = plan.config, device_of(plan.config)
     rate = learning_rate(state.step, plan.steps, config.train.warmup)
     for group in state.optimizer.param_groups:
@@ -150,13 +164,17 @@ def _step(plan: Plan, state: State) -> dict[str, float]:
     parts = losses(output, targets, noised, config.loss)
     state.optimizer.zero_grad(set_to_none=True)
     parts["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.train.clip_norm)
+    return {"learning_rate": plan.learning_rate * rate, **{k: float(v.detach()) for k, v in parts.items()}}
+
+
+def _step(plan: Plan, state: State) -> None:
+    """Take one step of gradient descent."""
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), plan.config.train.clip_norm)
     # A step whose gradient is not finite is left out: one bad tile must not end a night's training.
     if torch.isfinite(norm):
         state.optimizer.step()
     state.step += 1
-    _follow(state, config.train.average)
-    return {"learning_rate": plan.learning_rate * rate, **{k: float(v.detach()) for k, v in parts.items()}}
+    _follow(state, plan.config.train.average)
 
 
 def _follow(state: State, decay: float) -> None:
@@ -168,7 +186,7 @@ def _follow(state: State, decay: float) -> None:
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
-    pairs = [(detect(state.average, check.prepared, plan.config), check.labels) for check in plan.checks]
+    pairs = [check.pair(detect(state.average, check.prepared, plan.config)) for check in plan.checks]
     result = score(pairs)
     row = {
         "precision": result.best_precision,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from upicker.config import Config
-from upicker.errors import InputError, UPickerError, WeightsError
+from upicker.errors import InputError, OutputError, UPickerError, WeightsError
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io import micrographs
@@ -23,8 +23,8 @@ from upicker.model.detector import Detector
 from upicker.model.weights import Card
 from upicker.propose.alog import propose
 from upicker.train import loop
-from upicker.train.dataset import Sample, Store
-from upicker.train.labels import divide, median_diameter, read_pair, split
+from upicker.train.dataset import Sample, Store, sample
+from upicker.train.labels import Division, Truth, divide, edge_margin, median_diameter, read_pair, regions
 from upicker.train.log import CsvLog, Progress, Silent
 from upicker.train.loop import Check, Plan
 from upicker.units import Length
@@ -55,6 +55,8 @@ class StageResult:
         Bad micrographs or label files, and what is wrong with them.
     unused : list of Path
         Micrographs without labels, and labels without a micrograph.
+    margin : float
+        How far from the rim the labels stay, in particle diameters, and so will the picks; 0: no margin.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class StageResult:
     trained_on: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,31 +119,32 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
         skipped and reported.
     """
     config, result = job.config, StageResult(job.output)
+    _refuse_folder(job.output)
     proposing = replace(config.propose, top_k=config.train.proposals)
     with tempfile.TemporaryDirectory(prefix="upicker-") as folder:
-        store, checks = Store(Path(folder)), []
+        store, samples, checks = Store(Path(folder)), [], []
         job.progress.start(len(paths), "proposals", 0)
         for path in paths:
             try:
                 micrograph = micrographs.read(path, job.pixel_size_A)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
-                prepared = masked(prepare(micrograph, diameter_px, config.image), config.image)
+                prepared = store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image))
                 proposals = propose(prepared, proposing, config.image, prepared.usable)
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             else:
-                store.add(prepared, proposals)
+                samples.append(sample(prepared, proposals))
                 if len(checks) < PROPOSAL_CHECKS:
                     checks.append(Check(prepared, proposals))
             job.progress.step({})
         job.progress.finish()
-        _require(store, paths, result, "no micrograph can be used")
+        _require(samples, paths, result, "no micrograph can be used")
         model = _fresh(config)
         if trunk is not None:
             weights.load_trunk(model, trunk)
         train = config.train
         course = _Course("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
-        return _run(course, store.samples, checks, job, result)
+        return _run(course, samples, checks, job, result)
 
 
 def finetune(
@@ -175,34 +179,51 @@ def finetune(
         As `pretrain`; and if no micrograph has labels.
     """
     result = StageResult(job.output)
+    _refuse_folder(job.output)
     model, stored, config = _start(initial, job.config)
     job = replace(job, config=config)
     division = divide(paths, labels, validation)
     result.unused = division.unused
-    everything = {**division.learn, **division.check}
-    length = diameter or stored or median_diameter(list(everything.values()))
+    length = diameter or stored or median_diameter([*division.learn.values(), *division.check.values()])
     with tempfile.TemporaryDirectory(prefix="upicker-") as folder:
-        store, checks = Store(Path(folder)), []
-        job.progress.start(len(everything), "labels", 0)
-        for path, file in everything.items():
-            try:
-                labelled = read_pair(path, file, length, job.pixel_size_A)
-                diameter_px = length.to_px(labelled[0].pixel_size_A, str(path))
-                learn, check = (
-                    (None, labelled) if path in division.check else split(labelled, division.band, diameter_px)
-                )
-                if learn is not None:
-                    store.add(masked(prepare(learn[0], diameter_px, config.image), config.image), learn[1])
-                if check is not None:
-                    checks.append(Check(masked(prepare(check[0], diameter_px, config.image), config.image), check[1]))
-            except UPickerError as error:
-                result.skipped.append((path, str(error)))
-            job.progress.step({})
-        job.progress.finish()
-        _require(store, paths, result, "no labelled micrograph can be used")
+        truths = _truths(division, length, job, result, Store(Path(folder)))
+        margin = edge_margin(truths)
+        if config.pick.edge_diameters is None:
+            job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=margin)))
+        samples, checks = [], []
+        for truth in truths:
+            learn, check = regions(truth, margin, division.band)
+            if learn is not None:
+                samples.append(sample(truth.prepared, truth.particles, learn))
+            if check is not None:
+                checks.append(Check(truth.prepared, truth.particles, check))
+        _require(samples, paths, result, "no labelled micrograph can be used")
         rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
         course = _Course("finetune", model, length, config.train.finetune_steps, rate)
-        return _run(course, store.samples, checks, job, result)
+        return _run(course, samples, checks, job, result)
+
+
+def _truths(division: Division, length: Length, job: Job, result: StageResult, store: Store) -> list[Truth]:
+    """Read and prepare the labelled micrographs; bad ones are noted in `result`."""
+    truths, image = [], job.config.image
+    everything = {**division.learn, **division.check}
+    job.progress.start(len(everything), "labels", 0)
+    for path, file in everything.items():
+        try:
+            micrograph, particles = read_pair(path, file, length, job.pixel_size_A)
+            prepared = masked(prepare(micrograph, length.to_px(micrograph.pixel_size_A, str(path)), image), image)
+            truths.append(Truth(store.keep(prepared), particles, path in division.check))
+        except UPickerError as error:
+            result.skipped.append((path, str(error)))
+        job.progress.step({})
+    job.progress.finish()
+    return truths
+
+
+def _refuse_folder(output: Path) -> None:
+    """Complain now, and not when hours of training want to be written."""
+    if output.exists() and not output.is_file():
+        raise OutputError(output, "there is a folder or a device of this name", "Give the name of a file")
 
 
 def _fresh(config: Config) -> Detector:
@@ -228,12 +249,12 @@ def _start(initial: Path | None, config: Config) -> tuple[Detector, Length | Non
     return model, card.length, replace(config, model=stored.model, image=stored.image, train=train)
 
 
-def _require(store: Store, paths: Sequence[Path], result: StageResult, found: str) -> None:
+def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:
     """Refuse to train on nothing."""
-    if not store.samples:
+    if not samples:
         first = f"; first: {result.skipped[0][1]}" if result.skipped else ""
         raise InputError(f"{len(paths)} micrographs", found + first.rstrip("."), "Check the files and the diameter")
-    if not any(len(sample.xy) for sample in store.samples):
+    if not any(len(one.xy) for one in samples):
         raise InputError(
             f"{len(paths)} micrographs",
             "there is not one particle to learn from",
@@ -267,7 +288,7 @@ def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, 
         steps=course.steps,
         learning_rate=course.learning_rate,
         samples=samples,
-        checks=[check for check in checks if len(check.labels)],
+        checks=[check for check in checks if len(check.pair(check.labels)[1])],
         checkpoint=output.with_suffix(".checkpoint"),
         meaning={
             "stage": course.stage,
@@ -284,8 +305,10 @@ def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, 
         result.stopped_early = loop.run(plan, state, log, job.progress)
     finally:
         log.close()
-        _draw(log.path)
+        if state.step:
+            _draw(log.path)
     plan.checkpoint.unlink(missing_ok=True)
+    result.margin = config.pick.edge_diameters or 0.0
     result.steps, result.seconds, result.trained_on = state.step, state.seconds, len(samples)
     for name, value in state.best.items():
         setattr(result, name, value)

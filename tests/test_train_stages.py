@@ -1,0 +1,331 @@
+"""Both stages end to end, on drawn discs with a network of toy size: what they write, skip and refuse."""
+
+import csv
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from upicker.config import Config
+from upicker.errors import InputError, OutputError, UPickerError, WeightsError
+from upicker.io import coordinates, micrographs
+from upicker.model import weights
+from upicker.particles import Particles
+from upicker.pick.picker import Picker
+from upicker.train.log import Silent
+from upicker.train.stages import Job, finetune, pretrain
+from upicker.units import Length
+
+CONFIG = Config().with_changes(
+    {
+        "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
+        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 16,
+        "image.working_diameter_px": 16, "train.tile_px": 64, "train.batch": 1, "train.validate_every": 2,
+        "train.pretrain_steps": 4, "train.finetune_steps": 4, "train.device": "cpu", "train.bfloat16": False,
+    }
+)  # fmt: skip
+DIAMETER = Length(20.0, "px")
+SHAPE = (160, 210)
+
+
+def centres(seed: int) -> np.ndarray:
+    grid = np.stack(np.meshgrid(np.arange(22, SHAPE[1] - 15, 41.0), np.arange(20, SHAPE[0] - 15, 40.0)), -1)
+    return grid.reshape(-1, 2) + np.random.default_rng(seed).uniform(-6, 6, (grid.size // 2, 2))
+
+
+def write_micrograph(path: Path, seed: int, voxel: float = 1.5) -> Path:
+    """Dark discs on grey ice with noise."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    pixels = 50 + np.random.default_rng(seed).standard_normal(SHAPE)
+    for cx, cy in centres(seed):
+        pixels -= 3.0 * ((x - cx) ** 2 + (y - cy) ** 2 < 10**2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path) as file:
+        file.set_data(pixels.astype(np.float32))
+        file.voxel_size = voxel
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Six micrographs with labels."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed in range(6):
+        write_micrograph(folder / "mics" / f"m{seed}.mrc", seed)
+        coordinates.write(folder / "labels" / f"m{seed}.csv", Particles.of(centres(seed), 20.0), "csv")
+    return folder
+
+
+def mics(data: Path, n: int = 6) -> list[Path]:
+    return [data / "mics" / f"m{i}.mrc" for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pretrained") / "pre.safetensors"
+    pretrain(mics(data, 2), DIAMETER, Job(path, CONFIG))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.with_suffix(".log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+class Told(Silent):
+    """Remembers what a progress display was told; may interrupt."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.stages: list[tuple[str, int, int]] = []
+        self.rows: list[dict] = []
+        self.validations: list[dict] = []
+        self.finished, self.stop_at = 0, stop_at
+
+    def start(self, total: int, stage: str, done: int) -> None:
+        self.stages.append((stage, total, done))
+
+    def step(self, row: dict) -> None:
+        self.rows.append(row)
+        if row.get("step") == self.stop_at:
+            raise KeyboardInterrupt
+
+    def validated(self, row: dict) -> None:
+        self.validations.append(row)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_pretraining_writes_weights_log_and_curves_and_no_checkpoint(data, tmp_path):
+    told, output = Told(), tmp_path / "deep" / "pre.safetensors"
+    result = pretrain(mics(data, 3), DIAMETER, Job(output, CONFIG, progress=told))
+    assert names(output.parent) == {"pre.safetensors", "pre.log.csv", "pre.png"}
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert [row["step"] for row in rows_of(output)] == ["1", "2", "3", "4"]
+    assert {row["stage"] for row in rows_of(output)} == {"pretrain"}
+    assert told.stages == [("proposals", 3, 0), ("pretrain", 4, 0)]
+    assert told.finished == 2
+    assert len([row for row in told.rows if "step" in row]) == 4
+    assert [row["step"] for row in told.validations] == [2, 4]
+    assert (result.path, result.steps, result.trained_on, result.skipped) == (output, 4, 3, [])
+    assert result.seconds > 0
+    card = weights.read_card(output)
+    assert (card.stage, card.length) == ("pretrain", DIAMETER)
+    assert (card.f1, card.threshold) == (result.f1, result.threshold)
+
+
+def test_weights_of_either_stage_pick(data, pretrained, tmp_path):
+    output = tmp_path / "m.safetensors"
+    finetune(mics(data, 2), data / "labels", Job(output, CONFIG), initial=pretrained, validation=0.4)
+    for path in (pretrained, output):
+        picks = Picker(path, {"pick.threshold": 0}).pick(micrographs.read(mics(data)[3]))
+        assert np.isfinite(picks.xy).all()
+        assert picks.inside(SHAPE).all()
+
+
+def test_the_config_travels_with_the_weights(pretrained):
+    assert weights.load(pretrained)[2] == CONFIG
+
+
+def test_training_twice_gives_the_same_weights(data, pretrained, tmp_path):
+    again = tmp_path / "pre.safetensors"
+    pretrain(mics(data, 2), DIAMETER, Job(again, CONFIG))
+    assert again.read_bytes() == pretrained.read_bytes()
+    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(p)] for p in (again, pretrained)]
+    assert strip[0] == strip[1]
+
+
+def test_a_killed_stage_resumes_as_if_nothing_had_been(data, pretrained, tmp_path):
+    output = tmp_path / "pre.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=Told(stop_at=3)))
+    assert "pre.checkpoint" in names(tmp_path)
+    assert len(rows_of(output)) == 3
+    told = Told()
+    pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, resume=True, progress=told))
+    assert told.stages[-1] == ("pretrain", 4, 3)
+    assert output.read_bytes() == pretrained.read_bytes()
+    assert names(tmp_path) == {"pre.safetensors", "pre.log.csv", "pre.png"}
+
+
+def test_interrupted_in_its_first_step_a_stage_says_so_and_nothing_else(data, tmp_path, monkeypatch):
+    def interrupted(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("upicker.train.loop.losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "pre.safetensors", CONFIG))
+
+
+def test_resuming_another_training_is_refused_and_harms_nothing(data, tmp_path):
+    output = tmp_path / "pre.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=Told(stop_at=3)))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = CONFIG.with_changes({"train.noise": 0.3})
+    for paths, diameter, config in (
+        (mics(data, 2), DIAMETER, other),
+        (mics(data, 3), DIAMETER, CONFIG),
+        (mics(data, 2), Length(21.0, "px"), CONFIG),
+    ):
+        with pytest.raises(InputError, match=r"pre\.checkpoint.*another training"):
+            pretrain(paths, diameter, Job(output, config, resume=True))
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_bad_micrograph_is_skipped_and_reported(data, tmp_path):
+    bad = tmp_path / "mics" / "bad.mrc"
+    bad.parent.mkdir()
+    bad.write_bytes(b"not a micrograph")
+    flat = tmp_path / "mics" / "flat.mrc"
+    with mrcfile.new(flat) as file:
+        file.set_data(np.full(SHAPE, 3.0, np.float32))
+    output = tmp_path / "pre.safetensors"
+    result = pretrain([bad, *mics(data, 2), flat], DIAMETER, Job(output, CONFIG))
+    assert [path for path, _ in result.skipped] == [bad, flat]
+    assert all(path.name in reason for path, reason in result.skipped)
+    assert result.trained_on == 2
+    # It stops nothing, and changes nothing.
+    alone = tmp_path / "alone.safetensors"
+    pretrain(mics(data, 2), DIAMETER, Job(alone, CONFIG))
+    assert alone.read_bytes() == output.read_bytes()
+
+
+def test_only_bad_micrographs_are_an_error_that_quotes_the_first(tmp_path):
+    for name in ("a.mrc", "b.mrc"):
+        (tmp_path / name).write_bytes(b"nothing")
+    output = tmp_path / "pre.safetensors"
+    with pytest.raises(InputError, match=r"2 micrographs.*no micrograph can be used.*a\.mrc"):
+        pretrain([tmp_path / "a.mrc", tmp_path / "b.mrc"], DIAMETER, Job(output, CONFIG))
+    assert names(tmp_path) == {"a.mrc", "b.mrc"}
+
+
+def test_a_diameter_in_angstrom_needs_a_pixel_size_and_takes_the_headers(data, tmp_path):
+    result = pretrain(mics(data, 1), Length(30.0, "A"), Job(tmp_path / "a.safetensors", CONFIG))
+    assert result.trained_on == 1
+    pretrain(mics(data, 1), Length(40.0, "A"), Job(tmp_path / "b.safetensors", CONFIG, pixel_size_A=2.0))
+    a, b = (weights.load(tmp_path / f"{n}.safetensors")[0].state_dict() for n in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)  # 30 A at 1.5 A and 40 A at 2 A are the same 20 px
+    unknown = write_micrograph(tmp_path / "x.mrc", 0, voxel=0.0)
+    with pytest.raises(InputError, match="pixel size"):
+        pretrain([unknown], Length(30.0, "A"), Job(tmp_path / "c.safetensors", CONFIG))
+
+
+def test_finetuning_learns_from_labels_and_reports_what_it_did_not_use(data, tmp_path):
+    labels = tmp_path / "labels"
+    for stem in ("m0", "m1", "ghost"):
+        coordinates.write(labels / f"{stem}.csv", Particles.of(centres(0), 20.0), "csv")
+    told, output = Told(), tmp_path / "m.safetensors"
+    result = finetune(mics(data, 4), labels, Job(output, CONFIG, progress=told), validation=0.4)
+    assert set(result.unused) == {mics(data)[2], mics(data)[3], labels / "ghost.csv"}
+    assert result.trained_on == 2
+    assert told.stages == [("labels", 2, 0), ("finetune", 4, 0)]
+    card = weights.read_card(output)
+    assert (card.stage, card.length) == ("finetune", DIAMETER)  # the median of the labels' own
+    assert card.f1 == result.f1 is not None
+    assert names(tmp_path) == {"labels", "m.safetensors", "m.log.csv", "m.png"}
+
+
+@pytest.mark.parametrize(
+    ("n", "validation", "learned", "validated"),
+    [(6, 0.34, 4, True), (2, 0.4, 2, True), (2, 0.1, 2, False), (6, 0.0, 6, False), (1, 0.4, 1, True)],
+)
+def test_validation_by_share(data, tmp_path, n, validation, learned, validated):
+    output = tmp_path / "m.safetensors"
+    result = finetune(mics(data, n), data / "labels", Job(output, CONFIG), validation=validation)
+    assert result.trained_on == learned
+    assert (result.f1 is not None) == validated
+    assert any(row["f1"] for row in rows_of(output)) == validated
+    assert len(result.unused) == 6 - n  # labels of the micrographs that were not given
+
+
+def test_validation_by_folder(data, tmp_path):
+    held = tmp_path / "held"
+    coordinates.write(held / "m5.csv", Particles.of(centres(5), 20.0), "csv")
+    output = tmp_path / "m.safetensors"
+    result = finetune(mics(data), data / "labels", Job(output, CONFIG), validation=held)
+    assert (result.trained_on, result.unused) == (5, [])
+    assert result.f1 is not None
+
+
+def test_a_bad_label_file_is_skipped_and_reported(data, tmp_path):
+    labels = tmp_path / "labels"
+    for seed in range(2):
+        coordinates.write(labels / f"m{seed}.csv", Particles.of(centres(seed), 20.0), "csv")
+    (labels / "m2.csv").write_text("x,y\n12,oops\n")
+    for diameter in (DIAMETER, None):
+        result = finetune(
+            mics(data, 3), labels, Job(tmp_path / "m.safetensors", CONFIG), diameter=diameter, validation=0.0
+        )
+        assert [path for path, _ in result.skipped] == [mics(data)[2]]
+        assert "m2.csv" in result.skipped[0][1]
+        assert result.trained_on == 2
+
+
+def test_labels_without_micrographs_are_an_error(data, tmp_path):
+    labels = tmp_path / "labels"
+    coordinates.write(labels / "ghost.csv", Particles.of(centres(0), 20.0), "csv")
+    with pytest.raises(InputError, match="ghost"):
+        finetune(mics(data, 2), labels, Job(tmp_path / "m.safetensors", CONFIG))
+    assert names(tmp_path) == {"labels"}
+
+
+def test_labels_without_a_particle_are_an_error(data, tmp_path):
+    labels = tmp_path / "labels"
+    coordinates.write(labels / "m0.csv", Particles.of([]), "csv")
+    with pytest.raises(InputError, match="not one particle to learn from"):
+        finetune(mics(data, 1), labels, Job(tmp_path / "m.safetensors", CONFIG), diameter=DIAMETER)
+    with pytest.raises(InputError, match="no diameter"):
+        finetune(mics(data, 1), labels, Job(tmp_path / "m.safetensors", CONFIG))
+
+
+def test_finetuning_starts_from_the_weights_given(data, pretrained, tmp_path):
+    """At a learning rate of 0 they come back; architecture, scale and diameter are theirs."""
+    still = Config().with_changes(
+        {"train.finetune_learning_rate": 0, "train.finetune_steps": 1, "train.batch": 1, "train.device": "cpu"}
+        | {"train.bfloat16": False, "train.weight_decay": 0}
+    )
+    output = tmp_path / "m.safetensors"
+    finetune(mics(data, 1), data / "labels", Job(output, still), initial=pretrained, validation=0.0)
+    (before, _, first), (after, card, second) = weights.load(pretrained), weights.load(output)
+    before, after = before.state_dict(), after.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (second.model, second.image, second.train.tile_px) == (first.model, first.image, first.train.tile_px)
+    assert (card.length, card.stage) == (DIAMETER, "finetune")
+
+
+def test_other_architectures_than_that_of_the_weights_are_refused(data, pretrained, tmp_path):
+    config = CONFIG.with_changes({"model.dim": 64})
+    with pytest.raises(WeightsError, match=r"pre\.safetensors.*another architecture"):
+        finetune(mics(data, 1), data / "labels", Job(tmp_path / "m.safetensors", config), initial=pretrained)
+
+
+def test_imagenet_weights_do_not_fit_the_compact_trunk(data, tmp_path):
+    trunk = tmp_path / "resnet50.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, trunk)
+    with pytest.raises(WeightsError, match=r"resnet50\.pth"):
+        pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "m.safetensors", CONFIG), trunk)
+
+
+def test_an_output_that_cannot_be_written_is_an_error_before_the_first_step(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.safetensors").mkdir()
+    for output in (tmp_path / "file" / "m.safetensors", tmp_path / "folder.safetensors"):
+        told = Told()
+        with pytest.raises(OutputError, match=output.stem):
+            pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG, progress=told))
+        assert not [row for row in told.rows if "step" in row]
+
+
+def test_every_error_of_the_stages_belongs_to_the_family(data, tmp_path):
+    for paths, diameter in (([], DIAMETER), (mics(data, 1), Length(1e-3, "px")), (mics(data, 1), Length(9999, "px"))):
+        with pytest.raises(UPickerError):
+            pretrain(paths, diameter, Job(tmp_path / "m.safetensors", CONFIG))
+        with pytest.raises(UPickerError):
+            finetune(paths, data / "labels", Job(tmp_path / "m.safetensors", CONFIG), diameter=diameter)
