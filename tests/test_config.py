@@ -128,9 +128,7 @@ def test_changes_leave_the_original_and_all_other_knobs_alone():
     before = Config()
     after = before.with_changes({"train.batch": 7, "pick.nms_iou": None})
     assert before == Config()
-    assert after == replace(
-        before, train=replace(before.train, batch=7), pick=replace(before.pick, nms_iou=None)
-    )
+    assert after == replace(before, train=replace(before.train, batch=7), pick=replace(before.pick, nms_iou=None))
 
 
 @settings(max_examples=25, deadline=None)
@@ -160,7 +158,7 @@ def test_tables_and_json_give_the_same_config_back(changes):
 
 def test_a_file_stands_between_the_defaults_and_the_command_line(tmp_path):
     path = tmp_path / "knobs.toml"
-    path.write_text('[train]\nbatch = 5\nseed = 3\n[propose]\ntop_k = 50\n[model]\nwidths = [8, 8, 8, 8, 16]\n')
+    path.write_text("[train]\nbatch = 5\nseed = 3\n[propose]\ntop_k = 50\n[model]\nwidths = [8, 8, 8, 8, 16]\n")
     config = Config().with_changes(read_changes(path), str(path)).with_changes({"train.batch": "6"})
     assert (config.train.batch, config.train.seed, config.propose.top_k) == (6, 3, "50")
     assert config.model.widths == (8, 8, 8, 8, 16)

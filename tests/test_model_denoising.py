@@ -18,7 +18,9 @@ TINY = ModelConfig(
 def inner(n: int, seed: int = 0) -> torch.Tensor:
     """Boxes so far from the rim that no noise reaches it."""
     random = torch.Generator().manual_seed(seed)
-    return torch.cat([torch.rand(n, 2, generator=random) * 0.6 + 0.2, torch.rand(n, 2, generator=random) * 0.1 + 0.02], 1)
+    return torch.cat(
+        [torch.rand(n, 2, generator=random) * 0.6 + 0.2, torch.rand(n, 2, generator=random) * 0.1 + 0.02], 1
+    )
 
 
 def made(targets: list[torch.Tensor], config: DenoiseConfig = CONFIG, seed: int = 0) -> Noised:
@@ -58,9 +60,7 @@ def test_without_groups_there_are_no_queries():
 def test_each_group_holds_every_object_as_a_positive_and_a_negative():
     targets = [inner(5), inner(2, 1), torch.zeros(0, 4)]
     noised = made(targets)
-    truth, positive, negative = (
-        t.unflatten(1, (3, 2, 5)) for t in (noised.truth, noised.positive, noised.negative)
-    )
+    truth, positive, negative = (t.unflatten(1, (3, 2, 5)) for t in (noised.truth, noised.positive, noised.negative))
     for i, target in enumerate(targets):
         for group in range(3):
             assert positive[i, group, 0].sum() == negative[i, group, 1].sum() == len(target)

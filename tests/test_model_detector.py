@@ -52,7 +52,10 @@ def test_shapes_and_ranges_of_the_output(config, size):
     with torch.no_grad():
         output = model(images(2, *size), noised_queries())
     assert len(output.logits) == len(output.boxes) == len(output.noised_logits) == config.decoder_layers
-    for logits, boxes in [*zip(output.logits, output.boxes, strict=True), (output.encoder_logits, output.encoder_boxes)]:
+    for logits, boxes in [
+        *zip(output.logits, output.boxes, strict=True),
+        (output.encoder_logits, output.encoder_boxes),
+    ]:
         assert logits.shape == (2, 12, 1)
         assert boxes.shape == (2, 12, 4)
         assert logits.isfinite().all()

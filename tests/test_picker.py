@@ -73,7 +73,9 @@ def scattered(shape: tuple[int, int], seed: int, spacing: int = 9) -> tuple[np.n
     """Whole-pixel places at least `spacing` apart, up to the very rim, with different heights."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(np.arange(0, shape[1], 2 * spacing), np.arange(0, shape[0], 2 * spacing)), -1)
-    xy = np.minimum(grid.reshape(-1, 2) + rng.integers(0, spacing + 1, (grid.size // 2, 2)), (shape[1] - 1, shape[0] - 1))
+    xy = np.minimum(
+        grid.reshape(-1, 2) + rng.integers(0, spacing + 1, (grid.size // 2, 2)), (shape[1] - 1, shape[0] - 1)
+    )
     xy = np.unique(xy, axis=0)
     far = np.array([all(max(abs(a - b)) >= spacing for b in xy[:i]) for i, a in enumerate(xy)])
     xy = rng.permutation(xy[far])
@@ -106,7 +108,7 @@ def test_tiles_equal_the_whole(tile, overlap, batch):
     picks = detect(model, dotted(SHAPE, xy, heights), config)
     found_once(picks, xy)
     np.testing.assert_allclose(picks.score, np.sort(heights)[::-1], atol=1e-5)
-    assert (picks.diameter_px == pytest.approx(DIAMETER))
+    assert picks.diameter_px == pytest.approx(DIAMETER)
     assert model.largest_batch <= batch
 
 
@@ -314,9 +316,7 @@ def test_an_untrained_network_picks_in_a_small_oblong_picture(weights_file):
 def test_the_batch_of_tiles_does_not_change_what_a_network_picks(weights_file):
     rng = np.random.default_rng(1)
     micrograph = Micrograph(rng.standard_normal((130, 170)).astype(np.float32), "mic")
-    one, other = (
-        Picker(weights_file, {"pick.threshold": 0, "pick.batch": batch}).pick(micrograph) for batch in (1, 5)
-    )
+    one, other = (Picker(weights_file, {"pick.threshold": 0, "pick.batch": batch}).pick(micrograph) for batch in (1, 5))
     assert len(one) > 0
     np.testing.assert_allclose(np.sort(one.score), np.sort(other.score), atol=1e-4)
     np.testing.assert_allclose(ordered(one.xy), ordered(other.xy), atol=0.05)

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from upicker.errors import CoordinatesError, InputError
+from upicker.geometry import Frame, Region
+from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.io.atomic import replacing
-from upicker.particles import Micrograph, Particles
-from upicker.train.labels import FEW, divide, median_diameter, pair, read_pair, split
+from upicker.particles import Particles
+from upicker.train.dataset import sample
+from upicker.train.labels import FEW, Truth, divide, edge_margin, median_diameter, pair, read_pair, regions
 from upicker.units import Length
 
 
@@ -85,41 +88,68 @@ def test_a_folder_that_holds_all_back_is_an_error(tmp_path):
         divide(mics("a"), labels, held)
 
 
-def labelled(height: int = 101, width: int = 77) -> tuple[Micrograph, Particles]:
-    """A particle at every tenth pixel, rim and half pixels included; each pixel tells where it is."""
-    pixels = np.add.outer(1000.0 * np.arange(height), np.arange(width)).astype(np.float32)
-    x, y = np.meshgrid(np.arange(-0.5, width - 0.5, 9.5), np.arange(-0.5, height - 0.4, 4.75))
-    return Micrograph(pixels, "m", 1.5), Particles.of(np.stack([x.ravel(), y.ravel()], 1), 9.0, 0.5)
+def truth(xy: np.ndarray, shape: tuple[int, int] = (301, 277), diameter: float = 9.0, held: bool = False) -> Truth:
+    """A labelled micrograph at its own scale, each pixel of which tells where it is."""
+    pixels = np.add.outer(1000.0 * np.arange(shape[0]), np.arange(shape[1])).astype(np.float32)
+    return Truth(Prepared(pixels, Frame(shape, shape), diameter), Particles.of(xy, diameter), held)
 
 
-@pytest.mark.parametrize("band", [0.3, 0.33, 0.5, 0.61])
-def test_a_band_loses_no_label_and_no_pixel(band):
-    micrograph, particles = labelled()
-    (upper, above), second = split((micrograph, particles), band, 9.0)
-    assert second is not None
-    lower, below = second
-    cut = upper.shape[0]
-    assert lower.shape[0] == pytest.approx(band * 101, abs=0.51)
-    np.testing.assert_array_equal(np.concatenate([upper.pixels, lower.pixels]), micrograph.pixels)
-    assert (upper.pixel_size_A, lower.pixel_size_A, lower.name) == (1.5, 1.5, "m")
-    assert len(above) + len(below) == len(particles)
-    back = np.concatenate([above.xy, below.xy + (0, cut)])
-    np.testing.assert_allclose(back[np.lexsort(back.T)], particles.xy[np.lexsort(particles.xy.T)])
-    assert above.inside(upper.shape).all()
-    assert below.inside(lower.shape).all()
-    # A particle at pixel (row, column) is where that pixel now is.
-    whole = below.xy[(below.xy % 1 == 0).all(1)].astype(int)
-    assert len(whole)
-    np.testing.assert_array_equal(lower.pixels[whole[:, 1], whole[:, 0]], 1000 * (whole[:, 1] + cut) + whole[:, 0])
-    assert set(below.diameter_px) == {9.0}
+def lattice(shape: tuple[int, int], margin: float) -> np.ndarray:
+    """A particle at every tenth pixel, at least `margin` pixels from the rim's pixels; half pixels included."""
+    x = np.arange(margin, shape[1] - 0.99 - margin, 9.5)
+    y = np.arange(margin, shape[0] - 0.99 - margin, 4.75)
+    x, y = np.meshgrid(x, y)
+    return np.stack([x.ravel(), y.ravel()], 1)
 
 
-@pytest.mark.parametrize(("band", "diameter"), [(0.0, 9.0), (0.2, 9.0), (0.9, 9.0), (0.5, 20.0), (1.0, 9.0)])
+@pytest.mark.parametrize("band", [0.2, 0.33, 0.5, 0.61])
+@pytest.mark.parametrize("margin", [0.0, 1.5])
+def test_what_is_learned_and_what_is_validated_part_the_labels(band, margin):
+    whole = truth(lattice((301, 277), 9.0 * margin))
+    learn, check = regions(whole, margin, band)
+    assert learn is not None
+    assert check is not None
+    xy = whole.particles.xy
+    assert (learn.contains(xy) ^ check.contains(xy)).all()
+    share = (check.y1 - check.y0) / (check.y1 - learn.y0)
+    assert share == pytest.approx(band)
+
+
+@pytest.mark.parametrize(("band", "diameter"), [(0.0, 9.0), (0.05, 9.0), (0.95, 9.0), (0.5, 60.0), (1.0, 9.0)])
 def test_a_part_lower_than_three_diameters_is_not_split_off(band, diameter):
-    whole = labelled()
-    learn, check = split(whole, band, diameter)
-    assert learn is whole
+    learn, check = regions(truth(lattice((301, 277), 0), diameter=diameter), 0.0, band)
+    assert learn == Region(-0.5, -0.5, 276.5, 300.5)
     assert check is None
+
+
+def test_a_micrograph_held_back_is_validated_on_inside_the_margin():
+    assert regions(truth(lattice((301, 277), 0), held=True), 2.0, 0.2) == (None, Region(17.5, 17.5, 258.5, 282.5))
+
+
+def test_a_sample_of_a_region_holds_its_pixels_and_its_particles():
+    whole = truth(lattice((301, 277), 14.0))
+    region = Region(13.5, 20.5, 200.5, 100.5)
+    part = sample(whole.prepared, whole.particles, region)
+    assert part.pixels.shape == (80, 187)
+    assert len(part.xy) == region.contains(whole.particles.xy).sum() > 0
+    whole_numbers = part.xy[(part.xy % 1 == 0).all(1)].astype(int)
+    assert len(whole_numbers)
+    expected = 1000 * (whole_numbers[:, 1] + 21) + whole_numbers[:, 0] + 14
+    np.testing.assert_array_equal(part.pixels[whole_numbers[:, 1], whole_numbers[:, 0]], expected)
+
+
+@pytest.mark.parametrize("margin", [0.6, 1.2, 3.0])
+def test_a_margin_that_all_labels_leave_is_found(margin):
+    both = [truth(lattice(shape, margin * 9.0), shape) for shape in ((301, 277), (211, 390))]
+    assert edge_margin(both) == pytest.approx(margin, abs=0.02)
+
+
+def test_no_margin_is_seen_in_labels_that_lie_anywhere():
+    rng = np.random.default_rng(5)
+    for count in (1, 3, 10, 100, 1000):
+        for _ in range(40):
+            assert edge_margin([truth(rng.uniform(-0.5, (276.5, 300.5), (count, 2)))]) == 0
+    assert edge_margin([truth(np.zeros((0, 2)))]) == 0
 
 
 def test_the_median_diameter_is_that_of_all_labels_that_have_one(tmp_path):

@@ -51,7 +51,9 @@ def plan_of(folder: Path, config: Config = CONFIG, steps: int = 6, checks: bool 
     prepared = Prepared(check_pixels, Frame(SHAPE, SHAPE), 16.0)
 
     def keep(average, row, step):
-        card = weights.Card(config.to_tables(), "16px", "finetune", row.get("threshold"), row.get("f1"), None, None, step)
+        card = weights.Card(
+            config.to_tables(), "16px", "finetune", row.get("threshold"), row.get("f1"), None, None, step
+        )
         weights.save(folder / "kept.safetensors", average, card)
 
     plan = Plan(
@@ -399,7 +401,12 @@ def test_the_log_keeps_the_rows_before_a_resume_and_drops_those_after(tmp_path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert [(row["step"], row["loss"]) for row in rows] == [("1", "0.333333"), ("2", "0.333333"), ("3", "0.333333"), ("4", "2")]
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        ("1", "0.333333"),
+        ("2", "0.333333"),
+        ("3", "0.333333"),
+        ("4", "2"),
+    ]
     CsvLog(path).close()
     assert path.read_text().count("\n") == 1
 

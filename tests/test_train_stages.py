@@ -31,7 +31,7 @@ SHAPE = (160, 210)
 
 
 def centres(seed: int) -> np.ndarray:
-    grid = np.stack(np.meshgrid(np.arange(22, SHAPE[1] - 15, 41.0), np.arange(20, SHAPE[0] - 15, 40.0)), -1)
+    grid = np.stack(np.meshgrid(np.arange(12, SHAPE[1] - 6, 41.0), np.arange(20, SHAPE[0] - 15, 40.0)), -1)
     return grid.reshape(-1, 2) + np.random.default_rng(seed).uniform(-6, 6, (grid.size // 2, 2))
 
 

@@ -114,6 +114,8 @@ def pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Pa
     InputError
         If there is not one pair.
     """
+    if not paths:
+        raise InputError("the micrographs", "there is not one", "Name files, folders or quoted patterns")
     files = coordinates.stems(folder)
     pairs = {path: files[path.stem] for path in paths if path.stem in files}
     if not pairs:
