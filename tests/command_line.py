@@ -64,7 +64,7 @@ def stopped(arguments: Sequence[str], number: int, ready: Callable[[], bool]) ->
     """Run a command line in a process, send it a signal as soon as it is `ready`; return exit code and errors."""
     command = [sys.executable, "-m", "upicker", *arguments]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 240
         while not ready() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
