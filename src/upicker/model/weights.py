@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
 from upicker import __version__
@@ -93,8 +93,10 @@ def save(path: Path, model: nn.Module, card: Card) -> None:
         If it cannot be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = tensors_as_bytes(state, {_KEY: json.dumps(asdict(card))})
     with replacing(path) as beside:
-        save_file(state, beside, {_KEY: json.dumps(asdict(card))})
+        # Not through safetensors' own writer: its files can be read by nobody but their owner.
+        beside.write_bytes(content)
 
 
 def read_card(path: Path) -> Card:

@@ -73,10 +73,10 @@ def load(path: Path, state: State, meaning: dict) -> None:
     """
     try:
         content: dict[str, Tensor | dict | float] = torch.load(path, map_location="cpu", weights_only=True)
+        before = content["meaning"]
     except Exception as error:
         raise WeightsError(path, f"the checkpoint cannot be read ({error})", "Start again without --resume") from error
-    if content["meaning"] != meaning:
-        before = content["meaning"]
+    if before != meaning:
         changed = sorted(k for k in meaning if not isinstance(before, dict) or before.get(k) != meaning[k])
         raise InputError(
             path,

@@ -194,9 +194,10 @@ def _validate(plan: Plan, state: State) -> dict[str, float]:
         "f1": result.best_f1,
         "threshold": min(result.best_threshold, 1.0),
     }
-    state.waited += 1
-    if row["f1"] > state.best.get("f1", -1.0):
-        state.best, state.waited = row, 0
+    before = state.best.get("f1", -1.0)
+    state.waited = 0 if row["f1"] > before else state.waited + 1
+    if row["f1"] >= before:  # Of equally good weights, those that learned longer.
+        state.best = row
         plan.keep(state.average, row, state.step)
     return row
 
