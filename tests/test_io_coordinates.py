@@ -219,9 +219,7 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
 
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
     inside = [(x, 300.0) for x in range(40)]
-    kept, dropped = coordinates.check_inside(
-        Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv"
-    )
+    kept, dropped = coordinates.check_inside(Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (41, 1)
     swapped = Particles.of([(y, x) for x, y in some(40).xy])
     with pytest.raises(CoordinatesError, match=r"labels/mic\.csv: \d+ of 40 .* 533 columns x 371 rows"):

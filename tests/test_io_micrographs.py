@@ -123,9 +123,7 @@ def test_tiff_pixel_size_where_the_unit_is_certain(tmp_path: Path) -> None:
     ]
     for options, expected in kinds:
         tifffile.imwrite(path, picture, **options)
-        assert micrographs.read(path).pixel_size_A == (
-            pytest.approx(expected, rel=1e-4) if expected else None
-        )
+        assert micrographs.read(path).pixel_size_A == (pytest.approx(expected, rel=1e-4) if expected else None)
         check(path, picture)
 
 
@@ -333,9 +331,7 @@ def test_without_imagecodecs_the_error_says_what_to_install(tmp_path: Path, comp
         "try: micrographs.read(Path(sys.argv[1]))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith("MicrographError")
     assert "pip install upicker[tiff]" in done.stdout
     assert str(path) in done.stdout
@@ -355,9 +351,7 @@ def test_find_takes_files_folders_and_globs_in_natural_order_each_once(tmp_path:
         "mic10.mrc",
     ]
     assert names(f"{tmp_path}/*.txt") == ["notes.txt"]
-    assert names(tmp_path / "deep", tmp_path / "deep" / "mic3.tif", f"{tmp_path}/deep/../deep/*") == [
-        "mic3.tif"
-    ]
+    assert names(tmp_path / "deep", tmp_path / "deep" / "mic3.tif", f"{tmp_path}/deep/../deep/*") == ["mic3.tif"]
 
 
 def test_find_takes_a_name_with_brackets_as_it_stands(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
 from upicker.train.augment import augment, turned
-from upicker.train.dataset import Sample, Store, batch
+from upicker.train.dataset import Sample, Store, batch, sample
 
 CONFIG = Config().with_changes({"train.tile_px": 48, "train.batch": 3})
 PLAIN = CONFIG.with_changes({"train.augment": False})
@@ -157,25 +157,31 @@ def test_micrographs_are_drawn_by_their_area_and_places_everywhere():
     assert corners == {1000.0 * row + column for row in range(5) for column in range(6)}
 
 
-def test_a_store_keeps_pictures_on_disk_and_particles_at_the_working_scale(tmp_path: Path):
-    pixels = np.random.default_rng(0).standard_normal((40, 60)).astype(np.float32)
-    prepared = Prepared(pixels, Frame((80, 121), (40, 60)), 20.0)
-    store = Store(tmp_path)
-    store.add(prepared, Particles.of([[100.0, 30.0], [3.0, 70.0]], 20.0))
-    store.add(prepared, Particles.of([]))
-    first, second = store.samples
-    np.testing.assert_array_equal(first.pixels, pixels)
-    assert isinstance(first.pixels, np.memmap)
-    np.testing.assert_allclose(first.xy, [[100 * 60 / 121, 15.0], [3 * 60 / 121, 35.0]])
-    np.testing.assert_allclose(first.side, 20 * np.sqrt(0.5 * 60 / 121))
-    assert second.xy.shape == (0, 2)
+def test_a_store_keeps_pictures_on_disk(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    pictures = [rng.standard_normal(shape).astype(np.float32) for shape in ((40, 60), (50, 30))]
+    store, frame = Store(tmp_path), Frame((80, 121), (40, 60))
+    kept = [store.keep(Prepared(pixels, frame, 20.0, unflattened=pixels)) for pixels in pictures]
+    for prepared, pixels in zip(kept, pictures, strict=True):
+        np.testing.assert_array_equal(prepared.pixels, pixels)
+        assert isinstance(prepared.pixels, np.memmap)
+        assert prepared.unflattened is None
+        assert (prepared.frame, prepared.diameter_px) == (frame, 20.0)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_particles_that_are_blanked_are_not_learned(tmp_path: Path):
+def test_a_sample_has_its_particles_at_the_working_scale():
+    prepared = Prepared(np.zeros((40, 60), np.float32), Frame((80, 121), (40, 60)), 20.0)
+    whole = sample(prepared, Particles.of([[100.0, 30.0], [3.0, 70.0]], 20.0))
+    np.testing.assert_allclose(whole.xy, [[100 * 60 / 121, 15.0], [3 * 60 / 121, 35.0]])
+    np.testing.assert_allclose(whole.side, 20 * np.sqrt(0.5 * 60 / 121))
+    assert whole.pixels.shape == (40, 60)
+    assert sample(prepared, Particles.of([])).xy.shape == (0, 2)
+
+
+def test_particles_that_are_blanked_are_not_learned():
     good = np.ones((40, 60), bool)
     good[:, :20] = False
     prepared = Prepared(np.zeros((40, 60), np.float32), Frame((80, 120), (40, 60)), 20.0, usable=good)
-    store = Store(tmp_path)
-    store.add(prepared, Particles.of([[30.0, 20.0], [50.0, 20.0]], 20.0))
-    np.testing.assert_allclose(store.samples[0].xy, [[25.0, 10.0]])
+    part = sample(prepared, Particles.of([[30.0, 20.0], [50.0, 20.0]], 20.0))
+    np.testing.assert_allclose(part.xy, [[25.0, 10.0]])

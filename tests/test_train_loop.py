@@ -263,9 +263,9 @@ def scripted(monkeypatch, f1s: list[float]) -> None:
 @pytest.mark.parametrize(
     ("f1s", "patience", "steps", "kept"),
     [
-        ([0.1, 0.5, 0.4, 0.5, 0.9], 2, 8, 4),  # as good as the best is not better
-        ([0.1, 0.5, 0.4, 0.6, 0.6], 2, 10, 8),
-        ([0.0, 0.0, 0.0, 0.0, 0.0], 3, 8, 2),
+        ([0.1, 0.5, 0.4, 0.5, 0.9], 2, 8, 8),  # as good as the best is kept, but no reason to wait on
+        ([0.1, 0.5, 0.4, 0.6, 0.5], 2, 10, 8),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 3, 8, 8),
         ([0.1, 0.2, 0.3, 0.4, 0.5], 1, 10, 10),
         ([0.9, 0.2, 0.3, 0.4, 0.5], 1, 4, 2),
     ],

@@ -147,7 +147,8 @@ def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarra
     """Find what is far darker or brighter than particles at some scale, and what hangs together with it.
 
     In a nearly empty picture a good particle is far darker than the usual blob, which is noise. So what is no larger
-    than a few particles must also be darker than the picture's darkest dozen.
+    than a few particles must also be darker than the picture's darkest dozen, and that dozen must be particles:
+    darker than noise is bright.
     """
     bad = np.zeros(small.shape, bool)
     for scale in SCALES:
@@ -157,8 +158,9 @@ def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarra
         smooth = _blurred(small, scale * step)
         smooth = smooth - np.float32(np.median(smooth[inner]))
         edges = _blurred(small, scale / 2 * step)
+        levels = {sign: _peak_levels(sign * smooth, inner) for sign in (1, -1)}
         for sign, factor in ((1, DARKER), (-1, BRIGHTER)):
-            usual, dozenth = _peak_levels(sign * smooth, inner)
+            usual, dozenth = levels[sign]
             level = factor * usual
             seeds = sign * smooth > level
             if seeds.any():
@@ -166,8 +168,12 @@ def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarra
                 # height keeps apart particles that nearly touch.
                 reach = max(level, dozenth) / 2
                 wide = (sign * smooth > reach) & (sign * edges > reach / 2)
-                bad |= _components(wide, seeds, few_particles)
-                if scale < 1:  # at a whole diameter two neighbours look like one of twice the darkness
+                crowded = dozenth > DOZEN_FACTOR * levels[-sign][1]
+                # Far above the noise, even a particle's skirts are wide: there its area at half its height counts.
+                extent = wide if crowded else _upper_halves(sign * smooth, wide)
+                bad |= _components(extent, seeds & extent, few_particles)
+                # At a whole diameter two neighbours look like one of twice the darkness.
+                if scale < 1 and crowded:
                     bad |= _components(wide, seeds & (sign * smooth > DOZEN_FACTOR * dozenth), 0)
     return bad
 
@@ -207,6 +213,14 @@ def _dilated(bad: np.ndarray, radius: float) -> np.ndarray:
     if not bad.any():
         return bad
     return cv2.distanceTransform((~bad).astype(np.uint8), cv2.DIST_L2, 5) <= radius
+
+
+def _upper_halves(heights: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """Keep of each connected part of `wide` what is higher than half its highest pixel."""
+    parts = np.asarray(cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)[1], np.int32)
+    highest = np.zeros(parts.max() + 1, np.float32)
+    np.maximum.at(highest, parts.ravel(), heights.ravel())
+    return wide & (heights > highest[parts] / 2)
 
 
 def _components(wide: np.ndarray, seeds: np.ndarray, area: float) -> np.ndarray:

@@ -184,7 +184,7 @@ def edge_margin(truths: Sequence[Truth]) -> float:
         x, y = truth.particles.xy.T
         distances.append(np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) / truth.diameter_px)
         chance += len(x) * 2 * (height + width) / (height * width) * truth.diameter_px
-    nearest = float(np.min(np.concatenate(distances), initial=np.inf))
+    nearest = float(np.min(np.concatenate([np.empty(0), *distances]), initial=np.inf))
     if not np.isfinite(nearest) or nearest < max(MARGIN_DIAMETERS, MARGIN_CHANCE / chance):
         return 0.0
     return nearest
