@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def suppress(
     if n < 2:
         return kept
     # Squares whose IoU exceeds `iou` >= 0 have centres at most a diagonal apart.
-    pairs = cKDTree(xy).query_pairs(float(side.max()) * np.sqrt(2), output_type="ndarray")
+    pairs = KDTree(xy).query_pairs(float(side.max()) * np.sqrt(2), output_type="ndarray")
     if not len(pairs):
         return kept
     a, b = pairs.T

@@ -100,4 +100,5 @@ class Particles:
 
     def inside(self, shape: tuple[int, int]) -> np.ndarray:
         """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns)."""
-        return ((self.xy >= -0.5) & (self.xy <= (shape[1] - 0.5, shape[0] - 0.5))).all(1)
+        last = np.array([shape[1] - 0.5, shape[0] - 0.5])
+        return np.all((self.xy >= -0.5) & (self.xy <= last), axis=1)

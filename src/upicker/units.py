@@ -57,7 +57,8 @@ def parse_length(text: str | float) -> Length:
     """
     match = _LENGTH.fullmatch(str(text))
     if not match or not 0 < float(match[1]) < float("inf"):
-        raise ConfigError(text, "this is not a length", "Write a positive number with its unit, e.g. 190A or 108px")
+        remedy = "Write a positive number with its unit, e.g. 190A or 108px"
+        raise ConfigError(str(text), "this is not a length", remedy)
     value, unit = float(match[1]), (match[2] or "A").lower()
     if unit.startswith("p"):
         return Length(value, "px")

@@ -67,15 +67,13 @@ class Detector(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.select = nn.Sequential(nn.Linear(config.dim, config.dim), nn.LayerNorm(config.dim))
         self.select_class = nn.Linear(config.dim, 1)
-        self.select_box = Mlp(config.dim, config.dim, 4)
+        self.select_box = Mlp(config.dim, config.dim, 4).starting_at_zero()
         self.content = nn.Embedding(config.queries, config.dim)
         self.noised_content = nn.Embedding(2, config.dim)
         self.decoder = Decoder(config)
         self.class_head = nn.Linear(config.dim, 1)
         for head in (self.select_class, self.class_head):
             nn.init.constant_(head.bias, -math.log((1 - PRIOR) / PRIOR))
-        nn.init.zeros_(self.select_box.layers[-1].weight)
-        nn.init.zeros_(self.select_box.layers[-1].bias)
 
     def forward(self, images: Tensor, noised: Noised | None = None) -> Output:
         """Detect.

@@ -18,6 +18,14 @@ class Mlp(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
 
+    def starting_at_zero(self) -> Mlp:
+        """Make the last layer say 0, so that boxes start where their references are; returns itself."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """`(..., widths[0])` -> `(..., widths[-1])`."""
         for layer in self.layers[:-1]:
@@ -120,9 +128,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.place = Mlp(2 * config.dim, config.dim, config.dim)
         self.norm = nn.LayerNorm(config.dim)
-        self.box_head = Mlp(config.dim, config.dim, config.dim, 4)
-        nn.init.zeros_(self.box_head.layers[-1].weight)
-        nn.init.zeros_(self.box_head.layers[-1].bias)
+        self.box_head = Mlp(config.dim, config.dim, config.dim, 4).starting_at_zero()
 
     def forward(
         self,

@@ -98,7 +98,7 @@ def to_device(model: Detector, config: Config) -> Detector:
     """Move a detector to the device that the config names, ready for picking."""
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    return model.to(device_of(config), memory_format=torch.channels_last).eval()
+    return model.to(device_of(config)).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def device_of(config: Config) -> torch.device:

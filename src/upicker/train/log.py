@@ -8,7 +8,7 @@ from typing import Protocol
 
 from upicker.errors import OutputError
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "step", "stage", "seconds", "learning_rate",
     "loss", "loss_class", "loss_l1", "loss_giou", "loss_denoise",
     "precision", "recall", "f1", "threshold",

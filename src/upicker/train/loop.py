@@ -181,7 +181,8 @@ def _follow(state: State, decay: float) -> None:
     """Move the average towards the weights; the first steps count fully, or the random start would linger."""
     weight = 1 - min(decay, state.step / (state.step + 10)) if decay else 1.0
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), weight)
+        for mean, new in zip(state.average.parameters(), state.model.parameters(), strict=True):
+            mean.lerp_(new, weight)
 
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:

@@ -279,8 +279,8 @@ def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, 
     diameter = str(course.diameter)
 
     def keep(average: Detector, row: dict[str, float], steps: int) -> None:
-        figures = {k: row.get(k) for k in ("threshold", "f1", "precision", "recall")}
-        weights.save(output, average, Card(config.to_tables(), diameter, course.stage, steps=steps, **figures))
+        figures = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
+        weights.save(output, average, Card(config.to_tables(), diameter, course.stage, *figures, steps=steps))
 
     plan = Plan(
         stage=course.stage,
