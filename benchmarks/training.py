@@ -6,7 +6,8 @@
     python benchmarks/training.py apoferritin          apoferritin, 2 labelled
 
 The split: micrographs sorted by name; the last 4 (apoferritin: the last 6) are the test set, whose labels are
-read only to score. Each line of the output is a row for RESULTS.md; files go to --out (default runs/).
+read only to score. Each seed of "few" takes another two of the training micrographs. Each line of the output is
+a row for RESULTS.md; files go to --out (default runs/).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from upicker.pick.picker import Picker
 from upicker.train.stages import Job, StageResult, finetune, pretrain
 from upicker.units import Length
 
-# Few micrographs: the two with the median number of labels among the training ones, by name.
 SETS = {
     "empiar10017": {"diameter": Length(108, "px"), "test": 4},
     "apoferritin": {"diameter": Length(72, "px"), "test": 6},

@@ -26,7 +26,7 @@ CONFIG = Config().with_changes(
         "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 64,
         "model.encoder_layers": 1, "model.decoder_layers": 2, "model.queries": 16,
         "image.working_diameter_px": 16, "train.tile_px": 64, "train.batch": 2, "train.validate_every": 2,
-        "train.device": "cpu", "train.bfloat16": False, "pick.batch": 2,
+        "train.device": "cpu", "train.bfloat16": False, "pick.batch": 8, "pick.overlap_diameters": 0.5,
     }
 )  # fmt: skip
 SHAPE = (90, 130)

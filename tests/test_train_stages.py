@@ -14,6 +14,7 @@ from upicker.io import coordinates, micrographs
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
+from upicker.train import stages
 from upicker.train.log import Silent
 from upicker.train.stages import Job, finetune, pretrain
 from upicker.units import Length
@@ -46,6 +47,18 @@ def write_micrograph(path: Path, seed: int, voxel: float = 1.5) -> Path:
         file.set_data(pixels.astype(np.float32))
         file.voxel_size = voxel
     return path
+
+
+@pytest.fixture
+def curves() -> None:
+    """Asked for by tests that look at the curves."""
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request, monkeypatch):
+    """Others do not wait for matplotlib."""
+    if "curves" not in request.fixturenames:
+        monkeypatch.setattr(stages, "_draw", lambda log: log.with_suffix("").with_suffix(".png").write_bytes(b""))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +115,7 @@ class Told(Silent):
         self.finished += 1
 
 
-def test_pretraining_writes_weights_log_and_curves_and_no_checkpoint(data, tmp_path):
+def test_pretraining_writes_weights_log_and_curves_and_no_checkpoint(data, tmp_path, curves):
     told, output = Told(), tmp_path / "deep" / "pre.safetensors"
     result = pretrain(mics(data, 3), DIAMETER, Job(output, CONFIG, progress=told))
     assert names(output.parent) == {"pre.safetensors", "pre.log.csv", "pre.png"}
@@ -154,7 +167,7 @@ def test_a_killed_stage_resumes_as_if_nothing_had_been(data, pretrained, tmp_pat
     assert names(tmp_path) == {"pre.safetensors", "pre.log.csv", "pre.png"}
 
 
-def test_interrupted_in_its_first_step_a_stage_says_so_and_nothing_else(data, tmp_path, monkeypatch):
+def test_interrupted_in_its_first_step_a_stage_says_so_and_nothing_else(data, tmp_path, monkeypatch, curves):
     def interrupted(*_args):
         raise KeyboardInterrupt
 
