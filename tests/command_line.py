@@ -1,6 +1,7 @@
 """What tests of the command line share: small drawn micrographs, and a way to call."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,10 +61,16 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
+def _heeding_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stopped(arguments: Sequence[str], number: int, ready: Callable[[], bool]) -> tuple[int, str]:
     """Run a command line in a process, send it a signal as soon as it is `ready`; return exit code and errors."""
     command = [sys.executable, "-m", "upicker", *arguments]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    options: dict = {"env": environment(), "stderr": subprocess.PIPE, "text": True}
+    # Tests that run in the background of a shell inherit that Ctrl-C is ignored; the command must not.
+    with subprocess.Popen(command, preexec_fn=_heeding_ctrl_c, **options) as process:
         deadline = time.monotonic() + 240
         while not ready() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
