@@ -322,7 +322,7 @@ def test_the_batch_of_tiles_does_not_change_what_a_network_picks(weights_file):
     np.testing.assert_allclose(ordered(one.xy), ordered(other.xy), atol=0.05)
 
 
-@pytest.mark.parametrize("change", [{"model.queries": 7}, {"image.working_diameter_px": 20}, {"model.dim": 64}])
+@pytest.mark.parametrize("change", [{"model.queries": 7}, {"image.working_diameter_px": 20}, {"train.tile_px": 96}])
 def test_what_the_weights_fix_cannot_be_changed(weights_file, change):
     with pytest.raises(ConfigError, match="fixed by the weights"):
         Picker(weights_file, change)

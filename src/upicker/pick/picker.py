@@ -54,13 +54,9 @@ class Picker:
     def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
         self._model, card, stored = weights.load(Path(path))
         self.config = stored.with_changes(config or {})
-        if (self.config.model, self.config.image.working_diameter_px) != (
-            stored.model,
-            stored.image.working_diameter_px,
-        ):
-            raise ConfigError(
-                "--set", "model.* and image.working_diameter_px are fixed by the weights", "Leave them out"
-            )
+        if _fixed(self.config) != _fixed(stored):
+            fixed = "model.*, image.working_diameter_px and train.tile_px are fixed by the weights"
+            raise ConfigError("--set", fixed, "Leave them out")
         self.diameter = card.length
         chosen = self.config.pick.threshold
         self.threshold = chosen if chosen is not None else card.threshold if card.threshold is not None else 0.3
@@ -94,6 +90,11 @@ class Picker:
         return detect(self._model, prepared, self.config).above(self.threshold)
 
 
+def _fixed(config: Config) -> tuple:
+    """What weights depend on: the architecture, the scale, and the tile that positions are counted in."""
+    return config.model, config.image.working_diameter_px, config.train.tile_px
+
+
 def to_device(model: Detector, config: Config) -> Detector:
     """Move a detector to the device that the config names, ready for picking."""
     if config.train.threads:
@@ -117,7 +118,9 @@ def computing(config: Config, device: torch.device) -> torch.autocast:
 
 
 def _cpu_is_fast_at_bfloat16() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+    # A private name of torch: where it is missing, float32 is right, only slower.
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.backends.mkldnn.is_available() and supported()
 
 
 def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
