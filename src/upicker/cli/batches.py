@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from upicker.cli.console import names, note, problem, warning
 from upicker.cli.progress import Plain, bar
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 # Of failures with the same reason, so many are printed in full.
 ALIKE = 3
-
-
-class Counted(Protocol):
-    """What one micrograph gives: a number of particles."""
-
-    @property
-    def particles(self) -> int:
-        """How many."""
-        ...
 
 
 class Failures:
