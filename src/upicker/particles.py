@@ -7,10 +7,14 @@ flips are converted in ``io/`` and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+
+# The names in `Particles.extra`: the class, and the in-plane angle psi in degrees, as RELION writes them.
+EXTRA = ("class_number", "psi_deg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +56,14 @@ class Particles:
         `(n,)` float64, in raw pixels; NaN where a file does not give it.
     score : np.ndarray
         `(n,)` float64, higher is better; 1 for labels.
+    extra : mapping of str to np.ndarray
+        What some files say beside, `(n, ...)` each, by the names of `EXTRA`; carried along, never computed with.
     """
 
     xy: np.ndarray
     diameter_px: np.ndarray
     score: np.ndarray
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, xy: object, diameter_px: object = float("nan"), score: object = 1.0) -> Particles:
@@ -69,13 +76,15 @@ class Particles:
 
     @classmethod
     def concatenate(cls, parts: list[Particles]) -> Particles:
-        """Join several sets, in their order."""
+        """Join several sets, in their order; of `extra`, what all of them have."""
         if not parts:
             return cls.of([])
+        shared = [name for name in parts[0].extra if all(name in p.extra for p in parts)]
         return cls(
             np.concatenate([p.xy for p in parts]),
             np.concatenate([p.diameter_px for p in parts]),
             np.concatenate([p.score for p in parts]),
+            {name: np.concatenate([p.extra[name] for p in parts]) for name in shared},
         )
 
     def __len__(self) -> int:
@@ -83,7 +92,8 @@ class Particles:
 
     def select(self, index: np.ndarray) -> Particles:
         """Return those that a boolean mask or an integer index names."""
-        return Particles(self.xy[index], self.diameter_px[index], self.score[index])
+        extra = {name: values[index] for name, values in self.extra.items()}
+        return Particles(self.xy[index], self.diameter_px[index], self.score[index], extra)
 
     def by_score(self) -> Particles:
         """Return them by falling score (ties keep their order)."""
