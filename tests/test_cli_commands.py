@@ -1,6 +1,7 @@
 """The command line on small drawn micrographs: what it writes, what it says, how it exits."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -278,6 +279,28 @@ def test_extract_writes_stacks_and_a_star_file_that_lists_them(capsys, labelled)
     assert tables["optics"]["rlnImagePixelSize"].tolist() == [2.0]
     header = np.fromfile("job/Particles/one.mrcs", "<i4", 3)
     assert header.tolist() == [32, 32, 5]
+
+
+def test_extract_scales_pads_and_goes_on_where_it_stopped(capsys, labelled):
+    args = ("labels", "--micrographs", labelled, "--box", "90px", "--scale", "30px", "--pad", "-o", "p.star")
+    assert upicker(capsys, "extract", *args)[0] == 0
+    first = starfile.read("p.star", always_dict=True)
+    assert len(first["particles"]) == 10
+    assert first["optics"]["rlnImagePixelSize"].tolist() == [6.0]
+    written = {path: path.stat().st_mtime_ns for path in Path("Particles").iterdir()}
+    Path("p.star").unlink()
+    os.utime("labels/two.v2.csv")  # its content is the same
+    assert upicker(capsys, "extract", *args, "--skip-existing")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("Particles").iterdir()} == written
+    again = starfile.read("p.star", always_dict=True)
+    assert again["particles"].equals(first["particles"])
+    assert again["optics"].equals(first["optics"])
+    coordinates.write(Path("labels/one.csv"), Particles.of(CENTRES[:2], DIAMETER), "csv")
+    assert upicker(capsys, "extract", *args, "--skip-existing")[0] == 0
+    assert len(starfile.read("p.star", always_dict=True)["particles"]) == 7
+    code, _, err = upicker(capsys, "extract", *args[:-4], "30A", "-o", "p.star")
+    assert code == 2
+    assert "--scale 64px" in err
 
 
 def test_extract_leaves_out_what_reaches_beyond_and_says_so(capsys, labelled):

@@ -9,8 +9,18 @@ import pytest
 import starfile
 
 from upicker.errors import InputError, OutputError
-from upicker.io.stacks import Microscope, StackEntry, open_stack, write_particles_star, write_stack
+from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Particles
+
+MICROSCOPE = {"_rlnVoltage": "300.0", "_rlnSphericalAberration": "2.7", "_rlnAmplitudeContrast": "0.1"}
+
+
+PLAIN = StackKind()
+
+
+def write_stack(path: Path, images: np.ndarray, pixel_size_A: float | None = None, kind: StackKind = PLAIN) -> None:
+    with open_stack(path, images.shape[-1], pixel_size_A, kind) as stack:
+        stack.append(images)
 
 
 def boxes(n: int, side: int = 10) -> np.ndarray:
@@ -54,14 +64,38 @@ def test_an_empty_stack_is_refused_and_an_interrupted_one_leaves_nothing(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def entry(stem: str, n: int, box_px: int, pixel_size_A: float | None) -> StackEntry:
+def test_a_half_precision_stack_keeps_three_digits(tmp_path: Path) -> None:
+    images = boxes(4)
+    write_stack(tmp_path / "mic.mrcs", images, 1.5, StackKind(float16=True, note="made for a test"))
+    with mrcfile.open(tmp_path / "mic.mrcs") as file:
+        assert file.header.mode == 12
+        assert file.data.dtype == np.float16
+        np.testing.assert_allclose(file.data, images, rtol=1e-3, atol=1e-3)
+    assert (tmp_path / "mic.mrcs").stat().st_size == 1024 + images.size * 2
+    assert mrcfile.validate(tmp_path / "mic.mrcs")
+
+
+def test_a_note_comes_back_and_its_absence_is_none(tmp_path: Path) -> None:
+    write_stack(tmp_path / "noted.mrcs", boxes(1), 1.5, StackKind(note="3f2a 120 x 130"))
+    write_stack(tmp_path / "plain.mrcs", boxes(1))
+    (tmp_path / "short.mrcs").write_bytes(b"MAP")
+    assert read_note(tmp_path / "noted.mrcs") == "3f2a 120 x 130"
+    assert [read_note(tmp_path / name) for name in ("plain.mrcs", "short.mrcs", "none.mrcs")] == [None] * 3
+
+
+def entry(stem: str, n: int, box_px: int, pixel_size_A: float | None, **known: dict[str, str]) -> StackEntry:
     particles = Particles.of(np.arange(2 * n).reshape(n, 2) + 0.25, 30, np.linspace(0.9, 0.1, n))
-    return StackEntry(f"stacks/{stem}.mrcs", f"mics/{stem}.mrc", particles, box_px, pixel_size_A)
+    return StackEntry(f"stacks/{stem}.mrcs", f"mics/{stem}.mrc", particles, box_px, pixel_size_A, **known)
 
 
 def test_particles_star_has_one_optics_group_per_pixel_size_and_box(tmp_path: Path) -> None:
-    entries = [entry("00123", 3, 64, 1.77), entry("with blank", 2, 64, 1.5), entry("00125", 1, 64, 1.77)]
-    write_particles_star(tmp_path / "particles.star", entries, Microscope(300, 2.7))
+    of = {"optics": MICROSCOPE}
+    entries = [
+        entry("00123", 3, 64, 1.77, **of),
+        entry("with blank", 2, 64, 1.5, **of),
+        entry("00125", 1, 64, 1.77, **of),
+    ]
+    write_particles_star(tmp_path / "particles.star", entries)
     blocks = starfile.read(tmp_path / "particles.star")
     optics, particles = blocks["optics"], blocks["particles"]
     assert list(optics.rlnOpticsGroup) == [1, 2]
@@ -94,3 +128,30 @@ def test_a_stack_without_a_pixel_size_reads_without_a_warning(tmp_path: Path) ->
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert mrcfile.read(tmp_path / "mic.mrcs").shape == (2, 10, 10)
+
+
+def test_each_particle_carries_its_micrographs_ctf_and_microscope(tmp_path: Path) -> None:
+    other = MICROSCOPE | {"_rlnVoltage": "200.0"}
+    path = tmp_path / "particles.star"
+    entries = [
+        entry("a", 2, 64, 1.5, optics=MICROSCOPE, ctf={"_rlnDefocusU": "15000.5", "_rlnDefocusV": "14000.0"}),
+        entry("b", 1, 64, 1.5, optics=other, ctf={"_rlnDefocusU": "9000.0", "_rlnDefocusV": "9100.0"}),
+    ]
+    write_particles_star(path, entries)
+    blocks = starfile.read(path)
+    assert list(blocks["optics"].rlnVoltage) == [300, 200]
+    assert list(blocks["particles"].rlnOpticsGroup) == [1, 1, 2]
+    assert list(blocks["particles"].rlnDefocusU) == [15000.5, 15000.5, 9000]
+    assert list(blocks["particles"].rlnDefocusV) == [14000, 14000, 9100]
+    with pytest.raises(InputError, match=r"mics/c\.mrc.*_rlnDefocusU"):
+        write_particles_star(path, [*entries, entry("c", 1, 64, 1.5, optics=other)])
+
+
+def test_names_of_optics_groups_stay_unique(tmp_path: Path) -> None:
+    named = {"_rlnOpticsGroupName": "day2"}
+    write_particles_star(
+        tmp_path / "p.star", [entry("a", 1, 64, 1.5, optics=named), entry("b", 1, 32, 1.5, optics=named)]
+    )
+    names = list(starfile.read(tmp_path / "p.star")["optics"].rlnOpticsGroupName)
+    assert len(set(names)) == 2
+    assert all("day2" in name for name in names)

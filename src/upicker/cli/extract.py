@@ -12,6 +12,8 @@ from cyclopts import Parameter
 from upicker.cli.batches import follow
 from upicker.cli.console import names, problem, warning
 from upicker.cli.options import Flag, Jobs, Output, PixelSize, Size, find_micrographs
+from upicker.errors import ConfigError
+from upicker.units import Length
 
 if TYPE_CHECKING:
     from upicker.run.batch import Outcome
@@ -27,10 +29,15 @@ def extract(
     box: Size,
     output: Output,
     threshold: float | None = None,
+    scale: Size | None = None,
+    background: Size | None = None,
+    pad: Annotated[bool, Flag] = False,
+    float16: Annotated[bool, Flag] = False,
     no_invert: Annotated[bool, Flag] = False,
     no_normalise: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     jobs: Jobs = 1,
+    skip_existing: Annotated[bool, Flag] = False,
 ) -> int:
     """Cut boxes out around picks, normalised as RELION does.
 
@@ -49,18 +56,42 @@ def extract(
         The STAR file to write, e.g. particles.star.
     threshold
         Leave out picks with a lower score.
+    scale
+        Side of the boxes after scaling down by Fourier cropping, e.g. 64px; an even number of pixels.
+    background
+        Diameter of the circle outside which is background, e.g. 200A; by default three quarters of the box.
+    pad
+        Keep particles whose box reaches beyond the micrograph, repeating the pixels of its rim as RELION does;
+        by default they are left out.
+    float16
+        Write half-precision stacks, half the size; RELION reads them from version 4 on.
     no_invert
         Keep the contrast as it is; by default dark particles become bright, as RELION wants them.
     no_normalise
         Keep the grey values; by default the background gets mean 0 and standard deviation 1.
     jobs
         Processes that work side by side.
+    skip_existing
+        Leave stacks as they are that would come out the same again: goes on where an earlier run stopped.
     """
     from upicker.run.extract import Extracting, extract_all, pair
 
     paths = find_micrographs(micrographs)
     pairing = pair(picks_dir, paths)
-    work = Extracting(pairing.picks, output, box, pixel_size, threshold, not no_invert, not no_normalise)
+    work = Extracting(
+        pairing.picks,
+        output,
+        box,
+        pixel_size,
+        threshold,
+        scale_px=_scaled_px(scale),
+        background_diameter=background,
+        invert=not no_invert,
+        normalise=not no_normalise,
+        pad=pad,
+        float16=float16,
+        keep=skip_existing,
+    )
     tally = _Tally()
     outcomes = tally.listen(extract_all(pairing.micrographs, work, jobs))
     code = follow("extracted", outcomes, len(pairing.micrographs), output)
@@ -78,6 +109,15 @@ def extract(
         problem(f"{output} is not written: no particle could be cut out. Check --box and --threshold.")
         return 1
     return code
+
+
+def _scaled_px(scale: Length | None) -> int | None:
+    """Return the side after scaling, which is a number of pixels."""
+    if scale is None:
+        return None
+    if scale.unit != "px" or scale.value != int(scale.value):
+        raise ConfigError("--scale", f"{scale} is no whole number of pixels", "Give e.g. --scale 64px")
+    return int(scale.value)
 
 
 class _Tally:

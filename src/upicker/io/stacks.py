@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +17,25 @@ from upicker.io.atomic import replacing
 from upicker.io.mrc import HEADER_BYTES
 from upicker.particles import Particles
 
-_MODE_FLOAT32 = 2
+_MODES = {2: np.dtype("<f4"), 12: np.dtype("<f2")}
 _MRC2014 = 20141
+_GROUP_NAME = "_rlnOpticsGroupName"
+
+
+@dataclass(frozen=True)
+class StackKind:
+    """How a stack is stored.
+
+    Attributes
+    ----------
+    float16 : bool
+        Half-precision (MRC mode 12), half the size: RELION reads it from version 4 on. Otherwise mode 2.
+    note : str
+        Up to 80 ASCII characters, for the header; `read_note` gives them back.
+    """
+
+    float16: bool = False
+    note: str = ""
 
 
 class StackWriter:
@@ -30,8 +47,9 @@ class StackWriter:
         Images written so far; the next one is number ``count + 1`` in RELION's counting.
     """
 
-    def __init__(self, file: BinaryIO, box_px: int, pixel_size_A: float | None) -> None:
+    def __init__(self, file: BinaryIO, box_px: int, pixel_size_A: float | None, kind: StackKind) -> None:
         self._file, self._box_px, self._pixel_size_A = file, box_px, pixel_size_A
+        self._mode, self._note = 12 if kind.float16 else 2, kind.note
         self.count = 0
         self._low, self._high, self._sum, self._square_sum = np.inf, -np.inf, 0.0, 0.0
         file.write(bytes(HEADER_BYTES))
@@ -41,12 +59,12 @@ class StackWriter:
         assert boxes.shape == (len(boxes), self._box_px, self._box_px), boxes.shape
         if not len(boxes):
             return
-        values = np.ascontiguousarray(boxes, "<f4")
+        values = np.ascontiguousarray(boxes, _MODES[self._mode])
         self._file.write(values.data)
         self.count += len(values)
         self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
         self._sum += float(values.sum(dtype=np.float64))
-        self._square_sum += float(np.einsum("nij,nij->n", values, values).sum(dtype=np.float64))
+        self._square_sum += float(np.einsum("nij,nij->n", boxes, boxes).sum(dtype=np.float64))
 
     def finish(self) -> None:
         """Write the header, now that the number of images is known."""
@@ -55,7 +73,7 @@ class StackWriter:
         header["nx"] = header["ny"] = header["mx"] = header["my"] = box
         # A stack of images, not a volume: the z axis of the unit cell is one image (MRC2014).
         header["nz"], header["mz"], header["ispg"] = self.count, 1, 0
-        header["mode"], header["nversion"] = _MODE_FLOAT32, _MRC2014
+        header["mode"], header["nversion"] = self._mode, _MRC2014
         header["cella"] = (box * size, box * size, size)
         header["cellb"] = (90.0, 90.0, 90.0)
         header["mapc"], header["mapr"], header["maps"] = 1, 2, 3
@@ -64,24 +82,29 @@ class StackWriter:
         mean = self._sum / total
         header["dmin"], header["dmax"], header["dmean"] = self._low, self._high, mean
         header["rms"] = np.sqrt(max(0.0, self._square_sum / total - mean**2))
-        header["nlabl"] = 1
-        header["label"][0] = b"UPicker particle stack"
+        labels = ["UPicker particle stack", *([self._note] if self._note else [])]
+        header["nlabl"] = len(labels)
+        header["label"][: len(labels)] = [label.encode("ascii") for label in labels]
         self._file.seek(0)
         self._file.write(header.tobytes())
 
 
 @contextmanager
-def open_stack(path: Path, box_px: int, pixel_size_A: float | None = None) -> Iterator[StackWriter]:
+def open_stack(
+    path: Path, box_px: int, pixel_size_A: float | None = None, kind: StackKind = StackKind()
+) -> Iterator[StackWriter]:
     """Write a stack chunk by chunk, without holding all of it; it appears at `path` when the block ends well.
 
     Parameters
     ----------
     path : Path
-        The ``.mrcs`` file (MRC mode 2, an image stack).
+        The ``.mrcs`` file, an image stack.
     box_px : int
         Side of the images, in pixels.
     pixel_size_A : float, optional
         For the header; 0 there means not known.
+    kind : StackKind
+        How numbers are stored, and a note.
 
     Raises
     ------
@@ -89,23 +112,24 @@ def open_stack(path: Path, box_px: int, pixel_size_A: float | None = None) -> It
         If the file cannot be written, or no image was added: MRC has no empty stacks.
     """
     with replacing(path) as temporary, temporary.open("wb") as file:
-        writer = StackWriter(file, box_px, pixel_size_A)
+        writer = StackWriter(file, box_px, pixel_size_A, kind)
         yield writer
         if not writer.count:
             raise OutputError(path, "there is no particle to write", "Lower the threshold or leave this micrograph out")
         writer.finish()
 
 
-def write_stack(path: Path, boxes: np.ndarray, pixel_size_A: float | None = None) -> None:
-    """Write particle images `(n, b, b)` float32 as one ``.mrcs`` stack; see `open_stack`.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written, or n is 0.
-    """
-    with open_stack(path, boxes.shape[-1], pixel_size_A) as stack:
-        stack.append(boxes)
+def read_note(path: Path) -> str | None:
+    """Return the note in the header of a stack that `open_stack` wrote; None if there is none, or no such stack."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(HEADER_BYTES)
+    except OSError:
+        return None
+    if len(content) < HEADER_BYTES:
+        return None
+    header: Any = np.frombuffer(content, HEADER_DTYPE.newbyteorder("<"))[0]
+    return header["label"][1].decode("ascii", "replace") if header["nlabl"] == 2 else None
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,10 @@ class StackEntry:
         Side of the images, in pixels.
     pixel_size_A : float or None
         Angstrom per pixel of the images.
+    optics : mapping
+        What is known of the microscope: columns of RELION's optics table (``_rlnVoltage``) and their words.
+    ctf : mapping
+        What is known of the micrograph's CTF: columns (``_rlnDefocusU``) and their words.
     """
 
     stack: str
@@ -131,33 +159,16 @@ class StackEntry:
     particles: Particles
     box_px: int
     pixel_size_A: float | None = None
+    optics: Mapping[str, str] = field(default_factory=dict)
+    ctf: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Microscope:
-    """What RELION wants to know of the microscope before it takes particles.
-
-    Attributes
-    ----------
-    voltage_kV : float
-        Acceleration voltage.
-    spherical_aberration_mm : float
-        Cs of the objective.
-    amplitude_contrast : float
-        Share of amplitude contrast, 0..1.
-    """
-
-    voltage_kV: float
-    spherical_aberration_mm: float
-    amplitude_contrast: float = 0.1
-
-
-def write_particles_star(path: Path, entries: Sequence[StackEntry], microscope: Microscope | None = None) -> None:
-    """Write the list of extracted particles, with one optics group per pixel size and box.
+def write_particles_star(path: Path, entries: Sequence[StackEntry]) -> None:
+    """Write the list of extracted particles, with one optics group per microscope, pixel size and box.
 
     What is not known is left out rather than invented: the column ``_rlnImagePixelSize`` if no pixel size is
-    known, voltage, aberration and amplitude contrast without `microscope`. RELION's programs refuse the file
-    until they are given; other readers do not mind.
+    known, voltage, aberration and the like. RELION's programs refuse the file until they are given; other
+    readers do not mind.
 
     Parameters
     ----------
@@ -165,45 +176,62 @@ def write_particles_star(path: Path, entries: Sequence[StackEntry], microscope: 
         Usually ``particles.star``.
     entries : sequence of StackEntry
         One per stack.
-    microscope : Microscope, optional
-        The same for all groups.
 
     Raises
     ------
     InputError
-        If the pixel size is known for some micrographs only.
+        If the pixel size, or a column of optics or CTF, is known for some micrographs only.
     OutputError
         If the file cannot be written.
     """
-    unknown = [entry for entry in entries if not entry.pixel_size_A]
-    if unknown and len(unknown) < len(entries):
-        raise InputError(
-            unknown[0].micrograph,
-            f"its pixel size is not known, that of {len(entries) - len(unknown)} others is",
-            "Give --pixel-size, or extract these micrographs apart",
-        )
-    kinds = list(dict.fromkeys((entry.pixel_size_A, entry.box_px) for entry in entries))
-    text = "# version 30001\n\n" + _optics(kinds, microscope) + "\n# version 30001\n\n" + _listed(entries, kinds)
+    _check_alike(entries, [entry for entry in entries if not entry.pixel_size_A], "pixel size", "Give --pixel-size, or")
+    for what in ("optics", "ctf"):
+        columns = list(dict.fromkeys(label for entry in entries for label in getattr(entry, what)))
+        for label in columns:
+            lacking = [entry for entry in entries if label not in getattr(entry, what)]
+            _check_alike(entries, lacking, label, "Give one list with that column for all, or")
+    groups = list(dict.fromkeys(_group(entry) for entry in entries))
+    text = "# version 30001\n\n" + _optics(entries, groups) + "\n# version 30001\n\n" + _listed(entries, groups)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _optics(kinds: Sequence[tuple[float | None, int]], microscope: Microscope | None) -> str:
-    columns = ["_rlnOpticsGroup", "_rlnOpticsGroupName", "_rlnImageSize", "_rlnImageDimensionality"]
-    rows: list[list[object]] = [[group, f"opticsGroup{group}", box, 2] for group, (_, box) in enumerate(kinds, 1)]
-    if all(size for size, _ in kinds):
+_Group = tuple[tuple[tuple[str, str], ...], float | None, int]
+
+
+def _check_alike(entries: Sequence[StackEntry], lacking: Sequence[StackEntry], what: str, remedy: str) -> None:
+    if lacking and len(lacking) < len(entries):
+        raise InputError(
+            lacking[0].micrograph,
+            f"its {what} is not known, that of {len(entries) - len(lacking)} others is",
+            f"{remedy} extract these micrographs apart",
+        )
+
+
+def _group(entry: StackEntry) -> _Group:
+    """Return what particles of one optics group have in common."""
+    return tuple(entry.optics.items()), entry.pixel_size_A, entry.box_px
+
+
+def _optics(entries: Sequence[StackEntry], groups: Sequence[_Group]) -> str:
+    """Return the optics table; names of groups are kept as long as they tell the groups apart."""
+    known = list(dict.fromkeys(label for entry in entries for label in entry.optics if label != _GROUP_NAME))
+    columns = ["_rlnOpticsGroup", _GROUP_NAME, "_rlnImageSize", "_rlnImageDimensionality", *known]
+    names = [dict(optics).get(_GROUP_NAME, f"opticsGroup{i}") for i, (optics, _, _) in enumerate(groups, 1)]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
+    rows: list[list[object]] = []
+    for i, ((optics, _, box), name) in enumerate(zip(groups, names), 1):
+        rows.append([i, name, box, 2, *(dict(optics)[label] for label in known)])
+    if all(size for _, size, _ in groups):
         columns.append("_rlnImagePixelSize")
-        for row, (size, _) in zip(rows, kinds):
+        for row, (_, size, _) in zip(rows, groups):
             row.append(float(size or 0.0))
-    if microscope:
-        columns += ["_rlnVoltage", "_rlnSphericalAberration", "_rlnAmplitudeContrast"]
-        values = (microscope.voltage_kV, microscope.spherical_aberration_mm, microscope.amplitude_contrast)
-        for row in rows:
-            row.extend(float(value) for value in values)
     return star.format_table("optics", columns, rows)
 
 
-def _listed(entries: Sequence[StackEntry], kinds: Sequence[tuple[float | None, int]]) -> str:
+def _listed(entries: Sequence[StackEntry], groups: Sequence[_Group]) -> str:
+    known = list(dict.fromkeys(label for entry in entries for label in entry.ctf))
     columns = (
         "_rlnCoordinateX",
         "_rlnCoordinateY",
@@ -211,11 +239,12 @@ def _listed(entries: Sequence[StackEntry], kinds: Sequence[tuple[float | None, i
         "_rlnImageName",
         "_rlnMicrographName",
         "_rlnOpticsGroup",
+        *known,
     )
     rows = (
-        (float(x), float(y), f"{score:.8g}", f"{number:06d}@{entry.stack}", entry.micrograph, group)
+        (float(x), float(y), f"{score:.8g}", f"{number:06d}@{entry.stack}", entry.micrograph, group, *ctf)
         for entry in entries
-        for group in [kinds.index((entry.pixel_size_A, entry.box_px)) + 1]
+        for group, ctf in [(groups.index(_group(entry)) + 1, [entry.ctf[label] for label in known])]
         for number, ((x, y), score) in enumerate(zip(entry.particles.xy, entry.particles.score), 1)
     )
     return star.format_table("particles", columns, rows)

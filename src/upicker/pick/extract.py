@@ -1,18 +1,56 @@
-"""Cutting particles out of micrographs, normalised as RELION does."""
+"""Cutting particles out of micrographs, scaled and normalised as RELION does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
 
 from upicker.errors import ConfigError
 from upicker.particles import Micrograph, Particles
 
 # RELION's own default: the background begins outside a circle of three quarters of the box.
 _BACKGROUND_SHARE = 0.75
-# Boxes normalised together: few enough to stay in the processor's cache.
+# Boxes scaled and normalised together: few enough to stay in the processor's cache.
 _CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Boxing:
+    """How boxes are cut.
+
+    Attributes
+    ----------
+    box_px : int
+        Side b of the boxes in raw pixels; even.
+    scaled_px : int or None
+        Side s after scaling down by Fourier cropping; even, at most b. None: not scaled.
+    invert : bool
+        Change the sign of the contrast: right where particles are dark, as in pictures that come from a
+        camera, because RELION wants them bright.
+    normalise, ramp : bool
+        Give the background mean 0 and standard deviation 1; fit a plane to it and subtract it first.
+    background_diameter_px : float or None
+        Diameter, in raw pixels, of the circle outside which is background; at most b. None: three quarters of
+        the box as in RELION, or the particles' median diameter where that is larger, but never more than b.
+    pad : bool
+        What becomes of boxes that reach beyond the micrograph: True repeats the rim's pixels, as RELION does;
+        False leaves them out.
+    """
+
+    box_px: int
+    scaled_px: int | None = None
+    invert: bool = True
+    normalise: bool = True
+    ramp: bool = True
+    background_diameter_px: float | None = None
+    pad: bool = False
+
+    @property
+    def side_px(self) -> int:
+        """Side of the images that come out."""
+        return self.scaled_px or self.box_px
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +60,7 @@ class Boxes:
     Attributes
     ----------
     stack : np.ndarray
-        `(n, b, b)` float32; the particle's centre is at pixel ``[b // 2, b // 2]``.
+        `(n, s, s)` float32; the particle's centre is at pixel ``[s // 2, s // 2]``.
     particles : Particles
         The n particles, in the stack's order; positions as picked, not rounded.
     dropped : int
@@ -34,26 +72,17 @@ class Boxes:
     dropped: int
 
 
-def extract(
-    micrograph: Micrograph,
-    particles: Particles,
-    box_px: int,
-    *,
-    invert: bool = True,
-    normalise: bool = True,
-    ramp: bool = True,
-    background_diameter_px: float | None = None,
-) -> Boxes:
+def extract(micrograph: Micrograph, particles: Particles, boxing: Boxing) -> Boxes:
     """Cut a square box around each particle.
 
     The box of b pixels begins at ``round(x) - b / 2`` (halves round up), so that the pixel nearest to the
     centre becomes pixel b / 2 of the box, as RELION counts; nothing is interpolated. RELION drops the
     fraction of ``x`` instead of rounding it, which moves its boxes by half a pixel on average; on whole
-    coordinates both cut the same pixels. Boxes that reach beyond the micrograph are left out and counted.
+    coordinates both cut the same pixels, and what follows is equal to rounding errors (RELION 3.1.3).
 
-    Normalisation is RELION's: the background is what lies outside a circle around the box's centre; a plane
-    fitted to it is subtracted from the whole box (`ramp`), then its mean, and the box is divided by the
-    background's standard deviation.
+    Scaling keeps the low frequencies of the box's Fourier transform. Normalisation is RELION's: the background
+    is what lies outside a circle around the box's centre; a plane fitted to it is subtracted from the whole box,
+    then its mean, and the box is divided by the background's standard deviation.
 
     Parameters
     ----------
@@ -61,45 +90,43 @@ def extract(
         Raw pixels; non-finite ones count as the median of the others.
     particles : Particles
         Centres in raw pixels.
-    box_px : int
-        Side b of the boxes, in raw pixels; even.
-    invert : bool
-        Change the sign of the contrast: right where particles are dark, as in pictures that come from a
-        camera, because RELION wants them bright.
-    normalise, ramp : bool
-        Normalise as above; fit and subtract a plane, too (only with `normalise`).
-    background_diameter_px : float, optional
-        The circle's diameter, at most the box. By default three quarters of the box as in RELION, or the
-        particles' median diameter where that is larger, but never more than the box.
+    boxing : Boxing
+        How to cut.
 
     Raises
     ------
     ConfigError
-        If the box is odd, smaller than 4 pixels or larger than the micrograph, or the circle is larger than
-        it.
+        If the box is odd, smaller than 4 pixels or larger than the micrograph, the scaled one is odd or larger
+        than the box, or the circle is larger than the box.
     """
-    _check_box(micrograph, box_px)
-    corner = np.floor(particles.xy + 0.5).astype(np.int64) - box_px // 2
-    rows, columns = micrograph.shape
-    whole = np.all((corner >= 0) & (corner + box_px <= (columns, rows)), axis=1)
-    kept, corner = particles.select(whole), corner[whole]
-    windows = np.lib.stride_tricks.sliding_window_view(_repaired(micrograph.pixels), (box_px, box_px))
-    stack = windows[corner[:, 1], corner[:, 0]].astype(np.float32, copy=False)
-    if normalise and len(stack):
-        circle = background_diameter_px or _background_diameter(kept, box_px)
-        if circle > box_px:
-            raise ConfigError(
-                "the background circle",
-                f"{circle:g} px is more than the box of {box_px} px",
-                "Make it smaller",
-            )
-        _normalise(stack, circle, ramp)
-    if invert:
-        np.negative(stack, out=stack)
-    return Boxes(stack, kept, int((~whole).sum()))
+    _check(micrograph, boxing)
+    wanted = len(particles)
+    particles = particles.select(fitting(particles, micrograph.shape, boxing))
+    corner = _corners(particles, boxing.box_px)
+    stack = np.empty((len(particles), boxing.side_px, boxing.side_px), np.float32)
+    pixels = _repaired(micrograph.pixels)
+    finish = _Finish(boxing, particles)
+    for start in range(0, len(particles), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        stack[part] = finish(_windows(pixels, corner[part], boxing.box_px))
+    return Boxes(stack, particles, wanted - len(particles))
 
 
-def _check_box(micrograph: Micrograph, box_px: int) -> None:
+def fitting(particles: Particles, shape: tuple[int, int], boxing: Boxing) -> np.ndarray:
+    """Tell, as an `(n,)` bool, which particles `extract` takes from a picture of `shape` (rows, columns)."""
+    if boxing.pad:
+        return np.ones(len(particles), bool)
+    corner = _corners(particles, boxing.box_px)
+    return np.all((corner >= 0) & (corner + boxing.box_px <= (shape[1], shape[0])), axis=1)
+
+
+def _corners(particles: Particles, box_px: int) -> np.ndarray:
+    """Return `(n, 2)`, column and row of the first pixel of each box."""
+    return np.floor(particles.xy + 0.5).astype(np.int64) - box_px // 2
+
+
+def _check(micrograph: Micrograph, boxing: Boxing) -> None:
+    box_px, scaled_px = boxing.box_px, boxing.side_px
     if box_px % 2 or box_px < 4:
         raise ConfigError("--box", f"{box_px} px cannot be a box", "Give an even number of pixels, at least 4")
     if box_px > min(micrograph.shape):
@@ -109,6 +136,13 @@ def _check_box(micrograph: Micrograph, box_px: int) -> None:
             f"{box_px} px exceeds {micrograph.path or micrograph.name} has: {columns} columns x {rows} rows",
             "Give a smaller box",
         )
+    if scaled_px % 2 or not 4 <= scaled_px <= box_px:
+        found = f"{scaled_px} px cannot be the scaled side of a box of {box_px} px"
+        raise ConfigError("--scale", found, "Give an even number of pixels, at least 4 and at most the box")
+    circle = boxing.background_diameter_px
+    if circle is not None and circle > box_px:
+        found = f"{circle:g} px is more than the box of {box_px} px"
+        raise ConfigError("the background circle", found, "Make it smaller")
 
 
 def _repaired(pixels: np.ndarray) -> np.ndarray:
@@ -118,30 +152,68 @@ def _repaired(pixels: np.ndarray) -> np.ndarray:
     return np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0).astype(np.float32)
 
 
+def _windows(pixels: np.ndarray, corner: np.ndarray, box_px: int) -> np.ndarray:
+    """Return `(n, b, b)` float32: the windows that begin at corners `(n, 2)` (column, row); the rim is repeated."""
+    cut = np.empty((len(corner), box_px, box_px), np.float32)
+    last_row, last_column = pixels.shape[0] - box_px, pixels.shape[1] - box_px
+    steps = np.arange(box_px)
+    for target, (x, y) in zip(cut, corner):
+        if 0 <= x <= last_column and 0 <= y <= last_row:
+            target[...] = pixels[y : y + box_px, x : x + box_px]
+        else:
+            rows, columns = (y + steps).clip(0, pixels.shape[0] - 1), (x + steps).clip(0, pixels.shape[1] - 1)
+            target[...] = pixels[np.ix_(rows, columns)]
+    return cut
+
+
+class _Finish:
+    """Scales, normalises and inverts boxes `(n, b, b)`; what all of them share is computed once."""
+
+    def __init__(self, boxing: Boxing, particles: Particles) -> None:
+        self._boxing = boxing
+        if not boxing.normalise:
+            return
+        side_px = boxing.side_px
+        circle_px = boxing.background_diameter_px or _background_diameter(particles, boxing.box_px)
+        place = np.arange(side_px) - side_px // 2
+        y, x = np.meshgrid(place, place, indexing="ij")
+        background = (x**2 + y**2 > (circle_px * side_px / boxing.box_px / 2) ** 2).ravel()
+        surface = np.stack([np.ones(side_px**2), x.ravel(), y.ravel()][: 3 if boxing.ramp else 1], 1)
+        # The least-squares plane is linear in the pixels: one product for many boxes.
+        solve = np.zeros((side_px**2, surface.shape[1]), np.float32)
+        solve[background] = np.linalg.pinv(surface[background]).T
+        self._solve, self._surface = solve, np.ascontiguousarray(surface.T, np.float32)
+        self._weights = (background / background.sum()).astype(np.float32)
+
+    def __call__(self, boxes: np.ndarray) -> np.ndarray:
+        """Return `(n, s, s)`; `boxes` may be overwritten."""
+        if self._boxing.side_px != self._boxing.box_px:
+            boxes = _scaled(boxes, self._boxing.side_px)
+        if self._boxing.normalise:
+            self._normalise(boxes.reshape(len(boxes), -1))
+        return np.negative(boxes, out=boxes) if self._boxing.invert else boxes
+
+    def _normalise(self, flat: np.ndarray) -> None:
+        # Off with the large common offset of raw counts, so that single precision is enough for the rest.
+        flat -= flat.mean(1, dtype=np.float64, keepdims=True).astype(np.float32)
+        flat -= (flat @ self._solve) @ self._surface
+        flat -= (flat @ self._weights)[:, None]
+        deviation = np.sqrt(np.square(flat) @ self._weights)
+        # A background of one value (a blank border) has nothing to scale by.
+        flat /= np.where(deviation > 0, deviation, 1)[:, None]
+
+
+def _scaled(boxes: np.ndarray, side_px: int) -> np.ndarray:
+    """Fourier-crop `(n, b, b)` to `(n, s, s)`, keeping the frequency s / 2 along both axes as RELION does."""
+    half = side_px // 2
+    along = np.asarray(fft.rfft(boxes, axis=2))[:, :, : half + 1]
+    both = np.asarray(fft.fft(along, axis=1, overwrite_x=True))
+    kept = np.concatenate([both[:, : half + 1], both[:, both.shape[1] - half + 1 :]], axis=1)
+    kept *= np.float32((side_px / boxes.shape[1]) ** 2)
+    return np.asarray(fft.irfft2(kept, s=(side_px, side_px), overwrite_x=True), np.float32)
+
+
 def _background_diameter(particles: Particles, box_px: int) -> float:
     known = particles.diameter_px[np.isfinite(particles.diameter_px)]
     wanted = float(np.median(known)) if len(known) else 0.0
     return min(max(_BACKGROUND_SHARE * box_px, wanted), float(box_px))
-
-
-def _normalise(stack: np.ndarray, circle_px: float, ramp: bool) -> None:
-    """Normalise `(n, b, b)` in place: background mean 0, standard deviation 1."""
-    n, box_px, _ = stack.shape
-    place = np.arange(box_px) - box_px // 2
-    y, x = np.meshgrid(place, place, indexing="ij")
-    background = (x**2 + y**2 > (circle_px / 2) ** 2).ravel()
-    surface = np.stack([np.ones(box_px**2), x.ravel(), y.ravel()][: 3 if ramp else 1], 1)
-    # The least-squares plane is linear in the pixels: one product for many boxes.
-    solve = np.zeros((box_px**2, surface.shape[1]), np.float32)
-    solve[background] = np.linalg.pinv(surface[background]).T
-    surface = np.ascontiguousarray(surface.T, np.float32)
-    weights = (background / background.sum()).astype(np.float32)
-    for start in range(0, n, _CHUNK):
-        flat = stack[start : start + _CHUNK].reshape(-1, box_px**2)
-        # Off with the large common offset of raw counts, so that single precision is enough for the rest.
-        flat -= flat.mean(1, dtype=np.float64, keepdims=True).astype(np.float32)
-        flat -= (flat @ solve) @ surface
-        flat -= (flat @ weights)[:, None]
-        deviation = np.sqrt(np.square(flat) @ weights)
-        # A background of one value (a blank border) has nothing to scale by.
-        flat /= np.where(deviation > 0, deviation, 1)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ import numpy as np
 
 from upicker.errors import InputError
 from upicker.io import coordinates, micrographs
-from upicker.io.stacks import StackEntry, open_stack, write_particles_star
-from upicker.particles import Particles
-from upicker.pick.extract import extract
+from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
+from upicker.particles import Micrograph, Particles
+from upicker.pick.extract import Boxing, extract, fitting
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
 from upicker.units import Length
@@ -59,8 +60,16 @@ class Extracting:
         Overrides what the files say.
     threshold : float or None
         Lowest score of the particles to cut out; None takes all.
-    invert, normalise : bool
-        See `upicker.pick.extract.extract`.
+    scale_px : int or None
+        Side of the boxes after scaling; None: as cut.
+    background_diameter : Length or None
+        See `upicker.pick.extract.Boxing`, as the following ones.
+    invert, normalise, pad : bool
+        The same.
+    float16 : bool
+        Half-precision stacks.
+    keep : bool
+        Leave stacks that are there, and whole, as they are: goes on where an earlier run stopped.
     """
 
     picks: dict[str, Path]
@@ -68,8 +77,13 @@ class Extracting:
     box: Length
     pixel_size_A: float | None = None
     threshold: float | None = None
+    scale_px: int | None = None
+    background_diameter: Length | None = None
     invert: bool = True
     normalise: bool = True
+    pad: bool = False
+    float16: bool = False
+    keep: bool = False
 
     def __call__(self, path: Path) -> Extracted:
         """Cut the particles out of one micrograph, and write their stack.
@@ -81,29 +95,80 @@ class Extracting:
         OutputError
             If the stack cannot be written.
         """
+        target = self.output.parent / "Particles" / f"{path.stem}.mrcs"
+        note = self._fingerprint(path)
+        earlier = _earlier(target, note) if self.keep else None
+        if earlier:
+            shape, pixel_size_A = earlier
+            boxing = self._boxing(pixel_size_A, path)
+            particles, wanted = self._particles(path, shape)
+            done = particles.select(fitting(particles, shape, boxing))
+            return Extracted(self._entry(target, path, done, pixel_size_A, boxing), wanted - len(done))
         micrograph = micrographs.read(path, self.pixel_size_A)
-        box_px = even(self.box.to_px(micrograph.pixel_size_A, str(path)))
+        boxing = self._boxing(micrograph.pixel_size_A, path)
+        particles, wanted = self._particles(path, micrograph.shape)
+        rows, columns = micrograph.shape
+        kind = StackKind(self.float16, f"{note} {rows} {columns} {micrograph.pixel_size_A or 0:.8g}")
+        done = _cut(micrograph, particles, boxing, target, kind)
+        entry = self._entry(target, path, done, micrograph.pixel_size_A, boxing) if len(done) else None
+        return Extracted(entry, wanted - len(done))
+
+    def _boxing(self, pixel_size_A: float | None, path: Path) -> Boxing:
+        circle = self.background_diameter
+        return Boxing(
+            even(self.box.to_px(pixel_size_A, str(path))),
+            self.scale_px,
+            self.invert,
+            self.normalise,
+            background_diameter_px=circle and circle.to_px(pixel_size_A, str(path)),
+            pad=self.pad,
+        )
+
+    def _particles(self, path: Path, shape: tuple[int, int]) -> tuple[Particles, int]:
+        """Return the particles to cut out, and how many there were with those outside the picture."""
         file = self.picks[path.stem]
-        particles, outside = coordinates.check_inside(coordinates.read(file), micrograph.shape, file)
+        particles, outside = coordinates.check_inside(coordinates.read(file), shape, file)
         if self.threshold is not None:
             particles = particles.above(self.threshold)
-        target = self.output.parent / "Particles" / f"{path.stem}.mrcs"
-        portion = max(1, PORTION_BYTES // (4 * box_px * box_px))
-        kept: list[Particles] = []
-        with ExitStack() as opened:
-            writer = None  # Opened with the first box: there are no empty stacks.
-            for start in range(0, len(particles), portion):
-                part = particles.select(np.arange(start, min(start + portion, len(particles))))
-                boxes = extract(micrograph, part, box_px, invert=self.invert, normalise=self.normalise)
-                if len(boxes.stack):
-                    writer = writer or opened.enter_context(open_stack(target, box_px, micrograph.pixel_size_A))
-                    writer.append(boxes.stack)
-                    kept.append(boxes.particles)
-        done = Particles.concatenate(kept)
-        dropped = outside + len(particles) - len(done)
-        if not kept:
-            return Extracted(None, dropped)
-        return Extracted(StackEntry(_named(target), _named(path), done, box_px, micrograph.pixel_size_A), dropped)
+        return particles, len(particles) + outside
+
+    def _entry(
+        self, target: Path, path: Path, particles: Particles, pixel_size_A: float | None, boxing: Boxing
+    ) -> StackEntry:
+        size_A = pixel_size_A and pixel_size_A * boxing.box_px / boxing.side_px
+        return StackEntry(_named(target), _named(path), particles, boxing.side_px, size_A)
+
+    def _fingerprint(self, path: Path) -> str:
+        """Return a word that changes with the micrograph, its picks, and how boxes are cut."""
+        state = path.stat() if path.exists() else None
+        how = (self.box, self.scale_px, self.background_diameter, self.invert, self.normalise, self.pad, self.float16)
+        what = (how, self.threshold, self.pixel_size_A, state and (state.st_size, state.st_mtime_ns))
+        return hashlib.sha256(repr(what).encode() + self.picks[path.stem].read_bytes()).hexdigest()[:16]
+
+
+def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:
+    """Write a stack, in portions; return the particles in it. There are no empty stacks."""
+    portion = max(1, PORTION_BYTES // (4 * boxing.side_px**2))
+    pixel_size_A = micrograph.pixel_size_A and micrograph.pixel_size_A * boxing.box_px / boxing.side_px
+    kept: list[Particles] = []
+    with ExitStack() as opened:
+        writer = None
+        for start in range(0, len(particles), portion):
+            part = particles.select(np.arange(start, min(start + portion, len(particles))))
+            boxes = extract(micrograph, part, boxing)
+            if len(boxes.stack):
+                writer = writer or opened.enter_context(open_stack(target, boxing.side_px, pixel_size_A, kind))
+                writer.append(boxes.stack)
+                kept.append(boxes.particles)
+    return Particles.concatenate(kept)
+
+
+def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None] | None:
+    """Return shape and pixel size of the micrograph of a stack that would come out the same again."""
+    words = (read_note(target) or "").split()
+    if len(words) != 4 or words[0] != note:
+        return None
+    return (int(words[1]), int(words[2])), float(words[3]) or None
 
 
 @dataclass(frozen=True)
