@@ -8,6 +8,7 @@ from command_line import TOY
 from upicker.cli import demo as shown
 from upicker.io import coordinates, micrographs
 from upicker.run.demo import Plan, demo
+from upicker.simulate.contamination import Contamination
 from upicker.simulate.scene import Scene
 from upicker.units import Length
 
@@ -15,7 +16,7 @@ from upicker.units import Length
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    scene = Scene(particles=12, diameter_A=150.0, pixel_size_A=6.0, contaminants=0.0)
+    scene = Scene(particles=12, diameter_A=150.0, pixel_size_A=6.0, contamination=Contamination.level("none"))
     changes = {**TOY, "pick.threshold": 0.0}
     plan = Plan(
         scene, ((230, 310), (300, 250)), training=2, labelled=1, testing=2, box=Length(40, "px"), changes=changes

@@ -1,111 +1,261 @@
-"""Laws of the procedural particles: exact projections, symmetry."""
+"""The built-in particles have their symmetries, sizes and masses; what is asked for is found, fetched and kept."""
+
+import gzip
+import urllib.error
 
 import numpy as np
 import pytest
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from upicker.errors import ConfigError
-from upicker.simulate.specimen import Specimen, barrel, build, dihedral, globule
+from upicker.errors import ConfigError, InputError
+from upicker.simulate import cache, rcsb, specimen
+from upicker.simulate.blobs import Blobs
+from upicker.simulate.procedural import build
+from upicker.simulate.specimen import BUILT_IN, Source, load
+from upicker.simulate.structure import CONTRAST_VA3_DA, extension
+from upicker.simulate.volume import Volume
 
-SPECIMENS = [barrel(150.0, 1), globule(180.0, 1)]
-TURNS = Rotation.from_quat(np.random.default_rng(0).normal(size=(4, 4))).as_matrix()
-
-
-@pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda s: s.name)
-@pytest.mark.parametrize("rotation", TURNS)
-def test_every_projection_holds_the_whole_particle(specimen, rotation):
-    size = 2 * int(specimen.radius_A / 3.3) + 3
-    volume = specimen.volume(size, 3.3)
-    projection = specimen.projection(rotation, size, 3.3)
-    assert volume.sum() * 3.3**3 == pytest.approx(specimen.weight_VA3.sum(), rel=1e-4)
-    assert projection.sum() * 3.3**2 == pytest.approx(volume.sum() * 3.3**3, rel=1e-4)
-
-
-@pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda s: s.name)
-def test_along_z_and_y_it_is_the_sum_over_the_volume(specimen):
-    size = 2 * int(specimen.radius_A / 4) + 3
-    volume = specimen.volume(size, 4.0)
-    scale = volume.sum(0).max() * 4
-    np.testing.assert_allclose(specimen.projection(np.eye(3), size, 4.0), volume.sum(0) * 4, atol=1e-4 * scale)
-    # x stays, y takes the place of z, so that rows are -z
-    turned = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-    along_y = volume.sum(1)[::-1] * 4
-    np.testing.assert_allclose(specimen.projection(turned, size, 4.0), along_y, atol=1e-4 * scale)
+# Symmetry, kDa, longest extension in Angstrom.
+EXPECTED = {
+    "barrel": ("D7", 700, 150),
+    "shell": ("O", 480, 125),
+    "globule": ("C1", 2300, 260),
+    "rod": ("D2", 465, 180),
+    "small": ("C1", 125, 110),
+}
+ATOM = b"ATOM      1  CA  ALA A%4d    %8.3f   2.000   3.000  1.00 40.00           C\n"
 
 
-def test_any_other_side_agrees_with_a_turned_volume():
-    specimen = barrel(150.0, 3)
-    volume = specimen.volume(61, 4.0)
-    for rotation in TURNS:
-        # The value at p of the turned volume is that of the volume at rotation^-1 p; arrays count z, y, x.
-        matrix = rotation.T[::-1, ::-1]
-        offset = np.full(3, 30) - matrix @ np.full(3, 30)
-        turned = ndimage.affine_transform(volume, matrix, offset, order=3)
-        expected = turned.sum(0) * 4
-        error = specimen.projection(rotation, 61, 4.0) - expected
-        assert np.abs(error).max() < 0.02 * expected.max()
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """Stands in for RCSB: what is answered, and what was asked."""
+
+    class Answer:
+        content: bytes | Exception = b""
+        asked: list[str] = []  # noqa: RUF012
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def read(self, size):
+            return self.content[:size]
+
+    answer = Answer()
+    answer.asked = []
+
+    def opened(address, timeout):
+        assert timeout > 0
+        answer.asked.append(address)
+        if isinstance(answer.content, Exception):
+            raise answer.content
+        return answer
+
+    monkeypatch.setattr(rcsb.urllib.request, "urlopen", opened)
+    monkeypatch.chdir(tmp_path)
+    return answer
 
 
-def test_a_slice_of_the_transform_is_the_transform_of_the_projection():
-    specimen, size, step = globule(150.0, 2), 64, 4.0
-    rotation = TURNS[1]
-    k = np.fft.fftfreq(size, step)[:6]
-    grid = np.stack(np.meshgrid(k, k, indexing="ij"), -1).reshape(-1, 2)  # ky, kx
-    in_particle = np.stack([grid[:, 1], grid[:, 0], np.zeros(len(grid))], 1) @ rotation  # rotation^-1 k
-    place = (np.arange(size) - size // 2) * step
-    volume = specimen.volume(size, step)
-    waves = [np.exp(-2j * np.pi * in_particle[:, [axis]] * place) for axis in (2, 1, 0)]
-    slice_ = np.einsum("zyx,kz,ky,kx->k", volume, *waves, optimize=True) * step**3
-    picture = specimen.projection(rotation, size, step)
-    sides = [np.exp(-2j * np.pi * grid[:, [axis]] * place) for axis in (0, 1)]
-    transform = np.einsum("yx,ky,kx->k", picture, *sides, optimize=True) * step**2
-    # Averaging over voxels and over pixels damps a little differently: sinc^3 along turned axes against sinc^2.
-    assert np.abs(transform - slice_).max() < 2e-2 * np.abs(slice_).max()
+def cif() -> bytes:
+    names = (
+        "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_seq_id Cartn_x Cartn_y "
+        "Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id pdbx_PDB_model_num"
+    )
+    head = "data_X\nloop_\n" + "".join(f"_atom_site.{name}\n" for name in names.split())
+    rows = "".join(f"ATOM {i} C CA . ALA A {i} {i * 3.8} {i % 3} {-i} 1 40 {i} A 1\n" for i in range(1, 9))
+    return gzip.compress((head + rows).encode())
 
 
-def test_a_shift_between_pixels_moves_the_centre_of_mass_by_just_that():
-    specimen = globule(150.0, 0)
-    rows, columns = np.mgrid[:71, :71]
-
-    def middle(picture):
-        return np.array([(picture * columns).sum(), (picture * rows).sum()]) / picture.sum()
-
-    moved = specimen.projection(TURNS[0], 71, 3.0, (0.4, -2.3))
-    still = specimen.projection(TURNS[0], 71, 3.0)
-    np.testing.assert_allclose(middle(moved) - middle(still), (0.4, -2.3), atol=1e-3)
+def test_all_are_known():
+    assert set(EXPECTED) == set(BUILT_IN)
 
 
-def test_the_barrel_has_d7_symmetry_and_no_more():
-    specimen = barrel(150.0, 5)
-    volume = specimen.volume(60, 4.0)
-    for operator in dihedral(7):
-        turned = Specimen("turned", specimen.centres_A @ operator.T, specimen.sigma_A, specimen.weight_VA3)
-        np.testing.assert_allclose(turned.volume(60, 4.0), volume, atol=1e-4 * volume.max())
-    sixth = Rotation.from_euler("z", 360 / 6, degrees=True).as_matrix()
-    turned = Specimen("turned", specimen.centres_A @ sixth.T, specimen.sigma_A, specimen.weight_VA3)
-    assert np.abs(turned.volume(60, 4.0) - volume).max() > 0.1 * volume.max()
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_symmetry_mass_and_size(name):
+    symmetry, mass_kDa, length_A = EXPECTED[name]
+    particle = build(name)
+    assert particle.weight_VA3.sum() == pytest.approx(mass_kDa * 1e3 * CONTRAST_VA3_DA)
+    assert particle.diameter_A == length_A
+    assert extension(particle.centres_A) + 2 * particle.sigma_A == pytest.approx(length_A, rel=0.04)
+    np.testing.assert_allclose(np.average(particle.centres_A, axis=0, weights=particle.weight_VA3), 0, atol=1e-9)
+
+    def turned(rotation):
+        moved = Blobs("turned", length_A, particle.centres_A @ rotation.T, particle.sigma_A, particle.weight_VA3)
+        return moved.volume(30, length_A / 20)
+
+    volume = turned(np.eye(3))
+    for operator in Rotation.create_group(symmetry).as_matrix():
+        np.testing.assert_allclose(turned(operator), volume, atol=1e-4 * volume.max())
+    for other in (Rotation.from_euler("z", 36, degrees=True), Rotation.from_euler("y", 60, degrees=True)):
+        assert np.abs(turned(other.as_matrix()) - volume).max() > 0.1 * volume.max()
 
 
-def test_dihedral_operators_are_a_group_of_rotations():
-    group = dihedral(7)
-    np.testing.assert_allclose(np.linalg.det(group), 1)
-    products = np.einsum("aij,bjk->abik", group, group).reshape(-1, 1, 3, 3)
-    assert (np.abs(products - group).max((2, 3)).min(1) < 1e-12).all()
+def test_the_shell_and_the_barrel_are_hollow_and_the_rod_is_slender():
+    assert np.linalg.norm(build("shell").centres_A, axis=1).min() > 38
+    barrel = build("barrel").centres_A
+    assert np.hypot(*barrel[:, :2].T).min() > 10
+    assert np.ptp(barrel[:, 0]) == pytest.approx(115, abs=12)
+    rod = build("rod").centres_A
+    assert max(np.ptp(rod[:, :2], axis=0)) == pytest.approx(98, abs=12)
 
 
-def test_the_barrel_has_its_length_its_width_its_hole_and_its_weight():
-    specimen = barrel(150.0)
-    x, y, z = specimen.centres_A.T
-    assert np.ptp(z) == pytest.approx(150, abs=10)
-    assert 2 * np.hypot(x, y).max() == pytest.approx(115, abs=12)
-    assert np.hypot(x, y).min() > 10
-    assert specimen.weight_VA3.sum() / 3.0 / 1.21e3 == pytest.approx(700, rel=0.05)  # kDa
-    np.testing.assert_allclose(barrel(300.0).centres_A, 2 * specimen.centres_A)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_diameter_scales_everything(name):
+    natural, double = build(name), build(name, 2 * EXPECTED[name][2])
+    np.testing.assert_allclose(double.centres_A, 2 * natural.centres_A)
+    assert double.weight_VA3.sum() == pytest.approx(8 * natural.weight_VA3.sum())
+    assert double.sigma_A == 2 * natural.sigma_A
+    assert double.radius_A == pytest.approx(2 * natural.radius_A)
 
 
-def test_seeds_make_different_particles_and_unknown_names_are_errors():
-    assert (globule(260.0, 1).centres_A[:99] != globule(260.0, 2).centres_A[:99]).any()
-    np.testing.assert_array_equal(build("globule", 260.0, 1).weight_VA3, globule(260.0, 1).weight_VA3)
-    with pytest.raises(ConfigError, match="no 'ball'"):
-        build("ball", 100.0)
+def test_seeds_make_other_particles_and_the_same_seed_the_same():
+    first, same, other = (load("globule", Source(seed=seed)) for seed in (1, 1, 2))
+    views = [particle.projection(np.eye(3), 61, 5.0) for particle in (first, same, other)]
+    np.testing.assert_array_equal(views[0], views[1])
+    assert np.abs(views[0] - views[2]).max() > 0.1 * views[0].max()
+
+
+def test_unknown_names_and_files_are_explained(tmp_path):
+    with pytest.raises(InputError, match=r"no such specimen. Built in are: barrel, .*\.pdb.*\.mrc.*3J79"):
+        load("ball", Source(cache=tmp_path))
+    with pytest.raises(InputError, match="there is no such file"):
+        load(tmp_path / "ribosome.mrc")
+    with pytest.raises(InputError, match="there is no such file"):
+        load("3j79.pdb.gz")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match=r"not read from files '.txt'"):
+        load(tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"not read from files|no such file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["diameter_A", "voxel_size_A", "mass_kDa"])
+@pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
+def test_options_are_positive(option, value):
+    with pytest.raises(ConfigError, match=option):
+        load("barrel", Source(**{option: value}))
+
+
+def small_volume() -> Volume:
+    return Volume("drawn", np.random.default_rng(0).random((6, 6, 6), np.float32), 2.5, 9.0, 7.0)
+
+
+def test_the_cache_gives_back_what_was_built_and_mends_itself(tmp_path):
+    source = tmp_path / "a.pdb"
+    source.write_bytes(b"one")
+    built = []
+
+    def build_it():
+        built.append(1)
+        return small_volume()
+
+    def get(options=("x", None)):
+        return cache.kept(source, options, build_it, tmp_path / "cache")
+
+    first, second = get(), get()
+    assert len(built) == 1
+    np.testing.assert_array_equal(first.density_V, second.density_V)
+    assert (second.name, second.voxel_size_A, second.diameter_A, second.radius_A) == ("drawn", 2.5, 9.0, 7.0)
+    get(("y", None))
+    assert len(built) == 2, "other options are another entry"
+    source.write_bytes(b"two")
+    get()
+    assert len(built) == 3, "another content is another entry"
+    (entry, *_) = sorted((tmp_path / "cache" / "potentials").iterdir())
+    for damage in (
+        b"",
+        entry.read_bytes()[:300],
+        bytes(len(entry.read_bytes())),
+        entry.read_bytes()[:-900] + b"x" * 900,
+    ):
+        for other in entry.parent.iterdir():
+            other.write_bytes(damage)
+        before = len(built)
+        get()
+        assert len(built) == before + 1
+        get()
+        assert len(built) == before + 1
+
+
+def test_a_flipped_byte_in_the_cache_is_noticed(tmp_path):
+    source = tmp_path / "a.pdb"
+    source.write_bytes(b"one")
+    cache.kept(source, (), small_volume, tmp_path)
+    (entry,) = (tmp_path / "potentials").iterdir()
+    content = bytearray(entry.read_bytes())
+    content[600] ^= 1
+    entry.write_bytes(content)
+    calls = []
+    cache.kept(source, (), lambda: calls.append(1) or small_volume(), tmp_path)
+    assert calls
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    (tmp_path / "a.pdb").write_bytes(b"one")
+    (tmp_path / "file").write_bytes(b"")
+    volume = cache.kept(tmp_path / "a.pdb", (), small_volume, tmp_path / "file")
+    assert volume.name == "drawn"
+
+
+def test_the_caches_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("UPICKER_CACHE", str(tmp_path))
+    assert cache.folder() == tmp_path
+    monkeypatch.delenv("UPICKER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(cache.sys, "platform", "linux")
+    assert cache.folder() == tmp_path / "xdg" / "upicker"
+
+
+def test_an_entry_is_fetched_once(fetched, tmp_path):
+    pytest.importorskip("gemmi")
+    fetched.content = cif()
+    for _ in range(2):
+        found = load("9abc", Source(cache=tmp_path / "cache"))
+        specimen._from_file.cache_clear()
+    assert found.diameter_A > 25
+    assert fetched.asked == ["https://files.rcsb.org/download/9ABC.cif.gz"]
+    assert (tmp_path / "cache" / "structures" / "9abc.cif.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (urllib.error.URLError("no route"), r"cannot be reached \(no route\).*Bring the file 9abc.cif.gz"),
+        (TimeoutError("timed out"), r"cannot be reached \(timed out\).*Bring the file"),
+        (urllib.error.HTTPError("x", 404, "Not Found", None, None), "no such entry"),  # pyright: ignore
+        (urllib.error.HTTPError("x", 503, "Busy", None, None), "503 Busy.*Bring the file"),  # pyright: ignore
+        (b"<html>hello</html>", "no whole gzip file"),
+        (gzip.compress(b"x" * 5000)[:20], "no whole gzip file"),
+    ],
+)
+def test_what_cannot_be_fetched_is_explained(fetched, tmp_path, answer, message):
+    fetched.content = answer
+    with pytest.raises(InputError, match=message):
+        load("9ABC", Source(cache=tmp_path / "cache"))
+    assert not (tmp_path / "cache" / "structures").exists()
+
+
+def test_too_large_an_answer_is_refused(fetched, tmp_path, monkeypatch):
+    monkeypatch.setattr(rcsb, "LARGEST_BYTES", 10)
+    fetched.content = cif()
+    with pytest.raises(InputError, match="more than"):
+        load("9ABC", Source(cache=tmp_path))
+
+
+def test_a_file_of_that_name_needs_no_network(fetched, tmp_path):
+    (tmp_path / "9abc").write_bytes(b"")
+    with pytest.raises(InputError, match="not read from files"):
+        load("9abc")
+    assert not fetched.asked
+
+
+def test_a_file_that_changes_is_read_again(tmp_path):
+    pytest.importorskip("gemmi")
+    path = tmp_path / "a.pdb"
+    lengths = []
+    for reach in (10.0, 80.0):
+        path.write_bytes(ATOM % (1, 0.0) + ATOM % (2, reach) + (b"" if reach < 20 else b"REMARK\n"))
+        lengths.append(load(path, Source(cache=tmp_path)).diameter_A)
+    assert lengths[1] - lengths[0] == pytest.approx(70)

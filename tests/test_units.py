@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from upicker.errors import ConfigError
-from upicker.units import Length, parse_length
+from upicker.units import CS_MM, DEFOCUS_A, DOSE_E_A2, PHASE_DEG, THICKNESS_A, VOLTAGE_KV, Length, parse_length
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,73 @@ def test_errors_travel_between_processes_whole():
         parse_length("12kg")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.remedy) == (str(caught.value), caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "text", "value"),
+    [
+        (DOSE_E_A2, "40", 40.0),
+        (DOSE_E_A2, "40e/A2", 40.0),
+        (DOSE_E_A2, "13.3 e/A^2", 13.3),
+        (DOSE_E_A2, "4e1 e/Å2", 40.0),
+        (DOSE_E_A2, "4000e/nm2", 40.0),
+        (DEFOCUS_A, "1.5um", 15000.0),
+        (DEFOCUS_A, "1.5 μm", 15000.0),
+        (DEFOCUS_A, "900nm", 9000.0),
+        (DEFOCUS_A, "12000A", 12000.0),
+        (THICKNESS_A, "45nm", 450.0),
+        (THICKNESS_A, "450", 450.0),
+        (VOLTAGE_KV, "300kV", 300.0),
+        (VOLTAGE_KV, "200", 200.0),
+        (CS_MM, "2.7mm", 2.7),
+        (PHASE_DEG, "90°", 90.0),
+        (PHASE_DEG, "1.5707963267948966rad", 90.0),
+    ],
+)
+def test_quantities_are_read_in_the_unit_of_their_name(quantity, text, value):
+    assert quantity.read(text, "--option") == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "text", "says"),
+    [
+        (DOSE_E_A2, "-40", "out of range"),
+        (DOSE_E_A2, "0", "out of range"),
+        (DOSE_E_A2, "40mm", "unit 'mm'"),
+        (DOSE_E_A2, "much", "not a number"),
+        (DOSE_E_A2, "nan", "not a number"),
+        (DOSE_E_A2, "1e999", "out of range"),
+        (DEFOCUS_A, "1.5", "no unit"),
+        (DEFOCUS_A, "-1um", "out of range"),
+        (DEFOCUS_A, "8000um", "out of range"),
+        (VOLTAGE_KV, "300mm", "unit 'mm'"),
+        (PHASE_DEG, "270deg", "out of range"),
+    ],
+)
+def test_refused_quantities_name_their_option(quantity, text, says):
+    with pytest.raises(ConfigError, match=says) as error:
+        quantity.read(text, "--option")
+    assert error.value.where == "--option"
+    assert quantity.example in str(error.value) or "Known here" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("0.8-2.5um", 8000.0, 25000.0),
+        ("8000-25000A", 8000.0, 25000.0),
+        ("800nm-2.5um", 8000.0, 25000.0),
+        ("0.8um - 2.5 um", 8000.0, 25000.0),
+        ("0.8..2.5um", 8000.0, 25000.0),
+        ("1.5um", 15000.0, 15000.0),
+        ("0-0.5µm", 0.0, 5000.0),
+    ],
+)
+def test_a_range_may_name_its_unit_once(text, low, high):
+    assert DEFOCUS_A.read_range(text, "--defocus") == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("text", ["2.5-0.8um", "0.8-2.5", "0.8-", "-0.8-2.5um", "1-2-3um", "0.8-2.5kV", ""])
+def test_refused_ranges_name_their_option(text):
+    with pytest.raises(ConfigError, match="--defocus"):
+        DEFOCUS_A.read_range(text, "--defocus")

@@ -1,7 +1,8 @@
-"""Lengths with their unit: ``190A``, ``108px``."""
+"""Numbers with their unit: lengths such as ``190A`` and ``108px``, doses, voltages, ranges of defocus."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -63,3 +64,82 @@ def parse_length(text: str | float) -> Length:
     if unit.startswith("p"):
         return Length(value, "px")
     return Length(value * 10 if unit == "nm" else value, "A")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A kind of number that an option takes: its units, and the range it may lie in.
+
+    Attributes
+    ----------
+    units : dict
+        Unit, in small letters -> what one of it is in the package's own unit.
+    bare : str or None
+        The unit of a number without one; None asks for a unit.
+    low, high : float
+        Smallest and largest value taken, in the package's own unit.
+    example : str
+        How it is written.
+    """
+
+    units: dict[str, float]
+    bare: str | None
+    low: float
+    high: float
+    example: str
+
+    def read(self, text: str, option: str) -> float:
+        """Return one number in the package's own unit.
+
+        Raises
+        ------
+        ConfigError
+            If `text` is no number, has no unit or another one, or lies outside the range; `option` is named.
+        """
+        match = _NUMBER.fullmatch(text)
+        if not match:
+            raise ConfigError(option, f"'{text}' is not a number with its unit", f"Write e.g. {option} {self.example}")
+        number, unit = float(match[1]), (match[2] or "").lower().replace("μ", "µ") or self.bare
+        if unit is None:
+            raise ConfigError(option, f"'{text}' has no unit", f"Write e.g. {option} {self.example}")
+        if unit not in self.units:
+            known = ", ".join(name for name in self.units if name.isascii())
+            raise ConfigError(option, f"'{text}' has the unit '{match[2]}'", f"Known here are: {known}")
+        value = number * self.units[unit]
+        if not self.low <= value <= self.high:
+            bounds = " to ".join(f"{bound / self.units[unit]:g}{unit}" for bound in (self.low, self.high))
+            raise ConfigError(option, f"'{text}' is out of range", f"It takes {bounds}, e.g. {self.example}")
+        return value
+
+    def read_range(self, text: str, option: str) -> tuple[float, float]:
+        """Return ``0.8-2.5um``, or ``1.5um`` for a range without width, in the package's own unit.
+
+        Raises
+        ------
+        ConfigError
+            As `read`, and if the first number is larger than the second.
+        """
+        match = _RANGE.fullmatch(text)
+        if not match:
+            value = self.read(text, option)
+            return value, value
+        first, first_unit, last, last_unit = match.groups(default="")
+        low, high = self.read(first + (first_unit or last_unit), option), self.read(last + last_unit, option)
+        if low > high:
+            raise ConfigError(option, f"'{text}' begins with the larger number", f"Write e.g. {option} {self.example}")
+        return low, high
+
+
+_UNIT = r"([^\s\d.+-]\S*)?"
+_NUMBER = re.compile(rf"\s*([-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*{_UNIT}\s*", re.I)
+_RANGE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([^\W\d_]+)?\s*(?:-|–|\.\.)\s*([0-9]*\.?[0-9]+)\s*([^\W\d_]+)?\s*")
+
+_ANGSTROM = {"a": 1.0, "å": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "µm": 1e4}
+DOSE_E_A2 = Quantity({"e/a2": 1.0, "e/a^2": 1.0, "e/å²": 1.0, "e/å2": 1.0, "e/nm2": 0.01}, "e/a2", 0.01, 1e5, "40e/A2")
+DEFOCUS_A = Quantity(_ANGSTROM, None, 0.0, 2e5, "0.8-2.5um")
+THICKNESS_A = Quantity(_ANGSTROM, "a", 1.0, 5e4, "45nm")
+VOLTAGE_KV = Quantity({"kv": 1.0, "v": 1e-3}, "kv", 10.0, 3000.0, "300kV")
+CS_MM = Quantity({"mm": 1.0, "um": 1e-3, "µm": 1e-3}, "mm", 0.0, 20.0, "2.7mm")
+PHASE_DEG = Quantity({"deg": 1.0, "°": 1.0, "rad": 180 / math.pi}, "deg", 0.0, 180.0, "90deg")
+SHARE = Quantity({"": 1.0, "%": 0.01}, "", 0.0, 1.0, "0.1")
+RATIO = Quantity({"": 1.0}, "", 1e-4, 1e3, "0.05")

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from upicker.cli.console import names, note, problem, warning
 from upicker.cli.progress import Plain, bar
-from upicker.errors import UPickerError
+from upicker.errors import UPickerError, UPickerWarning
 
 if TYPE_CHECKING:
     from upicker.run.batch import Outcome
-    from upicker.run.outputs import Outputs
 
 # Of failures with the same reason, so many are printed in full.
 ALIKE = 3
+
+
+class Written(Protocol):
+    """What knows which outputs are there: `upicker.run.outputs.Outputs`, for one."""
+
+    def missing(self, micrographs: Sequence[Path], /) -> list[Path]:
+        """Return those micrographs whose outputs are not all there yet."""
+        ...
 
 
 class Failures:
@@ -37,6 +44,16 @@ class Failures:
             problem(f"Skipped {path}: for the same reason")
         else:
             problem(f"Skipped {error}" if error.where == str(path) else f"Skipped {path}: {error}")
+
+
+def tell(noticed: Sequence[UPickerWarning]) -> None:
+    """Print warnings, those of the same words together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in noticed:
+        alike.setdefault((one.found, one.remedy), []).append(one.where)
+    for (found, remedy), places in alike.items():
+        where = places[0] if len(places) == 1 else f"{len(places)} micrographs, e.g. {places[0]}"
+        warning(f"{where}: {found}. {remedy}.")
 
 
 def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
@@ -58,11 +75,12 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
     int
         The exit code: 0, or 3 if something failed.
     """
-    failures, done, particles = Failures(), 0, 0
+    failures, noticed, done, particles = Failures(), [], 0, 0
     start, plain = time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
         task = progress.add_task(title, total=total, note="")
         for outcome in outcomes:
+            noticed += outcome.warnings
             if outcome.error is not None:
                 failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
@@ -73,13 +91,14 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
     seconds = time.monotonic() - start
     each = f", {seconds / done:.1f} s each" if done else ""
     note(f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")
+    tell(noticed)
     if failures.paths:
         warning(f"{len(failures.paths)} of {total} micrographs could not be done: {names(failures.paths)}")
         return 3
     return 0
 
 
-def remaining(paths: list[Path], outputs: Outputs, skip_existing: bool) -> list[Path]:
+def remaining(paths: list[Path], outputs: Written, skip_existing: bool) -> list[Path]:
     """Return the micrographs to do; says how many are left out because their outputs are there."""
     if not skip_existing:
         return paths

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from upicker.config import Config, read_changes
 from upicker.errors import ConfigError, InputError
-from upicker.units import Length, parse_length
+from upicker.units import (
+    CS_MM,
+    DEFOCUS_A,
+    DOSE_E_A2,
+    PHASE_DEG,
+    RATIO,
+    SHARE,
+    THICKNESS_A,
+    VOLTAGE_KV,
+    Length,
+    Quantity,
+    parse_length,
+)
+
+if TYPE_CHECKING:
+    from upicker.io.micrographs import Reading
 
 
 def _length(_type: object, tokens: Sequence[Any]) -> Length:
@@ -24,9 +40,33 @@ def _pixel_size(_type: object, tokens: Sequence[Any]) -> float:
     return length.value
 
 
+def _quantity(quantity: Quantity, metavar: str) -> Any:
+    """Return how one number with its unit is read; a negative one shall not be taken for an option."""
+
+    def convert(_type: object, tokens: Sequence[Any]) -> float:
+        return quantity.read(tokens[0].value, tokens[0].keyword or metavar)
+
+    return Parameter(converter=convert, n_tokens=1, accepts_keys=False, metavar=metavar, allow_leading_hyphen=True)
+
+
+def _defocus(_type: object, tokens: Sequence[Any]) -> tuple[float, float]:
+    return DEFOCUS_A.read_range(tokens[0].value, tokens[0].keyword or "--defocus")
+
+
+def _shape(_type: object, tokens: Sequence[Any]) -> tuple[int, int]:
+    sides = re.fullmatch(r"\s*(\d{1,9})\s*(?:px)?\s*(?:[x×*,]\s*(\d{1,9})\s*(?:px)?\s*)?", tokens[0].value, re.I)
+    if not sides:
+        remedy = "Write columns and rows, e.g. --shape 4096x4096"
+        raise ConfigError("--shape", f"'{tokens[0].value}' is no shape of a picture", remedy)
+    columns = int(sides[1])
+    return int(sides[2] or columns), columns
+
+
 _SIZE: Any = Parameter(converter=_length, n_tokens=1, accepts_keys=False, metavar="LENGTH")
 
-Micrographs = Annotated[str, Parameter(help="Micrographs: files, folders, quoted patterns like 'data/*.mrc'.")]
+Micrographs = Annotated[
+    str, Parameter(help="Micrographs: files, folders, quoted patterns like 'data/*.mrc', lists (.star, .cs, text).")
+]
 Size = Annotated[Length, _SIZE]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 PixelSize = Annotated[
@@ -35,7 +75,32 @@ PixelSize = Annotated[
         converter=_pixel_size,
         n_tokens=1,
         metavar="LENGTH",
-        help="Pixel size of the micrographs, e.g. 1.77A; by default what their headers say.",
+        help="Pixel size of the micrographs, e.g. 1.77A; by default what lists or else their headers say.",
+    ),
+]
+Gain = Annotated[
+    Path | None,
+    Parameter(
+        negative="", help="Gain reference for movies, which are summed; micrographs need none.", show_default=False
+    ),
+]
+Dose = Annotated[float, _quantity(DOSE_E_A2, "DOSE")]
+Thickness = Annotated[float, _quantity(THICKNESS_A, "LENGTH")]
+Voltage = Annotated[float, _quantity(VOLTAGE_KV, "KV")]
+Aberration = Annotated[float, _quantity(CS_MM, "LENGTH")]
+Phase = Annotated[float, _quantity(PHASE_DEG, "ANGLE")]
+Share = Annotated[float, _quantity(SHARE, "SHARE")]
+Ratio = Annotated[float, _quantity(RATIO, "RATIO")]
+Defocus = Annotated[
+    tuple[float, float],
+    Parameter(
+        converter=_defocus, n_tokens=1, accepts_keys=False, metavar="RANGE", allow_leading_hyphen=True, negative=""
+    ),
+]
+Shape = Annotated[
+    tuple[int, int],
+    Parameter(
+        converter=_shape, n_tokens=1, accepts_keys=False, metavar="COLUMNSxROWS", allow_leading_hyphen=True, negative=""
     ),
 ]
 Changes = Annotated[
@@ -91,6 +156,24 @@ def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[s
 def words(text: str) -> tuple[str, ...]:
     """Split ``star,csv``."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def listed_micrographs(
+    patterns: Sequence[str], pixel_size_A: float | None, gain: Path | None
+) -> tuple[list[Path], Reading]:
+    """Return the micrographs that files, folders, patterns and lists name, and how they are to be read.
+
+    Raises
+    ------
+    InputError
+        If there is none, or a list cannot be read.
+    """
+    from upicker.io.micrographs import Reading, entries
+
+    if not patterns:
+        raise ConfigError("MICS", "no micrographs are given", "Name files, folders, quoted patterns or lists")
+    found = entries(patterns)
+    return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain)
 
 
 def find_micrographs(patterns: Sequence[str]) -> list[Path]:

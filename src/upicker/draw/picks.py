@@ -66,14 +66,14 @@ def overlay(
     scale = _display_scale(micrograph.shape)
     figure, picture, footer = _sheet(round(height * scale), round(width * scale))
     picture.imshow(
-        _legible(micrograph.pixels, typical_px, scale),
+        legible(micrograph.pixels, typical_px, scale),
         cmap="gray",
         vmin=0,
         vmax=1,
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
-    circles = _Circles(picture, diameter_px, typical_px, scale)
+    circles = Circles(picture, diameter_px, typical_px, scale)
     if labels is None:
         _draw_scores(figure, footer, picks, circles)
     else:
@@ -84,7 +84,7 @@ def overlay(
     save(figure, path)
 
 
-class _Circles:
+class Circles:
     """Draws circles around particles, as thick as their size on the screen bears."""
 
     def __init__(self, axes: Axes, diameter_px: float | None, typical_px: float, scale: float) -> None:
@@ -92,6 +92,7 @@ class _Circles:
         self.line = float(np.clip(typical_px * scale / 28, 0.9, 2.0))
 
     def draw(self, particles: Particles, colours: object, style: str = "solid") -> None:
+        """Draw one around each particle, in one colour or in one for each."""
         own = np.where(np.isfinite(particles.diameter_px), particles.diameter_px, self.typical_px)
         size = own if self.diameter_px is None else np.full(len(particles), self.diameter_px)
         for colour, line, alpha in (("black", self.line + 1.0, 0.35), (colours, self.line, 1.0)):
@@ -140,7 +141,7 @@ def _sheet(height: int, width: int) -> tuple[Figure, Axes, Axes]:
     return figure, picture, footer
 
 
-def _legible(pixels: np.ndarray, diameter_px: float, scale: float) -> np.ndarray:
+def legible(pixels: np.ndarray, diameter_px: float, scale: float) -> np.ndarray:
     """Return the picture at screen size, smoothed, levelled and stretched to 0..1."""
     finite = np.isfinite(pixels)
     if not finite.all():
@@ -171,7 +172,7 @@ def _bulk(pixels: np.ndarray) -> tuple[float, float]:
 
 
 def _draw_matches(
-    figure: Figure, footer: Axes, picks: Particles, labels: Particles, side_px: float | None, by: str, circles: _Circles
+    figure: Figure, footer: Axes, picks: Particles, labels: Particles, side_px: float | None, by: str, circles: Circles
 ) -> None:
     matches = match(picks, labels, side_px, by)
     hit, missed = matches.hit, matches.missed
@@ -199,7 +200,7 @@ def _draw_matches(
     footer.set(xlim=(0, 1), ylim=(0, 1))
 
 
-def _draw_scores(figure: Figure, footer: Axes, picks: Particles, circles: _Circles) -> None:
+def _draw_scores(figure: Figure, footer: Axes, picks: Particles, circles: Circles) -> None:
     footer.set(xlim=(0, 1), ylim=(0, 1))
     footer.text(0, 0.5, f"{len(picks)} picks", va="center", size=13, weight="bold")
     finite = picks.score[np.isfinite(picks.score)]

@@ -1,9 +1,10 @@
-"""Single pictures in MRC files, MRC2014 and older ones: mrcfile's record of the header, checks of our own."""
+"""MRC files, MRC2014 and older ones, gzip and bzip2 too: mrcfile's record of the header, checks of our own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import mrcfile
 import numpy as np
@@ -11,16 +12,46 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from upicker.errors import MicrographError
 from upicker.io.atomic import replacing
+from upicker.io.movies import check_movie, summed
+from upicker.io.stored import FETCH_AGAIN, Stored, check_growth, cut_short, fill, opened, packing, skip, too_large
 
 HEADER_BYTES = 1024
-ONE_PICTURE = "If it is a movie, correct the motion first and give the sum; of a stack, give single pictures"
-_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_OTHER_MODES = {3: "a Fourier transform (complex)", 4: "a Fourier transform (complex)", 101: "4-bit pixels"}
+_FOUR_BITS = 101
+_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", _FOUR_BITS: "u1"}
+_OTHER_MODES = {
+    3: "a Fourier transform (complex)",
+    4: "a Fourier transform (complex)",
+    16: "a picture in colours",
+}
 _IMOD_STAMP = b"IMOD"
+_IMOD_HALF_BYTES = 16
 _BIG_ENDIAN_STAMP = 0x11
 _LARGEST_STORED = 200_000
 _Order = Literal["<", ">"]
 _ORDERS: tuple[_Order, ...] = ("<", ">")
+
+
+class _Layout(NamedTuple):
+    """Where the pixels of a file are, and what they are."""
+
+    shape: tuple[int, int]
+    sections: int
+    mode: int
+    dtype: np.dtype
+    start: int
+    pixel_size_A: float | None
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Rows, and items in a row: of 4-bit pixels, two share a byte, and rows begin with a new one."""
+        rows, columns = self.shape
+        return rows, (columns + 1) // 2 if self.mode == _FOUR_BITS else columns
+
+    @property
+    def needed(self) -> int:
+        """Bytes of the whole file, unpacked."""
+        rows, items = self.stored_shape
+        return self.start + rows * items * self.sections * self.dtype.itemsize
 
 
 def looks_like_mrc(head: bytes) -> bool:
@@ -30,72 +61,94 @@ def looks_like_mrc(head: bytes) -> bool:
     return head[208:211] == b"MAP" or any(_makes_sense(_header(head, order)) for order in _ORDERS)
 
 
-def read(path: Path, head: bytes, largest_side: int) -> tuple[np.ndarray, float | None]:
-    """Read the one picture of an MRC file of mode 0, 1, 2, 6 or 12 (16-bit floats).
+def read(path: Path, head: bytes, largest_side: int) -> Stored:
+    """Read an MRC file of mode 0, 1, 2, 6, 12 (16-bit floats) or 101 (4-bit): one picture, or the sum of a movie.
+
+    A movie is read frame by frame; no more than two frames are held.
 
     Parameters
     ----------
     path : Path
-        The file: a picture, or a stack or volume of a single section.
+        The file, perhaps packed.
     head : bytes
-        Its first 1024 bytes.
+        Its first 1024 bytes, unpacked.
     largest_side : int
         Refuse pictures with a longer side, in pixels, before reading them.
 
     Returns
     -------
-    pixels : np.ndarray
-        `(H, W)` in the file's own type; row 0 is the first stored row.
-    pixel_size_A : float or None
-        As the header has it, unchecked.
+    Stored
+        The picture; see there.
 
     Raises
     ------
     MicrographError
-        If the header makes no sense, the mode is another, there are several sections, or data are missing.
+        If the header makes no sense, the mode is another, there are several sections that are no movie, or data
+        are missing.
     """
+    layout = _layout(path, head)
+    if max(layout.shape) > largest_side:
+        raise too_large(path, layout.shape, largest_side)
+    if layout.sections > 1:
+        check_movie(path, layout.sections, layout.shape)
+    packed = packing(path)
+    if packed:
+        check_growth(path, layout.needed)
+    elif (size := path.stat().st_size) < layout.needed:
+        raise cut_short(path, size, layout.needed)
+    with opened(path) as file:
+        skip(path, file, layout.start)
+        frames = _frames(path, file, layout)
+        pixels = next(frames) if layout.sections == 1 else summed(frames, layout.shape)
+        if packed:
+            file.read(1)  # At the end of the stream its check sum is compared.
+    return Stored(pixels, layout.pixel_size_A, "mrc", layout.sections)
+
+
+def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
+    """Return rows and columns of an MRC file, and its pixel size in Angstrom, from its first 1024 bytes.
+
+    Raises
+    ------
+    MicrographError
+        If the header makes no sense, or the mode is one that `read` does not know.
+    """
+    layout = _layout(path, head)
+    return layout.shape, layout.pixel_size_A
+
+
+def _frames(path: Path, file: IO[bytes], layout: _Layout) -> Iterator[np.ndarray]:
+    """Read one section `(H, W)` after the other, into the same memory."""
+    buffer = np.empty(layout.stored_shape, layout.dtype)
+    for _ in range(layout.sections):
+        fill(path, file, buffer)
+        yield _four_bits(buffer, layout.shape[1]) if layout.mode == _FOUR_BITS else buffer
+
+
+def _four_bits(packed: np.ndarray, columns: int) -> np.ndarray:
+    """Unpack `(H, (W + 1) // 2)` bytes into `(H, W)`: the lower half of a byte is the first pixel (IMOD)."""
+    pixels = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
+    pixels[:, ::2], pixels[:, 1::2] = packed & 15, packed >> 4
+    return pixels[:, :columns]
+
+
+def _layout(path: Path, head: bytes) -> _Layout:
     order = _byte_order(head)
     header = _header(head, order)
     columns, rows, sections, mode = (int(header[key]) for key in ("nx", "ny", "nz", "mode"))
     if min(columns, rows, sections) < 1:
-        raise MicrographError(
-            path,
-            f"its MRC header says {columns} x {rows} x {sections} pixels",
-            "The file is damaged: copy or export it again",
-        )
+        found = f"its MRC header says {columns} x {rows} x {sections} pixels"
+        raise MicrographError(path, found, FETCH_AGAIN)
     if mode not in _DTYPES:
         found = _OTHER_MODES.get(mode, f"MRC mode {mode}, which is not known")
         raise MicrographError(path, f"it holds {found}", "Save it as MRC mode 2 (32-bit floats)")
-    if sections > 1:
-        raise MicrographError(
-            path,
-            f"it holds {sections} sections of {columns} x {rows} pixels, not one picture",
-            ONE_PICTURE,
-        )
-    if max(columns, rows) > largest_side:
-        raise too_large(path, (rows, columns), largest_side)
-    dtype = np.dtype(order + _DTYPES[mode])
-    if mode == 0 and _bytes_are_unsigned(head):
-        dtype = np.dtype("u1")
+    flags = _imod_flags(head)
+    if mode == 0 and flags & _IMOD_HALF_BYTES:
+        raise MicrographError(path, "it holds 4-bit pixels in an old form", "Save it as MRC mode 101, 1 or 2")
+    unsigned = mode == 0 and head[152:156] in (_IMOD_STAMP, _IMOD_STAMP[::-1]) and not flags & 1
+    dtype = np.dtype("u1" if unsigned else order + _DTYPES[mode])
     start = HEADER_BYTES + max(0, int(header["nsymbt"]))
-    size, needed = path.stat().st_size, start + columns * rows * dtype.itemsize
-    if size < needed:
-        raise MicrographError(
-            path,
-            f"it is cut short: {size} bytes of {needed}",
-            "The copy or the download is incomplete: fetch it again",
-        )
-    pixels = np.fromfile(path, dtype, columns * rows, offset=start).reshape(rows, columns)
-    return pixels, _pixel_size(header)
-
-
-def too_large(path: Path, shape: tuple[int, int], largest_side: int) -> MicrographError:
-    """Make the error for a picture of `shape` (rows, columns) beyond the largest side."""
-    return MicrographError(
-        path,
-        f"the picture has {shape[0]} rows x {shape[1]} columns",
-        f"At most {largest_side} a side are taken: bin it, or check that it is a micrograph",
-    )
+    return _Layout((rows, columns), sections, mode, dtype, start, _pixel_size(header))
 
 
 def _header(head: bytes, order: _Order) -> Any:
@@ -126,9 +179,12 @@ def _pixel_size(header: Any) -> float | None:
     return length / samples if samples > 0 else None
 
 
-def _bytes_are_unsigned(head: bytes) -> bool:
-    """Tell whether mode 0 means 0..255: so do old IMOD files, whose own flag for signed bytes is not set."""
-    return head[152:156] in (_IMOD_STAMP, _IMOD_STAMP[::-1]) and not head[156] & 1 and not head[159] & 1
+def _imod_flags(head: bytes) -> int:
+    """Return IMOD's flags, 0 without its stamp: 1 says that bytes are signed, 16 that two pixels share one."""
+    if head[152:156] not in (_IMOD_STAMP, _IMOD_STAMP[::-1]):
+        return 0
+    # Whichever the byte order, the flags in use are in the lowest byte, and the highest one is 0.
+    return head[156] | head[159]
 
 
 def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> None:
@@ -151,3 +207,6 @@ def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> 
     with replacing(path) as temporary, mrcfile.new(temporary) as file:
         file.set_data(np.ascontiguousarray(pixels, np.float32))
         file.voxel_size = pixel_size_A or 0.0
+        # mrcfile's own label holds the time; the same picture shall be the same file.
+        assert file.header is not None
+        file.header.label[0] = "Created by UPicker"

@@ -22,11 +22,23 @@ from upicker.run.extract import Extracting, extract_all, pair
 from upicker.run.outputs import Outputs, writable
 from upicker.run.pick import Picking, pick_all
 from upicker.run.propose import Proposing, propose_all
+from upicker.simulate.contamination import Contamination
+from upicker.simulate.detector import Detector
+from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, make
 from upicker.train import stages
 from upicker.train.log import Progress
 from upicker.units import Length
 
+# Barrels, a few rods that are not to be picked, and some ice that has fallen on them; seen by a camera whose pictures
+# were reduced to a third of their size.
+SCENE = Scene(
+    specimens=("barrel",),
+    diameter_A=150.0,
+    placement=Placement(decoys=("rod",), decoy_share=0.1),
+    contamination=Contamination.level("some"),
+    detector=Detector(binning=3.0),
+)
 # What the demo changes, so that it ends within minutes on two cores.
 CHANGES: dict[str, object] = {
     "train.tile_px": 256,
@@ -43,7 +55,7 @@ class Plan:
 
     Attributes
     ----------
-    scene : the specimen and the microscope; its shape is replaced.
+    scene : the specimen and the microscope; its shape is replaced, its diameter is what the filter looks for.
     shapes : rows, columns of the micrographs, in turn.
     training : micrographs to learn from; all are pretrained on.
     labelled : how many of them have labels.
@@ -52,7 +64,7 @@ class Plan:
     changes : of the config.
     """
 
-    scene: Scene = field(default_factory=Scene)
+    scene: Scene = SCENE
     shapes: tuple[tuple[int, int], ...] = ((960, 1024), (1024, 880), (896, 1088))
     training: int = 8
     labelled: int = 2
@@ -116,6 +128,7 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     writable(folder)
     clock = _Clock(watch)
     config = Config().with_changes(plan.changes, "the demo")
+    assert plan.scene.diameter_A is not None, "the filter needs a diameter"
     diameter = Length(plan.scene.diameter_A, "A")
 
     clock.start("simulate", f"Simulate {plan.training + plan.testing} micrographs")

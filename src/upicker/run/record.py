@@ -75,8 +75,8 @@ def write(folder: Path, command: str, config: Config, about: Mapping[str, object
     done = {entry.name: asdict(entry) for entry in entries}
     listed = {**_entries_in(path), **done}
     tables = [*config.to_tables().items(), ("run", run)]
-    text = "\n".join(_table(f"[{name}]", knobs, "none" if name != "run" else None) for name, knobs in tables)
-    text += "".join("\n" + _table("[[run.micrographs]]", listed[name], None) for name in sorted(listed))
+    text = "\n".join(table(f"[{name}]", knobs, "none" if name != "run" else None) for name, knobs in tables)
+    text += "".join("\n" + table("[[run.micrographs]]", listed[name], None) for name in sorted(listed))
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -118,8 +118,8 @@ def _entries_in(path: Path) -> dict[str, dict]:
         return {}
 
 
-def _table(heading: str, values: Mapping[str, object], none: str | None) -> str:
-    """Write one table; None becomes the string `none`, or is left out."""
+def table(heading: str, values: Mapping[str, object], none: str | None) -> str:
+    """Return one table of TOML; None becomes the string `none`, or is left out."""
     lines = [heading]
     for key, value in values.items():
         if value is None and none is None:

@@ -1,35 +1,38 @@
 """Whole micrographs with known particles.
 
-The way of the electrons: particles at random places, turned at random, in ice of uneven thickness and
-grainy structure, here and there with a crystal of ice beside; the exit wave, through the lens
-(`optics.intensity`); counted one by one (Poisson), and smeared a little by the detector.
+The way of the electrons: particles at random places, heights and angles, in ice of uneven thickness and grainy
+structure, here and there a contaminant or the edge of the carbon film; the exit wave, through the lens; counted by the
+camera. Each part draws its chance from a generator of its own, so that a scene with more contamination has its
+particles where they were.
 
-What it leaves out: the particles' different heights in the ice, scattering at several depths, specimen motion
-(only as part of the envelope), broken particles, carbon film.
+What it leaves out: the motion between the frames of a movie (only what it does to their sum), charging, local changes
+of magnification.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import fft, ndimage
-from scipy.spatial.transform import Rotation
 
 from upicker.errors import ConfigError
 from upicker.particles import Micrograph, Particles
-from upicker.simulate.optics import Optics, intensity, interaction_rad_VA
-from upicker.simulate.specimen import Specimen, build
+from upicker.simulate import carbon, contamination, exposing, ice, knobs
+from upicker.simulate.canvas import Canvas
+from upicker.simulate.contamination import Contamination
+from upicker.simulate.damage import damage_curve, motion_curve, water_curve
+from upicker.simulate.detector import Detector
+from upicker.simulate.ground import Ground, image
+from upicker.simulate.ice import Fading, Ice
+from upicker.simulate.optics import Optics, speed2, wavelength_A
+from upicker.simulate.painting import Brush, Painted, Placed, paint
+from upicker.simulate.placement import Field, Placement, heights, orientations, spread
+from upicker.simulate.specimen import Source, Specimen, load
 
-ICE_V = 4.6  # mean potential of vitreous ice
-ICE_MOLECULES_A3 = 0.0314  # water molecules per cubic Angstrom at 0.94 g/cm^3
-WATER_VA3 = ICE_V / ICE_MOLECULES_A3  # one molecule's potential, integrated
-# Molecules keep their distance, which leaves this share of the power that free ones have at low frequencies,
-ICE_ORDER = 0.07
-# and a film of unfolded protein on both surfaces adds several times as much, in grains of this length.
-FILM_POWER, FILM_A = 4.0, 9.0
-MEAN_FREE_PATH_A = 3100.0  # of inelastic scattering in ice at 300 kV: what is lost to the picture
-CRYSTAL_PATH_A = 700.0  # crystals also throw electrons out of the aperture
+SMALLEST_PX = 4  # of a particle's diameter
+LARGEST_PX = 16384**2  # of a picture: above, a simulation takes more than 16 GiB of memory
+Load = Callable[[str, Source], Specimen]
 
 
 @dataclass(frozen=True)
@@ -38,43 +41,99 @@ class Scene:
 
     Attributes
     ----------
+    specimens : built-in names, files or PDB ids (see `upicker.simulate.specimen.load`); in equal shares.
+    diameter_A : of the labels; None: each specimen's own.
     shape : rows, columns of the picture.
     pixel_size_A : Angstrom per pixel.
-    specimen : ``"barrel"`` or ``"globule"``.
-    diameter_A : of the specimen (see `upicker.simulate.specimen`), and of the labels.
-    particles : about how many have their centre in the picture; fewer where they do not fit.
-    min_distance : of any two centres, in diameters; below about 0.8 particles overlap in projection.
-    dose_e_A2 : electrons counted per square Angstrom where nothing but ice lies in the beam, on average.
+    particles : how many have their centre in the picture.
+    placement : how they are spread and turned.
+    ice : in which they lie.
+    contamination : what lies on the ice.
+    carbon : share of the pictures that show an edge of carbon film.
+    empty : share of the pictures without particles.
+    dose_e_A2 : electrons per square Angstrom that reach the camera, on average over the ice of the picture; the
+        camera counts its efficiency's share of them.
+    dose_weighted : whether frames were weighted by what radiation damage leaves, before they were summed.
+    motion_A : standard deviation of the specimen's place during the exposure, what motion correction left.
+    optics : the microscope; its defocus and astigmatism are replaced by those of each picture.
     defocus_A : smallest and largest defocus; each picture has one in between, underfocus positive.
-    optics : the microscope; its defocus is replaced.
-    ice_thickness_A : mean thickness of the ice.
-    ice_gradient : largest change of the thickness across the picture, as a share of the mean.
-    ice_noise : strength of the ice's grainy structure; 1 as estimated, 0 none.
-    contaminants : mean number of dark crystals in a picture.
-    detector_blur_px : standard deviation of the detector's smear.
+    astigmatism_A : largest astigmatism; each picture has one below, in any direction.
+    detector : the camera.
+    snr : variance of the particles over that of all else, within their discs: the dose is chosen so that it comes
+        out, radiation damage staying that of `dose_e_A2`; None: it follows from the dose.
+    source : how specimens are loaded.
     seed : of everything; pictures of one scene show the same particle.
+
+    Raises
+    ------
+    ConfigError
+        If a value is outside its range.
     """
 
+    specimens: tuple[str, ...] = ("barrel",)
+    diameter_A: float | None = None
     shape: tuple[int, int] = (960, 1024)
     pixel_size_A: float = 3.125
-    specimen: str = "barrel"
-    diameter_A: float = 150.0
     particles: int = 70
-    min_distance: float = 0.9
+    placement: Placement = field(default_factory=Placement)
+    ice: Ice = field(default_factory=Ice)
+    contamination: Contamination = field(default_factory=Contamination)
+    carbon: float = 0.0
+    empty: float = 0.0
     dose_e_A2: float = 25.0
-    defocus_A: tuple[float, float] = (12000.0, 26000.0)
+    dose_weighted: bool = True
+    motion_A: float = 0.6
     optics: Optics = field(default_factory=Optics)
-    ice_thickness_A: float = 450.0
-    ice_gradient: float = 0.5
-    ice_noise: float = 1.0
-    contaminants: float = 0.7
-    detector_blur_px: float = 0.4
+    defocus_A: tuple[float, float] = (12000.0, 26000.0)
+    astigmatism_A: float = 300.0
+    detector: Detector = field(default_factory=Detector)
+    snr: float | None = None
+    source: Source = field(default_factory=Source)
     seed: int = 0
 
-    @property
-    def diameter_px(self) -> float:
-        """One particle diameter in pixels."""
-        return self.diameter_A / self.pixel_size_A
+    def __post_init__(self) -> None:
+        knobs.positive(
+            self, "pixel_size_A", "dose_e_A2", *(n for n in ("diameter_A", "snr") if getattr(self, n) is not None)
+        )
+        knobs.not_negative(self, "particles", "motion_A", "astigmatism_A")
+        knobs.share(self, "carbon", "empty")
+        if not self.specimens:
+            raise ConfigError("specimens", "there are none", "Name at least one")
+        low, high = self.defocus_A
+        if low > high:
+            raise ConfigError("defocus_A", f"{low:g} is more than {high:g}", "Give the smallest, then the largest")
+        rows, columns = self.shape
+        if min(rows, columns) < 1 or rows * columns > LARGEST_PX:
+            side = int(LARGEST_PX**0.5)
+            raise ConfigError("shape", f"{rows} x {columns} pixels are too many or none", f"At most {side} x {side} do")
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of `n` particles, in the order of `Simulated.particles`.
+
+    Attributes
+    ----------
+    specimen : np.ndarray
+        `(n,)` int, index into the scene's specimens.
+    rotations : np.ndarray
+        `(n, 3, 3)` how each is turned (see `Specimen.projection`).
+    height_A : np.ndarray
+        `(n,)` above the middle of the ice, towards the electrons' source.
+    defocus_A : np.ndarray
+        `(n,)` of each particle: the picture's less its height.
+    visible : np.ndarray
+        `(n,)` share of its outline that is inside the picture, on usable ground and under no other particle.
+    broken : np.ndarray
+        `(n,)` bool: a part of it is missing.
+    """
+
+    specimen: np.ndarray
+    rotations: np.ndarray
+    height_A: np.ndarray
+    defocus_A: np.ndarray
+    visible: np.ndarray
+    broken: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,23 +145,37 @@ class Simulated:
     micrograph : Micrograph
         Counts of electrons, float32; particles dark.
     particles : Particles
-        All that have their centre in the picture, score 1; further ones reach into it from outside.
+        All that have their centre in the picture on usable ground, score 1; others may be seen in part.
+    truth : Truth
+        More about these particles.
+    decoys : Particles
+        Other structures with their centre in the picture.
     unusable : np.ndarray
-        `(H, W)` bool: under a contaminant. No particle has its centre there.
-    rotations : np.ndarray
-        `(n, 3, 3)` how each particle is turned (see `Specimen.projection`).
-    defocus_A : float
-        Underfocus positive.
+        `(H, W)` bool: under a contaminant or on carbon.
+    defocus_A, astigmatism_A, astigmatism_deg : float
+        Of the picture, as in `Optics`.
+    thickness_A : float
+        Mean thickness of the ice in the picture.
+    dose_e_A2 : float
+        Electrons per square Angstrom that reached the camera: the scene's, unless an SNR was asked for.
+    snr : float
+        As measured: variance of the particles' signal over that of all else, within their discs; NaN without.
     """
 
     micrograph: Micrograph
     particles: Particles
+    truth: Truth
+    decoys: Particles
     unusable: np.ndarray
-    rotations: np.ndarray
     defocus_A: float
+    astigmatism_A: float
+    astigmatism_deg: float
+    thickness_A: float
+    dose_e_A2: float
+    snr: float
 
 
-def make(scene: Scene, index: int = 0) -> Simulated:
+def make(scene: Scene, index: int = 0, load: Load = load) -> Simulated:
     """Simulate one picture of a scene.
 
     Parameters
@@ -111,147 +184,162 @@ def make(scene: Scene, index: int = 0) -> Simulated:
         What to show.
     index : int
         Which picture of the scene; the same scene and index give the same picture.
+    load : callable
+        Gives the specimen of a name.
 
     Raises
     ------
     ConfigError
-        If a knob is outside its range, or the specimen is unknown.
+        If a knob is outside its range, the particles do not fit, or the SNR cannot be reached.
+    UPickerError
+        If a specimen cannot be loaded.
     """
-    _check(scene)
-    rng = np.random.default_rng((scene.seed, index))
-    specimen = build(scene.specimen, scene.diameter_A, scene.seed)
-    margin, canvas = _canvas(scene, specimen)
-    inside = tuple(slice(margin, margin + n) for n in scene.shape)
+    cast = [load(name, scene.source) for name in (*scene.specimens, *scene.placement.decoys)]
+    diameters_A = np.array([scene.diameter_A or one.diameter_A for one in cast])
+    diameters_A[len(scene.specimens) :] = [one.diameter_A for one in cast[len(scene.specimens) :]]
+    _check_sizes(diameters_A / scene.pixel_size_A)
+    chance = np.random.default_rng((scene.seed, index)).spawn(5)
 
-    crystals = _crystals(rng, scene, canvas, margin)
-    xy = _positions(rng, scene, canvas, crystals > 0)
-    rotations = Rotation.from_quat(rng.normal(size=(len(xy), 4))).as_matrix()
-    optics = replace(scene.optics, defocus_A=float(rng.uniform(*scene.defocus_A)))
+    optics = _focused(chance[0], scene)
+    empty, on_carbon = chance[0].random(2) < (scene.empty, scene.carbon)
+    canvas = _canvas(scene, cast, optics)
+    ground = Ground(
+        canvas,
+        scene.ice,
+        ice.thickness(chance[1], scene.ice, canvas),
+        contamination.litter(chance[2], scene.contamination, canvas),
+        carbon.edge(chance[1], canvas) if on_carbon else None,
+    )
+    placed = _place(chance[3], replace(scene, particles=0) if empty else scene, ground, cast, diameters_A)
+    kept = _fading(scene, optics)
+    painted = paint(Brush(canvas, wavelength_A(optics.voltage_kV), kept.protein, scene.ice), cast, placed)
 
-    ice_A = _ice_thickness(rng, scene, canvas)
-    potential_VA = _ice_structure(rng, scene, ice_A)
-    for place, rotation in zip(xy, rotations, strict=True):
-        _add(potential_VA, specimen, rotation, place, scene.pixel_size_A)
-    counts = _expose(rng, scene, optics, potential_VA, ice_A, crystals)[inside]
-    if scene.detector_blur_px > 0:
-        counts = ndimage.gaussian_filter(counts, scene.detector_blur_px, mode="mirror")
+    usable = ground.usable
+    diameter_px = diameters_A[placed.kind] / scene.pixel_size_A
+    structures = Particles.of(placed.xy, diameter_px)
+    column, row = (np.rint(placed.xy) + canvas.margin_px).astype(int).T
+    last_row, last_column = (n - 1 for n in canvas.shape)
+    listed = structures.inside(scene.shape) & usable[row.clip(0, last_row), column.clip(0, last_column)]
+    decoy = placed.kind >= len(scene.specimens)
+    seen = np.flatnonzero(listed & ~decoy)
+    in_picture = np.zeros(canvas.shape, bool)
+    in_picture[canvas.inside] = usable[canvas.inside]
 
-    particles = Particles.of(xy - margin, scene.diameter_px)
-    seen = particles.inside(scene.shape)
+    result = _expose(chance[4], scene, optics, ground, painted, kept, structures.select(seen))
     return Simulated(
-        Micrograph(np.ascontiguousarray(counts), f"simulated_{index:03d}", scene.pixel_size_A),
-        particles.select(seen),
-        crystals[inside] > 0,
-        rotations[seen],
+        Micrograph(result.counts, f"simulated_{index:03d}", scene.pixel_size_A),
+        structures.select(seen),
+        Truth(
+            placed.kind[seen],
+            placed.rotations[seen],
+            placed.height_A[seen],
+            optics.defocus_A - placed.height_A[seen],
+            painted.visible(in_picture)[seen],
+            placed.broken[seen],
+        ),
+        structures.select(listed & decoy),
+        ~usable[canvas.inside],
         optics.defocus_A,
+        optics.astigmatism_A,
+        optics.astigmatism_deg,
+        float(ground.ice_A[canvas.inside].mean()),
+        result.dose_e_A2,
+        result.snr,
     )
 
 
-def _check(scene: Scene) -> None:
-    for name in ("pixel_size_A", "diameter_A", "dose_e_A2", "ice_thickness_A"):
-        if not getattr(scene, name) > 0:
-            raise ConfigError(name, f"{getattr(scene, name):g} is not positive", "Give a positive number")
-    if scene.diameter_px < 4:
-        raise ConfigError("pixel_size_A", f"a particle is {scene.diameter_px:.1f} pixels wide", "Make them smaller")
+def _check_sizes(diameter_px: np.ndarray) -> None:
+    if diameter_px.min() < SMALLEST_PX:
+        found = f"a particle is {diameter_px.min():.1f} pixels wide"
+        raise ConfigError("pixel_size_A", found, f"Give smaller pixels: {SMALLEST_PX} per diameter are the least")
 
 
-def _canvas(scene: Scene, specimen: Specimen) -> tuple[int, tuple[int, int]]:
-    """Return the margin around the picture and the shape with it: room for what reaches in, and fringes."""
-    margin = int(np.ceil(2 * specimen.radius_A / scene.pixel_size_A))
-    rows, columns = (fft.next_fast_len(n + 2 * margin) for n in scene.shape)
-    return margin, (rows, columns)  # pyright: ignore[reportReturnType]
-
-
-def _crystals(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int], margin: int) -> np.ndarray:
-    """Return `(h, w)` float32, the thickness in Angstrom of roundish ice crystals lying on the specimen."""
-    thickness = np.zeros(canvas, np.float32)
-    for _ in range(rng.poisson(scene.contaminants)):
-        middle = rng.uniform(margin, margin + np.array(scene.shape))
-        radius = scene.diameter_px * np.exp(rng.uniform(np.log(0.8), np.log(2.5)))
-        height_A = rng.uniform(0.4, 2) * radius * scene.pixel_size_A
-        first, last = np.maximum(middle - 2 * radius, 0).astype(int), (middle + 2 * radius).astype(int)
-        window = thickness[first[0] : last[0], first[1] : last[1]]
-        y, x = (np.arange(n) + o - m for n, o, m in zip(window.shape, first, middle, strict=True))
-        angle = np.arctan2(y[:, None], x[None, :])
-        outline = np.ones(window.shape)
-        for m in range(1, 6):
-            outline += rng.normal(0, 0.12 / m) * np.cos(m * angle + rng.uniform(0, 2 * np.pi))
-        distance2 = (y[:, None] ** 2 + x[None, :] ** 2) / (radius * np.clip(outline, 0.3, 1.9)) ** 2
-        profile = np.clip(1 - distance2, 0, None) ** 0.75
-        np.maximum(window, height_A * profile, out=window, casting="same_kind")
-    return thickness
-
-
-def _positions(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int], blocked: np.ndarray) -> np.ndarray:
-    """Throw particles on the canvas; one that falls on a crystal or too near to another is thrown again."""
-    wanted = round(scene.particles * canvas[0] * canvas[1] / (scene.shape[0] * scene.shape[1]))
-    gap2 = (scene.min_distance * scene.diameter_px) ** 2
-    xy = np.empty((wanted, 2))
-    count = 0
-    for place in rng.uniform(0, (canvas[1] - 1, canvas[0] - 1), (60 * wanted, 2)):
-        free = not blocked[round(place[1]), round(place[0])]
-        if free and (((xy[:count] - place) ** 2).sum(1) >= gap2).all():
-            xy[count] = place
-            count += 1
-            if count == wanted:
-                break
-    return xy[:count]
-
-
-def _ice_thickness(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int]) -> np.ndarray:
-    """Return `(h, w)` float32 Angstrom: a slope, and ice that is thinner in the middle of its hole."""
-    rows, columns = (np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in canvas)
-    angle, bend = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1)
-    slope = rows[:, None] * np.sin(angle) + columns[None, :] * np.cos(angle)
-    hole = 2 * (rows[:, None] ** 2 + columns[None, :] ** 2) - 1 / 3
-    relative = 1 + scene.ice_gradient * ((1 - bend / 2) * slope + bend / 2 * hole)
-    return (scene.ice_thickness_A * np.clip(relative, 0.1, None)).astype(np.float32)
-
-
-def _ice_structure(rng: np.random.Generator, scene: Scene, ice_A: np.ndarray) -> np.ndarray:
-    """Return `(h, w)` float32 volt times Angstrom: the projected potential of ice, about its mean.
-
-    Free molecules would make white noise of variance (molecules per pixel) x (potential of one)^2; their order
-    and the film on the surfaces colour it.
-    """
-    k = np.hypot(
-        np.fft.fftfreq(ice_A.shape[0], scene.pixel_size_A)[:, None],
-        np.fft.rfftfreq(ice_A.shape[1], scene.pixel_size_A)[None, :],
+def _focused(rng: np.random.Generator, scene: Scene) -> Optics:
+    """Return the microscope as it is set for one picture."""
+    return replace(
+        scene.optics,
+        defocus_A=float(rng.uniform(*scene.defocus_A)),
+        astigmatism_A=float(rng.uniform(0, scene.astigmatism_A)),
+        astigmatism_deg=float(rng.uniform(-90, 90)),
     )
-    power = ICE_ORDER * (1 + FILM_POWER / (1 + (2 * np.pi * FILM_A * k) ** 2))
-    white = np.asarray(fft.rfft2(rng.standard_normal(ice_A.shape, np.float32)))
-    white *= np.sqrt(power).astype(np.float32)
-    grain = np.asarray(fft.irfft2(white, ice_A.shape, overwrite_x=True))
-    strength_VA2 = np.float32(scene.ice_noise * WATER_VA3 / scene.pixel_size_A)
-    return strength_VA2 * np.sqrt(ICE_MOLECULES_A3 * ice_A) * grain
 
 
-def _add(canvas: np.ndarray, specimen: Specimen, rotation: np.ndarray, place: np.ndarray, pixel_size_A: float) -> None:
-    """Add one particle's projection to the canvas, between pixels too; what lies outside is cut off."""
-    half = int(np.ceil(specimen.radius_A / pixel_size_A))
-    size = 2 * half + 1
-    column, row = np.round(place).astype(int)
-    picture = specimen.projection(rotation, size, pixel_size_A, (place[0] - column, place[1] - row))
-    top, left = max(half - row, 0), max(half - column, 0)
-    target = canvas[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1]
-    target += picture[top : top + target.shape[0], left : left + target.shape[1]]
+def _fading(scene: Scene, optics: Optics) -> Fading:
+    """Return what the exposure leaves of the particles and of the ice."""
+
+    def protein(k: np.ndarray) -> np.ndarray:
+        damage = damage_curve(k, scene.dose_e_A2, optics.voltage_kV, scene.dose_weighted)
+        return damage * motion_curve(k, scene.motion_A)
+
+    def water(k: np.ndarray) -> np.ndarray:
+        return water_curve(k, scene.dose_e_A2, optics.voltage_kV)
+
+    return Fading(protein, water)
+
+
+def _canvas(scene: Scene, cast: list[Specimen], optics: Optics) -> Canvas:
+    """Return the canvas: room for what reaches in, and for the fringes that the lens spreads."""
+    reach = max(one.radius_A for one in cast)
+    fringes = wavelength_A(optics.voltage_kV) * abs(optics.defocus_A) / (2 * scene.pixel_size_A)
+    return Canvas(scene.shape, int(np.ceil((reach + fringes) / scene.pixel_size_A)), scene.pixel_size_A)
+
+
+def _place(
+    rng: np.random.Generator, scene: Scene, ground: Ground, cast: list[Specimen], diameters_A: np.ndarray
+) -> Placed:
+    """Place particles and decoys in the picture, and as densely around it."""
+    canvas, how = ground.canvas, scene.placement
+    reach = max(one.radius_A for one in cast) / scene.pixel_size_A
+    rows, columns = scene.shape
+    denser = (rows + 2 * reach) * (columns + 2 * reach) / (rows * columns)
+    kinds, inside = [], []
+    decoys = round(how.decoy_share * scene.particles) if how.decoys else 0
+    for wanted, first, last in ((scene.particles, 0, len(scene.specimens)), (decoys, len(scene.specimens), len(cast))):
+        total = round(wanted * denser)
+        if total:
+            # Equal shares, in the picture and around it.
+            kinds += [first + np.arange(total) % (last - first)]
+            inside += [np.arange(total) < wanted]
+    kind = np.concatenate([np.empty(0, int), *kinds])
+    n = len(kind)
+    field = Field(
+        scene.shape, reach, diameters_A[kind] / scene.pixel_size_A, np.concatenate([np.empty(0, bool), *inside])
+    )
+    xy = spread(rng, field, how)
+    column, row = np.rint(xy + canvas.margin_px).astype(int).T
+    last_row, last_column = (n - 1 for n in canvas.shape)
+    ice_A = ground.ice_A[row.clip(0, last_row), column.clip(0, last_column)]
+    radius_A = np.array([one.radius_A for one in cast])[kind]
+    broken = (rng.random(n) < how.broken) & (kind < len(scene.specimens))
+    place = np.where(broken, rng.uniform(-0.15, 0.15, n) * diameters_A[kind], np.inf)
+    return Placed(
+        xy,
+        kind,
+        orientations(rng, n, how.preferred),
+        heights(rng, how, ice_A, radius_A),
+        np.stack([rng.uniform(0, 2 * np.pi, n), place], 1),
+    )
 
 
 def _expose(
     rng: np.random.Generator,
     scene: Scene,
     optics: Optics,
-    potential_VA: np.ndarray,
-    ice_A: np.ndarray,
-    crystals_A: np.ndarray,
-) -> np.ndarray:
-    """Return `(h, w)` float32, the electrons counted in each pixel of the canvas."""
-    strength = interaction_rad_VA(optics.voltage_kV)
-    weak = strength * potential_VA
-    amplitude = np.tan(np.arcsin(optics.amplitude_contrast))
-    absorption = amplitude * weak + crystals_A / (2 * CRYSTAL_PATH_A)
-    picture = intensity(weak + strength * ICE_V * crystals_A, absorption, scene.pixel_size_A, optics)
+    ground: Ground,
+    painted: Painted,
+    kept: Fading,
+    seen: Particles,
+) -> exposing.Exposed:
+    """Send electrons through everything, and count them."""
+    canvas, inside = ground.canvas, ground.canvas.inside
+    noise, counting = rng.spawn(2)
+    picture = image(noise, ground, painted.layers_VA, optics, kept)[inside]
     # The lens does not see the loss in smooth ice: it is applied afterwards, relative to the mean.
-    loss = np.exp(-ice_A / MEAN_FREE_PATH_A)
-    electrons = scene.dose_e_A2 * scene.pixel_size_A**2 * picture * (loss / loss.mean())
-    return rng.poisson(electrons).astype(np.float32)
+    path = ice.MEAN_FREE_PATH_A * np.float32(speed2(optics.voltage_kV) / speed2(300.0))
+    loss = np.exp(-ground.ice_A[inside] / path)
+    picture *= loss / loss.mean()
+    spots = exposing.patches(canvas, painted.layers_VA, seen.xy, seen.diameter_px, optics)
+    shot = exposing.Shot(picture, scene.detector, scene.pixel_size_A, spots)
+    if scene.snr is None or spots is None:
+        return exposing.exposed(counting, shot, scene.dose_e_A2)
+    return exposing.exposed_for_snr(counting, shot, scene.dose_e_A2, scene.snr)
