@@ -1,0 +1,162 @@
+"""As an external job of RELION: its layout, its lists, its signs; and RELION itself, where it is installed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import starfile
+from command_line import upicker
+
+from upicker.io import coordinates
+from upicker.run.relion import coordinates_file
+from upicker.simulate.scene import Scene, make
+
+RELION = shutil.which("relion_preprocess")
+LIST = """# version {version}
+
+data_optics
+
+loop_
+_rlnOpticsGroupName #1
+_rlnOpticsGroup #2
+_rlnMicrographPixelSize #3
+_rlnVoltage #4
+_rlnSphericalAberration #5
+_rlnAmplitudeContrast #6
+opticsGroup1 1 {size} 300.0 2.7 0.1
+
+# version {version}
+
+data_micrographs
+
+loop_
+_rlnMicrographName #1
+_rlnOpticsGroup #2
+"""
+SCENE = Scene(shape=(330, 410), pixel_size_A=4.0, specimens=("globule",), particles=14, seed=5)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with two micrographs of a motion correction and one that was imported."""
+    monkeypatch.chdir(tmp_path)
+    names = ["MotionCorr/job002/Movies/mic_a.mrc", "MotionCorr/job002/Movies/00123.mrc", "Raw/mic_c.mrc"]
+    for i, name in enumerate(names):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with mrcfile.new(name) as file:
+            file.set_data(make(SCENE, i).micrograph.pixels)
+    write_list(names)
+    return tmp_path
+
+
+def write_list(names: list[str], version: int = 30001) -> None:
+    Path("CtfFind/job003").mkdir(parents=True, exist_ok=True)
+    head = LIST.format(version=version, size=SCENE.pixel_size_A)
+    Path("CtfFind/job003/micrographs_ctf.star").write_text(head + "".join(f"{name} 1\n" for name in names))
+
+
+JOB = ("relion-job", "--in_mics", "CtfFind/job003/micrographs_ctf.star", "--o", "External/job012/", "--j", "1")
+
+
+def test_coordinates_lie_where_relion_looks_for_them() -> None:
+    job = Path("External/job012")
+    for name, file in {
+        "MotionCorr/job002/Movies/a/mic.v2.mrc": "Movies/a/mic.v2_autopick.star",
+        "Micrographs/mic.mrc": "Micrographs/mic_autopick.star",
+        "/data/job7/mic.mrc": "data/job7/mic_autopick.star",
+        "../elsewhere/mic.tif": "elsewhere/mic_autopick.star",
+    }.items():
+        assert coordinates_file(job, name) == job / file
+
+
+def test_a_job_writes_what_relion_reads(capsys, project):
+    code, out, err = upicker(capsys, *JOB, "--diameter", "260A")
+    assert (code, err) == (0, "")
+    assert "3 of 3" in out
+    job = Path("External/job012")
+    listed = starfile.read(job / "autopick.star", parse_as_string=["rlnMicrographName"])
+    assert listed.rlnMicrographName.tolist() == [
+        "MotionCorr/job002/Movies/00123.mrc",
+        "MotionCorr/job002/Movies/mic_a.mrc",
+        "Raw/mic_c.mrc",
+    ]
+    assert listed.rlnMicrographCoordinates[0] == "External/job012/Movies/00123_autopick.star"
+    for file in listed.rlnMicrographCoordinates:
+        xy = coordinates.read(Path(file)).xy
+        assert len(xy) > 5
+        np.testing.assert_array_equal(xy, np.rint(xy))
+    assert (job / "coords_suffix_autopick.star").read_text() == "CtfFind/job003/micrographs_ctf.star\n"
+    nodes = starfile.read(job / "RELION_OUTPUT_NODES.star")
+    assert nodes.rlnPipeLineNodeType.tolist() == [2, 2]
+    assert nodes.rlnPipeLineNodeName[0] == "External/job012/autopick.star"
+    assert nodes.rlnPipeLineNodeTypeLabel[0] == "MicrographsCoords.star.relion.autopick"
+    assert (job / "RELION_JOB_EXIT_SUCCESS").exists()
+    assert "data_output_nodes" in (job / "RELION_OUTPUT_NODES.star").read_text()
+    assert "data_coordinate_files" in (job / "autopick.star").read_text()
+
+
+def test_unfinished_ones_only_and_the_labels_of_relion_5(capsys, project):
+    assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
+    job = Path("External/job012")
+    kept, gone = job / "Raw/mic_c_autopick.star", job / "Movies/00123_autopick.star"
+    kept.write_text(before := kept.read_text() + "# by hand\n")
+    gone.unlink()
+    write_list(["MotionCorr/job002/Movies/mic_a.mrc", "MotionCorr/job002/Movies/00123.mrc", "Raw/mic_c.mrc"], 50001)
+    code, out, _ = upicker(capsys, *JOB, "--diameter", "260A", "--only_do_unfinished")
+    assert code == 0
+    assert "1 of 1" in out
+    assert gone.exists()
+    assert kept.read_text() == before
+    assert len(starfile.read(job / "autopick.star")) == 3
+    labels = starfile.read(job / "RELION_OUTPUT_NODES.star").rlnPipeLineNodeTypeLabel
+    assert labels[0] == "MicrographCoordsGroup.star.relion.autopick"
+
+
+def test_failures_leave_their_sign(capsys, project):
+    job = Path("External/job012")
+    assert upicker(capsys, *JOB)[0] == 2
+    assert (job / "RELION_JOB_EXIT_FAILURE").exists()
+    for path in Path("MotionCorr/job002/Movies").iterdir():
+        path.write_bytes(b"nothing")
+    code, _, err = upicker(capsys, *JOB, "--diameter", "260A")
+    assert code == 3
+    assert "2 of 3 micrographs could not be done" in err
+    assert (job / "RELION_JOB_EXIT_SUCCESS").exists()
+    assert not (job / "RELION_JOB_EXIT_FAILURE").exists()
+    assert len(starfile.read(job / "autopick.star", always_dict=True)["coordinate_files"]) == 1
+
+
+def test_a_job_that_relion_aborts_stops_and_says_so(capsys, project):
+    job = Path("External/job012")
+    job.mkdir(parents=True)
+    (job / "RELION_JOB_ABORT_NOW").touch()
+    code, _, err = upicker(capsys, *JOB, "--diameter", "260A")
+    assert code == 1
+    assert "--only_do_unfinished" in err
+    assert (job / "RELION_JOB_EXIT_ABORTED").exists()
+    assert not (job / "RELION_JOB_ABORT_NOW").exists()
+    assert len(list(job.rglob("*_autopick.star"))) == 2  # one micrograph, and the list for RELION 3.1
+
+
+@pytest.mark.skipif(RELION is None, reason="RELION is not installed")
+@pytest.mark.parametrize("more", [(), ("--scale", "24")])
+def test_relion_cuts_the_particles_that_we_cut(capsys, project, more):
+    assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
+    relion = [
+        *("relion_preprocess", "--i", "CtfFind/job003/micrographs_ctf.star", "--coord_suffix", "_autopick.star"),
+        *("--coord_dir", "External/job012/", "--part_dir", "Extract/job013/", "--part_star", "Extract/job013/p.star"),
+        *("--extract", "--extract_size", "48", "--norm", "--bg_radius", "9" if more else "18", "--invert_contrast"),
+    ]
+    subprocess.run([*relion, *more], check=True, capture_output=True)
+    for folder in ("Movies", "Raw"):
+        picks = Path("External/job012") / folder
+        mics = "MotionCorr/job002/Movies" if folder == "Movies" else "Raw"
+        options = ("--box", "48px", "--pad", "--pixel-size", "4A", *(("--scale", "24px") if more else ()))
+        code, _, err = upicker(capsys, "extract", picks, "--micrographs", mics, *options, "-o", f"{folder}/ours.star")
+        assert code == 0, err
+        for path in sorted(Path(folder, "Particles").glob("*.mrcs")):
+            theirs = mrcfile.read(Path("Extract/job013", folder, path.name))
+            np.testing.assert_allclose(mrcfile.read(path), theirs, atol=2e-4)
