@@ -68,6 +68,12 @@ def test_options_reach_the_scene(capsys):
     assert scene["contamination"]["blobs"] > 1
 
 
+def test_a_concentration_is_a_number_of_particles_in_an_area(capsys):
+    options = ("--micrographs", 1, "--shape", "400x300", "--pixel-size", "5A", "--concentration", "4/um2")
+    assert upicker(capsys, "simulate", "small", "-o", "sim", *options, "--contamination", "none")[0] == 0
+    assert scene_of("sim")["particles"] == 12  # 2 x 1.5 micrometres
+
+
 def test_a_preset_is_the_papers_and_options_beat_it(capsys):
     options = ("--micrographs", 1, "--shape", "260x200", "--particles", 2, "--dose", "13")
     code, _, err = upicker(capsys, "simulate", "small", "--preset", "sim-10028", "-o", "sim", *options)
@@ -113,6 +119,9 @@ def test_diameters_in_pixels_and_angstrom_are_the_same(capsys):
         (("--shape", "5x7"), "--shape: a picture of 5x7 is no micrograph"),
         (("--shape", "90000x90000"), "--shape: 90000 x 90000 pixels are too many"),
         (("--micrographs", "0"), "--micrographs: 0 is no number"),
+        (("--concentration", "40/nm"), "--concentration: '40/nm' has the unit '/nm'"),
+        (("--concentration", "40/um2"), "--concentration: --particles is given, too"),
+        (("--binning", "0.5"), "--binning: 0.5 asks for"),
         (("--particles", "-3"), "--particles: -3 is not 0 or more"),
         (("--pixel-size", "1.34px"), "--pixel-size: 1.34px is not in Angstrom"),
         (("--format", "dm4"), "there is no format 'dm4'"),

@@ -298,3 +298,18 @@ def test_the_ice_gradient_makes_one_side_brighter():
 def test_impossible_scenes_are_errors(change, message):
     with pytest.raises(ConfigError, match=message):
         make(replace(SMALL, **change))
+
+
+def test_whole_particles_keep_away_from_the_rim_and_none_reaches_in():
+    whole = Placement(whole=True)
+    scene = replace(SMALL, specimens=("small",), diameter_A=120.0, particles=30, ice=FLAT, dose_e_A2=3000.0)
+    picture, cut = (make(replace(scene, placement=placement)) for placement in (whole, Placement()))
+    xy = picture.particles.xy
+    assert len(xy) == 30
+    assert (xy >= 11).all()
+    assert (xy <= np.array([420, 301]) - 12).all()
+    rim = np.ones(scene.shape, bool)
+    rim[2:-2, 2:-2] = False
+    counts, others = (p.micrograph.pixels[rim] for p in (picture, cut))
+    assert counts.std() == pytest.approx(np.sqrt(counts.mean()), rel=0.03)
+    assert others.std() > 1.15 * counts.std()

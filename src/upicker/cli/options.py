@@ -15,6 +15,7 @@ from upicker.units import (
     CS_MM,
     DEFOCUS_A,
     DOSE_E_A2,
+    PER_UM2,
     PHASE_DEG,
     RATIO,
     SHARE,
@@ -89,6 +90,7 @@ Thickness = Annotated[float, _quantity(THICKNESS_A, "LENGTH")]
 Voltage = Annotated[float, _quantity(VOLTAGE_KV, "KV")]
 Aberration = Annotated[float, _quantity(CS_MM, "LENGTH")]
 Phase = Annotated[float, _quantity(PHASE_DEG, "ANGLE")]
+Concentration = Annotated[float, _quantity(PER_UM2, "NUMBER")]
 Share = Annotated[float, _quantity(SHARE, "SHARE")]
 Ratio = Annotated[float, _quantity(RATIO, "RATIO")]
 Defocus = Annotated[

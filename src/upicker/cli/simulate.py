@@ -13,6 +13,7 @@ from upicker.cli.batches import follow, remaining
 from upicker.cli.console import names, note, warning
 from upicker.cli.options import (
     Aberration,
+    Concentration,
     Defocus,
     Dose,
     Flag,
@@ -50,6 +51,7 @@ def simulate(
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs = 1,
     particles: Annotated[int | None, _PARTICLES, Parameter(allow_leading_hyphen=True)] = None,
+    concentration: Annotated[Concentration | None, _PARTICLES] = None,
     diameter: Annotated[Size | None, _PARTICLES] = None,
     assembly: Annotated[str | None, _PARTICLES] = None,
     broken: Annotated[Share | None, _PARTICLES] = None,
@@ -69,6 +71,7 @@ def simulate(
     cs: Annotated[Aberration | None, _MICROSCOPE] = None,
     phase_plate: Annotated[Phase | None, _MICROSCOPE] = None,
     camera: Annotated[str | None, _MICROSCOPE] = None,
+    binning: Annotated[Ratio | None, _MICROSCOPE] = None,
 ) -> int:
     """Simulate micrographs with known particles, by the physics of the microscope.
 
@@ -98,6 +101,8 @@ def simulate(
         Processes that work side by side.
     particles
         How many have their centre in a picture; by default 143.
+    concentration
+        The same as particles in a square micrometre, e.g. 45/um2.
     diameter
         The labels', e.g. 150A or 160px; by default each specimen's longest extension.
     assembly
@@ -132,6 +137,8 @@ def simulate(
         Phase shift, e.g. 90deg.
     camera
         The detector, e.g. k3, k2, falcon4, ideal.
+    binning
+        Pixels of the camera in a pixel of the picture: 2 after binning by 2; by default 1.
     """
     from upicker.run.simulate import DataSet, simulate_all
     from upicker.simulate.contamination import Contamination
@@ -144,6 +151,7 @@ def simulate(
         ("--pixel-size", "pixel_size_A", pixel_size),
         ("--seed", "seed", seed),
         ("--particles", "particles", particles),
+        ("--concentration", "particles", _count(concentration, particles, shape or start.scene.shape, size_A)),
         ("--diameter", "diameter_A", None if diameter is None else diameter.to_px(size_A) * size_A),
         ("--assembly", "source.assembly", assembly),
         ("--broken", "placement.broken", broken),
@@ -160,6 +168,7 @@ def simulate(
         ("--cs", "optics.Cs_mm", cs),
         ("--phase-plate", "optics.phase_plate_deg", phase_plate),
         ("--camera", "detector.camera", camera),
+        ("--binning", "detector.binning", binning),
         ("--voltage", "detector.voltage_kV", voltage),
         ("--voltage", "optics.voltage_kV", voltage),
     ]
@@ -173,6 +182,15 @@ def simulate(
         code = follow("simulated", outcomes, len(paths), output)
     note(f"what they look like: {output / 'overview.png'}; how they were made: {output / 'dataset.toml'}")
     return code
+
+
+def _count(per_um2: float | None, particles: int | None, shape: tuple[int, int], pixel_size_A: float) -> int | None:
+    """Return how many particles of a concentration have their centre in a picture."""
+    if per_um2 is None:
+        return None
+    if particles is not None:
+        raise ConfigError("--concentration", "--particles is given, too", "Give one of the two")
+    return round(per_um2 * shape[0] * shape[1] * (pixel_size_A * 1e-4) ** 2)
 
 
 @contextmanager

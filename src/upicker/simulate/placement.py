@@ -33,6 +33,7 @@ class Placement:
     preferred : 0: every orientation is as likely; positive: views on the sides are, where the particle's z lies in
         the plane; negative: views along z. It is the concentration of a Watson distribution.
     surfaces : share of the particles that lie at the surfaces of the ice; the others are anywhere in it.
+    whole : whether all lie wholly in the picture; otherwise its rim cuts through some, and others reach in.
     """
 
     min_distance: float = 0.9
@@ -42,6 +43,7 @@ class Placement:
     decoy_share: float = 0.0
     preferred: float = 0.0
     surfaces: float = 0.7
+    whole: bool = False
 
     def __post_init__(self) -> None:
         knobs.not_negative(self, "min_distance", "decoy_share")

@@ -4,7 +4,8 @@ The paper's Table 1 gives the pictures, the particles and their diameters. What 
 pixel size of SIM-10028 is that of the real EMPIAR-10028, 1.34 A; that of SIM-10025 is 1.07 A, so that a barrel of
 150 A spans the table's 140 pixels. The paper used the entries 3J79 and 1RYP; the names of files below are of like
 particles, 4V7R (80S ribosome) and 3J9I (20S proteasome). Who has the network gives the entry itself as the specimen.
-As the paper's simulator makes them, the pictures hold nothing but ice and particles that do not overlap.
+As the paper's simulator makes them, the pictures hold nothing but ice and whole particles that do not overlap: it puts
+each one into the volume of the picture, so that none is cut by the rim.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from upicker.errors import ConfigError, InputError
 from upicker.simulate.contamination import Contamination
+from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene
 
 
@@ -102,6 +104,7 @@ def _clean(shape: tuple[int, int], particles: int, pixel_size_A: float, diameter
         shape=shape,
         pixel_size_A=pixel_size_A,
         particles=particles,
+        placement=Placement(whole=True),
         contamination=Contamination.level("none"),
         dose_e_A2=40.0,
         defocus_A=(8000.0, 25000.0),

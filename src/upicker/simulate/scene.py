@@ -289,8 +289,9 @@ def _place(
 ) -> Placed:
     """Place particles and decoys in the picture, and as densely around it."""
     canvas, how = ground.canvas, scene.placement
-    reach = max(one.radius_A for one in cast) / scene.pixel_size_A
-    rows, columns = scene.shape
+    inset = diameters_A.max() / scene.pixel_size_A / 2 if how.whole else 0.0
+    reach = 0.0 if how.whole else max(one.radius_A for one in cast) / scene.pixel_size_A
+    rows, columns = (max(1, int(n - 2 * inset)) for n in scene.shape)
     denser = (rows + 2 * reach) * (columns + 2 * reach) / (rows * columns)
     kinds, inside = [], []
     decoys = round(how.decoy_share * scene.particles) if how.decoys else 0
@@ -303,9 +304,9 @@ def _place(
     kind = np.concatenate([np.empty(0, int), *kinds])
     n = len(kind)
     field = Field(
-        scene.shape, reach, diameters_A[kind] / scene.pixel_size_A, np.concatenate([np.empty(0, bool), *inside])
+        (rows, columns), reach, diameters_A[kind] / scene.pixel_size_A, np.concatenate([np.empty(0, bool), *inside])
     )
-    xy = spread(rng, field, how)
+    xy = spread(rng, field, how) + inset
     column, row = np.rint(xy + canvas.margin_px).astype(int).T
     last_row, last_column = (n - 1 for n in canvas.shape)
     ice_A = ground.ice_A[row.clip(0, last_row), column.clip(0, last_column)]
