@@ -69,9 +69,9 @@ def test_options_reach_the_scene(capsys):
 
 
 def test_a_concentration_is_a_number_of_particles_in_an_area(capsys):
-    options = ("--micrographs", 1, "--shape", "400x300", "--pixel-size", "5A", "--concentration", "4/um2")
+    options = ("--micrographs", 1, "--shape", "400x300", "--pixel-size", "5A", "--concentration", "400/um2")
     assert upicker(capsys, "simulate", "small", "-o", "sim", *options, "--contamination", "none")[0] == 0
-    assert scene_of("sim")["particles"] == 12  # 2 x 1.5 micrometres
+    assert scene_of("sim")["particles"] == 12  # 0.2 x 0.15 micrometres
 
 
 def test_a_preset_is_the_papers_and_options_beat_it(capsys):

@@ -102,7 +102,7 @@ def simulate(
     particles
         How many have their centre in a picture; by default 143.
     concentration
-        The same as particles in a square micrometre, e.g. 45/um2.
+        The same as particles in a square micrometre, e.g. 475/um2.
     diameter
         The labels', e.g. 150A or 160px; by default each specimen's longest extension.
     assembly
@@ -150,8 +150,7 @@ def simulate(
         ("--shape", "shape", shape),
         ("--pixel-size", "pixel_size_A", pixel_size),
         ("--seed", "seed", seed),
-        ("--particles", "particles", particles),
-        ("--concentration", "particles", _count(concentration, particles, shape or start.scene.shape, size_A)),
+        ("--particles", "particles", _count(concentration, particles, shape or start.scene.shape, size_A)),
         ("--diameter", "diameter_A", None if diameter is None else diameter.to_px(size_A) * size_A),
         ("--assembly", "source.assembly", assembly),
         ("--broken", "placement.broken", broken),
@@ -185,9 +184,9 @@ def simulate(
 
 
 def _count(per_um2: float | None, particles: int | None, shape: tuple[int, int], pixel_size_A: float) -> int | None:
-    """Return how many particles of a concentration have their centre in a picture."""
+    """Return how many particles have their centre in a picture, also where a concentration is given."""
     if per_um2 is None:
-        return None
+        return particles
     if particles is not None:
         raise ConfigError("--concentration", "--particles is given, too", "Give one of the two")
     return round(per_um2 * shape[0] * shape[1] * (pixel_size_A * 1e-4) ** 2)
