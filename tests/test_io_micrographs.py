@@ -247,6 +247,24 @@ def _broken_tiff(path: Path) -> None:
     path.write_bytes(content[:start] + bytes(8) + content[start + 8 :])
 
 
+def _jpg_of(rows: int, columns: int) -> Callable[[Path], None]:
+    """A valid small JPG whose frame header claims another size."""
+
+    def write(path: Path) -> None:
+        content = bytearray(put_png(path, marked("u1")).read_bytes())
+        at = content.index(b"\xff\xc0") + 5
+        content[at : at + 4] = np.array([rows, columns], ">u2").tobytes()
+        path.write_bytes(content)
+
+    return write
+
+
+def _old_four_bits(path: Path) -> None:
+    content = bytearray(put_mrc(path, marked("i1")).read_bytes())
+    content[152:160] = np.array([1146047817, 16], "<i4").tobytes()
+    path.write_bytes(content)
+
+
 def _palette(path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 65535, (3, 256)).astype("u2")
     tifffile.imwrite(path, marked("u1"), photometric="palette", colormap=colours)
@@ -285,7 +303,10 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "negative size": ("mic.mrc", _header(nx=-5), "-5 x 37"),
     "complex": ("mic.mrc", _header(mode=4), "Fourier"),
-    "4-bit": ("mic.mrc", _header(mode=101), "4-bit"),
+    "colours": ("mic.mrc", _header(mode=16), "colours"),
+    "old 4-bit": ("mic.mrc", _old_four_bits, "4-bit"),
+    "volume": ("mic.mrc", lambda path: put_mrc(path, np.zeros((20, 20, 20), "f4")), "volume of 20 sections"),
+    "particle stack": ("mic.mrcs", lambda path: put_mrc(path, np.zeros((9, 64, 64), "f4")), "9 sections of 64 x 64"),
     "unknown mode": ("mic.mrc", _header(mode=77), "mode 77"),
     "huge extended header": ("mic.mrc", _header(nsymbt=10**9), "cut short"),
     "text": ("mic.mrc", lambda path: path.write_text("x,y\n1,2\n" * 300), "nothing known"),
@@ -303,7 +324,10 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "TIFF cut short": ("mic.tif", _cut(_tiff, 0.7), "cut short"),
     "TIFF header only": ("mic.tif", _cut(_tiff, 0.01), "cannot be read"),
     "TIFF damaged": ("mic.tif", _broken_tiff, "cannot be read"),
-    "TIFF movie": ("mic.tif", _movie, "3 pictures.*motion"),
+    "TIFF movie": ("mic.tif", _movie, "3 sections.*motion"),
+    "JPG of a false size": ("mic.jpg", _jpg_of(30_000, 30_000), "cannot hold the 900000000 bytes"),
+    "huge JPG": ("mic.jpg", _jpg_of(30_000, 50_000), "50000 columns"),
+    "PNG of a false size": ("mic.png", _png_header_of(30_000, 30_000), "cannot hold"),
     "TIFF palette": ("mic.tif", _palette, "palette"),
 }
 

@@ -1,11 +1,12 @@
 """The loop over many files: what fails stays alone, also when a process dies."""
 
+import warnings
 from pathlib import Path
 
 import pytest
 from failing_work import Raising, Work
 
-from upicker.errors import ConfigError, OutputError
+from upicker.errors import ConfigError, OutputError, UPickerWarning, heard
 from upicker.run.batch import Outcome, each
 
 PATHS = [Path(f"{name}.mrc") for name in ("a", "bad", "b", "bug", "c", "huge")]
@@ -25,6 +26,28 @@ def test_each_file_has_its_outcome_and_failures_stop_nothing(jobs):
     assert "unexpected ZeroDivisionError in failing_work.py" in found["bug"]
     assert "not enough memory" in found["huge"]
     assert all(o.seconds >= 0 for o in outcomes)
+
+
+def _noticing(path: Path) -> str:
+    warnings.warn(UPickerWarning(path, "it is odd", "Look at it"), stacklevel=1)
+    return path.stem
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_come_with_the_outcome(jobs):
+    for outcome in each(PATHS[:2], _noticing, jobs):
+        [one] = outcome.warnings
+        assert (one.where, one.found, one.remedy) == (str(outcome.path), "it is odd", "Look at it")
+        assert str(one) == f"{outcome.path}: it is odd. Look at it."
+
+
+def test_other_warnings_go_where_they_always_go():
+    with heard() as noticed:
+        with pytest.warns(RuntimeWarning, match="overflow"):
+            warnings.warn("overflow", RuntimeWarning, stacklevel=1)
+        for _ in range(2):
+            warnings.warn(UPickerWarning("a", "b"), stacklevel=1)
+    assert [str(one) for one in noticed] == ["a: b."] * 2
 
 
 def test_the_death_of_a_process_is_laid_to_its_file():

@@ -10,6 +10,7 @@ from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.io.atomic import replacing
+from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.train.dataset import sample
 from upicker.train.labels import FEW, Truth, divide, edge_margin, median_diameter, pair, read_pair, regions
@@ -172,7 +173,7 @@ def write_micrograph(path: Path, shape: tuple[int, int]) -> Path:
 def test_a_pair_is_read_and_all_labels_get_the_one_diameter(tmp_path):
     path = write_micrograph(tmp_path / "a.tif", (70, 90))
     file = label(tmp_path, "a", diameter=33.0) / "a.csv"
-    micrograph, particles = read_pair(path, file, Length(36.0, "A"), 1.5)
+    micrograph, particles = read_pair(path, file, Length(36.0, "A"), Reading(1.5))
     assert micrograph.shape == (70, 90)
     np.testing.assert_allclose(particles.xy, [[30, 40], [50, 60]])
     np.testing.assert_allclose(particles.diameter_px, 24.0)
@@ -182,4 +183,4 @@ def test_labels_of_another_picture_are_refused(tmp_path):
     path = write_micrograph(tmp_path / "a.tif", (70, 90))
     file = label(tmp_path, "a", xy=np.random.default_rng(0).uniform(0, 500, (40, 2))) / "a.csv"
     with pytest.raises(CoordinatesError, match=r"a\.csv"):
-        read_pair(path, file, Length(24.0, "px"), None)
+        read_pair(path, file, Length(24.0, "px"), Reading())

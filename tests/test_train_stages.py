@@ -1,6 +1,7 @@
 """Both stages end to end, on drawn discs with a network of toy size: what they write, skip and refuse."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from upicker.config import Config
-from upicker.errors import InputError, OutputError, UPickerError, WeightsError
+from upicker.errors import InputError, OutputError, UPickerError, UPickerWarning, WeightsError
 from upicker.io import coordinates, micrographs
+from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
@@ -210,6 +212,18 @@ def test_a_bad_micrograph_is_skipped_and_reported(data, tmp_path):
     assert alone.read_bytes() == output.read_bytes()
 
 
+def test_warnings_of_micrographs_are_gathered_not_printed(data, tmp_path, monkeypatch):
+    read = Reading.read
+
+    def noticing(self, path):
+        warnings.warn(UPickerWarning(path, "it is a movie"), stacklevel=1)
+        return read(self, path)
+
+    monkeypatch.setattr(Reading, "read", noticing)
+    result = pretrain(mics(data, 2), DIAMETER, Job(tmp_path / "m.safetensors", CONFIG))
+    assert [one.where for one in result.warnings] == [str(path) for path in mics(data, 2)]
+
+
 def test_only_bad_micrographs_are_an_error_that_quotes_the_first(tmp_path):
     for name in ("a.mrc", "b.mrc"):
         (tmp_path / name).write_bytes(b"nothing")
@@ -222,7 +236,9 @@ def test_only_bad_micrographs_are_an_error_that_quotes_the_first(tmp_path):
 def test_a_diameter_in_angstrom_needs_a_pixel_size_and_takes_the_headers(data, tmp_path):
     result = pretrain(mics(data, 1), Length(30.0, "A"), Job(tmp_path / "a.safetensors", CONFIG))
     assert result.trained_on == 1
-    pretrain(mics(data, 1), Length(40.0, "A"), Job(tmp_path / "b.safetensors", CONFIG, pixel_size_A=2.0))
+    pretrain(
+        mics(data, 1), Length(40.0, "A"), Job(tmp_path / "b.safetensors", CONFIG, reading=Reading(pixel_size_A=2.0))
+    )
     a, b = (weights.load(tmp_path / f"{n}.safetensors")[0].state_dict() for n in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)  # 30 A at 1.5 A and 40 A at 2 A are the same 20 px
     unknown = write_micrograph(tmp_path / "x.mrc", 0, voxel=0.0)

@@ -10,12 +10,17 @@
      ├── ConfigError             an unknown knob, or a value outside its range
      └── OutputError             something cannot be written
 
+`UPickerWarning` is no error: the work goes on, and a person should know of it. `heard` gathers such warnings.
+
 Each says which file (or option), what was found there, and what to do. Our own mistakes are
 ``assert`` statements, not members of this family.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -62,3 +67,38 @@ class ConfigError(UPickerError):
 
 class OutputError(UPickerError):
     """Something cannot be written."""
+
+
+class UPickerWarning(UserWarning):
+    """What a person should know of a file though the work goes on; given with `warnings.warn`.
+
+    Parameters
+    ----------
+    where, found, remedy
+        As those of `UPickerError`.
+    """
+
+    def __init__(self, where: str | Path, found: str, remedy: str = "") -> None:
+        self.where, self.found, self.remedy = str(where), found, remedy
+        super().__init__(f"{where}: {found}." + (f" {remedy}." if remedy else ""))
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.where, self.found, self.remedy)
+
+
+@contextmanager
+def heard() -> Iterator[list[UPickerWarning]]:
+    """Gather the package's warnings that are given while a block runs; others go where they always go."""
+    found: list[UPickerWarning] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UPickerWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, *rest: object) -> None:
+            if isinstance(message, UPickerWarning):
+                found.append(message)
+            else:
+                others(message, *rest)  # type: ignore[arg-type]  # Whatever Python hands over.
+
+        warnings.showwarning = show
+        yield found

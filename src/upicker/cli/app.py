@@ -15,15 +15,21 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from cyclopts import App, CycloptsError
 
 from upicker import __version__
-from upicker.cli import demo, evaluate, extract, pick, propose, training
+from upicker.cli import check_frame, convert, demo, evaluate, extract, pick, propose, relion_job, simulate, training
 from upicker.cli.console import problem
 from upicker.errors import ConfigError, UPickerError
+
+
+def _name(command: Callable[..., int]) -> str:
+    """Return the word for a command."""
+    return command.__name__.replace("_", "-")
+
 
 app = App(
     "upicker",
@@ -40,10 +46,14 @@ USAGE = {
     pick.pick: "MICS... --model model.safetensors -o DIR [OPTIONS]",
     evaluate.evaluate: "LABELS_DIR PICKS_DIR [OPTIONS]",
     extract.extract: "PICKS_DIR --micrographs MICS... --box 160px -o particles.star [OPTIONS]",
+    convert.convert: "FILES... --to FORMAT -o OUT [--micrographs MICS...] [OPTIONS]",
+    check_frame.check_frame: "PICKS... --micrographs MICS... [OPTIONS]",
+    relion_job.relion_job: "--in_mics micrographs.star --o External/job012/ [OPTIONS]",
+    simulate.simulate: "SPECIMEN... -o DIR [OPTIONS]",
     demo.demo: "[--out DIR]",
 }
 for _order, (_command, _usage) in enumerate(USAGE.items()):
-    app.command(_command, usage=f"Usage: upicker {_command.__name__} {_usage}", sort_key=_order)
+    app.command(_command, usage=f"Usage: upicker {_name(_command)} {_usage}", sort_key=_order)
 
 
 class Terminated(KeyboardInterrupt):
@@ -88,7 +98,7 @@ def main() -> None:
 
 
 def _names() -> set[str]:
-    return {command.__name__ for command in USAGE}
+    return {_name(command) for command in USAGE}
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

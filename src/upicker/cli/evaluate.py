@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import Failures
+from upicker.cli.batches import Failures, tell
 from upicker.cli.console import names, note, out, warning
 from upicker.cli.options import PixelSize, Size, find_micrographs
 
@@ -70,13 +70,15 @@ def _draw(micrographs: tuple[str, ...], work: Overlaying) -> int:
     from upicker.run import compare
 
     paths = find_micrographs(micrographs)
-    failures = Failures()
-    for outcome in compare.overlays(paths, work):
+    matches = compare.with_micrographs(work.comparison, paths)
+    failures, noticed = Failures(), []
+    for outcome in compare.overlays(matches, work):
+        noticed += outcome.warnings
         if outcome.error is not None:
             failures.add(outcome.path, outcome.error)
+    tell(noticed)
     note(f"overlays -> {work.folder}")
-    undrawn = sorted(set(work.comparison.pairs) - {path.stem for path in paths})
-    if undrawn:
+    if undrawn := sorted(matches.unmatched_names):
         warning(f"{len(undrawn)} labelled ones are not among --micrographs, not drawn: {names(undrawn)}")
     return 3 if failures.paths else 0
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import follow
 from upicker.cli.console import names, problem, warning
-from upicker.cli.options import Flag, Jobs, Output, PixelSize, Size, find_micrographs
+from upicker.cli.options import Flag, Gain, Jobs, Output, PixelSize, Size, listed_micrographs
 from upicker.errors import ConfigError
 from upicker.units import Length
 
@@ -36,6 +36,7 @@ def extract(
     no_invert: Annotated[bool, Flag] = False,
     no_normalise: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
+    gain: Gain = None,
     jobs: Jobs = 1,
     skip_existing: Annotated[bool, Flag] = False,
 ) -> int:
@@ -49,7 +50,7 @@ def extract(
     picks_dir
         The folder of picks, one file for each micrograph.
     micrographs
-        The micrographs: files, folders, quoted patterns.
+        The micrographs: files, folders, quoted patterns, lists.
     box
         Side of the boxes, e.g. 160px or 280A; becomes an even number of pixels.
     output
@@ -76,13 +77,13 @@ def extract(
     """
     from upicker.run.extract import Extracting, extract_all, pair
 
-    paths = find_micrographs(micrographs)
+    paths, reading = listed_micrographs(micrographs, pixel_size, gain)
     pairing = pair(picks_dir, paths)
     work = Extracting(
         pairing.picks,
         output,
         box,
-        pixel_size,
+        reading,
         threshold,
         scale_px=_scaled_px(scale),
         background_diameter=background,

@@ -10,12 +10,13 @@ from upicker.cli.options import (
     Changes,
     ConfigFile,
     Flag,
+    Gain,
     Micrographs,
     Output,
     PixelSize,
     Size,
     changes,
-    find_micrographs,
+    listed_micrographs,
     words,
 )
 
@@ -30,6 +31,7 @@ def pick(
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
+    gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -59,10 +61,11 @@ def pick(
 
     outputs = Outputs(output, words(format), overlay)
     merged = changes(config, changes_, pick__threshold=threshold)
-    paths = remaining(find_micrographs(mics), outputs, skip_existing)
+    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    paths = remaining(paths, outputs, skip_existing)
 
     from upicker.pick.picker import Picker
     from upicker.run.pick import Picking, pick_all
 
-    work = Picking(Picker(model, merged), outputs, diameter, pixel_size)
+    work = Picking(Picker(model, merged), outputs, diameter, reading)
     return follow("picked", pick_all(paths, work, model), len(paths), output)

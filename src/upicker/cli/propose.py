@@ -12,13 +12,14 @@ from upicker.cli.options import (
     Changes,
     ConfigFile,
     Flag,
+    Gain,
     Jobs,
     Micrographs,
     Output,
     PixelSize,
     Size,
     changes,
-    find_micrographs,
+    listed_micrographs,
     words,
 )
 from upicker.config import Config
@@ -38,6 +39,7 @@ def propose(
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
+    gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
     jobs: Jobs = 1,
@@ -82,9 +84,11 @@ def propose(
         "propose__threshold": threshold,
         "propose__mask": False if no_mask else None,
     }
-    merged = changes(config, changes_, **own) | ratios(diameter, min_diameter, max_diameter, pixel_size)
+    merged = changes(config, changes_, **own)
+    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    merged |= ratios(diameter, min_diameter, max_diameter, reading.pixel_size_A)
     outputs = Outputs(output, words(format), overlay)
     masks = None if mask is None else Masks(mask)
-    work = Proposing(diameter, outputs, Config().with_changes(merged), pixel_size, masks)
-    paths = remaining(find_micrographs(mics), outputs, skip_existing)
-    return follow("proposed", propose_all(paths, work, jobs), len(paths), output)
+    work = Proposing(diameter, outputs, Config().with_changes(merged), reading, masks)
+    todo = remaining(paths, outputs, skip_existing)
+    return follow("proposed", propose_all(todo, work, jobs), len(todo), output)

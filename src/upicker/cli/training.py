@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from upicker.cli.batches import tell
 from upicker.cli.console import names, note, problem, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
     Flag,
+    Gain,
     Micrographs,
     Output,
     PixelSize,
     Size,
     changes,
     existing_folder,
-    find_micrographs,
+    listed_micrographs,
 )
 from upicker.cli.progress import TrainingBar
 from upicker.config import preset as preset_config
@@ -35,6 +37,7 @@ def pretrain(
     trunk: Annotated[Path | None, Parameter(negative="")] = None,
     resume: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
+    gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -58,8 +61,8 @@ def pretrain(
     from upicker.train import stages
 
     merged = preset_config(preset).with_changes(changes(config, changes_))
-    paths = find_micrographs(mics)
-    job = stages.Job(output, merged, pixel_size, resume, TrainingBar())
+    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    job = stages.Job(output, merged, reading, resume, TrainingBar())
     result = stages.pretrain(paths, diameter, job, trunk)
     return _report("pretrained", result, len(paths))
 
@@ -74,6 +77,7 @@ def finetune(
     preset: str = "compact",
     resume: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
+    gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -103,9 +107,9 @@ def finetune(
     from upicker.train import stages
 
     changed = changes(config, changes_)
-    paths = find_micrographs(mics)
+    paths, reading = listed_micrographs(mics, pixel_size, gain)
     held = _validation(validation)
-    job = stages.Job(output, preset_config(preset).with_changes(changed), pixel_size, resume, TrainingBar())
+    job = stages.Job(output, preset_config(preset).with_changes(changed), reading, resume, TrainingBar())
     result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held)
     return _report("fine-tuned", result, len(paths))
 
@@ -141,6 +145,7 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f"no label is closer than {result.margin:.1f} diameters to the rim; picks will keep that margin, too "
             "(--set pick.edge_diameters=0 when picking turns it off)"
         )
+    tell(result.warnings)
     if result.unused:
         warning(f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}")
     for path, reason in result.skipped:

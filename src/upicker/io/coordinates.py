@@ -1,43 +1,61 @@
-"""Reading and writing coordinates: CSV, RELION STAR, EMAN box. The content decides about the format.
+"""Reading and writing coordinates in the formats of all programs; the content decides about the format.
 
-Frames, all turned into the contract of `upicker.particles` (centre of the first stored pixel is ``(0, 0)``):
-
-- CSV ``x,y[,diameter][,score]`` and CryoPPP's ``X-Coordinate,Y-Coordinate,Diameter``: as they are.
-- STAR ``_rlnCoordinateX/Y``: as they are; RELION counts pixels from 0, too.
-- EMAN ``.box`` ``x y width height [score]``: the corner is the first pixel of the box. The centre of a box of
-  n pixels is its pixel n // 2 (EMAN's and RELION's convention), thus ``corner + size / 2``; the size is the
-  diameter.
+This file is the way in: it opens, sniffs, and hands over to `upicker.io.formats`, where each format says which frame
+its program has and where that is known from. `upicker.io.picks` then turns it into the contract of
+`upicker.particles`, in which the centre of the first stored pixel is ``(0, 0)``.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
-from upicker.io import delimited, star
+from upicker.io import delimited
 from upicker.io.atomic import replacing
+from upicker.io.formats import box, cbox, coco, cryosparc, eman2, relion, relion_lists, relion_write, sniff, table
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 
-FORMATS = ("csv", "star", "box")
-_ENDINGS = {"csv": ".csv", "star": "_autopick.star", "box": ".box"}
-# Of several files for one micrograph the first is taken: labels by hand before automatic ones.
-_PREFERENCE = (".csv", ".star", "_manualpick.star", "_autopick.star", ".box")
-_COLUMNS = {
-    "x": ("x", "xcoordinate", "xpx"),
-    "y": ("y", "ycoordinate", "ypx"),
-    "diameter": ("diameter", "diameterpx"),
-    "score": ("score", "confidence"),
+# Those that hold one micrograph's particles only, and those that can hold many micrographs'.
+_ONE: dict[str, Callable[[Path, Picks, WriteOptions], str]] = {
+    "star": relion_write.one,
+    "box": box.one,
+    "cbox": cbox.one,
+    "eman2": eman2.one,
+    "cryoppp": table.cryoppp,
 }
-_ORDER = ("x", "y", "diameter", "score")
-_STAR_X, _STAR_Y, _STAR_SCORE = "_rlnCoordinateX", "_rlnCoordinateY", "_rlnAutopickFigureOfMerit"
-_RELION_UNSET = -999.0
-_WRITE_AGAIN = "Write it as CSV with the header x,y,diameter,score"
+_MANY: dict[str, Callable[[Path, list[Picks], WriteOptions], str | bytes]] = {
+    "csv": table.ours,
+    "tsv": lambda path, picks, options: table.ours(path, picks, options, "\t"),
+    "topaz": table.topaz,
+    "cs": cryosparc.many,
+    "coco": coco.many,
+    "warp": relion_write.warp,
+    "particles": relion_write.particles,
+}
+_ENDINGS = {
+    "csv": ".csv",
+    "star": "_autopick.star",
+    "box": ".box",
+    "cbox": ".cbox",
+    "eman2": "_info.json",
+    "cs": ".cs",
+    "tsv": ".tsv",
+    "topaz": ".txt",
+    "coco": "_coco.json",
+    "cryoppp": ".csv",
+    "warp": "_BoxNet.star",
+    "particles": "_particles.star",
+}
+FORMATS = tuple(_ENDINGS)
+# What `write_all` knows beside: a picking job's folder as RELION 4 and later lay it out.
+TARGETS = (*FORMATS, "relion")
+_FILES = {"cs": "picks.cs", "coco": "picks.json", "topaz": "picks.txt"}
+_FILES |= {"warp": "allparticles.star", "particles": "particles.star"}
 _HEAD_BYTES = 65_536
+_DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
 
 def read(path: Path) -> Particles:
@@ -46,7 +64,7 @@ def read(path: Path) -> Particles:
     Parameters
     ----------
     path : Path
-        CSV, STAR or box; the content says which.
+        In any of the formats; the content says which.
 
     Returns
     -------
@@ -62,21 +80,55 @@ def read(path: Path) -> Particles:
         has a value that is not a finite number (the line is named).
     """
     path = Path(path)
-    text = _text(path)
-    if not text.strip() and path.suffix == ".box":
-        return Particles.of([])
-    if _is_star(text):
-        return _read_star(path, text)
-    delimiter = delimited.delimiter(text)
-    rows = [(number, cells) for number, cells in delimited.rows(text, delimiter) if any(cells)]
-    if not rows:
-        raise CoordinatesError(path, "it holds no line with values", _WRITE_AGAIN)
-    if delimiter is None and delimited.is_numeric(rows[0][1]) and len(rows[0][1]) >= 4:
-        return _read_box(path, rows)
-    return _read_csv(path, rows)
+    found = sniff.parsed(path, sniff.load(path), _DEFAULT_READ)
+    if len(found) > 1:
+        raise CoordinatesError(
+            path, f"it holds the particles of {len(found)} micrographs", "Give one file per micrograph"
+        )
+    return to_contract(path, found[0], _DEFAULT_READ).particles if found else Particles.of([])
 
 
-def write(path: Path, particles: Particles, format: str, pixel_size_A: float | None = None) -> None:
+def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
+    """Read a coordinates file of one micrograph or of many, or a list of such files.
+
+    Parameters
+    ----------
+    path : Path
+        In any of the formats; also RELION's ``autopick.star``, ``summary.star`` and ``coords_suffix_*.star``,
+        which name other files.
+    options : ReadOptions
+        Flip, scale, threshold, and what is known of the micrographs.
+
+    Returns
+    -------
+    list of Picks
+        One per micrograph, in order of appearance, raw pixels.
+
+    Raises
+    ------
+    CoordinatesError
+        As `read`; also if a listed file is not there, or what a flip needs is not known.
+    """
+    path = Path(path)
+    content = sniff.load(path)
+    files = relion_lists.listed(path, sniff.decoded(path, content)) if sniff.may_be_list(path, content) else None
+    if files is None:
+        return [to_contract(path, picks, options) for picks in sniff.parsed(path, content, options)]
+    found: list[Picks] = []
+    for name, file in files:
+        inner = sniff.parsed(file, sniff.load(file), options)
+        named = [replace(inner[0], micrograph=name)] if len(inner) == 1 else inner
+        found += [to_contract(file, picks, options) for picks in named or [Picks(name, Particles.of([]))]]
+    return found
+
+
+def write(
+    path: Path,
+    particles: Particles,
+    format: str,
+    pixel_size_A: float | None = None,
+    shape: tuple[int, int] | None = None,
+) -> None:
     """Write one micrograph's particles, whole or not at all.
 
     Parameters
@@ -86,47 +138,102 @@ def write(path: Path, particles: Particles, format: str, pixel_size_A: float | N
     particles : Particles
         In raw pixels.
     format : str
-        One of `FORMATS`. STAR holds what RELION's own picker writes (x, y, figure of merit; class and angle
-        are 0), no diameter.
+        One of `FORMATS`. STAR holds what RELION's own picker writes (x, y, figure of merit, class and angle), no
+        diameter.
     pixel_size_A : float, optional
-        Noted in a comment of the STAR file; nothing is converted with it.
+        Noted where the format has a place for it; nothing is converted with it. cryoSPARC's needs it.
+    shape : tuple of int, optional
+        Rows, columns of the raw micrograph: noted, and needed by cryoSPARC's format.
 
     Raises
     ------
     ConfigError
         For an unknown format.
     OutputError
-        If the file cannot be written, or the box format is asked for particles without a diameter.
+        If the file cannot be written, or the format needs a diameter, a shape or a pixel size that is not known.
     """
-    _known_format(format)
-    if format == "csv":
-        lines = _csv_lines(particles)
-    elif format == "star":
-        lines = _star_lines(particles, pixel_size_A)
-    else:
-        lines = _box_lines(path, particles)
-    with replacing(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    path = Path(path)
+    _known(format, FORMATS)
+    picks = Picks(sniff.name_of(path, _ENDINGS[format]), particles, shape, pixel_size_A)
+    _write_file(path, [picks], format, _DEFAULT_WRITE, named=False)
+
+
+def write_all(
+    target: Path, all_picks: Sequence[Picks], format: str, options: WriteOptions = _DEFAULT_WRITE
+) -> list[Path]:
+    """Write the particles of many micrographs.
+
+    Parameters
+    ----------
+    target : Path
+        A file (its name has an ending), for the formats that hold many micrographs; else a folder.
+    all_picks : sequence of Picks
+        One per micrograph, raw pixels.
+    format : str
+        One of `TARGETS`.
+    options : WriteOptions
+        Flip, scale, box size.
+
+    Returns
+    -------
+    list of Path
+        What was written. In a folder that is a file per micrograph, named after it; one file for the formats
+        that are meant for many; and for ``relion`` a job's folder that mirrors the micrographs' paths, with
+        ``autopick.star`` last.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown format.
+    OutputError
+        As `write`; also if two micrographs would share a file, or a name holds control characters.
+    """
+    target = Path(target)
+    _known(format, TARGETS)
+    for picks in all_picks:
+        if any(ord(mark) < 32 or mark in "\x7f\x85\u2028\u2029" for mark in picks.micrograph):
+            raise OutputError(
+                target, f"the name {picks.micrograph!r} holds control characters", "Rename the micrograph"
+            )
+    if format == "relion":
+        return relion_write.job(target, list(all_picks), options)
+    if format in _MANY and target.suffix:
+        return _write_file(target, list(all_picks), format, options)
+    if format in _FILES:
+        return _write_file(target / _FILES[format], list(all_picks), format, options)
+    if target.suffix and len(all_picks) == 1:
+        return _write_file(target, list(all_picks), format, options, named=False)
+    files: dict[Path, Picks] = {}
+    for picks in all_picks:
+        file = output_path(target, stem(picks.micrograph), format)
+        if file in files:
+            names = f"{files[file].micrograph!r} and {picks.micrograph!r}"
+            raise OutputError(file, f"the micrographs {names} would share it", "Rename one of them")
+        files[file] = picks
+    return [
+        written for file, picks in files.items() for written in _write_file(file, [picks], format, options, named=False)
+    ]
 
 
 def output_path(folder: Path, stem: str, format: str) -> Path:
-    """Return the usual name of a micrograph's file: ``stem.csv``, ``stem_autopick.star`` or ``stem.box``.
+    """Return the usual name of a micrograph's file, such as ``stem.csv``, ``stem_autopick.star`` or ``stem.box``.
 
     Raises
     ------
     ConfigError
         For an unknown format.
     """
-    return Path(folder) / f"{stem}{_ENDINGS[_known_format(format)]}"
+    _known(format, FORMATS)
+    return Path(folder) / f"{stem}{_ENDINGS[format]}"
 
 
 def find_for(folder: Path, stem: str) -> Path | None:
     """Return the coordinates file of the micrograph `stem` in `folder`, if there is one.
 
-    Of several it is the first of ``stem.csv``, ``stem.star``, ``stem_manualpick.star``,
-    ``stem_autopick.star`` and ``stem.box``.
+    Of several it is the first of ``stem.csv``, ``.tsv``, ``.star``, ``_manualpick.star``, ``_autopick.star``,
+    ``.box``, ``.cbox`` and ``_info.json``.
     """
-    paths = (Path(folder) / f"{stem}{ending}" for ending in _PREFERENCE)
+    paths = (Path(folder) / f"{stem}{ending}" for ending in sniff.PREFERENCE)
     return next((path for path in paths if path.is_file() and not _is_something_else(path)), None)
 
 
@@ -146,10 +253,10 @@ def stems(folder: Path) -> dict[str, Path]:
         raise InputError(folder, "there is no such folder", "Give the folder of coordinates files")
     found: dict[str, tuple[int, Path]] = {}
     for path in sorted(folder.iterdir()):
-        rank, stem = _rank(path.name)
-        if stem and (stem not in found or rank < found[stem][0]) and path.is_file() and not _is_something_else(path):
-            found[stem] = rank, path
-    return {stem: path for stem, (_, path) in sorted(found.items())}
+        rank, name = _rank(path.name)
+        if name and (name not in found or rank < found[name][0]) and path.is_file() and not _is_something_else(path):
+            found[name] = rank, path
+    return {name: path for name, (_, path) in sorted(found.items())}
 
 
 def check_inside(
@@ -193,135 +300,37 @@ def check_inside(
     return particles.select(inside), dropped
 
 
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CoordinatesError(
-            path, f"cannot be read ({error.strerror or error})", "Check the name and that you may read it"
-        ) from error
-    if not content and path.suffix != ".box":
-        raise CoordinatesError(path, "the file is empty", "For a micrograph without particles write the header x,y")
-    try:
-        if b"\0" in content:
-            raise ValueError("it holds zero bytes")
-        return content.decode("utf-8-sig")
-    except ValueError as error:
-        raise CoordinatesError(path, "it is not a text file", "Give coordinates as CSV, STAR or box") from error
-
-
-def _is_star(text: str) -> bool:
-    return re.search(r"^\s*(data_|loop_|_rln)", text, re.M) is not None
-
-
-def _read_csv(path: Path, rows: list[tuple[int, list[str]]]) -> Particles:
-    first = rows[0][1]
-    if delimited.is_numeric(first):
-        if not 2 <= len(first) <= 4:
-            raise CoordinatesError(path, f"it has {len(first)} columns and no header naming them", _WRITE_AGAIN)
-        places: dict[str, int] = dict(zip(_ORDER, range(len(first))))
+def _write_file(
+    path: Path, all_picks: list[Picks], format: str, options: WriteOptions, named: bool = True
+) -> list[Path]:
+    """Write one file; of `all_picks` the first only where the format holds one micrograph."""
+    if format in _ONE:
+        content: str | bytes = _ONE[format](path, all_picks[0], options)
+    elif format in ("csv", "tsv"):
+        content = table.ours(path, all_picks, options, "," if format == "csv" else "\t", named)
     else:
-        places = _places(first)
-        rows = rows[1:]
-    missing = [name for name in ("x", "y") if name not in places]
-    if missing:
-        raise CoordinatesError(
-            path, f"it has no column {' and '.join(missing)}, but: {', '.join(first)[:120]}", _WRITE_AGAIN
-        )
-    return _particles(path, rows, places)
+        content = _MANY[format](path, all_picks, options)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    if format != "cs":
+        return [path]
+    with replacing(path.with_suffix(".csg")) as temporary:
+        n = sum(len(picks.particles) for picks in all_picks)
+        temporary.write_text(cryosparc.group(path.name, n), encoding="utf-8")
+    return [path, path.with_suffix(".csg")]
 
 
-def _places(header: Sequence[str]) -> dict[str, int]:
-    """Return which column holds what, by name, whatever the case and the punctuation."""
-    plain = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
-    return {name: plain.index(word) for name, words in _COLUMNS.items() for word in reversed(words) if word in plain}
-
-
-def _read_star(path: Path, text: str) -> Particles:
-    tables = star.parse(text, path)
-    table = next((t for t in tables if _STAR_X in t.columns and _STAR_Y in t.columns), None)
-    if table is None:
-        columns = [column for t in tables for column in t.columns]
-        raise CoordinatesError(
-            path,
-            f"it has no columns {_STAR_X} and {_STAR_Y}, but: {', '.join(columns)[:160] or 'none'}",
-            "Give the STAR file with the coordinates, not the list of such files",
-        )
-    if "_rlnMicrographName" in table.columns:
-        at = table.columns.index("_rlnMicrographName")
-        names = {row[at] for row in table.rows}
-        if len(names) > 1:
-            raise CoordinatesError(
-                path, f"it holds the particles of {len(names)} micrographs", "Give one file per micrograph"
-            )
-    labels = {"x": _STAR_X, "y": _STAR_Y, "score": _STAR_SCORE}
-    places = {name: table.columns.index(label) for name, label in labels.items() if label in table.columns}
-    particles = _particles(path, list(zip(table.lines, table.rows)), places)
-    score = np.where(particles.score == _RELION_UNSET, 1.0, particles.score)
-    return Particles.of(particles.xy, particles.diameter_px, score)
-
-
-def _read_box(path: Path, rows: list[tuple[int, list[str]]]) -> Particles:
-    places = {"x": 0, "y": 1, "width": 2, "height": 3} | ({"score": 4} if len(rows[0][1]) > 4 else {})
-    values = {name: delimited.column(path, rows, at, 1.0 if name == "score" else None) for name, at in places.items()}
-    size = np.stack([values["width"], values["height"]], 1)
-    corner = np.stack([values["x"], values["y"]], 1)
-    if (size <= 0).any():
-        line = rows[int(np.argmax((size <= 0).any(1)))][0]
-        raise CoordinatesError(path, f"line {line} has a box without size", "Box files hold: x y width height")
-    return Particles.of(corner + size / 2, size.mean(1), values.get("score", 1.0))
-
-
-def _particles(path: Path, rows: list[tuple[int, list[str]]], places: dict[str, int]) -> Particles:
-    xy = [delimited.column(path, rows, places[name], None) for name in ("x", "y")]
-    diameter = (
-        delimited.column(path, rows, places["diameter"], math.nan) if "diameter" in places else np.float64(math.nan)
-    )
-    score = delimited.column(path, rows, places["score"], 1.0) if "score" in places else 1.0
-    return Particles.of(np.stack(xy, 1), np.where(diameter > 0, diameter, math.nan), score)
-
-
-def _csv_lines(particles: Particles) -> Iterable[str]:
-    yield "x,y,diameter,score\n"
-    for (x, y), diameter, score in zip(particles.xy, particles.diameter_px, particles.score):
-        yield f"{x:.4f},{y:.4f},{_short(diameter)},{score:.8g}\n"
-
-
-def _star_lines(particles: Particles, pixel_size_A: float | None) -> Iterable[str]:
-    size = f"; pixel size {pixel_size_A:g} A" if pixel_size_A else ""
-    yield f"# version 30001\n# centres in pixels of the raw micrograph, first stored pixel = 0{size}\n\n"
-    columns = (_STAR_X, _STAR_Y, _STAR_SCORE, "_rlnClassNumber", "_rlnAnglePsi")
-    rows = ((float(x), float(y), f"{score:.8g}", 0, 0.0) for (x, y), score in zip(particles.xy, particles.score))
-    yield star.format_table("", columns, rows)
-
-
-def _box_lines(path: Path, particles: Particles) -> Iterable[str]:
-    if not np.isfinite(particles.diameter_px).all():
-        raise OutputError(path, "box files need a size, but the particles' diameter is not known", "Give --diameter")
-    corners = particles.xy - particles.diameter_px[:, None] / 2
-    return [
-        f"{_short(x)}\t{_short(y)}\t{_short(size)}\t{_short(size)}\t{score:.8g}\n"
-        for (x, y), size, score in zip(corners, particles.diameter_px, particles.score)
-    ]
-
-
-def _short(value: float) -> str:
-    """Write a number with up to 4 decimals, and NaN as nothing."""
-    return f"{value:.4f}".rstrip("0").rstrip(".") if math.isfinite(value) else ""
-
-
-def _known_format(format: str) -> str:
-    if format not in FORMATS:
-        raise ConfigError("--format", f"there is no format {format!r}", f"There are: {', '.join(FORMATS)}")
-    return format
+def _known(format: str, formats: Sequence[str]) -> None:
+    if format not in formats:
+        raise ConfigError("--format", f"there is no format {format!r}", f"There are: {', '.join(formats)}")
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """Return the place in `_PREFERENCE` and the micrograph's stem, which is empty for other files."""
-    for i in sorted(range(len(_PREFERENCE)), key=lambda i: -len(_PREFERENCE[i])):
-        if name.endswith(_PREFERENCE[i]) and not name.startswith("."):
-            return i, name[: -len(_PREFERENCE[i])]
-    return len(_PREFERENCE), ""
+    """Return the place in `sniff.PREFERENCE` and the micrograph's stem, which is empty for other files."""
+    for i in sorted(range(len(sniff.PREFERENCE)), key=lambda i: -len(sniff.PREFERENCE[i])):
+        if name.endswith(sniff.PREFERENCE[i]) and not name.startswith("."):
+            return i, name[: -len(sniff.PREFERENCE[i])]
+    return len(sniff.PREFERENCE), ""
 
 
 def _is_something_else(path: Path) -> bool:
@@ -333,8 +342,10 @@ def _is_something_else(path: Path) -> bool:
         return False
     if path.suffix == ".star":
         words = set(text.split())
-        return "_rlnImageName" in words or (_is_star(text) and not {_STAR_X, _STAR_Y} <= words)
-    if path.suffix != ".csv" or "\0" in text or not text.strip():
+        return "_rlnImageName" in words or (sniff.is_star(text) and not {relion.X, relion.Y} <= words)
+    if path.suffix == ".json":
+        return '"boxes"' not in text
+    if path.suffix not in (".csv", ".tsv") or "\0" in text or not text.strip():
         return False
     first = next((cells for _, cells in delimited.rows(text, delimited.delimiter(text)) if any(cells)), [])
-    return not delimited.is_numeric(first) and not {"x", "y"} <= _places(first).keys()
+    return not delimited.is_numeric(first) and not {"x", "y"} <= table.places(first).keys()

@@ -1,4 +1,4 @@
-"""Text files with values between commas, semicolons or blanks."""
+"""Text files with values between commas, semicolons, tabs or blanks."""
 
 from __future__ import annotations
 
@@ -11,24 +11,37 @@ import numpy as np
 
 from upicker.errors import CoordinatesError
 
+_BLANK = ("nan", "na", "none", "<na>")
+
 
 def delimiter(text: str) -> str | None:
-    """Return the first of the usual delimiters in the first line with content; None means blanks."""
-    lines = (line.split("#")[0].strip() for line in text.splitlines())
-    first = next((line for line in lines if line), "")
-    return next((mark for mark in (",", ";") if mark in first), None)
+    """Return the delimiter of the first line with content; None means blanks.
+
+    Tabs count as blanks between numbers, and as a delimiter below a header, so that names may hold blanks.
+    """
+    first = next((content for line in text.splitlines() if (content := line.split("#")[0].strip())), "")
+    mark = next((mark for mark in (",", ";") if mark in first), None)
+    if "\t" in first and first.count("\t") >= first.count(mark or "\t") and not is_numeric(first.split()):
+        return "\t"
+    return mark
 
 
 def rows(text: str, delimiter: str | None) -> Iterable[tuple[int, list[str]]]:
     """Yield line numbers, from 1, and stripped cells; blank lines and comments (``#``) are left out."""
-    lines = text.splitlines()
-    if delimiter is None:
-        split: Iterable[list[str]] = (line.split() for line in lines)
-    else:
-        split = (row for line in lines for row in (list(csv.reader([line], delimiter=delimiter)) or [[]]))
-    for number, cells in enumerate(split, 1):
-        if cells and not cells[0].lstrip().startswith("#"):
-            yield number, [cell.strip() for cell in cells]
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip()[:1] in ("", "#"):
+            continue
+        cells = line.split(delimiter) if delimiter is None or '"' not in line else _quoted(line, delimiter)
+        cells = [cell.strip() for cell in cells]
+        if cells and not cells[0].startswith("#"):
+            yield number, cells
+
+
+def _quoted(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a cell longer than the reader's limit
+        return line.split(delimiter)
 
 
 def is_numeric(cells: Sequence[str]) -> bool:
@@ -54,14 +67,21 @@ def column(path: Path, rows: list[tuple[int, list[str]]], at: int, default: floa
     CoordinatesError
         For a cell that is not a finite number, or blank where there is no default; names the line of `path`.
     """
+    try:
+        values = np.fromiter((float(cells[at]) for _, cells in rows), np.float64, len(rows))
+    except (ValueError, IndexError):
+        pass
+    else:
+        if np.isfinite(values).all():
+            return values
     values = np.empty(len(rows))
     for i, (line, cells) in enumerate(rows):
         cell = cells[at] if at < len(cells) else ""
-        blank = not cell or cell.lower() in ("nan", "na", "none", "<na>")
+        blank = not cell or cell.lower() in _BLANK
         value = default if blank else float(cell) if _is_number(cell) else None
         if value is None or (not blank and not math.isfinite(value)):
             raise CoordinatesError(
-                path, f"line {line} has {cell!r} where a number should be", "Correct or remove the line"
+                path, f"line {line} has {cell[:60]!r} where a number should be", "Correct or remove the line"
             )
         values[i] = value
     return values

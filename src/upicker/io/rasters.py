@@ -1,4 +1,4 @@
-"""Single pictures in TIFF, PNG and JPG files."""
+"""TIFF, EER, PNG and JPG files: single pictures, and of TIFF and EER movies, too."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy as np
 import tifffile
 
 from upicker.errors import MicrographError
-from upicker.io.mrc import ONE_PICTURE, too_large
+from upicker.io.movies import check_movie, summed
+from upicker.io.stored import FETCH_AGAIN, Stored, check_growth, cut_short, too_large
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPG_MAGIC = b"\xff\xd8\xff"
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_FETCH_AGAIN = "The copy or the download is incomplete or damaged: fetch it again"
 _ANGSTROM = {
     "a": 1.0, "å": 1.0, "ang": 1.0, "angstrom": 1.0, "ångström": 1.0, "pm": 0.01, "nm": 10.0,
     "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "\\u00b5m": 1e4, "mm": 1e7, "cm": 1e8, "inch": 2.54e8,
@@ -29,8 +29,8 @@ _ANGSTROM = {
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def read_png(path: Path, largest_side: int) -> np.ndarray:
-    """Read a PNG as `(H, W)`, in the file's own type; colours become luminance.
+def read_png(path: Path, largest_side: int) -> Stored:
+    """Read a PNG, in the file's own type; colours become luminance.
 
     Raises
     ------
@@ -39,56 +39,55 @@ def read_png(path: Path, largest_side: int) -> np.ndarray:
     """
     content = path.read_bytes()
     if not _png_is_whole(content):
-        raise MicrographError(path, "the PNG is cut short or damaged", _FETCH_AGAIN)
-    columns, rows = struct.unpack(">II", content[16:24])
+        raise MicrographError(path, "the PNG is cut short or damaged", FETCH_AGAIN)
+    columns, rows, bits, colours = struct.unpack(">IIBB", content[16:26])
     if max(rows, columns) > largest_side:
         raise too_large(path, (rows, columns), largest_side)
-    return _decoded(path, content, "PNG")
+    channels = {2: 3, 4: 2, 6: 4}.get(colours, 1)
+    check_growth(path, rows * columns * channels * bits // 8)
+    return Stored(_decoded(path, content, "PNG"), None, "png")
 
 
-def read_jpg(path: Path) -> np.ndarray:
-    """Read a JPG as `(H, W)` uint8, as stored; colours become luminance, an orientation mark is not followed.
+def read_jpg(path: Path, largest_side: int) -> Stored:
+    """Read a JPG, uint8, as stored; colours become luminance, an orientation mark is not followed.
 
     Raises
     ------
     MicrographError
-        If it is cut short or damaged.
+        If it is cut short, damaged or larger than `largest_side`.
     """
     content = path.read_bytes()
     # Decoders fill what is missing with grey and say nothing; a whole file ends with the end-of-image mark.
     if b"\xff\xd9" not in content[-1024:]:
-        raise MicrographError(path, "the JPG is cut short: its end is missing", _FETCH_AGAIN)
-    return _decoded(path, content, "JPG")
+        raise MicrographError(path, "the JPG is cut short: its end is missing", FETCH_AGAIN)
+    rows, columns = _jpg_shape(content)
+    if max(rows, columns) > largest_side:
+        raise too_large(path, (rows, columns), largest_side)
+    check_growth(path, rows * columns)
+    return Stored(_decoded(path, content, "JPG"), None, "jpg")
 
 
-def read_tiff(path: Path, largest_side: int) -> tuple[np.ndarray, float | None]:
-    """Read the one picture of a TIFF file.
+def read_tiff(path: Path, largest_side: int) -> Stored:
+    """Read a TIFF file, or an EER one, which is a kind of it: one picture, or the sum of a movie.
+
+    Movies are read frame by frame. EER frames are taken at the camera's own pixels (4096 x 4096), without the
+    finer places of the electrons.
 
     Returns
     -------
-    pixels : np.ndarray
-        `(H, W)` in the file's own type; colours become luminance.
-    pixel_size_A : float or None
-        From OME or ImageJ metadata or the resolution tags, unchecked.
+    Stored
+        The picture; colours become luminance. The pixel size comes from OME, ImageJ or EER metadata or the
+        resolution tags.
 
     Raises
     ------
     MicrographError
-        If it is a movie, has palette colours, is cut short, damaged or larger than `largest_side`, or if its
-        compression needs imagecodecs.
+        If it has several pictures that are no movie, has palette colours, is cut short, damaged or larger than
+        `largest_side`, or if its compression needs imagecodecs.
     """
     try:
         with _silent("tifffile"), tifffile.TiffFile(path) as file:
-            series, page = file.series[0], file.pages.first
-            shape = tuple(length for length, axis in zip(series.shape, series.axes, strict=True) if axis in "YX")
-            frames = int(np.prod([n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in "YXS"]))
-            if len(shape) == 2 and max(shape) > largest_side:
-                raise too_large(path, (shape[0], shape[1]), largest_side)
-            _check_tiff(path, page, frames, len(file.pages), path.stat().st_size)
-            pixels = page.asarray().squeeze()
-            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
-                pixels = np.moveaxis(pixels, 0, -1)
-            return _grey(path, pixels), _tiff_pixel_size(file, page)
+            return _tiff(path, file, largest_side)
     except MicrographError:
         raise
     # Damaged files make the decoders raise nearly anything.
@@ -99,25 +98,53 @@ def read_tiff(path: Path, largest_side: int) -> tuple[np.ndarray, float | None]:
                 f"its compression is not built in ({error})",
                 "Install the decoders: pip install upicker[tiff]; or save it uncompressed",
             ) from error
-        raise MicrographError(path, f"the TIFF cannot be read ({error})", _FETCH_AGAIN) from error
+        raise MicrographError(path, f"the TIFF cannot be read ({error})", FETCH_AGAIN) from error
 
 
-def _check_tiff(path: Path, page: tifffile.TiffPage, frames: int, pages: int, size: int) -> None:
-    if frames > 1 or page.imagedepth > 1:
-        raise MicrographError(
-            path,
-            f"it holds {max(frames, pages)} pictures of {page.imagewidth} x {page.imagelength} pixels",
-            ONE_PICTURE,
-        )
+def _tiff(path: Path, file: tifffile.TiffFile, largest_side: int) -> Stored:
+    series = file.series[0]
+    pages = list(series.pages)
+    page = series.keyframe
+    shape = page.imagelength, page.imagewidth
+    frames = int(np.prod([n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in "YXS"]))
+    if max(shape) > largest_side:
+        raise too_large(path, shape, largest_side)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise MicrographError(path, "it has palette colours", "Save it in grey values")
+    check_growth(path, page.size * max(1, page.bitspersample // 8))
+    if page.imagedepth > 1:
+        raise MicrographError(path, f"it is a volume of {page.imagedepth} sections", "Give a single picture")
+    if frames == 1:
+        return Stored(_tiff_page(path, page), _tiff_pixel_size(file, page), "tiff")
+    kind = "eer" if file.is_eer else "tiff"
+    if kind != "eer":
+        check_movie(path, frames, shape)
+    if frames != len(pages):
+        found = f"its {frames} frames are not on pages of their own, but on {len(pages)}"
+        raise MicrographError(path, found, "Save it with one page a frame, or as MRC")
+    total = summed((_tiff_page(path, one) for one in pages), shape)
+    return Stored(total, _tiff_pixel_size(file, page), kind, frames)
+
+
+def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) -> np.ndarray:
+    """Decode one page as `(H, W)`, if all of it is there."""
+    if page is None:
+        raise MicrographError(path, "a frame is missing", FETCH_AGAIN)
+    size = path.stat().st_size
     ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size:
-        raise MicrographError(path, f"it is cut short: {size} bytes of {max(ends, default=0)}", _FETCH_AGAIN)
+        raise cut_short(path, size, max(ends, default=0))
+    pixels = page.asarray().squeeze()
+    if page.keyframe is not None and page.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+        pixels = np.moveaxis(pixels, 0, -1)
+    return _grey(path, pixels)
 
 
 def _tiff_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
     """Angstrom per pixel along x, where the metadata name the unit."""
+    if file.is_eer:
+        metres = (file.eer_metadata or {}).get("sensorPixelSize.width")
+        return metres * 1e10 if isinstance(metres, float) else None
     if file.is_ome and file.ome_metadata:
         return _ome_pixel_size(file.ome_metadata)
     tag = page.tags.get("XResolution")
@@ -156,13 +183,26 @@ def _png_is_whole(content: bytes) -> bool:
     return False
 
 
+def _jpg_shape(content: bytes) -> tuple[int, int]:
+    """Walk the segments to the frame header; return rows, columns, or zeros where there is none."""
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        mark, (length,) = content[at + 1], struct.unpack_from(">H", content, at + 2)
+        # Start-of-frame marks, without those of Huffman tables, extensions and arithmetic coding among them.
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+            rows, columns = struct.unpack_from(">HH", content, at + 5)
+            return rows, columns
+        at += 1 if mark == 0xFF else 2 + length
+    return 0, 0
+
+
 def _decoded(path: Path, content: bytes, kind: str) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise MicrographError(path, f"the {kind} cannot be decoded ({error.err})", _FETCH_AGAIN) from error
+        raise MicrographError(path, f"the {kind} cannot be decoded ({error.err})", FETCH_AGAIN) from error
     if pixels is None:
-        raise MicrographError(path, f"the {kind} cannot be decoded", _FETCH_AGAIN)
+        raise MicrographError(path, f"the {kind} cannot be decoded", FETCH_AGAIN)
     if pixels.ndim == 3 and pixels.shape[2] >= 3:
         # OpenCV orders colours blue, green, red.
         pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]

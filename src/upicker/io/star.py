@@ -15,6 +15,8 @@ from pathlib import Path
 from upicker.errors import CoordinatesError
 
 _WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
+# Far more than any program writes; a limit, so that looking for doubles stays quick.
+_MOST_COLUMNS = 2000
 
 
 @dataclass
@@ -41,7 +43,8 @@ def parse(text: str, where: str | Path) -> list[Table]:
     Raises
     ------
     CoordinatesError
-        If a row has fewer or more words than there are columns; `where` names the file.
+        If a row has fewer or more words than there are columns or stands outside of a loop, or a table has a
+        column twice; `where` names the file.
     """
     tables: list[Table] = []
     looped = False
@@ -49,19 +52,23 @@ def parse(text: str, where: str | Path) -> list[Table]:
         words = _words(line)
         if not words:
             continue
-        if words[0].startswith("data_"):
-            tables.append(Table(words[0][5:]))
+        # Quoted words are values, whatever they begin with.
+        first = "" if line.lstrip()[0] in "'\"" else words[0]
+        if first.startswith("data_"):
+            tables.append(Table(first[5:]))
             looped = False
-        elif words[0] == "loop_":
+        elif first == "loop_":
             if not tables or tables[-1].columns:
                 tables.append(Table(tables[-1].name if tables else ""))
             looped = True
         elif not tables:
             continue
-        elif words[0].startswith("_") and not (looped and tables[-1].rows):
-            _add_label(tables[-1], words, number, looped)
-        else:
+        elif first.startswith("_") and not (looped and tables[-1].rows):
+            _add_label(tables[-1], words, number, looped, where)
+        elif looped:
             _add_row(tables[-1], words, number, where)
+        else:
+            raise CoordinatesError(where, f"line {number} has values outside of a loop_", "Write the file again")
     return tables
 
 
@@ -85,7 +92,15 @@ def _words(line: str) -> list[str]:
     return words
 
 
-def _add_label(table: Table, words: list[str], number: int, looped: bool) -> None:
+def _add_label(table: Table, words: list[str], number: int, looped: bool, where: str | Path) -> None:
+    if len(table.columns) >= _MOST_COLUMNS:
+        raise CoordinatesError(
+            where, f"line {number} names column {_MOST_COLUMNS + 1}", "This is no STAR file of particles"
+        )
+    if words[0] in table.columns:
+        raise CoordinatesError(
+            where, f"line {number} names the column {words[0][:60]} a second time", "Remove or rename one of them"
+        )
     table.columns.append(words[0])
     if looped:
         return
@@ -110,4 +125,6 @@ def _formatted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:13.6f}"
     text = str(value)
-    return f'"{text}"' if not text or re.search(r"\s", text) or text[0] in "#_'" else text
+    if text and not re.search(r"\s", text) and text[0] not in "#_'\"" and not text.startswith(("data_", "loop_")):
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'

@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError
+from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError, UPickerWarning, heard
 
 T = TypeVar("T")
 
@@ -31,12 +31,15 @@ class Outcome(Generic[T]):
         Why it failed; None if it did not.
     seconds : float
         The time it took.
+    warnings : tuple of UPickerWarning
+        What a person should know of it though it did not fail.
     """
 
     path: Path
     value: T | None
     error: UPickerError | None
     seconds: float
+    warnings: tuple[UPickerWarning, ...] = ()
 
 
 def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Generator[Outcome[T], None, None]:
@@ -82,8 +85,10 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
     """Work on one file, and catch what concerns that file alone."""
     start = time.perf_counter()
     value, error = None, None
+    noticed: list[UPickerWarning] = []
     try:
-        value = work(path)
+        with heard() as noticed:
+            value = work(path)
     except OutputError:
         raise
     except UPickerError as failure:
@@ -96,15 +101,16 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
         frame = traceback.extract_tb(bug.__traceback__)[-1]
         found = f"an unexpected {type(bug).__name__} in {Path(frame.filename).name}:{frame.lineno} ({bug})"
         error = MicrographError(path, found, "This is a fault of UPicker: please report it")
-    return Outcome(path, value, error, time.perf_counter() - start)
+    return Outcome(path, value, error, time.perf_counter() - start, tuple(noticed))
 
 
 def _in_pool(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Generator[Outcome[T], None, None]:
     """Work in `jobs` processes; what is waiting is dropped when the caller stops."""
     # Not forked: a fork of a process with threads (OpenCV, torch) may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet_worker)
-    futures: list[Future[Outcome[T]]] = [pool.submit(_attempt, work, path) for path in paths]
+    # The work goes to each process once: it may hold a table of all micrographs.
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(work,))
+    futures: list[Future[Outcome[T]]] = [pool.submit(_attempt_here, path) for path in paths]
     try:
         for future in as_completed(futures):
             yield future.result()
@@ -125,9 +131,21 @@ def _alone(path: Path, work: Callable[[Path], T]) -> Outcome[T]:
         return Outcome(path, None, error, time.perf_counter() - start)
 
 
-def _quiet_worker() -> None:
-    """Leave Ctrl-C to the main process, and the cores to the other workers."""
+# In a worker process: what it does.
+_work_here: Callable[[Path], Any] | None = None
+
+
+def _attempt_here(path: Path) -> Outcome:
+    """Do this process's work for one file."""
+    assert _work_here is not None
+    return _attempt(_work_here, path)
+
+
+def _start_worker(work: Callable[[Path], Any]) -> None:
+    """Take the work, and leave Ctrl-C to the main process, and the cores to the other workers."""
     import cv2
 
+    global _work_here
+    _work_here = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from upicker import evaluate
 from upicker.errors import InputError
 from upicker.evaluate import Score
 from upicker.io import coordinates, micrographs
+from upicker.io.names import Matches, match, plain
 from upicker.particles import Particles
 from upicker.run.batch import Outcome, each
 
@@ -36,7 +37,7 @@ class Comparison:
 
 
 def load(labels: Path, picks: Path) -> Comparison:
-    """Read two folders of coordinates and bring them together by name.
+    """Read two folders of coordinates and bring them together by name, as `upicker.io.names.match` does.
 
     Parameters
     ----------
@@ -46,26 +47,23 @@ def load(labels: Path, picks: Path) -> Comparison:
     Raises
     ------
     InputError
-        If a folder holds no coordinates, or no name is in both.
+        If a folder holds no coordinates, no name is in both, or names do not tell which belong together.
     CoordinatesError
         If a file cannot be read.
     """
     truth, found = _files(labels), _files(picks)
-    common = [name for name in truth if name in found]
-    if not common:
+    matches = match(list(truth), list(found))
+    matches.refuse_ambiguous(picks)
+    if not matches.pairs:
         example = f"{labels} has e.g. '{next(iter(truth))}', {picks} '{next(iter(found))}'"
         remedy = "Files belong together by the micrograph's name: rename them, or give the other folder"
         raise InputError(picks, f"no file there belongs to one of the labels ({example})", remedy)
-    nothing = Particles.of([])
+    theirs, nothing = matches.pairs, Particles.of([])
     pairs = {
-        name: (coordinates.read(found[name]) if name in found else nothing, coordinates.read(file))
+        name: (coordinates.read(found[theirs[name]]) if name in theirs else nothing, coordinates.read(file))
         for name, file in truth.items()
     }
-    return Comparison(
-        pairs,
-        unpicked=[name for name in truth if name not in found],
-        unlabelled=[name for name in found if name not in truth],
-    )
+    return Comparison(pairs, unpicked=matches.unmatched_names, unlabelled=matches.unmatched_candidates)
 
 
 def scores(
@@ -129,28 +127,40 @@ class Overlaying:
         """Read a micrograph and draw it; return the picture's path."""
         from upicker import draw  # matplotlib takes half a second
 
-        picks, labels = self.comparison.pairs[path.stem]
+        picks, labels = self.comparison.pairs[plain(path)]
         kept = picks if self.threshold is None else picks.above(self.threshold)
-        target = self.folder / f"{path.stem}_overlay.png"
+        target = self.folder / f"{plain(path)}_overlay.png"
         draw.overlay(micrographs.read(path), kept, target, labels, self.side_px, self.by)
         return target
 
 
-def overlays(paths: Sequence[Path], work: Overlaying) -> Generator[Outcome[Path], None, None]:
-    """Draw those of many micrographs that have labels.
+def with_micrographs(comparison: Comparison, paths: Sequence[Path]) -> Matches[Path]:
+    """Find the micrographs of the labels.
 
     Raises
     ------
     InputError
-        If none has.
+        If none has labels, or names do not tell which.
+    """
+    matches = match(list(comparison.pairs), paths)
+    matches.refuse_ambiguous("--micrographs")
+    if not matches.pairs:
+        remedy = "Labels are named after the micrograph: mic001.mrc -> mic001.csv"
+        raise InputError("--micrographs", f"none of the {len(paths)} has labels (e.g. {paths[0].name})", remedy)
+    return matches
+
+
+def overlays(matches: Matches[Path], work: Overlaying) -> Generator[Outcome[Path], None, None]:
+    """Draw the micrographs that have labels.
+
+    Raises
+    ------
     OutputError
         If a picture cannot be written.
     """
-    labelled = [path for path in paths if path.stem in work.comparison.pairs]
-    if not labelled:
-        remedy = "Labels are named after the micrograph: mic001.mrc -> mic001.csv"
-        raise InputError("--micrographs", f"none of the {len(paths)} has labels (e.g. {paths[0].name})", remedy)
-    yield from each(labelled, work)
+    pairs = {plain(path): work.comparison.pairs[name] for name, path in matches.pairs.items()}
+    work = replace(work, comparison=replace(work.comparison, pairs=pairs))
+    yield from each(list(matches.pairs.values()), work)
 
 
 def _files(folder: Path) -> dict[str, Path]:

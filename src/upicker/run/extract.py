@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from upicker.errors import InputError
-from upicker.io import coordinates, micrographs
+from upicker.io import coordinates
+from upicker.io.micrographs import Reading
+from upicker.io.names import match, plain
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
 from upicker.pick.extract import Boxing, extract, fitting
@@ -51,13 +53,13 @@ class Extracting:
     Attributes
     ----------
     picks : dict
-        Stem -> coordinates file.
+        Micrograph's name -> coordinates file.
     output : Path
         The ``particles.star``; stacks go to ``Particles/`` beside it.
     box : Length
         Side of the boxes.
-    pixel_size_A : float or None
-        Overrides what the files say.
+    reading : Reading
+        Pixel sizes that override what the files say, and the gain reference.
     threshold : float or None
         Lowest score of the particles to cut out; None takes all.
     scale_px : int or None
@@ -75,7 +77,7 @@ class Extracting:
     picks: dict[str, Path]
     output: Path
     box: Length
-    pixel_size_A: float | None = None
+    reading: Reading = field(default_factory=Reading)
     threshold: float | None = None
     scale_px: int | None = None
     background_diameter: Length | None = None
@@ -95,7 +97,7 @@ class Extracting:
         OutputError
             If the stack cannot be written.
         """
-        target = self.output.parent / "Particles" / f"{path.stem}.mrcs"
+        target = self.output.parent / "Particles" / f"{plain(path)}.mrcs"
         note = self._fingerprint(path)
         earlier = _earlier(target, note) if self.keep else None
         if earlier:
@@ -104,7 +106,7 @@ class Extracting:
             particles, wanted = self._particles(path, shape)
             done = particles.select(fitting(particles, shape, boxing))
             return Extracted(self._entry(target, path, done, pixel_size_A, boxing), wanted - len(done))
-        micrograph = micrographs.read(path, self.pixel_size_A)
+        micrograph = self.reading.read(path)
         boxing = self._boxing(micrograph.pixel_size_A, path)
         particles, wanted = self._particles(path, micrograph.shape)
         rows, columns = micrograph.shape
@@ -126,7 +128,7 @@ class Extracting:
 
     def _particles(self, path: Path, shape: tuple[int, int]) -> tuple[Particles, int]:
         """Return the particles to cut out, and how many there were with those outside the picture."""
-        file = self.picks[path.stem]
+        file = self.picks[plain(path)]
         particles, outside = coordinates.check_inside(coordinates.read(file), shape, file)
         if self.threshold is not None:
             particles = particles.above(self.threshold)
@@ -142,8 +144,9 @@ class Extracting:
         """Return a word that changes with the micrograph, its picks, and how boxes are cut."""
         state = path.stat() if path.exists() else None
         how = (self.box, self.scale_px, self.background_diameter, self.invert, self.normalise, self.pad, self.float16)
-        what = (how, self.threshold, self.pixel_size_A, state and (state.st_size, state.st_mtime_ns))
-        return hashlib.sha256(repr(what).encode() + self.picks[path.stem].read_bytes()).hexdigest()[:16]
+        read = (self.reading.size_of(path), self.reading.gain, state and (state.st_size, state.st_mtime_ns))
+        what = (how, self.threshold, read)
+        return hashlib.sha256(repr(what).encode() + self.picks[plain(path)].read_bytes()).hexdigest()[:16]
 
 
 def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:
@@ -180,7 +183,7 @@ class Pairing:
     micrographs : list of Path
         Those with picks.
     picks : dict
-        Stem -> coordinates file, of these micrographs.
+        Name -> coordinates file, of these micrographs.
     unpicked : list of Path
         Micrographs without picks.
     homeless : list of Path
@@ -194,7 +197,7 @@ class Pairing:
 
 
 def pair(picks: Path, paths: Sequence[Path]) -> Pairing:
-    """Bring picks and micrographs together by name.
+    """Bring picks and micrographs together by name, as `upicker.io.names.match` does.
 
     Parameters
     ----------
@@ -206,23 +209,24 @@ def pair(picks: Path, paths: Sequence[Path]) -> Pairing:
     Raises
     ------
     InputError
-        If no file of the folder belongs to one of the micrographs.
+        If no file of the folder belongs to one of the micrographs, or names do not tell which.
     """
     files = coordinates.stems(picks)
-    stems = {path.stem for path in paths}
-    found = {stem: file for stem, file in files.items() if stem in stems}
-    if not found:
+    matches = match(list(files), paths)
+    matches.refuse_ambiguous(picks)
+    if not matches.pairs:
         example = next(iter(files.values())).name if files else "no coordinates file at all"
         raise InputError(
             picks,
             f"none of the {len(paths)} micrographs (e.g. {paths[0].name}) has picks there; it has {example}",
             "They are named after the micrograph: mic001.mrc -> mic001.csv or mic001_autopick.star",
         )
+    found = {plain(path): files[stem] for stem, path in matches.pairs.items()}
     return Pairing(
-        micrographs=[path for path in paths if path.stem in found],
+        micrographs=[path for path in paths if plain(path) in found],
         picks=found,
-        unpicked=[path for path in paths if path.stem not in found],
-        homeless=[file for stem, file in files.items() if stem not in stems],
+        unpicked=matches.unmatched_candidates,
+        homeless=[files[stem] for stem in matches.unmatched_names],
     )
 
 

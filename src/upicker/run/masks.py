@@ -38,7 +38,7 @@ class Masks:
             return self.path
         if not self.path.is_dir():
             raise InputError(self.path, "there is no such file or folder", "Give --mask a mask, or a folder of masks")
-        found = {file.stem: file for file in micrographs.find([self.path])}
+        found = {micrographs.plain(file): file for file in micrographs.find([self.path])}
         for name in (f"{stem}_mask", stem):
             if name in found:
                 return found[name]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from upicker.errors import ConfigError, OutputError
 from upicker.io import coordinates
+from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
 from upicker.run.record import Entry
 
@@ -45,7 +46,7 @@ class Outputs:
 
     def missing(self, micrographs: Sequence[Path]) -> list[Path]:
         """Return those micrographs whose outputs are not all there yet."""
-        return [path for path in micrographs if not all(file.exists() for file in self.paths(path.stem))]
+        return [path for path in micrographs if not all(file.exists() for file in self.paths(plain(path)))]
 
     def prepare(self) -> None:
         """Make the folder, and try to write there: better now than after an hour.
@@ -86,7 +87,7 @@ class Outputs:
             draw.overlay(micrograph, particles, self.folder / f"{micrograph.name}_overlay.png")
         for name in self.formats:
             path = coordinates.output_path(self.folder, micrograph.name, name)
-            coordinates.write(path, particles, name, micrograph.pixel_size_A)
+            coordinates.write(path, particles, name, micrograph.pixel_size_A, micrograph.shape)
         rows, columns = micrograph.shape
         return Entry(
             name=micrograph.name,

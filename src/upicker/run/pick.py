@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from upicker.io import micrographs
+from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import Outputs
@@ -26,14 +26,14 @@ class Picking:
         Where the picks go.
     diameter : Length or None
         The particles' diameter; None takes the one stored with the weights.
-    pixel_size_A : float or None
-        Overrides what the files say.
+    reading : Reading
+        Pixel sizes that override what the files say, and the gain reference.
     """
 
     picker: Picker
     outputs: Outputs
     diameter: Length | None = None
-    pixel_size_A: float | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def __call__(self, path: Path) -> Entry:
         """Pick the particles of one micrograph, and write them.
@@ -45,7 +45,7 @@ class Picking:
         OutputError
             If the output cannot be written.
         """
-        micrograph = micrographs.read(path, self.pixel_size_A)
+        micrograph = self.reading.read(path)
         diameter = self.diameter or self.picker.diameter
         diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
@@ -78,7 +78,7 @@ def pick_all(paths: Sequence[Path], work: Picking, model: Path) -> Generator[Out
         "model": str(model),
         "diameter": str(work.diameter or work.picker.diameter),
         "threshold": work.picker.threshold,
-        "pixel_size_A": work.pixel_size_A,
+        **work.reading.about(),
     }
     outcomes = each(paths, work)
     yield from recorded(outcomes, work.outputs.folder, "pick", work.picker.config, about)

@@ -10,7 +10,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.image.mask import usable
 from upicker.image.prepare import prepare
-from upicker.io import micrographs
+from upicker.io.micrographs import Reading
 from upicker.propose.alog import propose
 from upicker.run.batch import Outcome, each
 from upicker.run.masks import Masks
@@ -31,8 +31,8 @@ class Proposing:
         Where the proposals go.
     config : Config
         The knobs of ``image`` and ``propose``.
-    pixel_size_A : float or None
-        Overrides what the files say.
+    reading : Reading
+        Pixel sizes that override what the files say, and the gain reference.
     masks : Masks or None
         Masks of the user's, joined with the built-in one if ``propose.mask`` is on.
     """
@@ -40,7 +40,7 @@ class Proposing:
     diameter: Length
     outputs: Outputs
     config: Config = field(default_factory=Config)
-    pixel_size_A: float | None = None
+    reading: Reading = field(default_factory=Reading)
     masks: Masks | None = None
 
     def __call__(self, path: Path) -> Entry:
@@ -53,7 +53,7 @@ class Proposing:
         OutputError
             If the output cannot be written.
         """
-        micrograph = micrographs.read(path, self.pixel_size_A)
+        micrograph = self.reading.read(path)
         diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(path))
         prepared = prepare(micrograph, diameter_px, self.config.image)
         good = usable(prepared, self.config.image) if self.config.propose.mask else None
@@ -89,7 +89,7 @@ def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Genera
     work.outputs.prepare()
     about = {
         "diameter": str(work.diameter),
-        "pixel_size_A": work.pixel_size_A,
+        **work.reading.about(),
         "mask": None if work.masks is None else str(work.masks.path),
     }
     outcomes = each(paths, work, jobs)

@@ -171,7 +171,7 @@ class _Finding:
         # RELION cuts a box around the pixel that is left when the fraction is dropped: whole pixels, rounded here, are
         # right for it, and the boxes are those of `upicker extract`.
         whole = Particles(np.rint(particles.xy), particles.diameter_px, particles.score)
-        coordinates.write(self.files[path], whole, "star", micrograph.pixel_size_A)
+        coordinates.write(self.files[path], whole, "star", micrograph.pixel_size_A, micrograph.shape)
         rows, columns = micrograph.shape
         size = micrograph.pixel_size_A
         return Entry(micrograph.name, str(path), rows, columns, size, round(diameter_px, 3), len(particles))

@@ -17,6 +17,9 @@ from upicker.particles import Particles
 from upicker.pick.picker import cut
 from upicker.train.augment import augment
 
+# Images `(B, 1, t, t)`, per tile `(m, 4)` boxes, and the generator for what else is random in the step.
+Batch = tuple[Tensor, list[Tensor], np.random.Generator]
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -80,7 +83,7 @@ def sample(prepared: Prepared, particles: Particles, region: Region | None = Non
     return Sample(prepared.pixels[y0:y1, x0:x1], xy, particles.diameter_px * frame.scale)
 
 
-def batch(samples: list[Sample], config: Config, step: int) -> tuple[Tensor, list[Tensor], np.random.Generator]:
+def batch(samples: list[Sample], config: Config, step: int) -> Batch:
     """Draw the tiles of one step; the same step always draws the same.
 
     Micrographs are drawn by area, places in them evenly.
@@ -107,19 +110,34 @@ def batch(samples: list[Sample], config: Config, step: int) -> tuple[Tensor, lis
     area = np.array([s.pixels.size for s in samples], float)
     images, targets = [], []
     for index in rng.choice(len(samples), config.train.batch, p=area / area.sum()):
-        tile, boxes = _tile(samples[index], config, rng)
-        images.append(torch.from_numpy(tile))
+        image, boxes = tile(samples[index], config, rng)
+        images.append(torch.from_numpy(image))
         targets.append(torch.from_numpy(boxes))
     return torch.stack(images)[:, None], targets, rng
 
 
-def _tile(sample: Sample, config: Config, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One augmented tile and its boxes, `(t, t)` and `(m, 4)` float32."""
+def tile(sample: Sample, config: Config, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a tile from a random place of a sample, and augment it.
+
+    Parameters
+    ----------
+    sample : Sample
+        Smaller than a tile is allowed.
+    config : Config
+        Tile and augmentation.
+    rng : np.random.Generator
+        The only source of randomness.
+
+    Returns
+    -------
+    image, boxes : np.ndarray
+        `(t, t)` and `(m, 4)` float32, boxes as in `batch`.
+    """
     size = config.train.tile_px
     y, x = (int(rng.integers(max(n - size, 0) + 1)) for n in sample.pixels.shape)
-    tile = np.asarray(cut(sample.pixels, x, y, size), np.float32)
+    image = np.asarray(cut(sample.pixels, x, y, size), np.float32)
     xy = sample.xy - (x, y)
     inside = ((xy >= -0.5) & (xy <= size - 0.5)).all(1)
-    tile, xy = augment(tile, xy[inside], config.train, rng)
+    image, xy = augment(image, xy[inside], config.train, rng)
     side = np.repeat(sample.side[inside, None], 2, 1)
-    return tile, (np.concatenate([xy + 0.5, side], 1) / size).astype(np.float32)
+    return image, (np.concatenate([xy + 0.5, side], 1) / size).astype(np.float32)

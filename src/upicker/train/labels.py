@@ -11,7 +11,9 @@ import numpy as np
 from upicker.errors import CoordinatesError, InputError
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.io import coordinates, micrographs
+from upicker.io import coordinates
+from upicker.io.micrographs import Reading
+from upicker.io.names import match
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
 
@@ -100,7 +102,7 @@ def divide(paths: Sequence[Path], labels: Path, validation: Path | float) -> Div
 
 
 def pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Path]]:
-    """Bring micrographs and coordinate files together by stem.
+    """Bring micrographs and coordinate files together by name, as `upicker.io.names.match` does.
 
     Returns
     -------
@@ -112,12 +114,15 @@ def pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Pa
     Raises
     ------
     InputError
-        If there is not one pair.
+        If there is not one pair, or names do not tell which belong together.
     """
     if not paths:
         raise InputError("the micrographs", "there is not one", "Name files, folders or quoted patterns")
     files = coordinates.stems(folder)
-    pairs = {path: files[path.stem] for path in paths if path.stem in files}
+    matches = match(list(files), paths)
+    matches.refuse_ambiguous(folder)
+    stems = {path: stem for stem, path in matches.pairs.items()}
+    pairs = {path: files[stems[path]] for path in paths if path in stems}
     if not pairs:
         example = f"labels for '{next(iter(files))}'" if files else "no coordinate file at all"
         raise InputError(
@@ -125,9 +130,7 @@ def pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Pa
             f"none of the {len(paths)} micrographs (e.g. {Path(paths[0]).name}) has labels here; found {example}",
             "Name each coordinate file after its micrograph: mic001.mrc -> mic001.csv (or .star, .box)",
         )
-    stems = {path.stem for path in paths}
-    alone = [p for p in paths if p not in pairs] + [file for stem, file in files.items() if stem not in stems]
-    return pairs, alone
+    return pairs, [*matches.unmatched_candidates, *(files[stem] for stem in matches.unmatched_names)]
 
 
 def median_diameter(files: Sequence[Path]) -> Length:
@@ -153,7 +156,7 @@ def median_diameter(files: Sequence[Path]) -> Length:
     return Length(float(np.median(diameters)), "px")
 
 
-def read_pair(path: Path, file: Path, length: Length, pixel_size_A: float | None) -> tuple[Micrograph, Particles]:
+def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:
     """Read a micrograph and its labels, check them against each other, and give all labels the one diameter.
 
     Raises
@@ -161,7 +164,7 @@ def read_pair(path: Path, file: Path, length: Length, pixel_size_A: float | None
     UPickerError
         If either cannot be read, or too many labels lie outside the picture.
     """
-    micrograph = micrographs.read(path, pixel_size_A)
+    micrograph = reading.read(path)
     particles, _ = coordinates.check_inside(coordinates.read(file), micrograph.shape, file)
     return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
 

@@ -23,7 +23,7 @@ from upicker.particles import Particles
 from upicker.pick.picker import computing, detect, device_of, to_device
 from upicker.train import checkpoint
 from upicker.train.checkpoint import State
-from upicker.train.dataset import Sample, batch
+from upicker.train.dataset import Batch, Sample, batch
 from upicker.train.log import CsvLog, Progress
 
 
@@ -66,8 +66,8 @@ class Plan:
         At most.
     learning_rate : float
         The schedule's peak.
-    samples : list of Sample
-        What is learned from.
+    samples : list of Sample, or callable
+        What is learned from; or what returns the batch of a step, always the same for the same step.
     checks : list of Check
         What is validated on; empty: no validation, the last weights are kept.
     checkpoint : Path
@@ -83,11 +83,15 @@ class Plan:
     config: Config
     steps: int
     learning_rate: float
-    samples: list[Sample]
+    samples: list[Sample] | Callable[[int], Batch]
     checks: list[Check]
     checkpoint: Path
     meaning: dict
     keep: Callable[[Detector, dict[str, float], int], None]
+
+    def draw(self, step: int) -> Batch:
+        """Return the tiles of a step."""
+        return self.samples(step) if callable(self.samples) else batch(self.samples, self.config, step)
 
 
 def begin(model: Detector, plan: Plan, resume: bool) -> State:
@@ -154,7 +158,7 @@ def _learn(plan: Plan, state: State) -> dict[str, float]:
     rate = learning_rate(state.step, plan.steps, config.train.warmup)
     for group in state.optimizer.param_groups:
         group["lr"] = plan.learning_rate * rate
-    images, targets, rng = batch(plan.samples, config, state.step)
+    images, targets, rng = plan.draw(state.step)
     targets = [t.to(device) for t in targets]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     noised = noise(targets, config.denoise, generator)

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from upicker.config import Config
-from upicker.errors import InputError, OutputError, UPickerError, WeightsError
+from upicker.errors import InputError, OutputError, UPickerError, UPickerWarning, WeightsError, heard
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
-from upicker.io import micrographs
+from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Card
@@ -55,6 +55,8 @@ class StageResult:
         Bad micrographs or label files, and what is wrong with them.
     unused : list of Path
         Micrographs without labels, and labels without a micrograph.
+    warnings : list of UPickerWarning
+        What a person should know of micrographs that were used.
     margin : float
         How far from the rim the labels stay, in particle diameters, and so will the picks; 0: no margin.
     """
@@ -70,6 +72,7 @@ class StageResult:
     trained_on: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
+    warnings: list[UPickerWarning] = field(default_factory=list)
     margin: float = 0.0
 
 
@@ -83,8 +86,8 @@ class Job:
         The weights file to write.
     config : Config
         All knobs.
-    pixel_size_A : float or None
-        Beats the micrographs' headers.
+    reading : Reading
+        Pixel sizes that beat the micrographs' headers, and the gain reference.
     resume : bool
         Go on from the checkpoint, if there is one.
     progress : Progress
@@ -93,7 +96,7 @@ class Job:
 
     output: Path
     config: Config
-    pixel_size_A: float | None = None
+    reading: Reading = field(default_factory=Reading)
     resume: bool = False
     progress: Progress = field(default_factory=Silent)
 
@@ -121,12 +124,12 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
     config, result = job.config, StageResult(job.output)
     _refuse_folder(job.output)
     proposing = replace(config.propose, top_k=config.train.proposals)
-    with tempfile.TemporaryDirectory(prefix="upicker-") as folder:
+    with tempfile.TemporaryDirectory(prefix="upicker-") as folder, heard() as result.warnings:
         store, samples, checks = Store(Path(folder)), [], []
         job.progress.start(len(paths), "proposals", 0)
         for path in paths:
             try:
-                micrograph = micrographs.read(path, job.pixel_size_A)
+                micrograph = job.reading.read(path)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
                 prepared = store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image))
                 proposals = propose(prepared, proposing, config.image, prepared.usable)
@@ -185,7 +188,7 @@ def finetune(
     division = divide(paths, labels, validation)
     result.unused = division.unused
     length = diameter or stored or median_diameter([*division.learn.values(), *division.check.values()])
-    with tempfile.TemporaryDirectory(prefix="upicker-") as folder:
+    with tempfile.TemporaryDirectory(prefix="upicker-") as folder, heard() as result.warnings:
         truths = _truths(division, length, job, result, Store(Path(folder)))
         margin = edge_margin(truths)
         if config.pick.edge_diameters is None:
@@ -210,7 +213,7 @@ def _truths(division: Division, length: Length, job: Job, result: StageResult, s
     job.progress.start(len(everything), "labels", 0)
     for path, file in everything.items():
         try:
-            micrograph, particles = read_pair(path, file, length, job.pixel_size_A)
+            micrograph, particles = read_pair(path, file, length, job.reading)
             prepared = masked(prepare(micrograph, length.to_px(micrograph.pixel_size_A, str(path)), image), image)
             truths.append(Truth(store.keep(prepared), particles, path in division.check))
         except UPickerError as error:

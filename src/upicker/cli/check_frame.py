@@ -1,0 +1,135 @@
+"""``upicker check-frame``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.batches import Failures, tell
+from upicker.cli.console import names, note, out, problem, warning
+from upicker.cli.options import Changes, ConfigFile, Flag, Jobs, PixelSize, Size, changes
+from upicker.config import Config
+from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from upicker.run.frames import Verdict
+
+
+def check_frame(
+    *picks: str,
+    micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("frame.png"),
+    no_picture: Annotated[bool, Flag] = False,
+    diameter: Size | None = None,
+    scale: float = 1.0,
+    threshold: float | None = None,
+    most: int = 5,
+    pixel_size: PixelSize = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+    jobs: Jobs = 1,
+) -> int:
+    """Tell whether coordinates fit their micrographs as they are, or turned over.
+
+    The micrographs are looked up at the positions with filters of the particles' size, and the answers compared with
+    those anywhere in the ice. A picture shows both side by side; have a look at it.
+
+    Parameters
+    ----------
+    picks
+        Coordinates in any format: files of one micrograph or of many, quoted patterns, folders.
+    micrographs
+        The micrographs: files, folders, quoted patterns, lists.
+    output
+        The picture to write.
+    no_picture
+        Write none.
+    diameter
+        Diameter of the particles, e.g. 190A or 108px; by default what the picks say.
+    scale
+        Positions times this are pixels of the micrographs; 8 for picks on 8 times binned ones.
+    threshold
+        Leave out picks with a lower score.
+    most
+        Look at so many micrographs at most, those with most picks.
+    jobs
+        Processes that work side by side.
+    """
+    from upicker.io.micrographs import Reading, entries
+    from upicker.io.picks import ReadOptions, to_contract
+    from upicker.run import frames
+    from upicker.run.convert import housed, load
+
+    if not picks:
+        raise ConfigError("PICKS", "no coordinates are given", "Name files, folders or quoted patterns")
+    if most < 1:
+        raise ConfigError("--most", f"{most} micrographs are none", "Give 1 or more")
+    merged = Config().with_changes(changes(config, changes_))
+    listed = entries(micrographs)
+    found, homeless, _ = housed(load(picks, pixel_size), listed)
+    options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)
+    found = [frames.Found(one.file, to_contract(one.file, one.picks, options), one.micrograph) for one in found]
+    particles = {one.micrograph: one.picks.particles for one in found if one.micrograph}
+    reading = Reading.of(listed, pixel_size)
+    work = frames.Measuring(particles, diameter, merged, reading)
+    failures, noticed, measured = Failures(), [], {}
+    with closing(frames.measure_all(found, work, most, jobs)) as outcomes:
+        for outcome in outcomes:
+            noticed += outcome.warnings
+            if outcome.error is not None:
+                failures.add(outcome.path, outcome.error)
+            elif outcome.value is not None:
+                measured[outcome.path] = outcome.value
+    verdict = frames.judge(list(measured.values()))
+    out.print(_table(verdict))
+    note(_words(verdict, found[0].file))
+    tell(noticed)
+    if homeless:
+        warning(f"{len(homeless)} have no micrograph, not looked at: {names(homeless)}")
+    if not measured:
+        problem("No micrograph could be looked at.")
+        return 1
+    if not no_picture:
+        path = next(iter(sorted(measured, key=lambda one: -measured[one].particles)))
+        micrograph = reading.read(path)
+        frames.picture(output, micrograph, particles[path], work.diameter_px(micrograph, path), verdict)
+        note(f"picture -> {output}")
+    return 3 if failures.paths else 0
+
+
+def _table(verdict: Verdict) -> Table:
+    """Return a table with a row for each frame."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from upicker.run.frames import FRAMES
+
+    caption = "answer: above that of any place, in standard deviations of the ice"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    table.add_column("positions")
+    for heading in ("answer", "±", "inside"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for frame, answer in zip(FRAMES, verdict.answers):
+        row = (frame.name, f"{answer.mean:.2f}", f"{answer.error:.2f}", f"{answer.inside:.0%}")
+        table.add_row(*row, style="bold" if frame is verdict.fits else None)
+    return table
+
+
+def _words(verdict: Verdict, file: Path) -> str:
+    """Say what was found, and what to do."""
+    from upicker.run.frames import AS_IS, FLIPPED
+
+    fits = verdict.fits
+    if fits is None:
+        return f"Cannot tell: {verdict.reason}."
+    if fits is AS_IS:
+        return "The picks fit as they are: no flip is needed."
+    if fits is FLIPPED:
+        flip = {".cs": "cryosparc", ".box": "eman2", ".json": "eman2", ".cbox": "eman2"}.get(file.suffix, "upside-down")
+        return f"The picks fit flipped top to bottom: use upicker convert --from-flip {flip} with these micrographs."
+    return f"The picks fit {fits.name}, which no program does on its own: were these micrographs exported otherwise?"

@@ -1,0 +1,97 @@
+"""crYOLO's CBOX: a STAR file with the blocks ``global``, ``cryolo`` and ``cryolo_include`` (crYOLO 1.8 and later).
+
+Frame: ``_CoordinateX/Y`` are the first pixel of the box, ``_Width/_Height`` its size, as in EMAN's .box files, and y
+grows from the lowest row. crYOLO turns MRC files over when it reads them (its imagereader: rows reversed for MRC, not
+for TIFF, PNG and JPG) and counts from the bottom of what it then has, which is the first stored row of an MRC file:
+nothing to do. For TIFF, PNG and JPG use the flip ``eman2``, as Scipion's crYOLO plugin does for these and for MRC
+files whose header calls them a volume (space group 1).
+
+``_EstWidth/_EstHeight`` are crYOLO's estimate of the particle's own size, and taken as its diameter; ``<NA>`` stands
+for "not known". A CBOX file holds the boxes below crYOLO's threshold, too: ask for a threshold (0.3 is crYOLO's own).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from upicker.errors import CoordinatesError
+from upicker.io import delimited, star
+from upicker.io.picks import Picks, WriteOptions, boxed, comment, from_contract, noted
+from upicker.io.star import Table
+from upicker.particles import Particles
+
+_X, _Y, _Z = "_CoordinateX", "_CoordinateY", "_CoordinateZ"
+_COLUMNS = (_X, _Y, _Z, "_Width", "_Height", "_Depth", "_EstWidth", "_EstHeight", "_Confidence", "_NumBoxes", "_Angle")
+
+
+def is_cbox(text: str) -> bool:
+    """Tell whether a STAR file's text is a CBOX."""
+    return _X in text and "_Width" in text and "_rlnCoordinateX" not in text
+
+
+def read(path: Path, text: str, name: str) -> list[Picks]:
+    """Read a CBOX file of one micrograph.
+
+    Raises
+    ------
+    CoordinatesError
+        If columns are missing, a value is no number (the line is named), or it is a tomogram's.
+    """
+    needed = (_X, _Y, "_Width", "_Height")
+    tables = star.parse(text, path)
+    table = next((t for t in tables if all(label in t.columns for label in needed)), None)
+    if table is None:
+        raise CoordinatesError(path, f"it has no columns {', '.join(needed)}", "Write it with crYOLO 1.8 or later")
+    x, y, width, height = (_column(path, table, label, None) for label in needed)
+    if (np.minimum(width, height) <= 0).any():
+        line = table.lines[int(np.argmax(np.minimum(width, height) <= 0))]
+        raise CoordinatesError(path, f"line {line} has a box without size", "Write it again with crYOLO")
+    slices = _column(path, table, _Z, np.nan)
+    if len(np.unique(slices[np.isfinite(slices)])) > 1:
+        raise CoordinatesError(path, "it holds picks of many slices of a tomogram", "Give picks of micrographs")
+    box = (width + height) / 2
+    own = (_column(path, table, "_EstWidth", np.nan) + _column(path, table, "_EstHeight", np.nan)) / 2
+    diameter = np.where(own > 0, own, box)
+    centre = np.stack([x + width / 2, y + height / 2], 1)
+    particles = Particles.of(centre, diameter, _column(path, table, "_Confidence", 1.0))
+    return [Picks(name, particles, *noted(text))]
+
+
+def _column(path: Path, table: Table, label: str, default: float | None) -> np.ndarray:
+    if label not in table.columns:
+        return np.full(len(table.rows), default)
+    return delimited.column(path, list(zip(table.lines, table.rows)), table.columns.index(label), default)
+
+
+def one(path: Path, picks: Picks, options: WriteOptions) -> str:
+    """Return a CBOX file of one micrograph.
+
+    Raises
+    ------
+    OutputError
+        If neither a box size nor a diameter is known.
+    """
+    picks = from_contract(path, picks, options)
+    particles, side = picks.particles, boxed(path, picks, options)
+    own = np.where(np.isfinite(particles.diameter_px), particles.diameter_px, side)
+    rows = (
+        (
+            float(x),
+            float(y),
+            "<NA>",
+            float(box),
+            float(box),
+            "<NA>",
+            float(size),
+            float(size),
+            f"{score:.8g}",
+            "<NA>",
+            "<NA>",
+        )
+        for (x, y), box, size, score in zip(particles.xy - side[:, None] / 2, side, own, particles.score)
+    )
+    table = star.format_table("cryolo", _COLUMNS, rows)
+    include = star.format_table("cryolo_include", ("_slice_index",), ())
+    return f"{comment(picks, options)}\ndata_global\n\n_cbox_format_version 1.0\n\n{table}{include}"

@@ -1,0 +1,96 @@
+"""COCO's detection JSON: ``images`` and ``annotations``, in which ``bbox`` is ``[x, y, width, height]``.
+
+Frame: the box's corner is its outer edge, 0 being the outer edge of the first pixel, top row first (cocodataset.org,
+data format). The centre of the first pixel is thus at 0.5, and the contract's centre ``x + width / 2 - 1/2``. The
+diameter is the box's mean side. Detections carry a ``score``, labels do not. Bare results, a list of
+``{image_id, bbox, score}``, do not name their pictures and cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upicker.errors import CoordinatesError
+from upicker.io.formats import jsons
+from upicker.io.picks import Picks, WriteOptions, boxed, from_contract, record
+from upicker.particles import Particles
+
+
+def read(path: Path, content: dict[str, Any]) -> list[Picks]:
+    """Read what a COCO file holds, pictures without particles included.
+
+    Raises
+    ------
+    CoordinatesError
+        If pictures have no number or name, or a box is not four numbers; it is named by its number.
+    """
+    images: dict[object, tuple[str, tuple[int, int] | None, float | None]] = {}
+    for i, image in enumerate(jsons.items(path, content.get("images"), "'images'"), 1):
+        if not isinstance(image, dict) or not isinstance(image.get("file_name"), str) or not _is_key(image.get("id")):
+            raise CoordinatesError(path, f"image {i} has no id or no file_name", "Write the file again")
+        height, width = jsons.length(image.get("height")), jsons.length(image.get("width"))
+        size = image.get("pixel_size_A")
+        size = jsons.number(path, size, f"image {i}") if size else None
+        shape = (height, width) if height and width else None
+        images[image["id"]] = image["file_name"], shape, size if size and size > 0 else None
+    boxes: dict[object, list[tuple[float, ...]]] = {key: [] for key in images}
+    for i, entry in enumerate(jsons.items(path, content.get("annotations", []), "'annotations'"), 1):
+        key = entry.get("image_id") if isinstance(entry, dict) else None
+        if not _is_key(key) or key not in boxes:
+            raise CoordinatesError(path, f"annotation {i} belongs to no image", "Write the file again")
+        boxes[key].append(_box(path, entry, i))
+    picks = []
+    for key, (name, shape, size) in images.items():
+        table = np.array(boxes[key], np.float64).reshape(-1, 4)
+        picks.append(Picks(name, Particles.of(table[:, :2], table[:, 2], table[:, 3]), shape, size))
+    return picks
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, int | str)
+
+
+def _box(path: Path, entry: dict[str, Any], i: int) -> tuple[float, float, float, float]:
+    """Return centre, diameter and score."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        raise CoordinatesError(path, f"annotation {i} has no bbox of four numbers", "Correct or remove it")
+    x, y, width, height = (jsons.number(path, value, f"annotation {i}") for value in box)
+    score = jsons.number(path, entry["score"], f"annotation {i}") if entry.get("score") is not None else 1.0
+    if min(width, height) < 0:
+        raise CoordinatesError(path, f"annotation {i} has a box of negative size", "Correct or remove it")
+    diameter = (width + height) / 2
+    return x + width / 2 - 0.5, y + height / 2 - 0.5, diameter if diameter > 0 else math.nan, score
+
+
+def many(path: Path, all_picks: list[Picks], options: WriteOptions) -> str:
+    """Return one COCO file of many micrographs.
+
+    Raises
+    ------
+    OutputError
+        If neither a box size nor a diameter is known.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, picks in enumerate((from_contract(path, p, options) for p in all_picks), 1):
+        image: dict[str, Any] = {"id": number, "file_name": picks.micrograph}
+        if picks.shape:
+            image |= {"height": picks.shape[0], "width": picks.shape[1]}
+        images.append(image | {k: v for k, v in record(picks, options).items() if k not in ("rows", "columns")})
+        side = boxed(path, picks, options)
+        corners = picks.particles.xy + 0.5 - side[:, None] / 2
+        for (x, y), size, score in zip(corners, side, picks.particles.score):
+            box = [round(float(value), 4) for value in (x, y, size, size)]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box}
+                | {"area": round(float(size) ** 2, 4), "iscrowd": 0, "score": float(f"{score:.8g}")}
+            )
+    info = {"description": "particles; 0 is the outer edge of the first stored pixel"}
+    content = {"info": info, "images": images, "annotations": annotations}
+    return json.dumps(content | {"categories": [{"id": 1, "name": "particle"}]}) + "\n"

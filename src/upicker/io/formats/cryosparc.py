@@ -1,0 +1,245 @@
+"""cryoSPARC's .cs tables of particles: NumPy files with the fields ``location/*`` and ``pick_stats/*``.
+
+Frame: ``center_x_frac`` and ``center_y_frac`` are fractions of the micrograph's width and height, ``micrograph_shape``
+is (rows, columns), and a position is ``x = center_x_frac * columns``, ``y = center_y_frac * rows`` in the MRC file's
+rows as stored (cryosparc-tools' documentation: its crYOLO example writes y / height of picks on cryoSPARC's own MRC
+files, its plots show MRC arrays with the first row at the bottom and the picks at frac * ny). Programs whose
+micrographs are those of another motion correction see them upside down, because cryoSPARC's differ by a reversed row
+order: the flip ``cryosparc`` takes 1 - fraction, which pyem's csparc2star does unless told otherwise (its issues 81,
+101, 133). Which of both holds depends on the micrographs, and is to be measured on them.
+
+``min_dist_A`` is the picker's least distance, and taken for the diameter; ``ncc_score`` for the score. The fields are
+those of cryosparc-tools 5 (``location``: 8, ``pick_stats``: 4). Tables of later jobs leave ``location/*`` to a
+``*passthrough*.cs`` beside them, which is joined by ``uid``; so do groups, .csg files, which name their tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from upicker.errors import CoordinatesError, OutputError
+from upicker.io.formats import npy
+from upicker.io.formats.relion_lists import is_file
+from upicker.io.picks import Picks, WriteOptions, from_contract
+from upicker.particles import Particles
+
+_PATH, _SHAPE, _SIZE = "location/micrograph_path", "location/micrograph_shape", "location/micrograph_psize_A"
+_X, _Y, _DISTANCE = "location/center_x_frac", "location/center_y_frac", "location/min_dist_A"
+_SCORE, _CLASS, _ANGLE = "pick_stats/ncc_score", "pick_stats/template_idx", "pick_stats/angle_rad"
+_NEEDED = (_PATH, _SHAPE, _X, _Y)
+# The tables of a group; ">" stands for the folder of the .csg file.
+_METAFILE = re.compile(r"^ *metafile: *['\"]?>?([^'\"\r\n]{1,1000}?)['\"]? *\r?$", re.M)
+_NUMBER = re.compile(r"^(\d{15,21})_")
+
+
+def read(path: Path, content: bytes) -> list[Picks]:
+    """Read a .cs file of particles.
+
+    Parameters
+    ----------
+    path : Path
+        The file; ``*passthrough*.cs`` beside it are read where it lacks ``location/*``.
+    content : bytes
+        All of it.
+
+    Returns
+    -------
+    list of Picks
+        One per micrograph, in order of appearance.
+
+    Raises
+    ------
+    CoordinatesError
+        If fields are missing or of another kind, or values are not finite; the row is named.
+    """
+    return _picks(path, _fields(path, content, sorted(path.parent.glob("*passthrough*.cs"))))
+
+
+def is_group(text: str) -> bool:
+    """Tell whether a text is a .csg file."""
+    return "\nresults:" in text and _METAFILE.search(text) is not None
+
+
+def read_group(path: Path, text: str) -> list[Picks]:
+    """Read the tables that a .csg file names, joined by ``uid``.
+
+    Raises
+    ------
+    CoordinatesError
+        As `read`; also if a table is not there.
+    """
+    files = [path.parent / name for name in dict.fromkeys(_METAFILE.findall(text))]
+    missing = next((file for file in files if not is_file(file)), None)
+    if missing is not None:
+        raise CoordinatesError(path, f"its table {missing.name[:160]!r} is not there", "Put it beside the .csg file")
+    return _picks(path, _fields(files[0], files[0].read_bytes(), files[1:]))
+
+
+def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
+    n = len(next(iter(fields.values()), ()))
+    names, shapes = fields[_PATH], fields[_SHAPE]
+    if names.dtype.kind not in "SU" or names.ndim != 1:
+        raise CoordinatesError(path, f"its field {_PATH} holds no names", "Save it from cryoSPARC again")
+    if shapes.dtype.kind not in "iu" or shapes.shape != (n, 2) or (shapes < 1).any() or (shapes > 10**7).any():
+        raise CoordinatesError(path, f"its field {_SHAPE} holds no sizes of pictures", "Save it from cryoSPARC again")
+    xy = np.stack([_column(path, fields, _X), _column(path, fields, _Y)], 1) * shapes[:, ::-1]
+    size = _column(path, fields, _SIZE) if _SIZE in fields else np.zeros(n)
+    distance = _column(path, fields, _DISTANCE) if _DISTANCE in fields else np.zeros(n)
+    diameter = np.divide(distance, size, out=np.full(n, np.nan), where=(size > 0) & (distance > 0))
+    score = _column(path, fields, _SCORE) if _SCORE in fields else np.ones(n)
+    extra: dict[str, np.ndarray] = {}
+    if _CLASS in fields:
+        extra["class_number"] = _column(path, fields, _CLASS).astype(np.int64)
+    if _ANGLE in fields:
+        extra["psi_deg"] = np.degrees(_column(path, fields, _ANGLE))
+    particles = Particles(xy, diameter, score, extra)
+    return [_of_one(path, particles.select(at), name, shapes[at], size[at]) for name, at in _by_name(names).items()]
+
+
+def _by_name(names: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, by the micrograph's name, the rows of its particles, in order of appearance."""
+    if not len(names):
+        return {}
+    words, first, which = np.unique(names, return_index=True, return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(which[order])) + 1)
+    texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words]
+    return {texts[i]: parts[i] for i in np.argsort(first)}
+
+
+def _of_one(path: Path, particles: Particles, name: str, shapes: np.ndarray, size: np.ndarray) -> Picks:
+    if (shapes != shapes[0]).any():
+        raise CoordinatesError(path, f"micrograph {name[:160]!r} has several sizes", "Save it from cryoSPARC again")
+    known = float(size[0]) if size[0] > 0 else None
+    return Picks(name, particles, (int(shapes[0, 0]), int(shapes[0, 1])), known)
+
+
+def _column(path: Path, fields: dict[str, np.ndarray], name: str) -> np.ndarray:
+    values = fields[name]
+    if values.dtype.kind not in "iuf" or values.ndim != 1:
+        raise CoordinatesError(path, f"its field {name} holds no numbers", "Save it from cryoSPARC again")
+    with np.errstate(all="ignore"):
+        values = values.astype(np.float64)
+    bad = ~(np.abs(values) < 1e12)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise CoordinatesError(path, f"row {row + 1} has {values[row]} in {name}", "Remove that particle in cryoSPARC")
+    return values
+
+
+def _fields(path: Path, content: bytes, others: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Return the columns; those that are missing come from the tables of other files."""
+    main = npy.table(path, content)
+    fields = {name: main[name] for name in main.dtype.names or ()}
+    for file in others if "uid" in fields else ():
+        if all(name in fields for name in (*_NEEDED, _SCORE)) or file == path or not is_file(file):
+            continue
+        other = npy.table(file, file.read_bytes())
+        new = [name for name in other.dtype.names or () if name not in fields]
+        rows = _rows_of(file, fields["uid"], other)
+        if new and rows is not None:
+            fields |= {name: other[name][rows] for name in new}
+    missing = [name for name in _NEEDED if name not in fields]
+    if missing:
+        raise CoordinatesError(
+            path,
+            f"it has no field {' and '.join(missing)}, but: {', '.join(fields)[:160]}",
+            "Give a .cs file of picked particles, or put the job's passthrough file beside it",
+        )
+    return fields
+
+
+def _rows_of(file: Path, uids: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """Return the rows of `other` that belong to `uids`; None if it does not have all of them."""
+    if "uid" not in (other.dtype.names or ()) or not len(other):
+        return None
+    theirs = other["uid"]
+    if theirs.dtype.kind not in "iu" or uids.dtype.kind not in "iu" or theirs.ndim != 1 or uids.ndim != 1:
+        raise CoordinatesError(file, "its field uid holds no numbers", "Save it from cryoSPARC again")
+    order = np.argsort(theirs, kind="stable")
+    at = order[np.minimum(np.searchsorted(theirs[order], uids), len(order) - 1)]
+    return at if (theirs[at] == uids).all() else None
+
+
+def many(path: Path, all_picks: list[Picks], options: WriteOptions) -> bytes:
+    """Return a .cs file of picked particles, with every field that cryoSPARC's own pickers write.
+
+    The numbers of particles and, where `options.uid_of` and the file's name do not give them, of micrographs are
+    made from the micrograph's name, so that the same picks get the same numbers.
+
+    Raises
+    ------
+    OutputError
+        If the size or the pixel size of a micrograph is not known.
+    """
+    parts = []
+    names = [picks.micrograph.encode("utf-8") for picks in all_picks]
+    for picks, name in zip(all_picks, names):
+        parts.append(_rows(path, from_contract(path, picks, options), name, max(1, *map(len, names)), options))
+    rows = np.concatenate(parts) if parts else np.zeros(0, _dtype(1))
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, rows, version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def group(name: str, n: int) -> str:
+    """Return the .csg file that makes cryoSPARC take `n` particles of the .cs file `name` as a result group."""
+    results = "".join(
+        f"  {slot}:\n    metafile: '>{name}'\n    num_items: {n}\n    type: particle.{slot}\n"
+        for slot in ("location", "pick_stats")
+    )
+    head = "group:\n  description: Particles picked by UPicker\n  name: particles\n  title: Particles picked\n"
+    head += "  type: particle\n"
+    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return f"created: {created}\n{head}results:\n{results}version: v4.0.0\n"
+
+
+def _dtype(longest: int) -> np.dtype:
+    location = [("micrograph_uid", "<u8"), ("exp_group_id", "<u4"), ("micrograph_path", f"S{longest}")]
+    location += [("micrograph_shape", "<u4", (2,)), ("center_x_frac", "<f4"), ("center_y_frac", "<f4")]
+    location += [("micrograph_psize_A", "<f4"), ("min_dist_A", "<f4")]
+    stats = [("ncc_score", "<f4"), ("power", "<f4"), ("template_idx", "<u4"), ("angle_rad", "<f4")]
+    fields = [("uid", "<u8")] + [(f"location/{name}", *kind) for name, *kind in location]
+    return np.dtype(fields + [(f"pick_stats/{name}", kind) for name, kind in stats])
+
+
+def _rows(path: Path, picks: Picks, name: bytes, longest: int, options: WriteOptions) -> np.ndarray:
+    if picks.shape is None or not picks.pixel_size_A:
+        what = "size" if picks.shape is None else "pixel size"
+        raise OutputError(
+            path,
+            f"cryoSPARC needs the {what} of micrograph {picks.micrograph!r}, which is not known",
+            "Name the micrographs, too" if picks.shape is None else "Give --pixel-size, e.g. --pixel-size 1.77A",
+        )
+    particles = picks.particles
+    rows = np.zeros(len(particles), _dtype(longest))
+    rows["uid"] = [_hashed(name + i.to_bytes(8, "little")) for i in range(len(rows))]
+    rows["location/micrograph_uid"] = _micrograph_uid(picks.micrograph, options)
+    rows["location/exp_group_id"] = 1
+    rows[_PATH], rows[_SHAPE], rows[_SIZE] = name, picks.shape, picks.pixel_size_A
+    rows[_X], rows[_Y] = (particles.xy / np.array([picks.shape[1], picks.shape[0]])).T
+    rows[_DISTANCE] = np.nan_to_num(particles.diameter_px * picks.pixel_size_A)
+    rows[_SCORE] = rows["pick_stats/power"] = particles.score
+    rows[_CLASS] = np.maximum(particles.extra.get("class_number", np.zeros(len(rows))), 0)
+    rows[_ANGLE] = np.radians(np.nan_to_num(particles.extra.get("psi_deg", np.zeros(len(rows)))))
+    return rows
+
+
+def _micrograph_uid(name: str, options: WriteOptions) -> int:
+    given = options.uid_of(name) if options.uid_of else None
+    if given is not None:
+        return given
+    # cryoSPARC's own files begin with the number of the movie: 000123456789012345678_name.mrc
+    found = _NUMBER.match(PurePosixPath(name).name)
+    return int(found[1]) if found and int(found[1]) < 2**64 else _hashed(name.encode("utf-8"))
+
+
+def _hashed(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

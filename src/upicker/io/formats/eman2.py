@@ -1,0 +1,71 @@
+"""EMAN2's ``info/NAME_info.json``: ``{"boxes": [[x, y, kind], ...]}``.
+
+Frame: x, y are the centre of the box in pixels of the micrograph (EMAN2 wiki; github.com/azazellochg/3DEM-conventions),
+counted from the lower left corner as EMAN2 shows it, which is the first stored pixel of an MRC file. For TIFF, PNG and
+JPG, and for json files that Topaz wrote, use the flip ``eman2``. The side of the boxes is the project's, in
+``info/project.json`` (``global.boxsize``); it is no diameter and is not taken for one. Diameters that UPicker knew
+stand in an entry of its own, which EMAN2 leaves alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upicker.errors import CoordinatesError
+from upicker.io.formats import jsons
+from upicker.io.picks import Picks, WriteOptions, from_contract, record
+from upicker.particles import Particles
+
+_OURS = "upicker"
+
+
+def read(path: Path, content: dict[str, Any], name: str) -> list[Picks]:
+    """Read what an EMAN2 json file holds.
+
+    Raises
+    ------
+    CoordinatesError
+        If a box is not ``[x, y, kind]``; it is named by its number.
+    """
+    rows = []
+    for i, box in enumerate(jsons.items(path, content["boxes"], "'boxes'"), 1):
+        if not isinstance(box, list) or len(box) < 2:
+            raise CoordinatesError(path, f"box {i} is not [x, y, kind]", "Save the boxes again in EMAN2")
+        score = jsons.number(path, box[3], f"box {i}") if len(box) > 3 else 1.0
+        rows.append((jsons.number(path, box[0], f"box {i}"), jsons.number(path, box[1], f"box {i}"), score))
+    table = np.array(rows, np.float64).reshape(-1, 3)
+    own = content.get(_OURS)
+    own = own if isinstance(own, dict) else {}
+    particles = Particles.of(table[:, :2], _diameters(path, own, len(table)), table[:, 2])
+    shape = jsons.length(own.get("rows")), jsons.length(own.get("columns"))
+    size = own.get("pixel_size_A")
+    size = jsons.number(path, size, "the pixel size") if size else None
+    known = (shape[0], shape[1]) if shape[0] and shape[1] else None
+    return [Picks(name, particles, known, size if size and size > 0 else None)]
+
+
+def _diameters(path: Path, own: dict[str, Any], n: int) -> np.ndarray | float:
+    given = own.get("diameter_px")
+    if not isinstance(given, list) or len(given) != n:
+        return math.nan
+    values = [math.nan if value is None else jsons.number(path, value, "a diameter") for value in given]
+    return np.where(np.array(values) > 0, values, math.nan)
+
+
+def one(path: Path, picks: Picks, options: WriteOptions) -> str:
+    """Return an EMAN2 json file of one micrograph."""
+    picks = from_contract(path, picks, options)
+    particles = picks.particles
+    drawn = (particles.score == 1).all()
+    boxes = [
+        [round(float(x), 4), round(float(y), 4), *(["manual"] if drawn else ["auto", float(f"{score:.8g}")])]
+        for (x, y), score in zip(particles.xy, particles.score)
+    ]
+    diameters = [round(float(d), 4) if math.isfinite(d) else None for d in particles.diameter_px]
+    own = {"diameter_px": diameters} | record(picks, options)
+    return json.dumps({"boxes": boxes, _OURS: own}, indent=0) + "\n"

@@ -1,0 +1,299 @@
+"""Lists of micrographs: STAR files of RELION, ``.cs`` files of cryoSPARC, and text with one path a line.
+
+Paths in such lists are relative to the folder of the project, which is not that of the list: RELION's lie in
+``MotionCorr/job002``, cryoSPARC's in ``J12``. So the list's folder and all folders above are tried, then the one
+where one works. Nothing in a list is run, and no memory is taken that the file's size does not warrant.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upicker.errors import CoordinatesError, InputError
+from upicker.io import star
+from upicker.io.formats import npy
+
+_STREAM_MAGIC = b"CSDAT"
+_HEAD_BYTES = 65_536
+_TEXT = bytes({*range(9, 14), *range(32, 256)})
+_NAMES = ("_rlnMicrographName", "_rlnMicrographMovieName")
+_CTF = (
+    "_rlnDefocusU", "_rlnDefocusV", "_rlnDefocusAngle", "_rlnPhaseShift", "_rlnCtfBfactor", "_rlnCtfScalefactor",
+    "_rlnCtfAstigmatism", "_rlnCtfFigureOfMerit", "_rlnCtfMaxResolution", "_rlnCtfIceRingDensity",
+)  # fmt: skip
+# In lists of RELION 3.0 these stand in every row; since 3.1 they are columns of the table of optics groups.
+_OPTICS_3_0 = (
+    "_rlnVoltage", "_rlnSphericalAberration", "_rlnAmplitudeContrast", "_rlnMagnification", "_rlnDetectorPixelSize",
+)  # fmt: skip
+_PICTURES = ("micrograph_blob", "micrograph_blob_non_dw", "movie_blob")
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """One micrograph of a list, or a file that was named itself.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is; or would be, if it is missing.
+    name : str
+        The path as the list has it.
+    pixel_size_A : float or None
+        Angstrom per pixel, where the list says so.
+    shape : tuple of int or None
+        Rows, columns, where the list says so.
+    optics : mapping of str to str, or None
+        The columns of its optics group, by RELION's labels, as words: copied, nothing is rounded.
+    ctf : mapping of str to str, or None
+        Its defocus and what else was fitted, likewise.
+    uid : int or None
+        cryoSPARC's number for it.
+    """
+
+    path: Path
+    name: str
+    pixel_size_A: float | None = None
+    shape: tuple[int, int] | None = None
+    optics: Mapping[str, str] | None = None
+    ctf: Mapping[str, str] | None = None
+    uid: int | None = None
+
+
+def is_list(path: Path) -> bool:
+    """Tell from its content whether a file is a list: text, or a table of cryoSPARC's."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    if head.startswith(npy.MAGIC) or head[1:].startswith(_STREAM_MAGIC):
+        return True
+    return bool(head.strip()) and not head.translate(None, _TEXT)
+
+
+def read(path: Path) -> list[Listed]:
+    """Read a list of micrographs.
+
+    Parameters
+    ----------
+    path : Path
+        STAR (RELION 3.0 to 5: of micrographs, corrected or not, with CTF or without, of movies, or the list of
+        picks), ``.cs`` of exposures, or text: one path a line, ``#`` begins a comment.
+
+    Returns
+    -------
+    list of Listed
+        In the list's order. One that is missing is kept, so that it can be reported with the rest.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, names no micrograph, or none of those that it names is there.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(npy.MAGIC))
+        if magic[1:] == _STREAM_MAGIC:
+            found = "it is in cryosparc-tools' stream format"
+            raise InputError(path, found, "Save the dataset with format=NUMPY_FORMAT, or give the .cs file of the job")
+        found = _exposures(path) if magic == npy.MAGIC else _text(path)
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+        raise InputError(path, found, "Check the name and that you may read it") from error
+    if not found:
+        raise InputError(path, "this list names no micrograph", "Give a list with at least one")
+    return _located(path, found)
+
+
+def _text(path: Path) -> list[Listed]:
+    # File names may be of any encoding; this is how Python itself reads them from a folder.
+    text = os.fsdecode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    if re.search(r"^\s*(data_|loop_)", text, re.M):
+        return _star(path, text)
+    lines = (line.strip() for line in text.splitlines())
+    return [_named(line.strip("\"'")) for line in lines if line and not line.startswith("#")]
+
+
+def _named(name: str, **more: Any) -> Listed:
+    return Listed(Path(name), name, **more)
+
+
+def _star(path: Path, text: str) -> list[Listed]:
+    tables = star.parse(text, path)
+    table = next((t for t in tables if any(label in t.columns for label in _NAMES)), None)
+    if table is None or "_rlnCoordinateX" in table.columns:
+        what = "particles" if table else "no column _rlnMicrographName"
+        remedy = "Give micrographs.star, corrected_micrographs.star or micrographs_ctf.star"
+        raise InputError(path, f"this STAR file holds {what}, it is no list of micrographs", remedy)
+    groups = _groups(path, tables)
+    label = next(label for label in _NAMES if label in table.columns)
+    found = {}
+    for number, words in zip(table.lines, table.rows):
+        row = dict(zip(table.columns, words))
+        optics = groups.get(row.get("_rlnOpticsGroup", "1")) if groups else _picked(row, _OPTICS_3_0)
+        if optics is None:
+            group = row.get("_rlnOpticsGroup", "1")
+            raise InputError(path, f"line {number} names optics group {group}, which it lacks", "Write the list again")
+        sources = (row, optics) if label == _NAMES[0] else ({}, _without_binning(optics))
+        found[row[label]] = _named(
+            row[label],
+            pixel_size_A=_pixel_size(path, number, sources),
+            optics=optics or None,
+            ctf=_picked(row, _CTF) or None,
+        )
+    return list(found.values())
+
+
+def _groups(path: Path, tables: Iterable[star.Table]) -> dict[str, dict[str, str]]:
+    """Return the optics groups by their number; none for files of RELION 3.0."""
+    table = next((t for t in tables if t.name == "optics"), None)
+    if table is None:
+        return {}
+    groups = [dict(zip(table.columns, words)) for words in table.rows]
+    if any("_rlnOpticsGroup" not in group for group in groups):
+        raise InputError(path, "its table of optics has no column _rlnOpticsGroup", "Write the list again")
+    return {group["_rlnOpticsGroup"]: group for group in groups}
+
+
+def _picked(row: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
+    return {label: row[label] for label in labels if label in row}
+
+
+def _without_binning(optics: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out the pixel size of corrected micrographs: movies have the original one."""
+    return {label: word for label, word in optics.items() if label != "_rlnMicrographPixelSize"}
+
+
+def _pixel_size(path: Path, line: int, sources: Iterable[Mapping[str, str]]) -> float | None:
+    """Angstrom per pixel of the micrograph: its own, its group's, the movie's, or as RELION 3.0 says it."""
+    values = {label: word for source in reversed([*sources]) for label, word in source.items()}
+    for label in ("_rlnMicrographPixelSize", "_rlnMicrographOriginalPixelSize"):
+        if label in values and (size := _number(path, line, label, values[label])):
+            return size
+    detector, magnification = "_rlnDetectorPixelSize", "_rlnMagnification"
+    if detector in values and magnification in values:
+        micrometres = _number(path, line, detector, values[detector])
+        times = _number(path, line, magnification, values[magnification])
+        return 1e4 * micrometres / times if micrometres and times else None
+    return None
+
+
+def _number(path: Path, line: int, label: str, word: str) -> float | None:
+    """Return a positive number; None for zero and the like, which means unknown."""
+    try:
+        value = float(word)
+    except ValueError as error:
+        raise InputError(path, f"{label} of line {line} is '{word[:60]}'", "Write a number there") from error
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _exposures(path: Path) -> list[Listed]:
+    remedy = "Give the exposures' .cs file, such as J12/exposures_accepted.cs"
+    try:
+        columns = _columns(path)
+        picture = next((blob for blob in _PICTURES if f"{blob}/path" in columns), None)
+        if picture is None:
+            found = f"it has no field micrograph_blob/path, but: {', '.join(columns)[:160]}"
+            raise InputError(path, found, remedy)
+        return [_exposure(i, columns, picture) for i in range(len(columns[f"{picture}/path"]))]
+    except CoordinatesError as error:
+        raise InputError(error.where, error.found, remedy) from error
+    except (TypeError, ValueError, OverflowError) as error:  # A field of another type than cryoSPARC's.
+        raise InputError(path, f"a field has values of a wrong kind ({error})", remedy) from error
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    """Return the fields; what a job only hands on is in passthrough files beside, brought together by the uid."""
+    table = npy.table(path, path.read_bytes())
+    columns = {name: table[name] for name in table.dtype.names or ()}
+    for beside in sorted(path.parent.glob("*passthrough*.cs")) if "uid" in columns else ():
+        if beside.name == path.name:
+            continue
+        other = npy.table(beside, beside.read_bytes())
+        fields = other.dtype.names or ()
+        rows = {uid: row for row, uid in enumerate(other["uid"].tolist())} if "uid" in fields else {}
+        wanted = [rows.get(uid, -1) for uid in columns["uid"].tolist()]
+        if min(wanted, default=-1) >= 0:
+            columns = {name: other[name][wanted] for name in fields} | columns
+    return columns
+
+
+def _exposure(i: int, columns: Mapping[str, np.ndarray], picture: str) -> Listed:
+    def value(*names: str) -> Any:
+        return next((columns[name][i] for name in names if name in columns), None)
+
+    size = value(f"{picture}/psize_A")
+    size = float(f"{float(size):.6g}") if size is not None and math.isfinite(size) and size > 0 else None
+    shape = value(f"{picture}/shape")
+    group = value("ctf/exp_group_id", "mscope_params/exp_group_id")
+    optics = {
+        "_rlnOpticsGroup": None if group is None else str(group),
+        "_rlnOpticsGroupName": None if group is None else f"opticsGroup{group}",
+        "_rlnVoltage": _word(value("ctf/accel_kv", "mscope_params/accel_kv")),
+        "_rlnSphericalAberration": _word(value("ctf/cs_mm", "mscope_params/cs_mm")),
+        "_rlnAmplitudeContrast": _word(value("ctf/amp_contrast")),
+        "_rlnMicrographPixelSize": None if size is None else str(size),
+    }
+    ctf = {
+        "_rlnDefocusU": _word(value("ctf/df1_A")),
+        "_rlnDefocusV": _word(value("ctf/df2_A")),
+        "_rlnDefocusAngle": _word(value("ctf/df_angle_rad"), 180 / math.pi),
+        "_rlnPhaseShift": _word(value("ctf/phase_shift_rad"), 180 / math.pi),
+        "_rlnCtfFigureOfMerit": _word(value("ctf/cross_corr_ctffind4")),
+        "_rlnCtfMaxResolution": _word(value("ctf/ctf_fit_to_A")),
+    }
+    fitted = {label: word for label, word in ctf.items() if word is not None}
+    uid = value("uid")
+    return _named(
+        # cryoSPARC marks paths relative to the project's folder with ">".
+        _cs_text(value(f"{picture}/path")).lstrip(">"),
+        pixel_size_A=size,
+        shape=(int(shape[-2]), int(shape[-1])) if np.size(shape) >= 2 and shape is not None else None,
+        optics={label: word for label, word in optics.items() if word is not None} or None,
+        ctf=fitted if "_rlnDefocusU" in fitted else None,
+        uid=None if uid is None else int(uid),
+    )
+
+
+def _word(value: Any, factor: float = 1.0) -> str | None:
+    return None if value is None else f"{float(value) * factor:.6f}"
+
+
+def _cs_text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)
+
+
+def _located(path: Path, entries: list[Listed]) -> list[Listed]:
+    """Say where the micrographs are; those that are missing are thought to be where the others are."""
+    folder = path.absolute().parent
+    here = Path.cwd()
+    roots = list(dict.fromkeys([folder, *folder.parents, here]))
+    first = next((root for entry in entries for root in roots if _is_there(root / entry.path)), None)
+    if first is None:
+        tried = f"{folder}, the folders above it and {here}" if not entries[0].path.is_absolute() else "that place"
+        raise InputError(
+            path,
+            f"none of its {len(entries)} micrographs is there, e.g. {entries[0].name[:200]!r}; looked in {tried}",
+            "Work in the folder of the project, or correct the paths in the list",
+        )
+    found = []
+    for entry in entries:
+        places = [first, *(root for root in roots if root != first)]
+        root = next((root for root in places if _is_there(root / entry.path)), first)
+        found.append(entry if root == here else replace(entry, path=root / entry.path))
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A name that is too long, or a folder that may not be looked into.
+        return False

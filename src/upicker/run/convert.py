@@ -1,0 +1,335 @@
+"""Coordinates from any format to any other, for many micrographs; what was written is read again and compared."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from upicker.errors import ConfigError, InputError, UPickerError
+from upicker.io import coordinates
+from upicker.io.lists import Listed
+from upicker.io.micrographs import Reading, size
+from upicker.io.names import match
+from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
+from upicker.particles import Particles
+from upicker.units import Length
+
+# RELION's own lists, which stand for all files of a job's folder.
+_LISTS = ("autopick.star", "manualpick.star", "summary.star", "coords_suffix_*.star")
+# Formats in which other programs look the micrograph up by its path.
+_BY_PATH = ("relion", "particles", "cs")
+# A difference in pixels, or in parts of the larger one for what is no position, that rounding explains: cryoSPARC
+# keeps positions as 32-bit fractions, texts have four decimals.
+_ROUNDED_PX, _ROUNDED = 0.01, 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The picks of one micrograph, and where they come from.
+
+    Attributes
+    ----------
+    file : Path
+        The file that was named (of a list: the list).
+    picks : Picks
+        As it gives them.
+    micrograph : Path or None
+        The micrograph's file, where it is known.
+    """
+
+    file: Path
+    picks: Picks
+    micrograph: Path | None = None
+
+
+@dataclass(frozen=True)
+class Converting:
+    """What is to be made of coordinates.
+
+    Attributes
+    ----------
+    format : str
+        One of `upicker.io.coordinates.TARGETS`.
+    output : Path
+        A file or a folder, see `upicker.io.coordinates.write_all`.
+    reading : ReadOptions
+        Flip, scale and threshold of what is read; sizes of pictures come from the micrographs.
+    writing : WriteOptions
+        Flip and scale of what is written.
+    diameter : Length or None
+        Of particles without one of their own.
+    box : Length or None
+        Side of boxes; the particle's diameter where not given.
+    """
+
+    format: str
+    output: Path
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    writing: WriteOptions = field(default_factory=WriteOptions)
+    diameter: Length | None = None
+    box: Length | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a conversion.
+
+    Attributes
+    ----------
+    micrographs, particles : int
+        How many were written.
+    written : list of Path
+        The files.
+    lost : list of str
+        What the files do not say any more, in words.
+    homeless : list of str
+        Names in the files without a micrograph: not written.
+    unpicked : list of Path
+        Micrographs without picks.
+    outside : dict of str to int
+        Micrograph -> how many of its particles lie outside the picture, where there are such.
+    unnamed : list of str
+        Micrographs that another program will look for by this name, which is no path of a picture.
+    failed : list of UPickerError
+        Micrographs that could not be read: not written.
+    """
+
+    micrographs: int
+    particles: int
+    written: list[Path]
+    lost: list[str]
+    homeless: list[str]
+    unpicked: list[Path]
+    outside: dict[str, int]
+    unnamed: list[str]
+    failed: list[UPickerError]
+
+
+def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> list[Found]:
+    """Read coordinates files of any format, in the files' own frame and pixels.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        Files, quoted patterns, and folders: RELION's list in it, else its files named after micrographs.
+    pixel_size_A : float or None
+        Of the raw micrographs; refined particles of RELION may need it.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or two files hold picks of the same micrograph.
+    CoordinatesError
+        If a file cannot be read.
+    """
+    found: list[Found] = []
+    seen: dict[str, Path] = {}
+    for file in [file for word in inputs for file in _files(str(word))]:
+        for picks in coordinates.read_all(file, ReadOptions(pixel_size_A=pixel_size_A)):
+            other = seen.setdefault(picks.micrograph, file)
+            if other != file:
+                raise InputError(file, f"{other} has picks of {picks.micrograph!r}, too", "Give one of the two")
+            found.append(Found(file, picks))
+    return found
+
+
+def _files(word: str) -> list[Path]:
+    path = Path(word).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        lists = sorted(file for pattern in _LISTS for file in path.glob(pattern))
+        files = lists[:1] or list(coordinates.stems(path).values())
+        if not files:
+            raise InputError(path, "holds no coordinates file named after a micrograph", "Name the files themselves")
+        return files
+    files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
+    if not files:
+        raise InputError(word, "there is no such file, folder or match", "Check the path")
+    return files
+
+
+def housed(found: Sequence[Found], entries: Sequence[Listed]) -> tuple[list[Found], list[str], list[Path]]:
+    """Bring picks and micrographs together by name, as `upicker.io.names.match` does.
+
+    Returns
+    -------
+    list of Found
+        Those with a micrograph, whose name they now bear as the list of micrographs has it.
+    list of str
+        Names of picks without a micrograph.
+    list of Path
+        Micrographs without picks.
+
+    Raises
+    ------
+    InputError
+        If none belongs to another, or names do not tell which.
+    """
+    by_path = {entry.path: entry for entry in entries}
+    matches = match([one.picks.micrograph for one in found], list(by_path))
+    matches.refuse_ambiguous("--micrographs")
+    if not matches.pairs and found:
+        example = f"the picks name e.g. {found[0].picks.micrograph!r}, the micrographs e.g. {entries[0].name!r}"
+        raise InputError("--micrographs", f"no picks belong to one of them: {example}", "Give the right micrographs")
+    pairs = matches.pairs
+    kept = [
+        Found(one.file, replace(one.picks, micrograph=by_path[path].name), path)
+        for one in found
+        if (path := pairs.get(one.picks.micrograph))
+    ]
+    return kept, matches.unmatched_names, matches.unmatched_candidates
+
+
+def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Listed] | None = None) -> Report:
+    """Convert coordinates files, and read again what was written to see what it lost.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        See `load`.
+    work : Converting
+        What to do.
+    entries : sequence of Listed, optional
+        The micrographs, as `upicker.io.micrographs.entries` finds them.
+
+    Raises
+    ------
+    ConfigError
+        If sizes of pictures are needed and there are no micrographs, or an option makes no sense.
+    UPickerError
+        As `load`, `housed`, `upicker.io.picks.to_contract` and `upicker.io.coordinates.write_all`.
+    """
+    found = load(inputs, work.reading.pixel_size_A)
+    homeless: list[str] = []
+    unpicked: list[Path] = []
+    failed: list[UPickerError] = []
+    if entries is None:
+        _check_shapes(found, work)
+        done = [to_contract(one.file, one.picks, work.reading) for one in found]
+    else:
+        found, homeless, unpicked = housed(found, entries)
+        done, failed = _measured(found, work.reading, Reading.of(entries, work.reading.pixel_size_A))
+    if failed and not done:
+        raise failed[0]
+    if work.diameter:
+        done = [_with_diameter(picks, work.diameter) for picks in done]
+    numbers = {entry.name: entry.uid for entry in entries or ()}
+    writing = replace(work.writing, box_px=_box_px(work.box, done), uid_of=numbers.get)
+    written = coordinates.write_all(work.output, done, work.format, writing)
+    nameless = [p.micrograph for p in done if stem(p.micrograph) == p.micrograph] if work.format in _BY_PATH else []
+    return Report(
+        micrographs=len(done),
+        particles=sum(len(picks.particles) for picks in done),
+        written=written,
+        lost=_lost(done, _again(written, work.format, done, writing)),
+        homeless=homeless,
+        unpicked=unpicked,
+        outside={p.micrograph: n for p in done if p.shape and (n := int((~p.particles.inside(p.shape)).sum()))},
+        unnamed=nameless,
+        failed=failed,
+    )
+
+
+def _check_shapes(found: Sequence[Found], work: Converting) -> None:
+    """Refuse what needs the size of pictures that nobody has named."""
+    without = next((one for one in found if one.picks.shape is None), None)
+    why = None
+    if FLIPS[work.reading.flip] or FLIPS[work.writing.flip]:
+        why = "to flip its picks"
+    elif work.format == "cs":
+        why = "by cryoSPARC, whose positions are fractions of it"
+    if without and why:
+        found_ = (
+            f"the size of micrograph {without.picks.micrograph!r} is needed {why}, and {without.file} does not say it"
+        )
+        raise ConfigError("--micrographs", found_, "Name the micrographs, e.g. --micrographs 'micrographs/*.mrc'")
+
+
+def _measured(found: Sequence[Found], options: ReadOptions, reading: Reading) -> tuple[list[Picks], list[UPickerError]]:
+    """Turn picks into raw pixels, with the sizes of their micrographs; also says which could not be read."""
+    done: list[Picks] = []
+    failed: list[UPickerError] = []
+    for one in found:
+        assert one.micrograph is not None
+        try:
+            shape, pixel_size_A = size(one.micrograph, reading.size_of(one.micrograph))
+        except UPickerError as error:
+            failed.append(error)
+            continue
+        own = replace(options, shape_of=_always(shape), pixel_size_A=pixel_size_A)
+        done.append(to_contract(one.file, one.picks, own))
+    return done, failed
+
+
+def _always(shape: tuple[int, int] | None) -> Callable[[str], tuple[int, int] | None]:
+    return lambda _: shape
+
+
+def _with_diameter(picks: Picks, diameter: Length) -> Picks:
+    px = diameter.to_px(picks.pixel_size_A, picks.micrograph)
+    return replace(picks, particles=picks.particles.with_diameter(px, only_missing=True))
+
+
+def _box_px(box: Length | None, done: Sequence[Picks]) -> float | None:
+    if box is None or box.unit == "px":
+        return box and box.value
+    sizes = {picks.pixel_size_A for picks in done}
+    if len(sizes) > 1:
+        raise ConfigError("--box", "the micrographs have several pixel sizes", f"Give pixels, e.g. {box.value:g}px")
+    return box.to_px(next(iter(sizes), None), "--box")
+
+
+def _again(written: Sequence[Path], format: str, done: Sequence[Picks], options: WriteOptions) -> list[Picks]:
+    """Read what was written, back into raw pixels of our frame."""
+    # A list repeats its files, and a .csg file its .cs.
+    files = {"relion": written[:-1], "cs": written[:1]}.get(format, written)
+    shapes = {name: picks.shape for picks in done for name in (picks.micrograph, stem(picks.micrograph))}
+    back = ReadOptions(shapes.get, options.flip, options.scale)
+    if format != "relion":
+        return [picks for file in files for picks in coordinates.read_all(file, back)]
+    # Their files are named after the last part of the path only.
+    return [
+        again
+        for file, picks in zip(files, done, strict=True)
+        for again in coordinates.read_all(file, replace(back, shape_of=_always(picks.shape)))
+    ]
+
+
+def _lost(before: Sequence[Picks], after: Sequence[Picks]) -> list[str]:
+    """Say in words what the written files do not hold any more."""
+    lost: list[str] = []
+    if sum(len(p.particles) > 0 for p in before) != sum(len(p.particles) > 0 for p in after):
+        lost.append("which micrograph is meant: some have the same name but for their folders")
+    old, new = (Particles.concatenate([p.particles for p in some if len(p.particles)]) for some in (before, after))
+    if len(old) != len(new):
+        return [*lost, f"{len(old) - len(new)} particles"]
+    distance = float(np.abs(old.xy - new.xy).max(initial=0))
+    if distance > _ROUNDED_PX:
+        lost.append(f"exact positions (up to {distance:.2g} px off)")
+    if not _alike(old.score, new.score):
+        lost.append("scores")
+    known = np.isfinite(old.diameter_px)
+    if (known & ~np.isfinite(new.diameter_px)).any():
+        lost.append("diameters")
+    elif not _alike(old.diameter_px[known], new.diameter_px[known]):
+        lost.append("diameters, which became the size of boxes")
+    words = {"class_number": "classes", "psi_deg": "angles"}
+    shared = [name for name in words if all(name in p.particles.extra for p in before if len(p.particles))]
+    return lost + [
+        words[name]
+        for name in shared
+        if len(old) and np.nan_to_num(old.extra[name]).any() and not _same_extra(name, old, new)
+    ]
+
+
+def _same_extra(name: str, old: Particles, new: Particles) -> bool:
+    return name in new.extra and _alike(np.nan_to_num(old.extra[name]), np.nan_to_num(new.extra[name]))
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.all(np.abs(one - other) <= _ROUNDED * np.maximum(np.abs(one), np.abs(other))))
