@@ -141,6 +141,30 @@ def test_a_job_that_relion_aborts_stops_and_says_so(capsys, project):
     assert len(list(job.rglob("*_autopick.star"))) == 2  # one micrograph, and the list for RELION 3.1
 
 
+def test_extraction_carries_optics_and_ctf_of_the_list(capsys, project):
+    assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
+    path = Path("CtfFind/job003/micrographs_ctf.star")
+    text = path.read_text().replace("_rlnOpticsGroup #2\n# v", "").removesuffix("\n")
+    head, _, rows = text.rpartition("_rlnOpticsGroup #2\n")
+    rows = "".join(f"{row} {15000 + 100 * i}.5 14000.25\n" for i, row in enumerate(rows.splitlines()))
+    path.write_text(f"{head}_rlnOpticsGroup #2\n_rlnDefocusU #3\n_rlnDefocusV #4\n{rows}")
+    args = ("External/job012/Movies", "--micrographs", path, "--box", "48px", "--cs", "2.7mm", "--voltage", "200kV")
+    code, _, _ = upicker(capsys, "extract", *args, "-o", "Extract/particles.star")
+    assert code == 0
+    tables = starfile.read("Extract/particles.star", parse_as_string=["rlnMicrographName"])
+    optics, particles = tables["optics"], tables["particles"]
+    assert optics.rlnOpticsGroupName.tolist() == ["opticsGroup1"]
+    assert optics.rlnVoltage.tolist() == [300.0]  # the list's
+    assert optics.rlnSphericalAberration.tolist() == [2.7]
+    assert optics.rlnMicrographPixelSize.tolist() == [4.0]
+    defocus = dict(zip(particles.rlnMicrographName, particles.rlnDefocusU))
+    assert defocus == {
+        "MotionCorr/job002/Movies/mic_a.mrc": 15000.5,
+        "MotionCorr/job002/Movies/00123.mrc": 15100.5,
+    }
+    assert set(particles.rlnDefocusV) == {14000.25}
+
+
 @pytest.mark.skipif(RELION is None, reason="RELION is not installed")
 @pytest.mark.parametrize("more", [(), ("--scale", "24")])
 def test_relion_cuts_the_particles_that_we_cut(capsys, project, more):

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, tell
 from upicker.cli.console import names, note, out, warning
-from upicker.cli.options import PixelSize, Size, find_micrographs
+from upicker.cli.options import PixelSize, Size, entries
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +69,7 @@ def _draw(micrographs: tuple[str, ...], work: Overlaying) -> int:
     """Draw the overlays; return the exit code."""
     from upicker.run import compare
 
-    paths = find_micrographs(micrographs)
+    paths = [entry.path for entry in entries(micrographs)]
     matches = compare.with_micrographs(work.comparison, paths)
     failures, noticed = Failures(), []
     for outcome in compare.overlays(matches, work):

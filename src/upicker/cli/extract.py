@@ -11,7 +11,18 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import follow
 from upicker.cli.console import names, problem, warning
-from upicker.cli.options import Flag, Gain, Jobs, Output, PixelSize, Size, listed_micrographs
+from upicker.cli.options import (
+    Aberration,
+    Flag,
+    Gain,
+    Jobs,
+    Output,
+    PixelSize,
+    Share,
+    Size,
+    Voltage,
+    entries,
+)
 from upicker.errors import ConfigError
 from upicker.units import Length
 
@@ -37,13 +48,17 @@ def extract(
     no_normalise: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
+    voltage: Voltage | None = None,
+    cs: Aberration | None = None,
+    amplitude_contrast: Share | None = None,
     jobs: Jobs = 1,
     skip_existing: Annotated[bool, Flag] = False,
 ) -> int:
     """Cut boxes out around picks, normalised as RELION does.
 
-    Writes one stack for each micrograph, Particles/NAME.mrcs beside the STAR file, which lists all
-    particles. Run it in the folder of the RELION project: paths in the STAR file are relative to it.
+    Writes one stack for each micrograph, Particles/NAME.mrcs beside the STAR file, which lists all particles. Run it
+    in the folder of the RELION project: paths in the STAR file are relative to it. If --micrographs is RELION's
+    micrographs_ctf.star or cryoSPARC's exposures, optics groups and CTF of the list go into the STAR file.
 
     Parameters
     ----------
@@ -70,20 +85,27 @@ def extract(
         Keep the contrast as it is; by default dark particles become bright, as RELION wants them.
     no_normalise
         Keep the grey values; by default the background gets mean 0 and standard deviation 1.
+    voltage
+        Of the microscope, e.g. 300kV, for the STAR file; a list of micrographs beats it.
+    cs
+        Spherical aberration, e.g. 2.7mm, likewise.
+    amplitude_contrast
+        E.g. 0.1, likewise.
     jobs
         Processes that work side by side.
     skip_existing
         Leave stacks as they are that would come out the same again: goes on where an earlier run stopped.
     """
+    from upicker.io.micrographs import Reading
     from upicker.run.extract import Extracting, extract_all, pair
 
-    paths, reading = listed_micrographs(micrographs, pixel_size, gain)
-    pairing = pair(picks_dir, paths)
+    listed = entries(micrographs)
+    pairing = pair(picks_dir, [entry.path for entry in listed])
     work = Extracting(
         pairing.picks,
         output,
         box,
-        reading,
+        Reading.of(listed, pixel_size, gain),
         threshold,
         scale_px=_scaled_px(scale),
         background_diameter=background,
@@ -94,7 +116,9 @@ def extract(
         keep=skip_existing,
     )
     tally = _Tally()
-    outcomes = tally.listen(extract_all(pairing.micrographs, work, jobs))
+    given = (("Voltage", voltage), ("SphericalAberration", cs), ("AmplitudeContrast", amplitude_contrast))
+    microscope = {f"_rln{name}": f"{value:g}" for name, value in given if value is not None}
+    outcomes = tally.listen(extract_all(pairing.micrographs, work, jobs, listed, microscope))
     code = follow("extracted", outcomes, len(pairing.micrographs), output)
     if tally.dropped:
         warning(f"{tally.dropped} particles are left out: their boxes reach beyond the micrograph")

@@ -27,6 +27,7 @@ from upicker.units import (
 )
 
 if TYPE_CHECKING:
+    from upicker.io.lists import Listed
     from upicker.io.micrographs import Reading
 
 
@@ -170,27 +171,25 @@ def listed_micrographs(
     InputError
         If there is none, or a list cannot be read.
     """
-    from upicker.io.micrographs import Reading, entries
+    from upicker.io.micrographs import Reading
 
-    if not patterns:
-        raise ConfigError("MICS", "no micrographs are given", "Name files, folders, quoted patterns or lists")
     found = entries(patterns)
     return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain)
 
 
-def find_micrographs(patterns: Sequence[str]) -> list[Path]:
-    """Return the micrographs that files, folders and patterns name.
+def entries(patterns: Sequence[str]) -> list[Listed]:
+    """Return the micrographs that files, folders, patterns and lists name, with what lists say of them.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or a list cannot be read.
     """
     from upicker.io import micrographs
 
     if not patterns:
-        raise ConfigError("MICS", "no micrographs are given", "Name files, folders or quoted patterns")
-    return micrographs.find(patterns)
+        raise ConfigError("MICS", "no micrographs are given", "Name files, folders, quoted patterns or lists")
+    return micrographs.entries(patterns)
 
 
 def existing_folder(path: Path, what: str) -> Path:

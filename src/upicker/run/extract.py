@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from upicker.errors import InputError
 from upicker.io import coordinates
+from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import match, plain
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
@@ -230,7 +232,39 @@ def pair(picks: Path, paths: Sequence[Path]) -> Pairing:
     )
 
 
-def extract_all(paths: Sequence[Path], work: Extracting, jobs: int = 1) -> Generator[Outcome[Extracted], None, None]:
+# Of an optics group these follow from the boxes, or number it anew.
+_OF_BOXES = {"_rlnOpticsGroup", "_rlnImagePixelSize", "_rlnImageSize", "_rlnImageDimensionality"}
+# What lists of RELION 3.0 have instead of a pixel size.
+_OF_3_0 = {"_rlnMagnification", "_rlnDetectorPixelSize"}
+
+
+def known(entry: StackEntry, listed: Listed | None, microscope: Mapping[str, str]) -> StackEntry:
+    """Add what is known of a micrograph to what goes into ``particles.star``.
+
+    Parameters
+    ----------
+    entry : StackEntry
+        Its particles.
+    listed : Listed or None
+        What a list says of it: its name, optics group and CTF.
+    microscope : mapping
+        Columns of RELION's optics table, for what the list leaves out.
+    """
+    if listed is None:
+        return replace(entry, optics=dict(microscope))
+    told = {label: word for label, word in (listed.optics or {}).items() if label not in _OF_BOXES | _OF_3_0}
+    # A file that was named itself has its path for a name; that of a list is RELION's.
+    name = entry.micrograph if listed.name == str(listed.path) else listed.name
+    return replace(entry, micrograph=name, optics={**microscope, **told}, ctf=dict(listed.ctf or {}))
+
+
+def extract_all(
+    paths: Sequence[Path],
+    work: Extracting,
+    jobs: int = 1,
+    listed: Sequence[Listed] = (),
+    microscope: Mapping[str, str] = MappingProxyType({}),
+) -> Generator[Outcome[Extracted], None, None]:
     """Cut the particles out of many micrographs; ``particles.star`` is written last, of all whole stacks.
 
     Parameters
@@ -241,6 +275,8 @@ def extract_all(paths: Sequence[Path], work: Extracting, jobs: int = 1) -> Gener
         What to do with each.
     jobs : int
         Processes.
+    listed, microscope
+        See `known`.
 
     Yields
     ------
@@ -250,16 +286,17 @@ def extract_all(paths: Sequence[Path], work: Extracting, jobs: int = 1) -> Gener
     Raises
     ------
     InputError
-        If the pixel size is known for some micrographs only.
+        If the pixel size, or a column of optics or CTF, is known for some micrographs only.
     OutputError
         If something cannot be written.
     """
     writable(work.output.parent)
+    said = {entry.path: entry for entry in listed}
     entries: dict[Path, StackEntry] = {}
     try:
         for outcome in each(paths, work, jobs):
             if outcome.value is not None and outcome.value.entry is not None:
-                entries[outcome.path] = outcome.value.entry
+                entries[outcome.path] = known(outcome.value.entry, said.get(outcome.path), microscope)
             yield outcome
     finally:  # Also after Ctrl-C: what is cut out can be used.
         if entries:
