@@ -75,12 +75,12 @@ def test_a_concentration_is_a_number_of_particles_in_an_area(capsys):
 
 
 def test_a_preset_is_the_papers_and_options_beat_it(capsys):
-    options = ("--micrographs", 1, "--shape", "260x200", "--particles", 2, "--dose", "13")
+    options = ("--micrographs", 1, "--shape", "700x600", "--particles", 2, "--dose", "13")
     code, _, err = upicker(capsys, "simulate", "small", "--preset", "sim-10028", "-o", "sim", *options)
     assert code == 0, err
     scene = scene_of("sim")
     assert (scene["pixel_size_A"], scene["diameter_A"]) == (1.34, pytest.approx(214.4))
-    assert (scene["shape"], scene["particles"], scene["dose_e_A2"]) == ([200, 260], 2, 13.0)
+    assert (scene["shape"], scene["particles"], scene["dose_e_A2"]) == ([600, 700], 2, 13.0)
     assert scene["carbon"] == 0.0
     assert set(scene["contamination"].values()) == {0.0}
     assert coordinates.read(Path("sim/truth/simulated_0000.csv")).diameter_px == pytest.approx([160.0, 160.0])

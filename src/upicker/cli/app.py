@@ -26,7 +26,7 @@ from upicker.cli.console import problem
 from upicker.errors import ConfigError, UPickerError
 
 
-def _name(command: Callable[..., int]) -> str:
+def name_of(command: Callable[..., int]) -> str:
     """Return the word for a command."""
     return command.__name__.replace("_", "-")
 
@@ -53,7 +53,7 @@ USAGE = {
     demo.demo: "[--out DIR]",
 }
 for _order, (_command, _usage) in enumerate(USAGE.items()):
-    app.command(_command, usage=f"Usage: upicker {_name(_command)} {_usage}", sort_key=_order)
+    app.command(_command, usage=f"Usage: upicker {name_of(_command)} {_usage}", sort_key=_order)
 
 
 class Terminated(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _names() -> set[str]:
-    return {_name(command) for command in USAGE}
+    return {name_of(command) for command in USAGE}
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
