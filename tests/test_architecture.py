@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "upicker"
 FLOORS = (
-    ("errors",),
+    ("errors", "augmentation", "teaching"),
     ("config", "units", "particles"),
     ("geometry",),
     ("io", "image", "evaluate"),

@@ -23,7 +23,7 @@ def entry(name: str, particles: int = 3) -> record.Entry:
 
 def test_the_record_is_toml_that_gives_every_knob_back(tmp_path):
     config = Config().with_changes(
-        {"pick.nms_iou": None, "model.widths": "4,8,8,8,8", "train.noise": 0.1, "propose.threshold": 1e-7}
+        {"pick.nms_iou": None, "model.widths": "4,8,8,8,8", "augment.noise": 0.1, "propose.threshold": 1e-7}
     )
     name = 'ein "Name" mit \\ und ü'
     path = record.write(tmp_path, "pick", config, {"model": "a\\b", "pixel_size_A": None}, [entry(name)])

@@ -38,7 +38,7 @@ SMALL = Config().with_changes(
         "image.working_diameter_px": 16, "train.tile_px": 96, "train.device": "cpu", "train.bfloat16": False,
     }
 )  # fmt: skip
-PLAIN = SMALL.with_changes({"train.augment": False})
+PLAIN = SMALL.with_changes({"augment.online": False})
 PLAN = TilePlan(cast=3, refresh=4, views=6, seed=5)
 
 
@@ -108,7 +108,7 @@ def test_workers_draw_what_one_process_draws_and_no_tile_twice():
     def draw(workers: int) -> list[torch.Tensor]:
         batches = SimulatedBatches(SimulatedTiles(PLAN, SMALL), workers)
         return [torch.cat([images, *(b.sum() * torch.ones_like(images[:1]) for b in targets)])
-                for images, targets, _ in map(batches, range(4))]  # fmt: skip
+                for images, targets, *_ in map(batches, range(4))]  # fmt: skip
 
     state = torch.get_rng_state()
     alone, together = draw(0), draw(2)
@@ -122,7 +122,7 @@ def test_a_batch_depends_on_its_step_alone():
     batches = SimulatedBatches(SimulatedTiles(PLAN, SMALL))
     first = [batches(step) for step in (0, 1, 2)]
     for step in (2, 0, 1):
-        images, targets, rng = batches(step)
+        images, targets, rng, _ = batches(step)
         assert torch.equal(images, first[step][0])
         assert all(torch.equal(a, b) for a, b in zip(targets, first[step][1], strict=True))
     assert images.shape == (2, 1, 96, 96)

@@ -10,11 +10,13 @@ from upicker.config import Config
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
-from upicker.train.augment import augment, turned
+from upicker.train.augment.geometric import turned
+from upicker.train.augment.online import tile_from
+from upicker.train.augment.photometric import developed
 from upicker.train.dataset import Sample, Store, batch, sample
 
 CONFIG = Config().with_changes({"train.tile_px": 48, "train.batch": 3})
-PLAIN = CONFIG.with_changes({"train.augment": False})
+PLAIN = CONFIG.with_changes({"augment.online": False})
 
 
 def dotted(shape: tuple[int, int], n: int, seed: int) -> Sample:
@@ -62,29 +64,29 @@ def test_four_quarter_turns_and_two_mirrors_are_none():
 
 
 def test_augmentation_keeps_its_input_and_all_centres():
-    tile, xy = np.zeros((32, 32), np.float32), np.array([[3.0, 20.0], [30.5, 1.0]])
-    changed, places = augment(tile, xy, CONFIG.train, np.random.default_rng(0))
-    assert not tile.any()
-    np.testing.assert_array_equal(xy, [[3.0, 20.0], [30.5, 1.0]])
-    assert changed.dtype == np.float32
-    assert changed.shape == (32, 32)
-    assert len(places) == 2
+    tile = Sample(np.zeros((48, 48), np.float32), np.array([[3.0, 20.0], [30.5, 1.0]]), np.array([8.0, 8.0]))
+    changed = tile_from([tile], 0, CONFIG, np.random.default_rng(0))
+    assert not tile.pixels.any()
+    np.testing.assert_array_equal(tile.xy, [[3.0, 20.0], [30.5, 1.0]])
+    assert changed.pixels.dtype == np.float32
+    assert changed.pixels.shape == (48, 48)
+    assert len(changed.xy) == 2
 
 
 def test_augmentation_can_be_turned_off():
-    tile, xy = np.ones((8, 8), np.float32), np.array([[3.0, 2.0]])
-    same, places = augment(tile, xy, PLAIN.train, np.random.default_rng(0))
-    np.testing.assert_array_equal(same, tile)
-    np.testing.assert_array_equal(places, xy)
+    tile = Sample(np.ones((48, 48), np.float32), np.array([[3.0, 2.0]]), np.array([8.0]))
+    same = tile_from([tile], 0, PLAIN, np.random.default_rng(0))
+    np.testing.assert_array_equal(same.pixels, tile.pixels)
+    np.testing.assert_array_equal(same.xy, tile.xy)
 
 
 def test_intensity_and_noise_stay_within_their_strengths():
-    config = CONFIG.with_changes({"train.noise": 0.3, "train.intensity": 0.2}).train
+    config = CONFIG.with_changes({"augment.noise": 0.3, "augment.intensity": 0.2}).augment
     tile = np.zeros((64, 64), np.float32)
     tile[32:] = 10.0
     steps, levels, spreads = [], [], []
     for seed in range(200):
-        changed, _ = augment(tile, np.zeros((0, 2)), config, np.random.default_rng(seed))
+        changed = developed(tile, 32.0, config, np.random.default_rng(seed))
         low, high = np.sort(changed.ravel())[:1500], np.sort(changed.ravel())[-1500:]
         steps.append((high.mean() - low.mean()) / 10)
         levels.append(np.median(changed[changed < 5]))
@@ -101,11 +103,11 @@ def test_intensity_and_noise_stay_within_their_strengths():
 @pytest.mark.parametrize("shape", [(90, 131), (48, 48), (30, 100), (40, 31)])
 def test_boxes_lie_on_the_dots_of_their_tile(config, shape):
     """0..1 runs from the outer edge of the first pixel to that of the last: a dot at pixel i is at (i + 0.5) / t."""
-    config = config.with_changes({"train.noise": 0.0, "train.intensity": 0.0})
+    config = config.with_changes({"augment.noise": 0.0, "augment.intensity": 0.0})
     sample = dotted(shape, 40, 0)
     seen = 0
     for step in range(8):
-        images, targets, _ = batch([sample], config, step)
+        images, targets, *_ = batch([sample], config, step)
         assert images.shape == (3, 1, 48, 48)
         assert images.dtype == torch.float32
         for image, boxes in zip(images[:, 0].numpy(), targets, strict=True):
@@ -125,14 +127,14 @@ def test_boxes_lie_on_the_dots_of_their_tile(config, shape):
 
 def test_a_centre_between_pixels_at_the_rim_belongs_to_the_tile():
     sample = Sample(np.zeros((48, 48), np.float32), np.array([[-0.4, 47.4], [20.0, 47.6]]), np.array([8.0, 8.0]))
-    _, targets, _ = batch([sample], PLAIN, 0)
+    _, targets, *_ = batch([sample], PLAIN, 0)
     torch.testing.assert_close(targets[0][:, :2], torch.tensor([[0.1 / 48, 47.9 / 48]]))
 
 
 def test_the_same_step_draws_the_same_and_other_steps_and_seeds_draw_others():
     samples = [dotted((90, 131), 40, 0), dotted((70, 200), 60, 1)]
-    one, targets, rng = batch(samples, CONFIG, 7)
-    same, same_targets, same_rng = batch(samples, CONFIG, 7)
+    one, targets, rng, _ = batch(samples, CONFIG, 7)
+    same, same_targets, same_rng, _ = batch(samples, CONFIG, 7)
     assert torch.equal(one, same)
     assert all(torch.equal(a, b) for a, b in zip(targets, same_targets, strict=True))
     assert rng.integers(2**31) == same_rng.integers(2**31)

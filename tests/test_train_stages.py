@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from upicker.config import Config
-from upicker.errors import InputError, OutputError, UPickerError, UPickerWarning, WeightsError
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, WeightsError
 from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.model import weights
@@ -183,7 +183,7 @@ def test_resuming_another_training_is_refused_and_harms_nothing(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=Told(stop_at=3)))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    other = CONFIG.with_changes({"train.noise": 0.3})
+    other = CONFIG.with_changes({"augment.noise": 0.3})
     for paths, diameter, config in (
         (mics(data, 2), DIAMETER, other),
         (mics(data, 3), DIAMETER, CONFIG),
@@ -261,6 +261,20 @@ def test_finetuning_learns_from_labels_and_reports_what_it_did_not_use(data, tmp
     assert names(tmp_path) == {"labels", "m.safetensors", "m.log.csv", "m.png"}
 
 
+def test_copies_made_before_training_are_learned_from_and_kept_where_asked(data, tmp_path):
+    config = CONFIG.with_changes({"augment.offline": 2, "augment.rotate_deg": 180, "augment.mosaic": 0.5})
+    for folder in ("a", "b"):
+        job = Job(tmp_path / f"{folder}.safetensors", config, cache=tmp_path / folder)
+        result = finetune(mics(data, 2), data / "labels", job, validation=0.0)
+        assert result.trained_on == 2
+        assert len(names(tmp_path / folder)) == 6
+    a, b = (weights.load(tmp_path / f"{n}.safetensors")[0].state_dict() for n in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    finetune(mics(data, 2), data / "labels", Job(tmp_path / "c.safetensors", CONFIG), validation=0.0)
+    plain = weights.load(tmp_path / "c.safetensors")[0].state_dict()
+    assert not all(torch.equal(a[name], plain[name]) for name in a)
+
+
 @pytest.mark.parametrize(
     ("n", "validation", "learned", "validated"),
     [(6, 0.34, 4, True), (2, 0.4, 2, True), (2, 0.1, 2, False), (6, 0.0, 6, False), (1, 0.4, 1, True)],
@@ -335,11 +349,23 @@ def test_other_architectures_than_that_of_the_weights_are_refused(data, pretrain
         finetune(mics(data, 1), data / "labels", Job(tmp_path / "m.safetensors", config), initial=pretrained)
 
 
-def test_imagenet_weights_do_not_fit_the_compact_trunk(data, tmp_path):
-    trunk = tmp_path / "resnet50.pth"
-    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, trunk)
-    with pytest.raises(WeightsError, match=r"resnet50\.pth"):
-        pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "m.safetensors", CONFIG), trunk)
+def test_imagenet_weights_are_where_a_random_trunk_starts(data, tmp_path):
+    config = CONFIG.with_changes({"model.trunk": "resnet18", "train.finetune_steps": 1, "train.learning_rate": 0})
+    trunk = tmp_path / "resnet18.pth"
+    state = weights.build(config).trunk.state_dict()
+    torch.save({name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}, trunk)
+    job = Job(tmp_path / "m.safetensors", config, backbone=str(trunk))
+    finetune(mics(data, 1), data / "labels", job, validation=0.0)
+    trained, _, _ = weights.load(job.output)
+    assert all(bool((tensor == 0.01).all()) for tensor in trained.trunk.state_dict().values())
+
+
+def test_imagenet_weights_fit_neither_the_compact_trunk_nor_given_weights(data, pretrained, tmp_path):
+    job = Job(tmp_path / "m.safetensors", CONFIG, backbone="resnet50.pth")
+    with pytest.raises(ConfigError, match="compact"):
+        pretrain(mics(data, 1), DIAMETER, job)
+    with pytest.raises(ConfigError, match=r"pre\.safetensors brings its own trunk"):
+        finetune(mics(data, 1), data / "labels", job, initial=pretrained)
 
 
 def test_an_output_that_cannot_be_written_is_an_error_before_the_first_step(data, tmp_path):

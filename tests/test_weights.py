@@ -163,8 +163,6 @@ def test_a_pickle_is_refused_and_does_not_run(tmp_path, writer, suffix):
     else:
         torch.save({"conv1.weight": Trap(sprung)}, path)
     refused(path)
-    with pytest.raises(WeightsError, match="model"):
-        weights.load_trunk(fresh(), path)
     assert not sprung.exists()
 
 
@@ -218,41 +216,9 @@ def test_tensors_that_do_not_fit_the_header_are_refused(saved):
         assert "another architecture" in refused(saved).found
 
 
-def resnet() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-    config = CONFIG.with_changes({"model.trunk": "resnet50"})
-    with torch.device("meta"):
-        names = {name: tensor.shape for name, tensor in weights.build(config).trunk.state_dict().items()}
-    return weights.build(config), {name: torch.full(shape, 0.01) for name, shape in names.items()}
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_imagenet_weights_load_from_a_file(tmp_path, suffix):
-    model, state = resnet()
-    state |= {"conv1.weight": torch.full((64, 3, 7, 7), 0.01), "fc.weight": torch.zeros(10, 2048)}
-    path = tmp_path / f"resnet50{suffix}"
-    if suffix == ".pth":
-        torch.save(state, path)
-    else:
-        save_file(state, path)
-    weights.load_trunk(model, path)
-    found = model.trunk.state_dict()
-    torch.testing.assert_close(found["conv1.weight"], torch.full((64, 1, 7, 7), 0.03))
-    torch.testing.assert_close(found["layer4.2.conv3.weight"], torch.full((2048, 512, 1, 1), 0.01))
-
-
-def test_imagenet_weights_of_something_else_are_refused(tmp_path):
-    path = tmp_path / "resnet18.pth"
-    for content in ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, {"conv1.weight": "wide"}, {"model": {}}, [1, 2]):
-        torch.save(content, path)
-        with pytest.raises(WeightsError, match=r"resnet18\.pth"):
-            weights.load_trunk(fresh(), path)
-    with pytest.raises(WeightsError, match="no such file"):
-        weights.load_trunk(fresh(), tmp_path / "none.safetensors")
-
-
 @pytest.mark.parametrize(
     "change",
-    [{"trunk": "resnet18"}, {"widths": "8,8,8"}, {"widths": "8,8,8,8,12"}, {"dim": 80}, {"heads": 5}],
+    [{"trunk": "resnet101"}, {"widths": "8,8,8"}, {"widths": "8,8,8,8,12"}, {"dim": 80}, {"heads": 5}],
 )
 def test_a_network_that_cannot_be_built_is_refused_by_its_knob(change):
     with pytest.raises(ConfigError) as caught:

@@ -16,7 +16,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from upicker.augmentation import FORMER_NAMES, RANGES, AugmentConfig
 from upicker.errors import ConfigError
+from upicker.teaching import RANGES as TEACHER_RANGES
+from upicker.teaching import TeacherConfig
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class ModelConfig:
 
     Attributes
     ----------
-    trunk : ``"compact"`` (own widths) or ``"resnet50"``.
+    trunk : ``"compact"`` (own widths), ``"resnet18"``, ``"resnet34"`` or ``"resnet50"``.
     widths : channels of the compact trunk's stages, at strides 2, 4, 8, 16, 32.
     levels : feature scales given to the transformer, from stride 8 on.
     dim, heads, points, feedforward : transformer width, attention heads, sampling points, hidden width.
@@ -108,6 +111,7 @@ class LossConfig:
     class_weight, l1_weight, giou_weight : lambda_c, lambda_l and lambda_GIoU.
     match_class, match_l1, match_giou : the same in the matching cost.
     focal_alpha, focal_gamma : of the focal loss.
+    unsure_weight : what places that may hold a particle or not weigh in the class loss; 0: nothing is taught there.
     """
 
     class_weight: float = 1.0
@@ -118,6 +122,7 @@ class LossConfig:
     match_giou: float = 2.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    unsure_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,17 +149,19 @@ class TrainConfig:
     Attributes
     ----------
     tile_px : side of a training and picking tile, in working pixels.
-    batch : tiles per step.
+    batch : tiles computed together, by each process; a step learns from batch x accumulate x processes.
+    accumulate : batches per step, computed one after the other: the step of a large batch in the memory of a small one.
     proposals : K in pretraining, as `ProposeConfig.top_k`. The paper takes 50; in a crowded micrograph that would
         teach hundreds of particles as background, so here K follows each micrograph's density.
     pretrain_steps, finetune_steps : length of the two stages.
     learning_rate, finetune_learning_rate : peak of the one-cycle schedule, from a random start and from given weights.
+    rate_batch : tiles a step that the learning rates are meant for; with more or fewer, they change with the square
+        root of the number. None: they do not.
     weight_decay, clip_norm : AdamW's decay; the gradient's largest norm.
     warmup : share of the steps that the learning rate rises.
     average : decay of the moving average of the weights that is validated and kept; 0 turns it off.
     validate_every : steps between validations.
     patience : validations without a better F1 before training stops.
-    augment, noise, intensity : flips and rotations; largest added noise and largest change of contrast and brightness.
     bfloat16 : compute the network in bfloat16 where the processor is fast at it; None decides by the processor.
     seed : of everything random.
     threads : CPU threads; 0 leaves it to torch.
@@ -163,20 +170,19 @@ class TrainConfig:
 
     tile_px: int = 384
     batch: int = 2
+    accumulate: int = 1
     proposals: str = "auto"
     pretrain_steps: int = 500
     finetune_steps: int = 800
     learning_rate: float = 4e-4
     finetune_learning_rate: float = 2e-4
+    rate_batch: int | None = 2
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     warmup: float = 0.1
     average: float = 0.98
     validate_every: int = 100
     patience: int = 5
-    augment: bool = True
-    noise: float = 0.2
-    intensity: float = 0.2
     bfloat16: bool | None = None
     seed: int = 0
     threads: int = 0
@@ -214,6 +220,8 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     denoise: DenoiseConfig = field(default_factory=DenoiseConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     pick: PickConfig = field(default_factory=PickConfig)
 
     def with_changes(self, changes: Mapping[str, object], where: str = "--set") -> Config:
@@ -225,7 +233,8 @@ class Config:
             For an unknown room or knob (names the nearest), or a value of the wrong kind or out of its range.
         """
         config = self
-        for key, value in changes.items():
+        for given, value in changes.items():
+            key = FORMER_NAMES.get(given, given)
             room, _, knob = key.partition(".")
             _known(room, [f.name for f in fields(config)], where, key)
             part = getattr(config, room)
@@ -353,6 +362,8 @@ def _to_ints(value: object) -> tuple[int, ...]:
 
 # What would not run at all outside; rooms check what only they can know.
 _RANGES: dict[str, tuple[float, float]] = {
+    **RANGES,
+    **TEACHER_RANGES,
     **dict.fromkeys(("model.levels", "model.heads", "model.points", "model.feedforward"), (1, math.inf)),
     **dict.fromkeys(("model.decoder_layers", "model.queries"), (1, math.inf)),
     "model.dim": (32, math.inf),
@@ -361,11 +372,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys([f"denoise.{f.name}" for f in fields(DenoiseConfig)], (0, math.inf)),
     "denoise.label_noise": (0, 1),
     "train.tile_px": (32, math.inf),
-    **dict.fromkeys(("train.batch", "train.pretrain_steps", "train.finetune_steps"), (1, math.inf)),
+    **dict.fromkeys(("train.batch", "train.accumulate", "train.rate_batch"), (1, math.inf)),
+    **dict.fromkeys(("train.pretrain_steps", "train.finetune_steps"), (1, math.inf)),
     **dict.fromkeys(("train.validate_every", "train.patience"), (1, math.inf)),
     **dict.fromkeys(("train.learning_rate", "train.finetune_learning_rate"), (0, math.inf)),
-    **dict.fromkeys(("train.weight_decay", "train.clip_norm", "train.noise", "train.seed"), (0, math.inf)),
-    **dict.fromkeys(("train.warmup", "train.average", "train.intensity"), (0, 1)),
+    **dict.fromkeys(("train.weight_decay", "train.clip_norm", "train.seed"), (0, math.inf)),
+    **dict.fromkeys(("train.warmup", "train.average"), (0, 1)),
     "train.threads": (0, 1024),
     "pick.batch": (1, math.inf),
     **dict.fromkeys(("pick.overlap_diameters", "pick.edge_diameters"), (0, math.inf)),

@@ -21,7 +21,19 @@ from types import FrameType
 from cyclopts import App, CycloptsError
 
 from upicker import __version__
-from upicker.cli import check_frame, convert, demo, evaluate, extract, pick, propose, relion_job, simulate, training
+from upicker.cli import (
+    benchmark,
+    check_frame,
+    convert,
+    demo,
+    evaluate,
+    extract,
+    pick,
+    propose,
+    relion_job,
+    simulate,
+    training,
+)
 from upicker.cli.console import problem
 from upicker.errors import ConfigError, UPickerError
 
@@ -50,6 +62,7 @@ USAGE = {
     check_frame.check_frame: "PICKS... --micrographs MICS... [OPTIONS]",
     relion_job.relion_job: "--in_mics micrographs.star --o External/job012/ [OPTIONS]",
     simulate.simulate: "SPECIMEN... -o DIR [OPTIONS]",
+    benchmark.benchmark: "--dataset DIR -o OUT [OPTIONS]",
     demo.demo: "[--out DIR]",
 }
 for _order, (_command, _usage) in enumerate(USAGE.items()):

@@ -11,6 +11,11 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+def hush(silent: bool) -> None:
+    """Let this process say nothing, or speak again: of several that train together, one reports."""
+    out.quiet = err.quiet = silent
+
+
 def problem(message: str) -> None:
     """Print an error: one red message."""
     err.print(message, style="bold red", markup=False, soft_wrap=True)

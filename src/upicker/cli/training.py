@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from upicker.cli.batches import tell
-from upicker.cli.console import names, note, problem, warning
+from upicker.cli.console import hush, names, note, problem, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -24,17 +26,29 @@ from upicker.cli.options import (
 )
 from upicker.cli.progress import TrainingBar
 from upicker.config import preset as preset_config
+from upicker.errors import UPickerError
 
 if TYPE_CHECKING:
+    from upicker.train.ranks import Ranks
     from upicker.train.stages import StageResult
+
+Backbone = Annotated[
+    str,
+    Parameter(
+        metavar="none|FILE|hub",
+        help="ImageNet weights for a ResNet trunk (--preset paper, or --set model.trunk=resnet18, 34, 50): a .pth or "
+        ".safetensors file of torchvision or timm, or 'hub' to fetch timm's from Hugging Face (extra [hub]).",
+    ),
+]
 
 
 def pretrain(
     *mics: Micrographs,
     output: Output,
     diameter: Size,
+    self_train: int | None = None,
     preset: str = "compact",
-    trunk: Annotated[Path | None, Parameter(negative="")] = None,
+    backbone_weights: Backbone = "none",
     resume: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
@@ -51,20 +65,23 @@ def pretrain(
         The weights to write, e.g. pre.safetensors.
     diameter
         Diameter of the particles, e.g. 190A or 108px.
+    self_train
+        Rounds of self-training after that: the confident picks take the place of the proposals, and training goes on.
+        The weights can then be used without any label. By default none (--set teacher.rounds).
     preset
         "compact" (for a laptop) or "paper" (the paper's sizes, for a GPU).
-    trunk
-        ImageNet weights of ResNet-50 for the "paper" preset: a file with torchvision's key names.
     resume
         Go on where an earlier run with this output was stopped.
     """
     from upicker.train import stages
 
-    merged = preset_config(preset).with_changes(changes(config, changes_))
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
-    job = stages.Job(output, merged, reading, resume, TrainingBar())
-    result = stages.pretrain(paths, diameter, job, trunk)
-    return _report("pretrained", result, len(paths))
+    with _together() as ranks:
+        changed = changes(config, changes_, teacher__rounds=self_train)
+        merged = preset_config(preset).with_changes(changed)
+        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        job = stages.Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks)
+        result = stages.pretrain(paths, diameter, job)
+        return _report("pretrained", result, len(paths))
 
 
 def finetune(
@@ -74,7 +91,10 @@ def finetune(
     init: Path | None = None,
     diameter: Size | None = None,
     validation: str = "0.2",
+    partial: Annotated[bool, Flag] = False,
     preset: str = "compact",
+    backbone_weights: Backbone = "none",
+    cache: Annotated[Path | None, Parameter(negative="")] = None,
     resume: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
@@ -99,19 +119,45 @@ def finetune(
     validation
         A share like 0.2 of the labelled micrographs (of the rows of each, if they are few) to validate on, or
         a folder of labels, whose micrographs are then not learned from; 0: nothing.
+    partial
+        The labels cover only some of the particles, drawn evenly: what is not labelled is not taken for background
+        where the network, or the A-LoG filter, sees a particle. A file coverage.csv beside the labels (columns name,
+        coverage, x0, y0, x1, y1) can say it of single files, or name a rectangle that is labelled.
     preset
         "compact" or "paper"; --init brings its own.
+    cache
+        A folder for the prepared pictures and for copies of them (--set augment.offline=4), which stay there; by
+        default a temporary one.
     resume
         Go on where an earlier run with this output was stopped.
     """
     from upicker.train import stages
 
-    changed = changes(config, changes_)
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
-    held = _validation(validation)
-    job = stages.Job(output, preset_config(preset).with_changes(changed), reading, resume, TrainingBar())
-    result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held)
-    return _report("fine-tuned", result, len(paths))
+    with _together() as ranks:
+        merged = preset_config(preset).with_changes(changes(config, changes_))
+        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        held = _validation(validation)
+        job = stages.Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, cache)
+        result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held, partial)
+        return _report("fine-tuned", result, len(paths))
+
+
+@contextmanager
+def _together() -> Iterator[Ranks]:
+    """Join the processes of torchrun. Only the first one speaks; others only of errors that it does not meet."""
+    from upicker.train.ranks import together
+
+    with together() as ranks:
+        hush(not ranks.first)
+        try:
+            yield ranks
+        except UPickerError as error:
+            hush(ranks.met_by_first(error) and not ranks.first)
+            raise
+
+
+def _backbone(text: str) -> str | None:
+    return None if text == "none" else text
 
 
 def _validation(text: str) -> Path | float:
@@ -138,6 +184,8 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f"against {truth}: F1 {result.f1:.3f}, precision {result.precision:.3f}, recall"
             f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"
         )
+        if result.estimated:
+            note("no validation labels are complete: recall is known, precision and F1 are no more than this")
     else:
         warning("not validated: no threshold is stored with the weights; choose one when picking, with --threshold")
     if result.margin:

@@ -1,7 +1,7 @@
 """The trunks: a micrograph tile -> feature maps of several scales.
 
-`CompactTrunk` trains from a random start on a laptop. `ResNet50` carries torchvision's key names, so that
-ImageNet weights of torchvision or timm load from a file.
+`CompactTrunk` trains from a random start on a laptop. `ResNet` carries torchvision's key names, so that ImageNet
+weights of torchvision or timm load from a file (`upicker.model.imagenet`).
 """
 
 from __future__ import annotations
@@ -82,24 +82,45 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + (self.bias - self.running_mean * scale)[:, None, None]
 
 
-class Bottleneck(nn.Module):
-    """ResNet's 1 x 1, 3 x 3, 1 x 1 block (the paper's ref. 24)."""
+# Where a block joins its short cut it starts small, so that sixteen blocks without live normalisation neither explode
+# nor vanish from a random start.
+JOINT = 0.2
+
+
+class BasicBlock(nn.Module):
+    """The 3 x 3, 3 x 3 block of ResNet-18 and -34."""
+
+    expansion = 1
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
-        after = 4 * width
+        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+        self.bn1 = FrozenBatchNorm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = FrozenBatchNorm(width, start=JOINT)
+        self.downsample = _short_cut(before, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, before, h, w)` -> `(B, width, h/stride, w/stride)`."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """The 1 x 1, 3 x 3, 1 x 1 block of ResNet-50 (the paper's ref. 24)."""
+
+    expansion = 4
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        after = self.expansion * width
         self.conv1 = nn.Conv2d(before, width, 1, bias=False)
         self.bn1 = FrozenBatchNorm(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
         self.bn2 = FrozenBatchNorm(width)
         self.conv3 = nn.Conv2d(width, after, 1, bias=False)
-        # Small, so that sixteen blocks without live normalisation neither explode nor vanish from a random start.
-        self.bn3 = FrozenBatchNorm(after, start=0.2)
-        self.downsample = (
-            nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), FrozenBatchNorm(after))
-            if before != after or stride != 1
-            else None
-        )
+        self.bn3 = FrozenBatchNorm(after, start=JOINT)
+        self.downsample = _short_cut(before, after, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, before, h, w)` -> `(B, 4 width, h/stride, w/stride)`."""
@@ -108,19 +129,34 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet50(nn.Module):
-    """ResNet-50 for one-channel pictures, with torchvision's key names."""
+# Block and number of blocks at strides 4, 8, 16, 32.
+RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
 
-    channels = (512, 1024, 2048)
 
-    def __init__(self) -> None:
+class ResNet(nn.Module):
+    """A ResNet for one-channel pictures, with torchvision's key names.
+
+    Parameters
+    ----------
+    name : str
+        One of `RESNETS`.
+    """
+
+    def __init__(self, name: str) -> None:
         super().__init__()
+        block, numbers = RESNETS[name]
         self.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
         self.bn1 = FrozenBatchNorm(64)
-        self.layer1 = _stage(64, 64, 3, 1)
-        self.layer2 = _stage(256, 128, 4, 2)
-        self.layer3 = _stage(512, 256, 6, 2)
-        self.layer4 = _stage(1024, 512, 3, 2)
+        widths = [width * block.expansion for width in (64, 128, 256, 512)]
+        self.layer1 = _stage(block, 64, 64, numbers[0], 1)
+        self.layer2 = _stage(block, widths[0], 128, numbers[1], 2)
+        self.layer3 = _stage(block, widths[1], 256, numbers[2], 2)
+        self.layer4 = _stage(block, widths[2], 512, numbers[3], 2)
+        self.channels = tuple(widths[1:])
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -133,18 +169,13 @@ class ResNet50(nn.Module):
         return [at8, at16, self.layer4(at16)]
 
 
-def _stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    rest = [Bottleneck(4 * width, width, 1) for _ in range(blocks - 1)]
-    return nn.Sequential(Bottleneck(before, width, stride), *rest)
+def _short_cut(before: int, after: int, stride: int) -> nn.Sequential | None:
+    """What brings a block's input to its output's shape; None where it has it."""
+    if before == after and stride == 1:
+        return None
+    return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), FrozenBatchNorm(after))
 
 
-def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn a torchvision or timm ``resnet50`` state into one for `ResNet50`.
-
-    The classifier and the batch counters are dropped; the first convolution's three colours are summed,
-    which is what a grey picture shown as RGB would meet.
-    """
-    kept = {k: v for k, v in state.items() if not k.startswith("fc.") and not k.endswith("num_batches_tracked")}
-    if "conv1.weight" in kept and kept["conv1.weight"].shape[1] == 3:
-        kept["conv1.weight"] = kept["conv1.weight"].sum(1, keepdim=True)
-    return kept
+def _stage(block: type[BasicBlock | Bottleneck], before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+    rest = [block(width * block.expansion, width, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(block(before, width, stride), *rest)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from upicker.config import ModelConfig
-from upicker.model.backbone import CompactTrunk, ResNet50
+from upicker.model.backbone import RESNETS, CompactTrunk, ResNet
 from upicker.model.boxes import inverse_sigmoid
 from upicker.model.denoising import Noised
 from upicker.model.position import grid_centres, sine
@@ -55,7 +55,7 @@ class Detector(nn.Module):
     def __init__(self, config: ModelConfig, side: float) -> None:
         super().__init__()
         self.config, self.side = config, side
-        self.trunk = ResNet50() if config.trunk == "resnet50" else CompactTrunk(config.widths)
+        self.trunk = ResNet(config.trunk) if config.trunk in RESNETS else CompactTrunk(config.widths)
         channels = list(self.trunk.channels)
         self.project = nn.ModuleList(_projection(c, config.dim, 1) for c in channels[: config.levels])
         # Levels beyond the trunk's: each half as fine as the one before.

@@ -19,7 +19,7 @@ from upicker import __version__
 from upicker.config import Config
 from upicker.errors import ConfigError, WeightsError
 from upicker.io.atomic import replacing
-from upicker.model.backbone import from_torchvision
+from upicker.model.backbone import RESNETS
 from upicker.model.detector import Detector
 from upicker.units import Length, parse_length
 
@@ -72,9 +72,9 @@ def build(config: Config) -> Detector:
     ConfigError
         If such a network cannot be built.
     """
-    model = config.model
+    model, trunks = config.model, ("compact", *RESNETS)
     rules = {
-        "trunk": (model.trunk in ("compact", "resnet50"), "'compact' or 'resnet50'"),
+        "trunk": (model.trunk in trunks, f"one of {', '.join(trunks)}"),
         "widths": (len(model.widths) == 5 and all(w > 0 and w % 8 == 0 for w in model.widths), "5 multiples of 8"),
         "dim": (model.dim % 32 == 0 and model.dim % model.heads == 0, "a multiple of 32 and of model.heads"),
     }
@@ -159,9 +159,7 @@ def load_into(model: Detector, path: Path) -> None:
     WeightsError
         If names or shapes do not fit: the weights are of another architecture.
     """
-    with _opened(path) as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    fill(model, state, path)
+    fill(model, read_tensors(path), path)
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -183,25 +181,16 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     model.load_state_dict(dict(state))
 
 
-def load_trunk(model: Detector, path: Path) -> None:
-    """Fill the ResNet-50 trunk from torchvision's or timm's ImageNet weights (``.safetensors`` or ``.pth``).
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file.
 
     Raises
     ------
     WeightsError
-        If the file cannot be read, or does not fit.
+        If it is missing or broken.
     """
-    if path.suffix in {".pth", ".pt"}:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-                raise TypeError("no names with tensors")
-        except Exception as error:
-            raise WeightsError(path, f"cannot be read as tensors ({error})", "Give a state dict of resnet50") from error
-    else:
-        with _opened(path) as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    fill(model.trunk, from_torchvision(state), path)
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _opened(path: Path) -> safe_open:

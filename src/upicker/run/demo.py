@@ -43,6 +43,7 @@ SCENE = Scene(
 CHANGES: dict[str, object] = {
     "train.tile_px": 256,
     "train.batch": 4,
+    "train.rate_batch": 4,
     "train.pretrain_steps": 120,
     "train.finetune_steps": 160,
     "train.validate_every": 40,

@@ -34,6 +34,8 @@ class State:
         Row of the best validation so far; empty before the first.
     seconds : float
         Training time so far.
+    memory : dict
+        What the teacher found at its last look, plain values and tensors; empty without one.
     """
 
     model: Detector
@@ -43,6 +45,7 @@ class State:
     waited: int = 0
     best: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    memory: dict = field(default_factory=dict)
 
 
 def save(path: Path, state: State, meaning: dict) -> None:
@@ -56,6 +59,7 @@ def save(path: Path, state: State, meaning: dict) -> None:
         "waited": state.waited,
         "best": state.best,
         "seconds": state.seconds,
+        "memory": state.memory,
     }
     with replacing(path) as beside, beside.open("wb") as file:
         torch.save(content, file)
@@ -88,3 +92,4 @@ def load(path: Path, state: State, meaning: dict) -> None:
     state.optimizer.load_state_dict(content["optimizer"])  # type: ignore[arg-type]
     state.step, state.waited = content["step"], content["waited"]  # type: ignore[assignment]
     state.best, state.seconds = content["best"], content["seconds"]  # type: ignore[assignment]
+    state.memory = content.get("memory", {})  # type: ignore[assignment]

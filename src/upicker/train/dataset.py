@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from upicker.config import Config
+from upicker.errors import OutputError
 from upicker.geometry import Region
 from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
+from upicker.io.atomic import replacing
 from upicker.particles import Particles
-from upicker.pick.picker import cut
-from upicker.train.augment import augment
-
-# Images `(B, 1, t, t)`, per tile `(m, 4)` boxes, and the generator for what else is random in the step.
-Batch = tuple[Tensor, list[Tensor], np.random.Generator]
+from upicker.train.augment.online import tile_from
+from upicker.train.sample import Sample
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A micrograph to learn from, at the working scale.
+class Batch(NamedTuple):
+    """The tiles of a step.
 
     Attributes
     ----------
-    pixels : np.ndarray
-        `(h, w)` float32; may be memory-mapped.
-    xy : np.ndarray
-        `(n, 2)` centres, working pixels.
-    side : np.ndarray
-        `(n,)` box sides, working pixels.
+    images : Tensor
+        `(B, 1, t, t)`.
+    targets : list of Tensor
+        Per tile `(m, 4)` boxes, centre form, 0..1 from the outer edge of the first to that of the last pixel.
+    rng : np.random.Generator
+        For what else is random in the step.
+    unsure : list of Tensor or None
+        Per tile `(k, 4)` places that may hold a particle or not, as `targets`; None if the samples have none.
     """
 
-    pixels: np.ndarray
-    xy: np.ndarray
-    side: np.ndarray
+    images: Tensor
+    targets: list[Tensor]
+    rng: np.random.Generator
+    unsure: list[Tensor] | None = None
 
 
 class Store:
@@ -49,15 +54,44 @@ class Store:
         An existing folder to write to; the caller removes it.
     """
 
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path | None) -> Iterator[Store]:
+        """Open a store in a folder, made if need be, whose files stay; None: in a temporary one, removed at the end.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be made.
+        """
+        if folder is None:
+            with tempfile.TemporaryDirectory(prefix="upicker-") as temporary:
+                yield cls(Path(temporary))
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(folder, f"the folder cannot be made ({error.strerror})", "Name another one") from error
+        yield cls(folder)
+
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
 
     def keep(self, prepared: Prepared) -> Prepared:
         """Return the same micrograph with its pixels memory-mapped, and without the unflattened picture."""
+        return replace(prepared, pixels=self._mapped(prepared.pixels), unflattened=None)
+
+    def keep_sample(self, sample: Sample) -> Sample:
+        """Return the same sample with its pixels memory-mapped."""
+        return replace(sample, pixels=self._mapped(sample.pixels))
+
+    def _mapped(self, pixels: np.ndarray) -> np.ndarray:
         path = self._folder / f"{self._count:06d}.npy"
         self._count += 1
-        np.save(path, prepared.pixels)
-        return replace(prepared, pixels=np.load(path, mmap_mode="r"), unflattened=None)
+        # Renamed into place: several processes that train together may share a folder, and write the same.
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.save(file, pixels)
+        return np.load(path, mmap_mode="r")
 
 
 def sample(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:
@@ -83,10 +117,11 @@ def sample(prepared: Prepared, particles: Particles, region: Region | None = Non
     return Sample(prepared.pixels[y0:y1, x0:x1], xy, particles.diameter_px * frame.scale)
 
 
-def batch(samples: list[Sample], config: Config, step: int) -> Batch:
+def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(None)) -> Batch:
     """Draw the tiles of one step; the same step always draws the same.
 
-    Micrographs are drawn by area, places in them evenly.
+    Micrographs are drawn by area, places in them evenly. Each tile has random numbers of its own, so that it is the
+    same whoever draws the others.
 
     Parameters
     ----------
@@ -96,33 +131,38 @@ def batch(samples: list[Sample], config: Config, step: int) -> Batch:
         Tile, batch, augmentation and seed.
     step : int
         Number of the step, from 0.
+    part : slice
+        Which of the tiles are to be drawn; all by default.
 
     Returns
     -------
-    images : Tensor
-        `(B, 1, t, t)`.
-    targets : list of Tensor
-        Per tile `(m, 4)` boxes, centre form, 0..1 from the outer edge of the first to that of the last pixel.
-    rng : np.random.Generator
-        For what else is random in this step.
+    Batch
+        Images, targets, the step's generator, and unsure places where some sample has any.
     """
     rng = np.random.default_rng((config.train.seed, step))
     area = np.array([s.pixels.size for s in samples], float)
-    images, targets = [], []
-    for index in rng.choice(len(samples), config.train.batch, p=area / area.sum()):
-        image, boxes = tile(samples[index], config, rng)
-        images.append(torch.from_numpy(image))
-        targets.append(torch.from_numpy(boxes))
-    return torch.stack(images)[:, None], targets, rng
+    images, targets, unsure = [], [], []
+    chosen = rng.choice(len(samples), config.train.batch, p=area / area.sum())
+    for index, own in list(zip(chosen, rng.spawn(len(chosen)), strict=True))[part]:
+        drawn = tile_from(samples, index, config, own)
+        images.append(torch.from_numpy(drawn.pixels))
+        targets.append(torch.from_numpy(_boxes(drawn.select(drawn.known))))
+        unsure.append(torch.from_numpy(_boxes(drawn.select(~drawn.known))))
+    some = any(sample.sure is not None for sample in samples)
+    return Batch(torch.stack(images)[:, None], targets, rng, unsure if some else None)
 
 
-def tile(sample: Sample, config: Config, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a tile from a random place of a sample, and augment it.
+def tile(
+    samples: Sequence[Sample], index: int, config: Config, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a tile from a random place of one of the samples, and augment it.
 
     Parameters
     ----------
-    sample : Sample
-        Smaller than a tile is allowed.
+    samples : sequence of Sample
+        Some smaller than a tile are allowed.
+    index : int
+        Which one; the others are what mosaics are made with.
     config : Config
         Tile and augmentation.
     rng : np.random.Generator
@@ -133,11 +173,11 @@ def tile(sample: Sample, config: Config, rng: np.random.Generator) -> tuple[np.n
     image, boxes : np.ndarray
         `(t, t)` and `(m, 4)` float32, boxes as in `batch`.
     """
-    size = config.train.tile_px
-    y, x = (int(rng.integers(max(n - size, 0) + 1)) for n in sample.pixels.shape)
-    image = np.asarray(cut(sample.pixels, x, y, size), np.float32)
-    xy = sample.xy - (x, y)
-    inside = ((xy >= -0.5) & (xy <= size - 0.5)).all(1)
-    image, xy = augment(image, xy[inside], config.train, rng)
-    side = np.repeat(sample.side[inside, None], 2, 1)
-    return image, (np.concatenate([xy + 0.5, side], 1) / size).astype(np.float32)
+    drawn = tile_from(samples, index, config, rng)
+    return drawn.pixels, _boxes(drawn.select(drawn.known))
+
+
+def _boxes(drawn: Sample) -> np.ndarray:
+    """Return `(m, 4)` float32, as `Batch.targets`."""
+    side = np.repeat(drawn.side[:, None], 2, 1)
+    return (np.concatenate([drawn.xy + 0.5, side], 1) / len(drawn.pixels)).astype(np.float32)

@@ -15,6 +15,7 @@ from upicker.io import coordinates
 from upicker.io.micrographs import Reading
 from upicker.io.names import match
 from upicker.particles import Micrograph, Particles
+from upicker.train.coverage import Coverage
 from upicker.units import Length
 
 # With fewer labelled micrographs than this, validation takes a band of each instead of some of them.
@@ -23,6 +24,8 @@ FEW = 5
 # A margin without labels counts from this many diameters on, and from this many times the distance that the
 # nearest of evenly scattered labels would have.
 MARGIN_DIAMETERS, MARGIN_CHANCE = 0.4, 6.0
+# Boxes that must fit, and broken rims, leave margins of up to about this; see `edge_margin`.
+MARGIN_PARTIAL = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +40,17 @@ class Truth:
         Its labels, raw pixels, diameters known.
     held : bool
         Validated on, not learned from.
+    partial : bool
+        Whether there are particles without a label.
+    region : Region or None
+        Where the labels hold, raw pixels; None: everywhere.
     """
 
     prepared: Prepared
     particles: Particles
     held: bool = False
+    partial: bool = False
+    region: Region | None = None
 
     @property
     def diameter_px(self) -> float:
@@ -169,6 +178,11 @@ def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple
     return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
 
 
+def parts(truth: Truth, coverage: Coverage) -> list[Truth]:
+    """Return a micrograph once for each region that its labels cover."""
+    return [replace(truth, partial=coverage.partial, region=region) for region in coverage.regions or (None,)]
+
+
 def edge_margin(truths: Sequence[Truth]) -> float:
     """Return how far from the rim all labels stay, in particle diameters; 0 if that may be chance.
 
@@ -179,9 +193,11 @@ def edge_margin(truths: Sequence[Truth]) -> float:
     -------
     float
         The smallest distance, if it is more than `MARGIN_DIAMETERS` and several times what evenly scattered labels
-        would leave; else 0.
+        would leave; else 0. A labelled region tells nothing of the rim; and where labels are partial, somebody may have
+        labelled in the middle only, so that a margin of more than `MARGIN_PARTIAL` diameters is none.
     """
     distances, chance = [], 0.0
+    truths = [truth for truth in truths if truth.region is None]
     for truth in truths:
         height, width = truth.prepared.frame.raw_shape
         x, y = truth.particles.xy.T
@@ -189,6 +205,8 @@ def edge_margin(truths: Sequence[Truth]) -> float:
         chance += len(x) * 2 * (height + width) / (height * width) * truth.diameter_px
     nearest = float(np.min(np.concatenate([np.empty(0), *distances]), initial=np.inf))
     if not np.isfinite(nearest) or nearest < max(MARGIN_DIAMETERS, MARGIN_CHANCE / chance):
+        return 0.0
+    if nearest > MARGIN_PARTIAL and any(truth.partial for truth in truths):
         return 0.0
     return nearest
 
@@ -207,6 +225,11 @@ def regions(truth: Truth, margin: float, band: float) -> tuple[Region | None, Re
         nothing is held back.
     """
     inner = Region.inside(truth.prepared.frame.raw_shape, margin * truth.diameter_px)
+    if truth.region is not None:
+        own = truth.region
+        inner = Region(max(inner.x0, own.x0), max(inner.y0, own.y0), min(inner.x1, own.x1), min(inner.y1, own.y1))
+        if inner.x0 >= inner.x1 or inner.y0 >= inner.y1:
+            return None, None
     if truth.held:
         return None, inner
     height = inner.y1 - inner.y0

@@ -6,17 +6,17 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from upicker.config import Config, TrainConfig
 from upicker.evaluate import score
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.model.denoising import noise
+from upicker.model.denoising import Noised, noise
 from upicker.model.detector import Detector
 from upicker.model.losses import losses
 from upicker.particles import Particles
@@ -25,6 +25,8 @@ from upicker.train import checkpoint
 from upicker.train.checkpoint import State
 from upicker.train.dataset import Batch, Sample, batch
 from upicker.train.log import CsvLog, Progress
+from upicker.train.ranks import ALONE, Ranks
+from upicker.train.teacher import Teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +41,14 @@ class Check:
         The truth, raw pixels, diameters known.
     region : Region or None
         What is looked at: picks and labels elsewhere do not count.
+    partial : bool
+        Whether there are particles without a label.
     """
 
     prepared: Prepared
     labels: Particles
     region: Region | None = None
+    partial: bool = False
 
     def pair(self, picks: Particles) -> tuple[Particles, Particles]:
         """Return picks and labels, both inside the region."""
@@ -67,7 +72,7 @@ class Plan:
     learning_rate : float
         The schedule's peak.
     samples : list of Sample, or callable
-        What is learned from; or what returns the batch of a step, always the same for the same step.
+        What is learned from; or what returns all tiles of a step, always the same for the same step.
     checks : list of Check
         What is validated on; empty: no validation, the last weights are kept.
     checkpoint : Path
@@ -76,7 +81,16 @@ class Plan:
         Plain values that tell this training from another one.
     keep : callable
         Called with the averaged detector and the validation row (empty without checks) whenever they are the
-        best so far.
+        best so far; on the first rank only.
+    ranks : Ranks
+        Who trains together.
+    teacher : Teacher or None
+        Who changes the samples as training goes on.
+    judge : callable or None
+        What makes a validation's row of the pairs of picks and labels of the checks; its ``merit`` takes the place of
+        F1 in telling which weights are best. None: the best F1.
+    rounds : tuple of int
+        Steps at which the schedule starts anew, with the learning rate of fine-tuning.
     """
 
     stage: str
@@ -88,10 +102,49 @@ class Plan:
     checkpoint: Path
     meaning: dict
     keep: Callable[[Detector, dict[str, float], int], None]
+    ranks: Ranks = ALONE
+    teacher: Teacher | None = None
+    judge: Callable[[list[tuple[Particles, Particles]]], dict[str, float]] | None = None
+    rounds: tuple[int, ...] = ()
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        """Return the peak of the learning rate around a step, and the share of it that the step has."""
+        bounds = [0, *self.rounds, self.steps]
+        lap = sum(step >= start for start in self.rounds)
+        train, done = self.config.train, step - bounds[lap]
+        peak = train.finetune_learning_rate if lap else self.learning_rate
+        return peak, learning_rate(done, bounds[lap + 1] - bounds[lap], train.warmup)
 
     def draw(self, step: int) -> Batch:
-        """Return the tiles of a step."""
-        return self.samples(step) if callable(self.samples) else batch(self.samples, self.config, step)
+        """Return the tiles of a step: this rank's images, and the boxes of all ranks' tiles.
+
+        Tiles depend on how many there are in the step, not on how many ranks share them, nor in how many parts.
+        """
+        if callable(self.samples):
+            drawn = self.samples(step)
+            return drawn._replace(images=drawn.images[self.ranks.parts(len(drawn.images), 1)[0]])
+        tiles = tiles_a_step(self.config.train, self.ranks)
+        config = replace(self.config, train=replace(self.config.train, batch=tiles))
+        drawn = batch(self.samples, config, step, self.ranks.parts(tiles, 1)[0])
+        shares = self.ranks.gather((drawn.targets, drawn.unsure or []))
+        targets = [boxes for share, _ in shares for boxes in share]
+        unsure = [places for _, share in shares for places in share]
+        return drawn._replace(targets=targets, unsure=None if drawn.unsure is None else unsure)
+
+
+def tiles_a_step(train: TrainConfig, ranks: Ranks) -> int:
+    """Return how many tiles a step learns from: those of all ranks, and of all parts of a step."""
+    return train.batch * train.accumulate * ranks.count
+
+
+def rate_factor(tiles: int, train: TrainConfig) -> float:
+    """Return by how much the learning rate changes with the tiles a step: their square root.
+
+    That is the rule for Adam and its kin, whose steps do not grow with the gradient: with `n` times the tiles, the
+    noise of a gradient falls by the root of `n`, so that the same noise allows steps longer by that root (Malladi
+    et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+    """
+    return math.sqrt(tiles / train.rate_batch) if train.rate_batch else 1.0
 
 
 def begin(model: Detector, plan: Plan, resume: bool) -> State:
@@ -105,47 +158,58 @@ def begin(model: Detector, plan: Plan, resume: bool) -> State:
     return state
 
 
-def run(plan: Plan, state: State, log: CsvLog, progress: Progress) -> bool:
+def run(plan: Plan, state: State, log: CsvLog | None, progress: Progress) -> bool:
     """Train until the last step, or until validation stops improving.
 
-    Interrupted (Ctrl-C), it leaves a checkpoint and the best weights so far.
+    Interrupted (Ctrl-C), it leaves a checkpoint and the best weights so far. Ranks stop at the same step. Only the
+    first one writes; others have no log.
 
     Returns
     -------
     bool
         True if it stopped early.
     """
-    train = plan.config.train
     progress.start(plan.steps, plan.stage, state.step)
     whole = True  # the state lies between two steps; a half step must never be saved
     try:
-        while state.step < plan.steps and not _out_of_patience(plan, state):
-            began = time.monotonic()
-            row = _learn(plan, state)
-            whole = False
-            _step(plan, state)
-            last = state.step == plan.steps
-            validate = bool(plan.checks) and (state.step % train.validate_every == 0 or last)
-            if validate:
-                row |= _validate(plan, state)
-            state.seconds += time.monotonic() - began
-            row |= {"step": state.step, "stage": plan.stage, "seconds": state.seconds}
-            log.write(row)
-            whole = True
-            progress.step(row)
-            if validate:
-                progress.validated(row)
-            if state.step % train.validate_every == 0 or last:
-                checkpoint.save(plan.checkpoint, state, plan.meaning)
+        with plan.ranks.listening() as heed:
+            while state.step < plan.steps and not _out_of_patience(plan, state):
+                began = time.monotonic()
+                row = {} if plan.teacher is None else plan.teacher.attend(state)
+                row |= _learn(plan, state)
+                whole = False
+                _step(plan, state)
+                due = state.step % plan.config.train.validate_every == 0 or state.step == plan.steps
+                validate = due and bool(plan.checks)
+                if validate:
+                    row |= _validate(plan, state)
+                state.seconds += time.monotonic() - began
+                row |= {"step": state.step, "stage": plan.stage, "seconds": state.seconds}
+                if log is not None:
+                    log.write(row)
+                whole = True
+                progress.step(row)
+                if "f1" in row:
+                    progress.validated(row)
+                if due:
+                    _save(plan, state)
+                heed()
     except KeyboardInterrupt:
         if whole:
-            checkpoint.save(plan.checkpoint, state, plan.meaning)
+            _save(plan, state)
         raise
     finally:
         progress.finish()
     if not plan.checks:
-        plan.keep(state.average, {}, state.step)
+        state.best = {} if plan.teacher is None else plan.teacher.verdict(state)
+        if plan.ranks.first:
+            plan.keep(state.average, state.best, state.step)
     return state.step < plan.steps
+
+
+def _save(plan: Plan, state: State) -> None:
+    if plan.ranks.first:
+        checkpoint.save(plan.checkpoint, state, plan.meaning)
 
 
 def _out_of_patience(plan: Plan, state: State) -> bool:
@@ -155,20 +219,46 @@ def _out_of_patience(plan: Plan, state: State) -> bool:
 def _learn(plan: Plan, state: State) -> dict[str, float]:
     """Compute the gradient of the next step, and nothing that a checkpoint holds; returns what to log."""
     config, device = plan.config, device_of(plan.config)
-    rate = learning_rate(state.step, plan.steps, config.train.warmup)
+    images, targets, rng, unsure = plan.draw(state.step)
+    peak, height = plan.schedule(state.step)
+    rate = peak * rate_factor(len(targets), config.train) * height
     for group in state.optimizer.param_groups:
-        group["lr"] = plan.learning_rate * rate
-    images, targets, rng = plan.draw(state.step)
+        group["lr"] = rate
     targets = [t.to(device) for t in targets]
+    unsure = None if unsure is None else [places.to(device) for places in unsure]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     noised = noise(targets, config.denoise, generator)
+    everything = _objects(targets)
     state.model.train()
-    with computing(config, device):
-        output = state.model(images.to(device, memory_format=torch.channels_last), noised)
-    parts = losses(output, targets, noised, config.loss)
     state.optimizer.zero_grad(set_to_none=True)
-    parts["loss"].backward()
-    return {"learning_rate": plan.learning_rate * rate, **{k: float(v.detach()) for k, v in parts.items()}}
+    sums: dict[str, Tensor] = {}
+    parts_of_step = plan.ranks.parts(len(targets), config.train.accumulate)
+    for part, pictures in zip(parts_of_step, images.chunk(len(parts_of_step)), strict=True):
+        own, own_noised = targets[part], _part(noised, part)
+        with computing(config, device):
+            output = state.model(pictures.to(device, memory_format=torch.channels_last), own_noised)
+        # Losses are divided by the objects of the tiles they are given (or a multiple); that has to be all tiles of
+        # the step, or tiles with few objects would count more for being apart from the others.
+        share = _objects(own) / everything
+        own_unsure = None if unsure is None else unsure[part]
+        found = losses(output, own, own_noised, config.loss, own_unsure)
+        parts = {name: value * share for name, value in found.items()}
+        parts["loss"].backward()
+        sums = {name: sums.get(name, 0) + value.detach() for name, value in parts.items()}
+    return {"learning_rate": rate, **plan.ranks.add_gradients(state.model, sums)}
+
+
+def _objects(targets: list[Tensor]) -> int:
+    """What losses are divided by."""
+    return max(sum(len(boxes) for boxes in targets), 1)
+
+
+def _part(noised: Noised | None, part: slice) -> Noised | None:
+    """The denoising queries of some tiles."""
+    if noised is None:
+        return None
+    values = {f.name: getattr(noised, f.name) for f in fields(noised)}
+    return replace(noised, **{name: value[part] for name, value in values.items() if isinstance(value, Tensor)})
 
 
 def _step(plan: Plan, state: State) -> None:
@@ -191,20 +281,27 @@ def _follow(state: State, decay: float) -> None:
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
-    pairs = [check.pair(detect(state.average, check.prepared, plan.config)) for check in plan.checks]
+    pairs = plan.ranks.map(lambda check: check.pair(detect(state.average, check.prepared, plan.config)), plan.checks)
+    row = _scored(pairs) if plan.judge is None else plan.judge(pairs)
+    merit = row.pop("merit", row["f1"])
+    before = state.best.get("merit", state.best.get("f1", -1.0))
+    state.waited = 0 if merit > before else state.waited + 1
+    if merit >= before:  # Of equally good weights, those that learned longer.
+        state.best = row if plan.judge is None else row | {"merit": merit}
+        if plan.ranks.first:
+            plan.keep(state.average, row, state.step)
+    return row
+
+
+def _scored(pairs: list[tuple[Particles, Particles]]) -> dict[str, float]:
+    """Return a validation's row at the best F1."""
     result = score(pairs)
-    row = {
+    return {
         "precision": result.best_precision,
         "recall": result.best_recall,
         "f1": result.best_f1,
         "threshold": min(result.best_threshold, 1.0),
     }
-    before = state.best.get("f1", -1.0)
-    state.waited = 0 if row["f1"] > before else state.waited + 1
-    if row["f1"] >= before:  # Of equally good weights, those that learned longer.
-        state.best = row
-        plan.keep(state.average, row, state.step)
-    return row
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

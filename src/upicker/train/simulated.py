@@ -49,7 +49,7 @@ class SimulatedTiles(Dataset[tuple[Tensor, Tensor]]):
         simulated = self._tiles.make(index)
         prepared = masked(prepare(simulated.micrograph, image.working_diameter_px, image), image)
         rng = np.random.default_rng((self.seed, index, _CUT))
-        pixels, boxes = tile(sample(prepared, learnable(simulated)), self.config, rng)
+        pixels, boxes = tile([sample(prepared, learnable(simulated))], 0, self.config, rng)
         return torch.from_numpy(pixels)[None], torch.from_numpy(boxes)
 
 
@@ -75,7 +75,7 @@ class SimulatedBatches:
             self._drawn = self._draw(step, train.batch)
         images, targets = next(self._drawn)
         self._next = step + 1
-        return images, targets, np.random.default_rng((train.seed, step))
+        return Batch(images, targets, np.random.default_rng((train.seed, step)))
 
     def _draw(self, step: int, batch: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Draw the batches from a step on."""

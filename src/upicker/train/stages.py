@@ -6,7 +6,6 @@ training is complete, ``<stem>.checkpoint``.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,19 +13,24 @@ from pathlib import Path
 import torch
 
 from upicker.config import Config
-from upicker.errors import InputError, OutputError, UPickerError, UPickerWarning, WeightsError, heard
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, WeightsError, heard
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.micrographs import Reading
-from upicker.model import weights
+from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Card
 from upicker.propose.alog import propose
-from upicker.train import loop
-from upicker.train.dataset import Sample, Store, sample
-from upicker.train.labels import Division, Truth, divide, edge_margin, median_diameter, read_pair, regions
+from upicker.train import loop, selftrain
+from upicker.train.coverage import coverages
+from upicker.train.dataset import Sample, Store
+from upicker.train.labels import Division, Truth, divide, edge_margin, median_diameter, parts, read_pair, regions
 from upicker.train.log import CsvLog, Progress, Silent
 from upicker.train.loop import Check, Plan
+from upicker.train.offline import enlarged
+from upicker.train.partial import PartialTeacher, judge_of, lesson
+from upicker.train.ranks import ALONE, Ranks, refuse_crowding
+from upicker.train.teacher import Teacher
 from upicker.units import Length
 
 # Pretraining validates on the proposals of so many micrographs.
@@ -47,6 +51,8 @@ class StageResult:
         Training time.
     f1, precision, recall, threshold : float or None
         The best validation's figures (pretraining: against proposals).
+    estimated : bool
+        Whether precision and F1 are estimates from above, because no validation labels are complete.
     stopped_early : bool
         Whether validation stopped it.
     trained_on : int
@@ -68,6 +74,7 @@ class StageResult:
     precision: float | None = None
     recall: float | None = None
     threshold: float | None = None
+    estimated: bool = False
     stopped_early: bool = False
     trained_on: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
@@ -92,6 +99,12 @@ class Job:
         Go on from the checkpoint, if there is one.
     progress : Progress
         Who is told.
+    backbone : str or None
+        ImageNet weights for a random start's ResNet trunk: a file, or ``"hub"``.
+    ranks : Ranks
+        Who trains together. All ranks call a stage alike; the first one alone writes.
+    cache : Path or None
+        Where prepared pictures and offline copies go, and stay; None: a temporary folder.
     """
 
     output: Path
@@ -99,9 +112,12 @@ class Job:
     reading: Reading = field(default_factory=Reading)
     resume: bool = False
     progress: Progress = field(default_factory=Silent)
+    backbone: str | None = None
+    ranks: Ranks = ALONE
+    cache: Path | None = None
 
 
-def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | None = None) -> StageResult:
+def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     """Pretrain on unlabelled micrographs: A-LoG proposals are the truth (the paper's "Pretraining process").
 
     Parameters
@@ -112,8 +128,6 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
         The particle's.
     job : Job
         Output, config and the rest.
-    trunk : Path, optional
-        ImageNet weights of ResNet-50, for the ``paper`` preset.
 
     Raises
     ------
@@ -122,10 +136,11 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
         skipped and reported.
     """
     config, result = job.config, StageResult(job.output)
-    _refuse_folder(job.output)
+    _refuse_at_once(job)
+    model = _fresh(job)
     proposing = replace(config.propose, top_k=config.train.proposals)
-    with tempfile.TemporaryDirectory(prefix="upicker-") as folder, heard() as result.warnings:
-        store, samples, checks = Store(Path(folder)), [], []
+    with Store.opened(job.cache) as store, heard() as result.warnings:
+        lessons, checks = [], []
         job.progress.start(len(paths), "proposals", 0)
         for path in paths:
             try:
@@ -133,20 +148,23 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, trunk: Path | No
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
                 prepared = store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image))
                 proposals = propose(prepared, proposing, config.image, prepared.usable)
+                lessons.append(selftrain.lesson(prepared, proposals, config))
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             else:
-                samples.append(sample(prepared, proposals))
                 if len(checks) < PROPOSAL_CHECKS:
                     checks.append(Check(prepared, proposals))
             job.progress.step({})
         job.progress.finish()
+        samples = [lesson.start() for lesson in lessons]
         _require(samples, paths, result, "no micrograph can be used")
-        model = _fresh(config)
-        if trunk is not None:
-            weights.load_trunk(model, trunk)
         train = config.train
         course = _Course("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        if rounds := selftrain.starts(config):
+            teacher, checks = selftrain.SelfTeacher(lessons, config, job.ranks), []
+            steps = rounds[-1] + config.teacher.round_steps
+            course, samples = replace(course, steps=steps, teacher=teacher, rounds=rounds), teacher.samples
+            result.trained_on = len(samples)
         return _run(course, samples, checks, job, result)
 
 
@@ -157,6 +175,7 @@ def finetune(
     initial: Path | None = None,
     diameter: Length | None = None,
     validation: Path | float = 0.2,
+    partial: bool = False,
 ) -> StageResult:
     """Fine-tune on labelled micrographs (the paper's "Fine-tuning stage").
 
@@ -175,6 +194,8 @@ def finetune(
     validation : Path or float
         A folder of labels: the micrographs it names are validated on, not learned from. Or a share: of the
         labelled micrographs, or, if they are few, of the rows of each. 0: none.
+    partial : bool
+        Whether labels cover only some of the particles, where ``coverage.csv`` beside them does not say it.
 
     Raises
     ------
@@ -182,32 +203,41 @@ def finetune(
         As `pretrain`; and if no micrograph has labels.
     """
     result = StageResult(job.output)
-    _refuse_folder(job.output)
-    model, stored, config = _start(initial, job.config)
+    _refuse_at_once(job)
+    model, stored, config = _start(initial, job)
     job = replace(job, config=config)
     division = divide(paths, labels, validation)
     result.unused = division.unused
+    covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     length = diameter or stored or median_diameter([*division.learn.values(), *division.check.values()])
-    with tempfile.TemporaryDirectory(prefix="upicker-") as folder, heard() as result.warnings:
-        truths = _truths(division, length, job, result, Store(Path(folder)))
+    with Store.opened(job.cache) as store, heard() as result.warnings:
+        read = _truths(division, length, job, result, store)
+        truths = [part for file, truth in read for part in parts(truth, covered[file])]
         margin = edge_margin(truths)
         if config.pick.edge_diameters is None:
             job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=margin)))
-        samples, checks = [], []
+        lessons, checks = [], []
         for truth in truths:
             learn, check = regions(truth, margin, division.band)
             if learn is not None:
-                samples.append(sample(truth.prepared, truth.particles, learn))
+                lessons.append(lesson(truth, learn, config))
             if check is not None:
-                checks.append(Check(truth.prepared, truth.particles, check))
+                checks.append(Check(truth.prepared, truth.particles, check, truth.partial))
+        samples = [one.start() for one in lessons]
         _require(samples, paths, result, "no labelled micrograph can be used")
+        result.trained_on = len({id(one.prepared) for one in lessons})
         rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
         course = _Course("finetune", model, length, config.train.finetune_steps, rate)
-        return _run(course, samples, checks, job, result)
+        if any(truth.partial for truth in truths):
+            teacher = PartialTeacher(lessons, checks, job.config, job.ranks)
+            return _run(replace(course, teacher=teacher), teacher.samples, checks, job, result)
+        return _run(course, enlarged(samples, config, store), checks, job, result)
 
 
-def _truths(division: Division, length: Length, job: Job, result: StageResult, store: Store) -> list[Truth]:
-    """Read and prepare the labelled micrographs; bad ones are noted in `result`."""
+def _truths(
+    division: Division, length: Length, job: Job, result: StageResult, store: Store
+) -> list[tuple[Path, Truth]]:
+    """Read and prepare the labelled micrographs, by label file; bad ones are noted in `result`."""
     truths, image = [], job.config.image
     everything = {**division.learn, **division.check}
     job.progress.start(len(everything), "labels", 0)
@@ -215,7 +245,7 @@ def _truths(division: Division, length: Length, job: Job, result: StageResult, s
         try:
             micrograph, particles = read_pair(path, file, length, job.reading)
             prepared = masked(prepare(micrograph, length.to_px(micrograph.pixel_size_A, str(path)), image), image)
-            truths.append(Truth(store.keep(prepared), particles, path in division.check))
+            truths.append((file, Truth(store.keep(prepared), particles, path in division.check)))
         except UPickerError as error:
             result.skipped.append((path, str(error)))
         job.progress.step({})
@@ -223,23 +253,30 @@ def _truths(division: Division, length: Length, job: Job, result: StageResult, s
     return truths
 
 
-def _refuse_folder(output: Path) -> None:
+def _refuse_at_once(job: Job) -> None:
     """Complain now, and not when hours of training want to be written."""
-    if output.exists() and not output.is_file():
-        raise OutputError(output, "there is a folder or a device of this name", "Give the name of a file")
+    if job.output.exists() and not job.output.is_file():
+        raise OutputError(job.output, "there is a folder or a device of this name", "Give the name of a file")
+    refuse_crowding(job.ranks, job.config.train.device)
 
 
-def _fresh(config: Config) -> Detector:
+def _fresh(job: Job) -> Detector:
     """A detector with random weights, the same for the same seed; nobody else's random numbers change."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        return weights.build(config)
+        torch.manual_seed(job.config.train.seed)
+        model = weights.build(job.config)
+    if job.backbone is not None:
+        imagenet.load_trunk(model, job.backbone)
+    return model
 
 
-def _start(initial: Path | None, config: Config) -> tuple[Detector, Length | None, Config]:
+def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Config]:
     """The detector to start from, its diameter, and the config with what its file fixes."""
+    config = job.config
     if initial is None:
-        return _fresh(config), None, config
+        return _fresh(job), None, config
+    if job.backbone is not None:
+        raise ConfigError(imagenet.OPTION, f"{initial} brings its own trunk", "Leave one of the two out")
     model, card, stored = weights.load(initial)
     default = Config()
     if config.model not in (default.model, stored.model):
@@ -253,7 +290,8 @@ def _start(initial: Path | None, config: Config) -> tuple[Detector, Length | Non
 
 
 def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:
-    """Refuse to train on nothing."""
+    """Refuse to train on nothing; note how many micrographs there are."""
+    result.trained_on = len(samples)
     if not samples:
         first = f"; first: {result.skipped[0][1]}" if result.skipped else ""
         raise InputError(f"{len(paths)} micrographs", found + first.rstrip("."), "Check the files and the diameter")
@@ -274,12 +312,15 @@ class _Course:
     diameter: Length
     steps: int
     learning_rate: float
+    teacher: Teacher | None = None
+    rounds: tuple[int, ...] = ()
 
 
 def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, result: StageResult) -> StageResult:
     """Train, keep the best weights and say what came of it."""
     config, output = job.config, job.output
     diameter = str(course.diameter)
+    checks = [check for check in checks if len(check.pair(check.labels)[1])]
 
     def keep(average: Detector, row: dict[str, float], steps: int) -> None:
         figures = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
@@ -291,7 +332,7 @@ def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, 
         steps=course.steps,
         learning_rate=course.learning_rate,
         samples=samples,
-        checks=[check for check in checks if len(check.pair(check.labels)[1])],
+        checks=checks,
         checkpoint=output.with_suffix(".checkpoint"),
         meaning={
             "stage": course.stage,
@@ -299,22 +340,34 @@ def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, 
             "diameter": diameter,
             "micrographs": [list(s.pixels.shape) for s in samples],
             "particles": [len(s.xy) for s in samples],
+            "unsure": [int((~s.known).sum()) for s in samples],
+            "teacher": type(course.teacher).__name__,
+            "tiles a step": loop.tiles_a_step(config.train, job.ranks),
         },
         keep=keep,
+        ranks=job.ranks,
+        teacher=course.teacher,
+        judge=judge_of(checks),
+        rounds=course.rounds,
     )
     state = loop.begin(course.model, plan, job.resume)
-    log = CsvLog(output.with_suffix(".log.csv"), state.step)
+    # Before the first rank writes anything: the others may still have been reading the checkpoint.
+    job.ranks.agree(plan.meaning | {"checkpoint": state.step, "checks": len(plan.checks)})
+    log = CsvLog(output.with_suffix(".log.csv"), state.step) if job.ranks.first else None
     try:
         result.stopped_early = loop.run(plan, state, log, job.progress)
     finally:
-        log.close()
-        if state.step:
-            _draw(log.path)
-    plan.checkpoint.unlink(missing_ok=True)
+        if log is not None:
+            log.close()
+            if state.step:
+                _draw(log.path)
+    if job.ranks.first:
+        plan.checkpoint.unlink(missing_ok=True)
     result.margin = config.pick.edge_diameters or 0.0
-    result.steps, result.seconds, result.trained_on = state.step, state.seconds, len(samples)
-    for name, value in state.best.items():
-        setattr(result, name, value)
+    result.steps, result.seconds = state.step, state.seconds
+    result.estimated = bool(checks) and all(check.partial for check in checks)
+    for name in ("f1", "precision", "recall", "threshold"):
+        setattr(result, name, state.best.get(name))
     return result
 
 

@@ -1,0 +1,176 @@
+"""``upicker benchmark``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from upicker.cli.batches import follow
+from upicker.cli.console import err, note, out
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Flag,
+    Jobs,
+    Output,
+    PixelSize,
+    Size,
+    changes,
+    existing_folder,
+    listed_micrographs,
+)
+from upicker.cli.progress import TrainingBar
+from upicker.cli.training import Backbone
+from upicker.config import preset as preset_config
+from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from upicker.run.batch import Outcome
+    from upicker.run.benchmark import Report
+    from upicker.run.labelled import Source
+
+
+def benchmark(
+    *,
+    output: Output,
+    dataset: Annotated[Path | None, Parameter(negative="")] = None,
+    micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    labels: Annotated[Path | None, Parameter(negative="")] = None,
+    labelled: int | None = None,
+    unlabelled: int | None = None,
+    test: float = 0.2,
+    seeds: int = 3,
+    scratch: Annotated[bool, Flag] = False,
+    diameter: Size | None = None,
+    frame: Literal["auto", "as-is", "flipped"] = "auto",
+    name: str | None = None,
+    preset: str = "compact",
+    backbone_weights: Backbone = "none",
+    pixel_size: PixelSize = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+    jobs: Jobs = 1,
+) -> int:
+    """Train and score on a labelled data set as the paper does: A-LoG, pretraining, fine-tuning, for several seeds.
+
+    Each seed keeps other micrographs apart for testing. What is finished is not done again when the command is
+    repeated, and a training that was stopped goes on. Figures of the paper are shown beside, where it has any.
+
+    Parameters
+    ----------
+    output
+        The folder for tables, figures, weights and picks.
+    dataset
+        A data set of CryoPPP: the folder with micrographs/ and ground_truth/particle_coordinates/.
+    micrographs
+        Instead of --dataset: the micrographs, as files, folders, quoted patterns, lists.
+    labels
+        Instead of --dataset: the folder of labels, in any format.
+    labelled
+        Micrographs to fine-tune on; by default all that are not tested on. 0: only pretrain.
+    unlabelled
+        Micrographs to pretrain on, without their labels; by default all that are not tested on. 0: do not pretrain.
+    test
+        Share of the labelled micrographs to test on.
+    seeds
+        How often: seeds 0, 1, 2 ...
+    scratch
+        Also fine-tune from a random start, for comparison.
+    diameter
+        Diameter of the particles, e.g. 190A or 108px; by default the median of the labels' own.
+    frame
+        Which way up the labels are: "auto" measures it, "as-is", or "flipped" top to bottom.
+    name
+        What tables call the data set; by default its folder's name. A number of EMPIAR finds the paper's figures.
+    preset
+        "compact" or "paper".
+    jobs
+        Processes for what needs no training.
+    """
+    from upicker.run import benchmark as work
+    from upicker.run import labelled as data_sets
+
+    merged = preset_config(preset).with_changes(changes(config, changes_))
+    if dataset is not None:
+        if micrographs or labels:
+            raise ConfigError("--dataset", "it comes with micrographs and labels of its own", "Give one or the other")
+        source = data_sets.cryoppp_source(dataset, diameter, frame, pixel_size)
+    else:
+        source = _source(micrographs, labels, diameter, frame, pixel_size)
+    source = data_sets.renamed(source, name)
+    data = data_sets.prepare(source, output / "labels", merged, jobs)
+    for line in data.notes:
+        note(f"{data.name}: {line}")
+    numbers = {"labelled": labelled, "unlabelled": unlabelled, "test": test}
+    backbone = None if backbone_weights == "none" else backbone_weights
+    plan = work.Plan(
+        data, output, merged, tuple(range(seeds)), **numbers, scratch=scratch, backbone=backbone, jobs=jobs
+    )
+    report = work.run(plan, Watch())
+    _print(report, data.name)
+    return 0
+
+
+def _source(
+    micrographs: tuple[str, ...], labels: Path | None, diameter: Size | None, frame: str, pixel_size: float | None
+) -> Source:
+    from upicker.run.labelled import Source
+
+    if not micrographs or labels is None:
+        found = "there is no data set: it takes --dataset, or --micrographs and --labels"
+        raise ConfigError("benchmark", found, "See upicker benchmark --help")
+    paths, reading = listed_micrographs(micrographs, pixel_size, None)
+    folder = existing_folder(labels, "labels")
+    # Folders like 10017/coords and 10017/micrographs: the set's name is that of the folder around them.
+    return Source(folder.resolve().parent.name, tuple(paths), folder, diameter, frame, reading=reading)
+
+
+class Watch:
+    """Prints what an experiment does."""
+
+    def stage(self, title: str) -> None:
+        """Print a stage's title."""
+        err.rule(title, align="left")
+
+    def training(self) -> TrainingBar:
+        """Return a new bar."""
+        return TrainingBar()
+
+    def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
+        """Show a batch."""
+        return follow(title, outcomes, total, target)
+
+
+def _print(report: Report, name: str) -> None:
+    """Print the table, the paper's figures, and where everything lies."""
+    out.print(_table(report, name))
+    for what, path in report.files.items():
+        note(f"{what + ':':22} {path}")
+
+
+def _table(report: Report, name: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from upicker.run.published import reported
+
+    caption = "box IoU at least 0.5; U unlabelled, L labelled micrographs"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    table.add_column("method")
+    for heading in ("learned from", "seed", "prec.", "recall", "F1", "AP"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in report.rows:
+        seed = "mean" if row.seed is None else str(row.seed)
+        shares = [f"{row.figures[key]:.3f}" for key in ("precision", "recall", "f1", "ap")]
+        if row.spread is not None:
+            shares[2] += f" ± {row.spread:.3f}"
+        table.add_row(row.title, row.learned, seed, *shares, style="bold" if row.seed is None else None)
+    table.add_section()
+    for method, figures in reported(name).items():
+        table.add_row(f"paper: {method}", "", "", *(f"{value:.3f}" for value in figures), "")
+    return table

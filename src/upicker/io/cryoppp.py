@@ -1,0 +1,94 @@
+"""A data set of CryoPPP as its archives unpack: what lies where.
+
+::
+
+    10017/micrographs/*.mrc                            the light version of CryoPPP has *.jpg
+    10017/ground_truth/particle_coordinates/*.csv      X-Coordinate, Y-Coordinate, Diameter, ...; micrographs' names
+    10017/ground_truth/*.star, 10017/particles_stack/  not used here
+
+Diameters are in pixels of the micrographs. Which way up the coordinates are is nothing the layout says: they are those
+of the JPG files, and of the MRC files read with their rows reversed (CryoPPP's maintainers, in issue 3 of their
+repository, transpose and turn an MRC by 90 degrees before they draw on it, which is that). So it is measured, by
+`upicker.run.labelled`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from upicker.errors import InputError
+from upicker.io.names import is_picture, plain
+
+MICROGRAPHS = "micrographs"
+COORDINATES = Path("ground_truth") / "particle_coordinates"
+# Of two pictures of the same name, the one that says more about the pixels.
+PREFERENCE = (".mrc", ".mrcs", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set on disk.
+
+    Attributes
+    ----------
+    name : str
+        That of its folder.
+    micrographs : tuple of Path
+        Each micrograph once.
+    labels : Path
+        The folder of coordinates.
+    """
+
+    name: str
+    micrographs: tuple[Path, ...]
+    labels: Path
+
+
+def find(folder: Path) -> Layout:
+    """Look a data set over.
+
+    Parameters
+    ----------
+    folder : Path
+        The data set's, or one that holds nothing but it, as some archives unpack.
+
+    Raises
+    ------
+    InputError
+        If there are no micrographs or no coordinates where CryoPPP has them.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "there is no such folder", "Give the folder that CryoPPP's archive unpacks to")
+    inner = folder / folder.name
+    if not (folder / MICROGRAPHS).is_dir() and inner.is_dir():
+        folder = inner
+    for part in (Path(MICROGRAPHS), COORDINATES):
+        if not (folder / part).is_dir():
+            raise InputError(
+                folder,
+                f"there is no folder {part.as_posix()} in it, as CryoPPP's data sets have",
+                "Give that of a data set, or name the parts of another one with --micrographs and --labels",
+            )
+    pictures = _pictures(folder / MICROGRAPHS)
+    if not pictures:
+        raise InputError(folder / MICROGRAPHS, "holds no micrograph", "Unpack the archive again")
+    return Layout(folder.resolve().name, pictures, folder / COORDINATES)
+
+
+def _pictures(folder: Path) -> tuple[Path, ...]:
+    """Return the pictures of a folder, of several with the same name the first by `PREFERENCE`."""
+    best: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not is_picture(path) or path.name.startswith(".") or not path.is_file():
+            continue
+        other = best.get(plain(path))
+        if other is None or _rank(path) < _rank(other):
+            best[plain(path)] = path
+    return tuple(best.values())
+
+
+def _rank(path: Path) -> int:
+    suffix = path.suffix.lower()
+    return PREFERENCE.index(suffix) if suffix in PREFERENCE else len(PREFERENCE)

@@ -1,0 +1,138 @@
+"""ImageNet weights for the ResNet trunks: from a file, or from the hub.
+
+Nothing is unpickled but tensors: a file from a stranger can hold numbers, and nothing that runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from upicker.errors import ConfigError, WeightsError
+from upicker.model.backbone import RESNETS, ResNet
+from upicker.model.detector import Detector
+from upicker.model.weights import read_tensors
+
+OPTION = "--backbone-weights"
+# On the hub, timm's ImageNet-1k weights of 2021 ("a1": the strongest of its recipes), Apache 2.0.
+REPOSITORY = "timm/{trunk}.a1_in1k"
+FILE = "model.safetensors"
+# How torch names what a pickle would call beside tensors.
+_FOREIGN = re.compile(r"GLOBAL (\S+)")
+# So many of the names that do not fit are told.
+NAMED = 4
+
+
+def load_trunk(model: Detector, source: str) -> None:
+    """Fill a detector's ResNet trunk with ImageNet weights.
+
+    Parameters
+    ----------
+    model : Detector
+        Its trunk must be a `ResNet`.
+    source : str
+        A ``.safetensors`` or ``.pth`` file of torchvision's or timm's ResNet of that depth, or ``"hub"``.
+
+    Raises
+    ------
+    ConfigError
+        If the trunk is none that ImageNet weights exist for.
+    WeightsError
+        If the weights cannot be had or read, or do not fit; says by name what is missing, and which file to bring.
+    """
+    name = model.config.trunk
+    if name not in RESNETS:
+        remedy = f"Take --preset paper, or --set model.trunk=NAME with one of {', '.join(RESNETS)}"
+        raise ConfigError(OPTION, f"there are no ImageNet weights for the {name} trunk", remedy)
+    path = _from_hub(name) if source == "hub" else Path(source)
+    state = converted(_read(path, name))
+    if problems := _misfits(model.trunk, state):
+        fitting = [other for other in RESNETS if other != name and not _misfits(_hollow(other), state)]
+        remedy = f"They are those of {fitting[0]}: --set model.trunk={fitting[0]}" if fitting else _bring(name)
+        raise WeightsError(path, f"these weights do not fit {name}: {'; '.join(problems)}", remedy)
+    model.trunk.load_state_dict(state)
+
+
+def converted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn a state of torchvision's or timm's ResNet into one of `ResNet`.
+
+    The classifier and the batch counters are dropped; the first convolution's three colours are summed, which is what
+    a grey picture shown as RGB would meet.
+    """
+    kept = {k: v for k, v in state.items() if not k.startswith("fc.") and not k.endswith("num_batches_tracked")}
+    first = kept.get("conv1.weight")
+    if first is not None and first.ndim == 4 and first.shape[1] == 3:
+        kept["conv1.weight"] = first.sum(1, keepdim=True)
+    return kept
+
+
+def _from_hub(name: str) -> Path:
+    """Fetch the weights, or find them in the hub's cache."""
+    repository = REPOSITORY.format(trunk=name)
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        remedy = f"Install 'upicker[hub]'. Or: {_bring(name)}"
+        raise WeightsError(f"{OPTION} hub", "huggingface_hub is not installed", remedy) from error
+    try:
+        return Path(hf_hub_download(repository, FILE))
+    except Exception as error:  # The hub's errors are of many families: network, rights, names, cache.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        found = f"{repository} cannot be fetched ({reason})"
+        raise WeightsError(f"{OPTION} hub", found, _bring(name)) from error
+
+
+def _bring(name: str) -> str:
+    """Where a fitting file is to be had."""
+    address = f"https://huggingface.co/{REPOSITORY.format(trunk=name)}/resolve/main/{FILE}"
+    return (
+        f"Fetch {address} on a machine with network (or torchvision's {name}-*.pth from download.pytorch.org/models) "
+        f"and give the file: {OPTION} FILE"
+    )
+
+
+def _read(path: Path, name: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(path, "there is no such file", _bring(name))
+    if path.suffix not in {".pth", ".pt", ".bin"}:
+        return read_tensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # What a broken file makes torch raise is anything.
+        if foreign := _FOREIGN.search(str(error)):
+            found = f"it holds more than tensors ('{foreign[1]}', which may run code when it is read), and was refused"
+            raise WeightsError(path, found, f"Do not open it with other programs. {_bring(name)}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise WeightsError(path, f"cannot be read as tensors ({reason})", _bring(name)) from error
+    others = [key for key, value in state.items() if not isinstance(value, Tensor)] if isinstance(state, dict) else []
+    if others or not isinstance(state, dict):
+        kind = f"'{others[0]}' is no tensor" if others else f"it is a {type(state).__name__}"
+        raise WeightsError(path, f"it is not names with tensors ({kind})", _bring(name))
+    return state
+
+
+def _hollow(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return ResNet(name)
+
+
+def _misfits(trunk: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Return, in words, what is missing, too much, or of another shape; empty if all fits."""
+    own = {name: tuple(tensor.shape) for name, tensor in trunk.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    groups = {
+        "missing": [name for name in own if name not in found],
+        "not expected": [name for name in found if name not in own],
+        "of another shape": [
+            f"{name} {found[name]} instead of {shape}" for name, shape in own.items() if found.get(name, shape) != shape
+        ],
+    }
+    return [f"{len(names)} {what} ({_some(names)})" for what, names in groups.items() if names]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -1,0 +1,190 @@
+"""A labelled data set made ready for experiments: names matched, the frame measured, one diameter, one folder.
+
+Whatever the labels' format, names and frame were, ``OUT/labels/NAME.csv`` then holds them in raw pixels of the
+micrographs, each with the nominal diameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from upicker.config import Config
+from upicker.errors import ConfigError, InputError
+from upicker.io import coordinates, cryoppp, micrographs
+from upicker.io.micrographs import Reading
+from upicker.io.names import match, plain
+from upicker.particles import Particles
+from upicker.run import frames
+from upicker.run.batch import each
+from upicker.units import Length
+
+# The frame is measured on so many micrographs, those with most labels.
+LOOKED_AT = 5
+FRAMES = {"as-is": frames.AS_IS, "flipped": frames.FLIPPED}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set lies, and what a user says of it.
+
+    Attributes
+    ----------
+    name : str
+        What tables call it.
+    micrographs : tuple of Path
+        All of them, with and without labels.
+    labels : Path
+        Folder of coordinates, in any format.
+    diameter : Length or None
+        Of the particles; None: the labels' median.
+    frame : str
+        ``"auto"`` (measured), ``"as-is"`` or ``"flipped"`` (top to bottom).
+    usual : str
+        The frame to take where measuring cannot tell.
+    reading : Reading
+        How the micrographs are read.
+    """
+
+    name: str
+    micrographs: tuple[Path, ...]
+    labels: Path
+    diameter: Length | None = None
+    frame: str = "auto"
+    usual: str = "as-is"
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set that is ready.
+
+    Attributes
+    ----------
+    name : str
+        What tables call it.
+    labelled, unlabelled : tuple of Path
+        Micrographs, by name.
+    labels : Path
+        Folder of ``NAME.csv`` for the labelled ones: raw pixels, diameters known.
+    diameter : Length
+        Of the particles.
+    reading : Reading
+        How the micrographs are read.
+    notes : tuple of str
+        What a person should know: the frame, and labels that were left out.
+    """
+
+    name: str
+    labelled: tuple[Path, ...]
+    unlabelled: tuple[Path, ...]
+    labels: Path
+    diameter: Length
+    reading: Reading = field(default_factory=Reading)
+    notes: tuple[str, ...] = ()
+
+    def truth(self, path: Path) -> Particles:
+        """Return the labels of one micrograph, raw pixels."""
+        return coordinates.read(self.labels / f"{plain(path)}.csv")
+
+
+def cryoppp_source(folder: Path, diameter: Length | None, frame: str, pixel_size_A: float | None) -> Source:
+    """Return the source that a folder in CryoPPP's layout is; raises InputError if it is none."""
+    found = cryoppp.find(folder)
+    usual = "as-is" if found.micrographs[0].suffix.lower() in (".jpg", ".jpeg", ".png") else "flipped"
+    listed = micrographs.entries(found.micrographs)
+    paths = tuple(entry.path for entry in listed)
+    return Source(found.name, paths, found.labels, diameter, frame, usual, Reading.of(listed, pixel_size_A))
+
+
+def renamed(source: Source, name: str | None) -> Source:
+    """Return a source under another name; None keeps its own."""
+    return source if name is None else replace(source, name=name)
+
+
+def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data:
+    """Match names, decide on the frame, and write the labels as `Data` has them.
+
+    Parameters
+    ----------
+    source : Source
+        The data set.
+    folder : Path
+        Where ``NAME.csv`` go.
+    config : Config
+        Its room ``image`` is used to measure the frame.
+    jobs : int
+        Processes.
+
+    Raises
+    ------
+    InputError
+        If no micrograph has labels, or they fit in a frame that cannot be.
+    ConfigError
+        If the diameter is not known, or in Angstrom without a pixel size.
+    UPickerError
+        If a file cannot be read or written.
+    """
+    files = coordinates.stems(source.labels)
+    matches = match(list(files), source.micrographs)
+    matches.refuse_ambiguous(source.labels)
+    found = {path: coordinates.read(files[name]) for name, path in matches.pairs.items()}
+    found = {path: found[path] for path in source.micrographs if path in found}
+    if not found:
+        example = f"labels for {next(iter(files))!r}" if files else "no coordinates file at all"
+        words = f"none of the {len(source.micrographs)} micrographs has labels there; found {example}"
+        raise InputError(source.labels, words, "Labels are named after the micrograph: mic001.mrc -> mic001.csv")
+    diameter = source.diameter or _median(source.labels, list(found.values()))
+    frame, note = _frame(source, found, diameter, config, jobs)
+    notes = [note]
+    if matches.unmatched_names:
+        notes.append(f"{len(matches.unmatched_names)} files of labels have no micrograph and are not used")
+    outside = 0
+    for path, particles in found.items():
+        shape, pixel_size_A = micrographs.size(path, source.reading.size_of(path))
+        turned = replace(particles, xy=frame.turn(particles.xy, shape))
+        inside, dropped = coordinates.check_inside(turned, shape, source.labels / plain(path))
+        outside += dropped
+        sized = inside.with_diameter(diameter.to_px(pixel_size_A, str(path)))
+        coordinates.write(folder / f"{plain(path)}.csv", sized, "csv", pixel_size_A, shape)
+    if outside:
+        notes.append(f"labels outside their micrograph are left out: {outside}")
+    without = tuple(path for path in source.micrographs if path not in found)
+    return Data(source.name, tuple(found), without, folder, diameter, source.reading, tuple(notes))
+
+
+def _median(labels: Path, particles: Sequence[Particles]) -> Length:
+    known = Particles.concatenate(list(particles)).diameter_px
+    known = known[np.isfinite(known)]
+    if not len(known):
+        raise ConfigError("--diameter", f"the labels in {labels} carry no diameter", "Give it, e.g. --diameter 108px")
+    return Length(float(np.median(known)), "px")
+
+
+def _frame(
+    source: Source, found: dict[Path, Particles], diameter: Length, config: Config, jobs: int
+) -> tuple[frames.Frame, str]:
+    """Return the frame the labels are in, and words about how that is known."""
+    if source.frame != "auto":
+        if source.frame not in FRAMES:
+            raise ConfigError("--frame", f"there is no frame '{source.frame}'", f"There are: auto, {', '.join(FRAMES)}")
+        return FRAMES[source.frame], f"labels are taken {FRAMES[source.frame].name}, as asked for"
+    paths = sorted(found, key=lambda path: -len(found[path]))[:LOOKED_AT]
+    work = frames.Measuring(found, diameter, config, source.reading)
+    measured = [outcome.value for outcome in each(paths, work, jobs) if outcome.value is not None]
+    verdict = frames.judge(measured)
+    if verdict.fits is None:
+        usual = FRAMES[source.usual]
+        return usual, f"labels are taken {usual.name}, unproved: {verdict.reason}; --frame decides otherwise"
+    if verdict.fits not in FRAMES.values():
+        raise InputError(
+            source.labels,
+            f"the labels fit {verdict.fits.name}, which no program does on its own",
+            "Check the micrographs with `upicker check-frame`, or give --frame",
+        )
+    answers = {frame: verdict.answers[frames.FRAMES.index(frame)] for frame in FRAMES.values()}
+    told = ", ".join(f"{frame.name} {answer.mean:.2f} ± {answer.error:.2f}" for frame, answer in answers.items())
+    return verdict.fits, f"labels fit {verdict.fits.name} (measured on {verdict.micrographs} micrographs: {told})"

@@ -1,0 +1,124 @@
+"""Which label files are complete, which cover only some of the particles, and which only a part of the picture.
+
+Beside the labels may lie ``coverage.csv``, with a row per file, or several for one with several regions::
+
+    name,coverage,x0,y0,x1,y1
+    mic001,partial,,,,
+    mic002,complete,,,,
+    mic003,complete,500,1200,2500,3100
+
+`name` is that of the label file or micrograph. ``partial``: there are more particles than labels. The rectangle, in
+raw pixels of the coordinate contract (x along columns, y along rows, the first pixel's centre is 0), is where the
+labels hold; nothing is learned outside. Empty cells: complete, and the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upicker.errors import CoordinatesError
+from upicker.geometry import Region
+from upicker.io import coordinates, delimited
+from upicker.io.names import match
+
+FILE = "coverage.csv"
+COLUMNS = ("name", "coverage", "x0", "y0", "x1", "y1")
+WORDS = {"complete": False, "partial": True, "": False}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the labels of a micrograph cover.
+
+    Attributes
+    ----------
+    partial : bool
+        Whether there are particles without a label.
+    regions : tuple of Region
+        Where the labels hold, raw pixels; empty: everywhere.
+    """
+
+    partial: bool = False
+    regions: tuple[Region, ...] = ()
+
+
+def coverages(folders: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
+    """Return what each label file of some folders covers; see `read_coverage`."""
+    return {
+        file: coverage
+        for folder in folders
+        for file, coverage in read_coverage(folder, list(coordinates.stems(folder).values()), partial).items()
+    }
+
+
+def read_coverage(folder: Path, files: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
+    """Return what each label file covers.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``coverage.csv`` may lie.
+    files : sequence of Path
+        The label files.
+    partial : bool
+        Whether files that ``coverage.csv`` does not name are partial.
+
+    Raises
+    ------
+    CoordinatesError
+        If ``coverage.csv`` cannot be read, names no label file, or says what cannot be.
+    """
+    found = {file: Coverage(partial) for file in files}
+    path = folder / FILE
+    if not path.is_file():
+        return found
+    rows = _rows(path)
+    matches = match(list(rows), list(files))
+    matches.refuse_ambiguous(path)
+    if matches.unmatched_names:
+        remedy = "Name the rows after the label files, without suffix"
+        raise CoordinatesError(path, f"there are no labels for '{matches.unmatched_names[0]}'", remedy)
+    return found | {file: rows[name] for name, file in matches.pairs.items()}
+
+
+def _rows(path: Path) -> dict[str, Coverage]:
+    """Return the coverage by name."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CoordinatesError(path, f"cannot be read ({error})", f"Give a CSV of {','.join(COLUMNS)}") from error
+    lines = list(delimited.rows(text, delimited.delimiter(text)))
+    header = [cell.lower() for cell in lines[0][1]] if lines else []
+    if "name" not in header or set(header) - set(COLUMNS):
+        raise CoordinatesError(path, "its header is not understood", f"Write: {','.join(COLUMNS)}")
+    found: dict[str, Coverage] = {}
+    for number, cells in lines[1:]:
+        row = dict(zip(header, cells, strict=False))
+        word, name = row.get("coverage", "").lower(), row.get("name", "")
+        if word not in WORDS or not name:
+            raise CoordinatesError(path, f"line {number}: '{word or name}' says nothing", "Write complete or partial")
+        before, region = found.get(name), _region(path, number, [row.get(c, "") for c in COLUMNS[2:]])
+        if before is not None and (region is None or not before.regions or before.partial != WORDS[word]):
+            remedy = "Give a file several rows only for several regions, all complete or all partial"
+            raise CoordinatesError(path, f"line {number}: '{name}' was named before", remedy)
+        regions = () if before is None else before.regions
+        found[name] = Coverage(WORDS[word], regions if region is None else (*regions, region))
+    return found
+
+
+def _region(path: Path, number: int, cells: list[str]) -> Region | None:
+    """Return the rectangle of a row; None if its cells are empty."""
+    if not any(cells):
+        return None
+    try:
+        x0, y0, x1, y1 = (float(cell) for cell in cells)
+    except ValueError:
+        x0 = y0 = x1 = y1 = float("nan")
+    if not (np.isfinite([x0, y0, x1, y1]).all() and x0 < x1 and y0 < y1):
+        remedy = "Write numbers x0 < x1 and y0 < y1, in raw pixels"
+        raise CoordinatesError(path, f"line {number}: {','.join(cells)} is no rectangle", remedy)
+    return Region(x0, y0, x1, y1)

@@ -1,0 +1,46 @@
+"""A picture to learn from and the particles in it: what training tiles are cut from, and what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A micrograph at the working scale, a region of it or a tile, with its particles.
+
+    Attributes
+    ----------
+    pixels : np.ndarray
+        `(h, w)` float32; may be memory-mapped. 0, the background, where there is nothing to see.
+    xy : np.ndarray
+        `(n, 2)` centres, working pixels; ``(0, 0)`` = centre of the first pixel.
+    side : np.ndarray
+        `(n,)` box sides, working pixels.
+    sure : np.ndarray or None
+        `(n,)` bool, False for a place that may hold a particle or not: nothing is taught there. None: all are
+        particles.
+    """
+
+    pixels: np.ndarray
+    xy: np.ndarray
+    side: np.ndarray
+    sure: np.ndarray | None = None
+
+    @property
+    def known(self) -> np.ndarray:
+        """`(n,)` bool: `sure`, spelled out."""
+        return np.ones(len(self.xy), bool) if self.sure is None else self.sure
+
+    def select(self, index: np.ndarray) -> Sample:
+        """Return it with those particles that a boolean mask or an integer index names."""
+        sure = None if self.sure is None else self.sure[index]
+        return replace(self, xy=self.xy[index], side=self.side[index], sure=sure)
+
+    def inside(self) -> Sample:
+        """Return it with those particles whose centres lie in the picture."""
+        rows, columns = self.pixels.shape
+        last = np.array([columns - 0.5, rows - 0.5])
+        return self.select(np.all((self.xy >= -0.5) & (self.xy <= last), axis=1))

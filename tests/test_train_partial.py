@@ -1,0 +1,414 @@
+"""Partial labels: what is not taught, how validation judges, which files are partial, and that nothing else changes."""
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import CENTRES, DIAMETER, TOY, micrograph, upicker
+from test_train_loop import CONFIG, discs, plan_of, rows_of, same, trained
+
+from upicker.config import Config, DenoiseConfig, LossConfig
+from upicker.errors import ConfigError
+from upicker.evaluate import Curve, curve
+from upicker.geometry import Frame, Region
+from upicker.image.prepare import Prepared
+from upicker.io import coordinates
+from upicker.model.denoising import noise
+from upicker.model.detector import Output
+from upicker.model.losses import box_losses, focal, losses, match
+from upicker.particles import Particles
+from upicker.train import loop, stages
+from upicker.train.augment.online import tile_from
+from upicker.train.dataset import batch
+from upicker.train.labels import Truth
+from upicker.train.loop import Check
+from upicker.train.partial import PartialTeacher, bounds, estimated, judge_of, judged, labelled_share, lesson
+from upicker.train.ranks import Ranks
+from upicker.train.sample import Sample
+from upicker.train.teacher import Lesson
+
+LOSS = LossConfig()
+SHAPE = (90, 130)
+
+
+def boxes(*centres: tuple[float, float], side: float = 0.1) -> torch.Tensor:
+    return torch.tensor([[x, y, side, side] for x, y in centres]).reshape(-1, 4)
+
+
+def said(places: torch.Tensor, scores: list[float]) -> Output:
+    """A detector that says this in each of two layers and of its encoder."""
+    logits = torch.tensor(scores)[None, :, None].requires_grad_()
+    return Output([logits, logits], [places[None]] * 2, logits, places[None], [], [])
+
+
+def pushes(output: Output, target: torch.Tensor, unsure: torch.Tensor | None, config: LossConfig = LOSS) -> np.ndarray:
+    """What the class loss does to each query: positive, its score falls; negative, it rises; 0, it is let alone."""
+    found = losses(output, [target], None, config, None if unsure is None else [unsure])
+    (gradient,) = torch.autograd.grad(found["loss_class"], output.encoder_logits)
+    return gradient[0, :, 0].numpy()
+
+
+QUERIES = boxes((0.2, 0.2), (0.5, 0.5), (0.51, 0.5), (0.8, 0.3))
+SCORES = [1.0, 2.0, 1.0, 0.5]
+
+
+def test_on_an_unsure_place_one_prediction_is_let_alone_and_its_doubles_are_not():
+    push = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)))
+    assert push[0] < 0
+    assert push[1] == 0
+    assert push[2] > 0  # a double, whether there is a particle or not
+    assert push[3] > 0
+    complete = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), None)
+    assert complete[1] > 0
+    np.testing.assert_array_equal(np.delete(push, 1), np.delete(complete, 1))
+
+
+def test_unsure_places_can_be_weighted():
+    half = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)), replace(LOSS, unsure_weight=0.5))
+    whole = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), None)
+    np.testing.assert_allclose(half, whole * [1, 0.5, 1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("offset", "taught"), [(0.045, False), (0.055, True)])
+def test_only_predictions_about_an_unsure_place_are_let_alone(offset, taught):
+    push = pushes(said(boxes((0.5 + offset, 0.5)), [3.0]), boxes(), boxes((0.5, 0.5)))
+    assert (push[0] > 0) == taught
+
+
+def test_labels_come_first_and_boxes_of_unsure_places_are_not_learned():
+    output = said(QUERIES, SCORES)
+    target, unsure = boxes((0.2, 0.2)), boxes((0.52, 0.53))
+    found, complete = losses(output, [target], None, LOSS, [unsure]), losses(output, [target], None, LOSS)
+    assert torch.equal(found["loss_l1"], complete["loss_l1"])
+    assert torch.equal(found["loss_giou"], complete["loss_giou"])
+    assert float(found["loss_class"].detach()) < float(complete["loss_class"].detach())
+
+
+def test_negative_denoising_queries_on_unsure_places_are_let_alone():
+    target = boxes((0.3, 0.3), (0.7, 0.6), side=0.2)
+    noised = noise([target], DenoiseConfig(groups=3), torch.Generator().manual_seed(1))
+    assert noised is not None
+    logits = torch.zeros(1, len(noised), 1, requires_grad=True)
+    matching = said(QUERIES, SCORES)
+    output = replace(matching, noised_logits=[logits], noised_boxes=[noised.boxes])
+    bad = torch.nonzero(noised.negative[0])[0, 0]
+    unsure = noised.boxes[0, bad][None].clone()
+    unsure[:, 2:] = 0.02
+    (push,) = torch.autograd.grad(losses(output, [target], noised, LOSS, [unsure])["loss_denoise"], logits)
+    (complete,) = torch.autograd.grad(losses(output, [target], noised, LOSS)["loss_denoise"], logits)
+    there = (noised.boxes[0, :, :2] - unsure[:, :2]).norm(dim=1) <= 0.01
+    there &= noised.negative[0]
+    assert there[bad]
+    assert 0 < there.sum() < noised.negative.sum()
+    assert (push[0, there] == 0).all()
+    assert (complete[0, there] > 0).all()
+    assert torch.equal(push[0, ~there], complete[0, ~there])
+
+
+def test_without_unsure_places_the_loss_is_bitwise_what_it_was():
+    """Eq. (2) to (4) written down without them, operation by operation."""
+    target = boxes((0.2, 0.2), (0.77, 0.33))
+    noised = noise([target], DenoiseConfig(), torch.Generator().manual_seed(0))
+    assert noised is not None
+    logits = torch.linspace(-2, 2, len(noised))[None, :, None]
+    output = replace(said(QUERIES, SCORES), noised_logits=[logits], noised_boxes=[noised.boxes])
+    parts = {"class": torch.zeros(()), "l1": torch.zeros(()), "giou": torch.zeros(())}
+    for logit, box in [*zip(output.logits, output.boxes, strict=True), (output.encoder_logits, output.encoder_boxes)]:
+        queries, objects = match(logit[0], box[0], target, LOSS)
+        truth = torch.zeros_like(logit)
+        truth[0, queries] = 1
+        l1, giou = box_losses(box[0, queries], target[objects])
+        parts["class"] = parts["class"] + LOSS.class_weight * focal(logit, truth, LOSS).sum() / 2
+        parts["l1"] = parts["l1"] + LOSS.l1_weight * l1 / 2
+        parts["giou"] = parts["giou"] + LOSS.giou_weight * giou / 2
+    yes, no = noised.positive, noised.negative
+    l1, giou = box_losses(noised.boxes[yes], noised.truth[yes])
+    classes = LOSS.class_weight * focal(logits, yes.float()[..., None], LOSS)[yes | no].sum()
+    parts["denoise"] = (classes + LOSS.l1_weight * l1 + LOSS.giou_weight * giou) / int(yes.sum())
+    parts[""] = parts["class"] + parts["l1"] + parts["giou"] + parts["denoise"]
+    for unsure in (None, [boxes()]):
+        for name, value in losses(output, [target], noised, LOSS, unsure).items():
+            assert torch.equal(value, parts[name.removeprefix("loss").removeprefix("_")]), name
+
+
+def test_unsure_places_go_with_the_particles_through_every_augmentation():
+    """Dots mark both kinds; after any augmentation they lie where the dots are, and no kind becomes the other."""
+    rng = np.random.default_rng(5)
+    pixels = np.full((140, 180), 0.01, np.float32)
+    grid = np.stack(np.meshgrid(np.arange(12, 170, 24), np.arange(12, 130, 24)), -1).reshape(-1, 2)
+    sure = rng.random(len(grid)) < 0.4
+    for (x, y), one in zip(grid, sure, strict=True):
+        pixels[y - 1 : y + 2, x - 1 : x + 2] = 9.0 if one else -9.0
+    sample = Sample(pixels, grid.astype(float), np.full(len(grid), 16.0), sure)
+    config = CONFIG.with_changes(
+        {"augment.rotate_deg": 180, "augment.scale": 0.3, "augment.mosaic": 0.5, "augment.paste": 2, "augment.noise": 0}
+        | {"augment.contaminants": 1, "augment.intensity": 0, "train.tile_px": 96}
+    )
+    seen = [0, 0]
+    for step in range(30):
+        drawn = tile_from([sample, sample], step % 2, config, np.random.default_rng(step))
+        inner = ((drawn.xy > 4) & (drawn.xy < 91)).all(1)
+        for (x, y), one in zip(np.rint(drawn.xy[inner]).astype(int), drawn.known[inner], strict=True):
+            around = drawn.pixels[y - 1 : y + 2, x - 1 : x + 2]
+            value = around.flat[np.abs(around).argmax()]
+            if abs(value) > 1:  # not under a contaminant, or cut by a seam
+                assert (value > 0) == one
+                seen[int(one)] += 1
+    assert min(seen) > 50
+
+
+def test_batches_hold_unsure_places_apart_and_none_without():
+    pixels, xy = discs()
+    sure = np.arange(len(xy)) % 3 == 0
+    whole = Sample(pixels, xy, np.full(len(xy), 16.0))
+    some = replace(whole, sure=sure)
+    for step in range(4):
+        one, other = batch([whole], CONFIG, step), batch([some], CONFIG, step)
+        assert one.unsure is None
+        assert other.unsure is not None
+        assert torch.equal(one.images, other.images)
+        for target, places, both in zip(other.targets, other.unsure, one.targets, strict=True):
+            assert len(target) + len(places) == len(both)
+            assert set(map(tuple, both.tolist())) == set(map(tuple, torch.cat([target, places]).tolist()))
+
+
+Pairs = list[tuple[Particles, Particles]]
+
+
+def scattered(n: int, precision: float, recall: float, share: float, seed: int = 0) -> Pairs:
+    """Picks and partial labels of a picker whose scores run from true to false, at this precision and recall."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(np.sqrt(4 * n)))
+    places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[rng.permutation(side**2)] * 40.0
+    found = round(n * recall)
+    false = round(found * (1 - precision) / precision)
+    rest = n - found
+    # True picks score 1 to 0.3, the false ones 0.6 to 0.3; below lie what was missed, and much more that is false.
+    score = np.concatenate([rng.uniform(0.3, 1, found), rng.uniform(0.02, 0.3, rest)])
+    score = np.concatenate([score, rng.uniform(0.3, 0.6, false), rng.uniform(0.02, 0.3, 3 * n - n - false)])
+    picks = Particles.of(places[: 3 * n], 20.0, score)
+    labelled = rng.permutation(n)[: round(share * n)]
+    return [(picks, Particles.of(places[labelled], 20.0))]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.1])
+@pytest.mark.parametrize(("precision", "recall"), [(0.9, 0.8), (0.7, 0.9)])
+def test_partial_labels_choose_nearly_the_threshold_that_complete_ones_choose(share, precision, recall):
+    n = 2000
+    pairs = scattered(n, precision, recall, share)
+    true = scattered(n, precision, recall, 1.0)
+    row = judged(pairs, [True])
+    real = curve(true)
+    at = np.searchsorted(-real.thresholds, -row["threshold"])
+    assert real.f1[at] > real.f1.max() - 0.02
+    assert row["f1"] == pytest.approx(real.f1[at], abs=0.05)
+    assert row["recall"] == pytest.approx(real.recall[at], abs=0.04)
+    assert row["precision"] == pytest.approx(real.precision[at], abs=0.08)
+    assert labelled_share(curve(pairs), round(share * n)) == pytest.approx(share, rel=0.15)
+
+
+def test_f1_against_partial_labels_would_choose_badly():
+    """The reason for all this: with a tenth of the labels, F1 prefers a handful of picks."""
+    pairs, true = scattered(2000, 0.9, 0.8, 0.1), curve(scattered(2000, 0.9, 0.8, 1.0))
+    naive = curve(pairs)
+    threshold = naive.thresholds[naive.best or 0]
+    assert true.f1[np.searchsorted(-true.thresholds, -threshold)] < true.f1.max() - 0.05
+
+
+def test_merit_prefers_better_weights_whatever_their_scores():
+    merits = [
+        judged(scattered(800, p, r, 0.2), [True])["merit"] for p, r in ((0.6, 0.6), (0.7, 0.7), (0.8, 0.8), (0.9, 0.9))
+    ]
+    assert merits == sorted(merits)
+    assert merits[-1] > 1.2 * merits[0]
+
+
+def test_complete_labels_count_alone_where_there_are_any():
+    partial, complete = scattered(300, 0.8, 0.8, 0.1, seed=1), scattered(300, 0.7, 0.9, 1.0, seed=2)
+    row = judged([*partial, *complete], [True, False])
+    points = curve(complete)
+    assert row["f1"] == row["merit"] == points.f1.max()
+    assert judge_of([]) is None
+
+
+def test_without_picks_or_hits_judging_says_nothing_wrong():
+    nothing = judged([(Particles.of([]), Particles.of([[5.0, 5.0]], 20.0))], [True])
+    assert nothing == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "threshold": 1.0, "merit": 0.0}
+    astray = judged([(Particles.of([[500.0, 5.0]], 20.0, 0.5), Particles.of([[5.0, 5.0]], 20.0))], [True])
+    assert (astray["f1"], astray["merit"]) == (0, 0)
+    assert bounds(curve([(Particles.of([]), Particles.of([]))]), 0, CONFIG).unsure == math.inf
+
+
+def test_bounds_follow_doubt_and_adoption():
+    pairs = scattered(2000, 0.7, 0.9, 0.2)
+    points, labels = curve(pairs), 400
+    between = bounds(points, labels, CONFIG)
+    assert between.sure == math.inf
+    kept = points.thresholds >= between.unsure
+    merit = points.precision * points.recall
+    assert merit[kept][-1] >= 0.75 * merit.max() > merit[~kept].max() * 0.99
+    adopting = bounds(points, labels, CONFIG.with_changes({"teacher.adopt": 0.9}))
+    assert adopting.unsure == between.unsure < adopting.sure < 1
+    true = curve(scattered(2000, 0.7, 0.9, 1.0))
+    assert true.precision[true.thresholds >= adopting.sure][-1] == pytest.approx(0.9, abs=0.07)
+    assert isinstance(estimated(points, labels), Curve)
+
+
+def truth_of(seed: int = 0, **changes) -> Truth:
+    pixels, xy = discs(seed)
+    return Truth(Prepared(pixels, Frame(SHAPE, SHAPE), 16.0), Particles.of(xy, 16.0), **changes)
+
+
+def test_strong_proposals_are_unsure_until_the_teacher_is_asked():
+    truth = truth_of(partial=True)
+    few = replace(truth, particles=truth.particles.select(np.arange(4)))
+    whole = Region.inside(SHAPE, 0)
+    start = lesson(few, whole, CONFIG).start()
+    assert start.known.sum() == 4
+    missing = truth.particles.xy[4:]
+    nearest = np.hypot(*(missing[:, None] - start.xy[~start.known]).transpose(2, 0, 1)).min(1)
+    assert (nearest < 4).mean() > 0.7
+    known = few.particles.xy
+    assert np.hypot(*(known[:, None] - start.xy[~start.known]).transpose(2, 0, 1)).min() > 8
+    assert lesson(few, whole, CONFIG.with_changes({"teacher.proposals": False})).start().known.all()
+    assert lesson(replace(few, partial=False), whole, CONFIG).start().sure is None
+
+
+LABELLED = np.arange(1, 15, 3)
+TEACHING = CONFIG.with_changes({"teacher.start_steps": 2, "teacher.every_steps": 2})
+
+
+def partial_plan(folder: Path, config: Config = TEACHING, checks: bool = True):
+    """Six steps on a micrograph of which a few particles are labelled, with a teacher."""
+    truth = truth_of(partial=True)
+    few = replace(truth, particles=truth.particles.select(LABELLED))
+    held = truth_of(1, partial=True)
+    looks = [Check(held.prepared, held.particles.select(LABELLED), partial=True)] if checks else []
+    teacher = PartialTeacher([lesson(few, Region.inside(SHAPE, 0), config)], looks, config, Ranks())
+    return plan_of(folder, config, samples=teacher.samples, checks=looks, teacher=teacher, judge=judge_of(looks))
+
+
+class Oracle:
+    """In place of a network: finds all particles of `discs`, those it was not shown with a lower score."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked = 0
+        monkeypatch.setattr("upicker.train.teacher.detect", self)
+
+    def __call__(self, _model, prepared: Prepared, _config: Config) -> Particles:
+        self.asked += 1
+        seed = next(s for s in (0, 1) if np.array_equal(discs(s)[0], prepared.pixels))
+        xy, nothing = discs(seed)[1] + 1.0, np.stack([np.linspace(5, 125, 10), np.full(10, 87.0)], 1)
+        score = np.concatenate([np.linspace(0.9, 0.5, len(xy)), np.full(10, 0.1)])
+        return Particles.of(np.concatenate([xy, nothing]), 15.0, score)
+
+
+def test_the_teachers_picks_take_the_place_of_the_proposals(tmp_path, monkeypatch):
+    oracle, plan = Oracle(monkeypatch), partial_plan(tmp_path)
+    trained(plan)
+    (sample,) = plan.samples
+    xy = discs()[1]
+    assert oracle.asked == 2 * 2  # two looks at two micrographs
+    np.testing.assert_allclose(sample.xy[sample.known], xy[LABELLED])
+    others = np.delete(xy, LABELLED, 0) + 1.0
+    np.testing.assert_allclose(sample.xy[~sample.known], others)  # and not the false ones, which cost too much
+    assert (sample.side == 16.0).all()
+    told = [(row["step"], row["sure"], row["unsure"]) for row in rows_of(plan) if row["unsure"]]
+    assert told == [("3", "5", str(len(xy) - 5)), ("5", "5", str(len(xy) - 5))]
+
+
+def test_confident_picks_become_labels_where_that_is_asked_for(tmp_path, monkeypatch):
+    Oracle(monkeypatch)
+    plan = partial_plan(tmp_path, TEACHING.with_changes({"teacher.adopt": 0.1}))
+    trained(plan)
+    assert plan.samples[0].known.sum() > 5
+
+
+def test_a_teacher_that_sees_nothing_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("upicker.train.teacher.detect", lambda *_: Particles.of([]))
+    plan = partial_plan(tmp_path)
+    before = plan.samples[0]
+    trained(plan)
+    assert plan.samples[0] is before
+
+
+@pytest.mark.parametrize("at", [3, 4])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_resumed_training_with_a_teacher_equals_the_uninterrupted_one(tmp_path, monkeypatch, at, error):
+    Oracle(monkeypatch)
+    whole, _ = trained(partial_plan(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_learn", stop_before(loop._learn, at, error))
+        with pytest.raises(error):
+            trained(partial_plan(tmp_path / "cut"))
+    plan = partial_plan(tmp_path / "cut")
+    state, _ = trained(plan, resume=True)
+    assert same(state.model.state_dict(), whole.model.state_dict())
+    assert same(state.average.state_dict(), whole.average.state_dict())
+    assert state.best == whole.best
+    assert rows_of(plan) == rows_of(partial_plan(tmp_path / "whole"))
+
+
+def stop_before(original, at: int, error: type[BaseException]):
+    """The function, which raises when it is called for the `at`-th time."""
+    calls = []
+
+    def called(*args):
+        calls.append(1)
+        if len(calls) == at:
+            raise error
+        return original(*args)
+
+    return called
+
+
+def test_a_teacher_without_validation_asks_the_labels_it_learns_from(tmp_path, monkeypatch):
+    oracle, plan = Oracle(monkeypatch), partial_plan(tmp_path, checks=False)
+    trained(plan)
+    assert oracle.asked == 2
+    assert not plan.samples[0].known.all()
+
+
+SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
+ASKING = ["--set", "teacher.start_steps=1", "--set", "teacher.every_steps=2"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """Three micrographs, of whose five particles two are labelled; curves are not drawn."""
+    for seed in range(3):
+        micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
+        coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
+    monkeypatch.setattr(stages, "_draw", lambda _log: None)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_takes_labels_for_partial(project, capsys):
+    args = ("finetune", "mics", "--labels", "labels", "--validation", 0.4, *SETTINGS, *ASKING)
+    code, out, err = upicker(capsys, *args, "--partial", "-o", "p.safetensors")
+    assert code == 0, err
+    assert "on 3 of 3 micrographs" in out
+    assert "no validation labels are complete" in out
+    with Path("p.log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row["unsure"]] == ["2", "4"]
+    code, out, _ = upicker(capsys, *args, "-o", "c.safetensors")
+    assert code == 0
+    assert "no validation labels are complete" not in out
+    assert Path("c.safetensors").read_bytes() != Path("p.safetensors").read_bytes()
+
+
+def test_offline_copies_are_refused():
+    config = CONFIG.with_changes({"augment.offline": 2})
+    with pytest.raises(ConfigError, match=r"augment\.offline"):
+        PartialTeacher([], [], config, Ranks())
+
+
+def test_a_lesson_without_doubt_is_the_sample_it_always_was():
+    truth = truth_of()
+    assert Lesson(truth.prepared, truth.particles).start().sure is None
