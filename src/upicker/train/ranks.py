@@ -25,6 +25,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from upicker.errors import ConfigError, InputError, UPickerError
 
@@ -51,13 +53,13 @@ class Ranks:
         This rank, from 0; the first one alone writes files and prints.
     count : int
         Ranks in all.
-    board : dist.Store or None
+    board : Store or None
         Where ranks leave notes; None for a process on its own.
     """
 
     number: int = 0
     count: int = 1
-    board: dist.Store | None = field(default=None, compare=False, repr=False)
+    board: Store | None = field(default=None, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -204,12 +206,10 @@ def together() -> Iterator[Ranks]:
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(_place() % gpus)
-    store, number, count = next(dist.rendezvous("env://"))
+    store, number, count = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if gpus and dist.is_nccl_available() else "gloo"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore("group", store), rank=number, world_size=count, timeout=PATIENCE
-    )
-    yield Ranks(number, count, dist.PrefixStore("board", store))
+    dist.init_process_group(backend, store=PrefixStore("group", store), rank=number, world_size=count, timeout=PATIENCE)
+    yield Ranks(number, count, PrefixStore("board", store))
     # Not after an error: taking leave may wait for others, and they for this one. A process that ends is noticed.
     dist.destroy_process_group()
 
