@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from upicker.config import Config, TrainConfig
-from upicker.evaluate import score
+from upicker.evaluate import steady
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.model.denoising import noise
@@ -192,12 +192,12 @@ def _follow(state: State, decay: float) -> None:
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
     pairs = [check.pair(detect(state.average, check.prepared, plan.config)) for check in plan.checks]
-    result = score(pairs)
+    threshold, result = steady(pairs)
     row = {
-        "precision": result.best_precision,
-        "recall": result.best_recall,
-        "f1": result.best_f1,
-        "threshold": min(result.best_threshold, 1.0),
+        "precision": result.precision,
+        "recall": result.recall,
+        "f1": result.f1,
+        "threshold": min(threshold, 1.0),
     }
     before = state.best.get("f1", -1.0)
     state.waited = 0 if row["f1"] > before else state.waited + 1

@@ -31,6 +31,8 @@ from upicker.units import Length
 
 # Pretraining validates on the proposals of so many micrographs.
 PROPOSAL_CHECKS = 2
+# A pick's centre is known to about so many diameters: particles right at the margin of the labels shall not be lost.
+CENTRE_DIAMETERS = 0.1
 
 
 @dataclass
@@ -58,7 +60,8 @@ class StageResult:
     warnings : list of UPickerWarning
         What a person should know of micrographs that were used.
     margin : float
-        How far from the rim the labels stay, in particle diameters, and so will the picks; 0: no margin.
+        How far from the rim picks stay, in particle diameters: as far as the labels, less what a centre may be off;
+        0: no margin.
     """
 
     path: Path
@@ -192,7 +195,8 @@ def finetune(
         truths = _truths(division, length, job, result, Store(Path(folder)))
         margin = edge_margin(truths)
         if config.pick.edge_diameters is None:
-            job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=margin)))
+            edge = max(0.0, margin - CENTRE_DIAMETERS)
+            job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=edge)))
         samples, checks = [], []
         for truth in truths:
             learn, check = regions(truth, margin, division.band)
