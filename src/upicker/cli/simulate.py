@@ -54,6 +54,7 @@ def simulate(
     concentration: Annotated[Concentration | None, _PARTICLES] = None,
     diameter: Annotated[Size | None, _PARTICLES] = None,
     assembly: Annotated[str | None, _PARTICLES] = None,
+    voxel_size: Annotated[Size | None, _PARTICLES] = None,
     broken: Annotated[Share | None, _PARTICLES] = None,
     clustered: Annotated[Share | None, _PARTICLES] = None,
     decoys: Annotated[
@@ -107,6 +108,8 @@ def simulate(
         The labels', e.g. 150A or 160px; by default each specimen's longest extension.
     assembly
         Build this biological assembly of a structure's file, e.g. 1.
+    voxel_size
+        Of density maps that do not give theirs, e.g. 5A; of structures, that of the potential computed.
     broken
         Share of the particles of which a part is missing, 0 to 1.
     clustered
@@ -153,6 +156,7 @@ def simulate(
         ("--particles", "particles", _count(concentration, particles, shape or start.scene.shape, size_A)),
         ("--diameter", "diameter_A", None if diameter is None else diameter.to_px(size_A) * size_A),
         ("--assembly", "source.assembly", assembly),
+        ("--voxel-size", "source.voxel_size_A", None if voxel_size is None else voxel_size.to_px(1.0)),
         ("--broken", "placement.broken", broken),
         ("--clustered", "placement.clustered", clustered),
         ("--decoys", "placement.decoys", decoys or None),
