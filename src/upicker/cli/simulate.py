@@ -61,6 +61,7 @@ def simulate(
         tuple[str, ...], _PARTICLES, Parameter(consume_multiple=True, negative="", show_default=False)
     ] = (),
     decoy_share: Annotated[Share | None, _PARTICLES] = None,
+    preferred: Annotated[float | None, _PARTICLES, Parameter(allow_leading_hyphen=True)] = None,
     empty: Annotated[Share | None, _PARTICLES] = None,
     contamination: Annotated[Literal["none", "some", "much"] | None, _ICE] = None,
     carbon: Annotated[Share | None, _ICE] = None,
@@ -118,6 +119,9 @@ def simulate(
         Other specimens, which are drawn but are not in the truth.
     decoy_share
         Decoys for each particle; by default 0.2 with --decoys.
+    preferred
+        Which views there are more of: 3 or more, those on the sides of the particle; -3 or less, those along its axis;
+        by default 0, all alike.
     empty
         Share of the pictures without particles.
     contamination
@@ -161,6 +165,7 @@ def simulate(
         ("--clustered", "placement.clustered", clustered),
         ("--decoys", "placement.decoys", decoys or None),
         ("--decoy-share", "placement.decoy_share", decoy_share or (DECOY_SHARE if decoys else None)),
+        ("--preferred", "placement.preferred", preferred),
         ("--empty", "empty", empty),
         ("--contamination", "contamination", None if contamination is None else Contamination.level(contamination)),
         ("--carbon", "carbon", carbon),
