@@ -87,7 +87,8 @@ def damaged(content: bytes, others: list[bytes], rng: np.random.Generator) -> by
     for _ in range(int(rng.integers(1, 5))):
         # Headers lie in front, and those of TIFF files at the end; half of the faults go there.
         size = max(1, len(data))
-        at = int(rng.choice([rng.integers(size), rng.integers(min(size, 256)), max(0, size - 1 - rng.integers(400))]))
+        at = (int(rng.integers(size)), int(rng.integers(min(size, 256))), max(0, size - 1 - int(rng.integers(400))))
+        at = at[int(rng.integers(3))]
         match int(rng.integers(7)):
             case 0:
                 data[at : at + 1] = bytes([int(rng.integers(256))])

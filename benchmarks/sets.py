@@ -112,9 +112,10 @@ def scored(folder: SetFolder, paths: tuple[Path, ...], picks: Path, threshold: f
 
     A micrograph without a file of picks has none.
     """
+    files = coordinates.stems(picks)
     pairs = []
     for path in paths:
-        file = coordinates.find_for(picks, path.stem)
+        file = files.get(path.stem)
         pairs.append((Particles.of([]) if file is None else coordinates.read(file), folder.labels(path)))
     return evaluate.score(pairs, folder.diameter_px(), threshold=threshold)
 

@@ -50,6 +50,7 @@ def test_options_reach_the_scene(capsys):
         *("--dose", "30e/A2", "--defocus", "0.8-2.5um", "--voltage", "200kV", "--cs", "0.01mm", "--camera", "falcon4"),
         *("--phase-plate", "90deg", "--thickness", "30nm", "--broken", 0.2, "--clustered", "10%", "--empty", 0),
         *("--contamination", "much", "--carbon", 1, "--seed", 7, "--decoys", "rod", "shell", "--decoy-share", 0.5),
+        *("--preferred", "-4", "--voxel-size", "3A"),
     )
     code, _, err = upicker(capsys, "simulate", "barrel", "globule", "-o", "sim", "--micrographs", 1, *SMALL, *options)
     assert code == 0, err
@@ -64,6 +65,7 @@ def test_options_reach_the_scene(capsys):
     assert scene["detector"]["camera"] == "falcon4"
     placement = scene["placement"]
     assert (placement["broken"], placement["clustered"]) == (0.2, 0.1)
+    assert (placement["preferred"], scene["source"]["voxel_size_A"]) == (-4.0, 3.0)
     assert (placement["decoys"], placement["decoy_share"]) == (["rod", "shell"], 0.5)
     assert scene["contamination"]["blobs"] > 1
 

@@ -223,3 +223,49 @@ def test_agreement_with_the_independent_scorer_on_real_labels(shared, tmp_path, 
     found = evaluate.score(pairs, side, by, 0.3)
     assert 0.3 < found.f1 < 1
     assert figures(found) == pytest.approx(expected, abs=5.1e-4)
+
+
+def scored_at(hits: np.ndarray, scores: np.ndarray, missed: int) -> list[tuple[Particles, Particles]]:
+    """Picks along a line, some on their labels, and labels that none finds."""
+    x = 100.0 * np.arange(len(scores) + missed)
+    xy = np.stack([x, 0 * x], 1)
+    labelled = np.append(hits, np.ones(missed, bool))
+    return [(Particles.of(xy[: len(scores)], 20.0, scores), Particles.of(xy[labelled], 20.0))]
+
+
+def test_a_steady_threshold_stands_in_the_middle_of_what_the_labels_leave_open():
+    scores = np.concatenate([np.linspace(0.99, 0.6, 50), np.linspace(0.1, 0.02, 50)])
+    pairs = scored_at(np.arange(100) < 50, scores, 0)
+    threshold, result = evaluate.steady(pairs)
+    assert 0.2 < threshold < 0.55
+    assert (result.precision, result.recall, result.f1) == (1.0, 1.0, 1.0)
+    turned = [(picks.select(picks.score > 0.05), labels) for picks, labels in pairs]
+    assert evaluate.steady(turned)[0] == pytest.approx(threshold, abs=0.02)
+
+
+def test_a_steady_threshold_varies_less_than_the_best_one_and_costs_little():
+    rng = np.random.default_rng(0)
+
+    def draw(count: int) -> list[tuple[Particles, Particles]]:
+        hits = rng.random(count) < 0.6
+        scores = 1 / (1 + np.exp(-rng.normal(np.where(hits, 1.0, -1.5), 1.2)))
+        return scored_at(hits, scores, count // 50)
+
+    many = draw(20000)
+    best = evaluate.score(many).best_f1
+    found = {"best": [], "steady": []}
+    for _ in range(60):
+        few = draw(150)
+        found["best"].append(evaluate.score(few).best_threshold)
+        found["steady"].append(evaluate.steady(few)[0])
+    lost = {how: [best - evaluate.score(many, threshold=t).f1 for t in of] for how, of in found.items()}
+    assert np.std(found["steady"]) < 0.8 * np.std(found["best"])
+    assert np.mean(lost["steady"]) < 0.8 * np.mean(lost["best"])
+    assert np.mean(lost["steady"]) < 0.01
+
+
+def test_without_picks_nothing_is_kept():
+    none = Particles.of([])
+    threshold, result = evaluate.steady([(none, Particles.of([(1, 2)], 5))])
+    assert threshold == np.inf
+    assert (result.picks, result.f1) == (0, 0)

@@ -249,10 +249,6 @@ def test_files_are_found_by_the_micrographs_stem(tmp_path: Path) -> None:
         "empty": "empty.csv",
     }
     assert {stem: path.name for stem, path in coordinates.stems(tmp_path).items()} == expected
-    for stem, name in expected.items():
-        assert coordinates.find_for(tmp_path, stem) == tmp_path / name
-    for stem in ("log", "summary", "notes", "folder", "none"):
-        assert coordinates.find_for(tmp_path, stem) is None
     with pytest.raises(InputError, match="no such folder"):
         coordinates.stems(tmp_path / "no")
 

@@ -313,3 +313,10 @@ def test_whole_particles_keep_away_from_the_rim_and_none_reaches_in():
     counts, others = (p.micrograph.pixels[rim] for p in (picture, cut))
     assert counts.std() == pytest.approx(np.sqrt(counts.mean()), rel=0.03)
     assert others.std() > 1.15 * counts.std()
+
+
+def test_measuring_the_snr_changes_nothing_else():
+    measured, not_measured = make(SMALL, 3), make(replace(SMALL, measured=False), 3)
+    assert measured.snr > 0
+    assert np.isnan(not_measured.snr)
+    np.testing.assert_array_equal(measured.micrograph.pixels, not_measured.micrograph.pixels)

@@ -1,7 +1,6 @@
 """The loop: its schedule, that it learns, stops, and goes on after a kill as if nothing had been."""
 
 import csv
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,7 +140,7 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, at, error):
 @pytest.mark.parametrize("place", ["validation", "matching", "optimizer", "average"])
 def test_ctrl_c_in_the_middle_of_a_step_leaves_no_half_step(tmp_path, uninterrupted, monkeypatch, place):
     room, name, at = {
-        "validation": (loop, "score", 2),
+        "validation": (loop, "steady", 2),
         "matching": (loop, "losses", 5),
         "optimizer": (torch.optim.AdamW, "step", 5),
         "average": (loop, "_follow", 5),
@@ -254,9 +253,9 @@ def scripted(monkeypatch, f1s: list[float]) -> None:
 
     def scored(_pairs):
         f1 = next(answers)
-        return type("Result", (), {"best_precision": f1, "best_recall": f1, "best_f1": f1, "best_threshold": f1})
+        return f1, type("Result", (), {"precision": f1, "recall": f1, "f1": f1})
 
-    monkeypatch.setattr(loop, "score", scored)
+    monkeypatch.setattr(loop, "steady", scored)
     monkeypatch.setattr(loop, "detect", lambda *_: Particles.of([]))
 
 
@@ -291,10 +290,7 @@ def test_patience_is_remembered_by_the_checkpoint(tmp_path, monkeypatch):
 
 
 def test_without_picks_the_threshold_stays_a_score(tmp_path, monkeypatch):
-    scripted(monkeypatch, [0.0, 0.0, 0.0])
-    monkeypatch.setattr(loop, "score", lambda _pairs: type(
-        "Result", (), {"best_precision": 0.0, "best_recall": 0.0, "best_f1": 0.0, "best_threshold": math.inf}
-    ))  # fmt: skip
+    monkeypatch.setattr(loop, "detect", lambda *_: Particles.of([]))
     trained(plan_of(tmp_path))
     assert weights.read_card(tmp_path / "kept.safetensors").threshold == 1.0
 

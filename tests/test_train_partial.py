@@ -13,7 +13,7 @@ from test_train_loop import CONFIG, discs, plan_of, rows_of, same, trained
 
 from upicker.config import Config, DenoiseConfig, LossConfig
 from upicker.errors import ConfigError
-from upicker.evaluate import Curve, curve
+from upicker.evaluate import Curve, curve, steady
 from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.io import coordinates
@@ -230,8 +230,9 @@ def test_merit_prefers_better_weights_whatever_their_scores():
 def test_complete_labels_count_alone_where_there_are_any():
     partial, complete = scattered(300, 0.8, 0.8, 0.1, seed=1), scattered(300, 0.7, 0.9, 1.0, seed=2)
     row = judged([*partial, *complete], [True, False])
-    points = curve(complete)
-    assert row["f1"] == row["merit"] == points.f1.max()
+    threshold, expected = steady(complete)
+    assert row["f1"] == row["merit"] == expected.f1
+    assert row["threshold"] == threshold
     assert judge_of([]) is None
 
 

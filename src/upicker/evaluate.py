@@ -220,6 +220,40 @@ def best_threshold(points: Curve) -> float:
     return middle if below < middle else lowest
 
 
+def steady(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> tuple[float, Score]:
+    """Choose a threshold for other micrographs than these, and score these with it.
+
+    Few labels say little about where F1 is best: one pick more or less moves the maximum far, and pairs without a
+    mistake leave it open. So it is the mean of all thresholds (of the scores' log odds), each with the weight
+    exp(-2 (best F1 - its F1) / standard error of the best F1).
+
+    Parameters
+    ----------
+    pairs, side_px, by
+        As in `score`, which also says what is raised.
+
+    Returns
+    -------
+    threshold : float
+        0..1 for scores of 0..1; inf without picks.
+    score : Score
+        At that threshold.
+    """
+    points = curve(pairs, side_px, by)
+    at = points.best
+    if at is None:
+        return float("inf"), score(pairs, side_px, by)
+    labels = max(1, sum(len(truth) for _, truth in pairs))
+    error = np.sqrt((1 - points.f1[at] + 1 / labels) / labels)
+    kept = np.clip(points.thresholds, 1e-6, 1 - 1e-6)
+    odds = np.log(kept / (1 - kept))
+    # Point i holds for thresholds between its own score and the next lower one; below the last, nothing is known.
+    weight = np.exp(-2 * (points.f1[at] - points.f1[:-1]) / error) * -np.diff(odds)
+    mean = np.average((odds[:-1] + odds[1:]) / 2, weights=weight) if weight.sum() > 0 else odds[at]
+    threshold = float(1 / (1 + np.exp(-mean)))
+    return threshold, score(pairs, side_px, by, threshold)
+
+
 def _sides(labels: Particles, side_px: float | None, by: str) -> np.ndarray:
     """Return `(m,)` the side of each label's square."""
     if by not in RULES:

@@ -54,12 +54,14 @@ def simulate(
     concentration: Annotated[Concentration | None, _PARTICLES] = None,
     diameter: Annotated[Size | None, _PARTICLES] = None,
     assembly: Annotated[str | None, _PARTICLES] = None,
+    voxel_size: Annotated[Size | None, _PARTICLES] = None,
     broken: Annotated[Share | None, _PARTICLES] = None,
     clustered: Annotated[Share | None, _PARTICLES] = None,
     decoys: Annotated[
         tuple[str, ...], _PARTICLES, Parameter(consume_multiple=True, negative="", show_default=False)
     ] = (),
     decoy_share: Annotated[Share | None, _PARTICLES] = None,
+    preferred: Annotated[float | None, _PARTICLES, Parameter(allow_leading_hyphen=True)] = None,
     empty: Annotated[Share | None, _PARTICLES] = None,
     contamination: Annotated[Literal["none", "some", "much"] | None, _ICE] = None,
     carbon: Annotated[Share | None, _ICE] = None,
@@ -107,6 +109,8 @@ def simulate(
         The labels', e.g. 150A or 160px; by default each specimen's longest extension.
     assembly
         Build this biological assembly of a structure's file, e.g. 1.
+    voxel_size
+        Of density maps that do not give theirs, e.g. 5A; of structures, that of the potential computed.
     broken
         Share of the particles of which a part is missing, 0 to 1.
     clustered
@@ -115,6 +119,9 @@ def simulate(
         Other specimens, which are drawn but are not in the truth.
     decoy_share
         Decoys for each particle; by default 0.2 with --decoys.
+    preferred
+        Which views there are more of: 3 or more, those on the sides of the particle; -3 or less, those along its axis;
+        by default 0, all alike.
     empty
         Share of the pictures without particles.
     contamination
@@ -153,10 +160,12 @@ def simulate(
         ("--particles", "particles", _count(concentration, particles, shape or start.scene.shape, size_A)),
         ("--diameter", "diameter_A", None if diameter is None else diameter.to_px(size_A) * size_A),
         ("--assembly", "source.assembly", assembly),
+        ("--voxel-size", "source.voxel_size_A", None if voxel_size is None else voxel_size.to_px(1.0)),
         ("--broken", "placement.broken", broken),
         ("--clustered", "placement.clustered", clustered),
         ("--decoys", "placement.decoys", decoys or None),
         ("--decoy-share", "placement.decoy_share", decoy_share or (DECOY_SHARE if decoys else None)),
+        ("--preferred", "placement.preferred", preferred),
         ("--empty", "empty", empty),
         ("--contamination", "contamination", None if contamination is None else Contamination.level(contamination)),
         ("--carbon", "carbon", carbon),

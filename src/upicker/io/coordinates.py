@@ -227,16 +227,6 @@ def output_path(folder: Path, stem: str, format: str) -> Path:
     return Path(folder) / f"{stem}{_ENDINGS[format]}"
 
 
-def find_for(folder: Path, stem: str) -> Path | None:
-    """Return the coordinates file of the micrograph `stem` in `folder`, if there is one.
-
-    Of several it is the first of ``stem.csv``, ``.tsv``, ``.star``, ``_manualpick.star``, ``_autopick.star``,
-    ``.box``, ``.cbox`` and ``_info.json``.
-    """
-    paths = (Path(folder) / f"{stem}{ending}" for ending in sniff.PREFERENCE)
-    return next((path for path in paths if path.is_file() and not _is_something_else(path)), None)
-
-
 def stems(folder: Path) -> dict[str, Path]:
     """Return the coordinates files of a folder by the stem of their micrograph, sorted by it.
 

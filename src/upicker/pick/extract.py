@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import fft
@@ -99,17 +100,33 @@ def extract(micrograph: Micrograph, particles: Particles, boxing: Boxing) -> Box
         If the box is odd, smaller than 4 pixels or larger than the micrograph, the scaled one is odd or larger
         than the box, or the circle is larger than the box.
     """
+    found = list(portions(micrograph, particles, boxing, max(1, len(particles))))
+    if not found:
+        none = np.empty((0, boxing.side_px, boxing.side_px), np.float32)
+        return Boxes(none, particles.select(np.arange(0)), len(particles))
+    [boxes] = found
+    return replace(boxes, dropped=len(particles) - len(boxes.particles))
+
+
+def portions(micrograph: Micrograph, particles: Particles, boxing: Boxing, size: int) -> Iterator[Boxes]:
+    """Cut boxes as `extract` does, `size` at a time; what is dropped is not counted.
+
+    Raises
+    ------
+    ConfigError
+        As `extract`.
+    """
     _check(micrograph, boxing)
-    wanted = len(particles)
     particles = particles.select(fitting(particles, micrograph.shape, boxing))
+    pixels, finish = _repaired(micrograph.pixels), _Finish(boxing, particles)
     corner = _corners(particles, boxing.box_px)
-    stack = np.empty((len(particles), boxing.side_px, boxing.side_px), np.float32)
-    pixels = _repaired(micrograph.pixels)
-    finish = _Finish(boxing, particles)
-    for start in range(0, len(particles), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        stack[part] = finish(_windows(pixels, corner[part], boxing.box_px))
-    return Boxes(stack, particles, wanted - len(particles))
+    for first in range(0, len(particles), size):
+        last = min(first + size, len(particles))
+        stack = np.empty((last - first, boxing.side_px, boxing.side_px), np.float32)
+        for start in range(first, last, _CHUNK):
+            end = min(start + _CHUNK, last)
+            stack[start - first : end - first] = finish(_windows(pixels, corner[start:end], boxing.box_px))
+        yield Boxes(stack, particles.select(np.arange(first, last)), 0)
 
 
 def fitting(particles: Particles, shape: tuple[int, int], boxing: Boxing) -> np.ndarray:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
 from upicker.errors import InputError
 from upicker.io import coordinates
 from upicker.io.lists import Listed
@@ -18,13 +16,13 @@ from upicker.io.micrographs import Reading
 from upicker.io.names import match, plain
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
-from upicker.pick.extract import Boxing, extract, fitting
+from upicker.pick.extract import Boxing, fitting, portions
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
 from upicker.units import Length
 
-# Boxes of one micrograph are cut in portions of about so many bytes.
-PORTION_BYTES = 64_000_000
+# Boxes of one micrograph are cut and written in portions of about so many bytes: memory that is used again.
+PORTION_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -158,13 +156,10 @@ def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: P
     kept: list[Particles] = []
     with ExitStack() as opened:
         writer = None
-        for start in range(0, len(particles), portion):
-            part = particles.select(np.arange(start, min(start + portion, len(particles))))
-            boxes = extract(micrograph, part, boxing)
-            if len(boxes.stack):
-                writer = writer or opened.enter_context(open_stack(target, boxing.side_px, pixel_size_A, kind))
-                writer.append(boxes.stack)
-                kept.append(boxes.particles)
+        for boxes in portions(micrograph, particles, boxing, portion):
+            writer = writer or opened.enter_context(open_stack(target, boxing.side_px, pixel_size_A, kind))
+            writer.append(boxes.stack)
+            kept.append(boxes.particles)
     return Particles.concatenate(kept)
 
 

@@ -113,7 +113,8 @@ def read(path: Path, voxel_size_A: float | None = None) -> tuple[np.ndarray, flo
 
 def _voxel_size(path: Path, steps: list[float]) -> float:
     if not all(np.isfinite(step) and step > 0 for step in steps):
-        raise InputError(path, "the map does not say its voxel size", "Give it (voxel_size_A, in Angstrom)")
+        remedy = "Give it: --voxel-size 5A (voxel_size_A in Python)"
+        raise InputError(path, "the map does not say its voxel size", remedy)
     if max(steps) > (1 + _SKEW) * min(steps):
         found = "voxels of {:.3g} x {:.3g} x {:.3g} A".format(*steps)
         raise InputError(path, f"the map has {found}", "Resample it to the same voxel size along all axes")

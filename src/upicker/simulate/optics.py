@@ -3,9 +3,9 @@
 Signs: underfocus is positive, and what scatters more than the ice (a protein) is dark in the picture. A wave
 gains phase where the potential is high, exp(+i sigma V); the lens adds exp(+i aberration).
 
-Two ways lead to a picture. `intensity` images the wave itself, and is right for thick ice and crystals too;
-`linear` is the first order of it for a weak specimen, at half the cost. They differ by the second order in
-the phase: 0.1 rad (root mean square) make a contrast of 0.13, and a difference of 0.012.
+`intensity` images the wave itself, not its first order (1 plus twice the phase, seen through the CTF): a specimen
+with 0.1 rad (root mean square) has a contrast of 0.13, and the first order is wrong by 0.012; contaminants and
+crystals are no weak phase objects at all. The first order would be twice as fast.
 """
 
 from __future__ import annotations
@@ -244,41 +244,6 @@ def wave_intensity(spectrum: np.ndarray, pixel_size_A: float, optics: Optics) ->
     for rows in row_blocks(len(wave)):
         picture[rows] = np.square(np.real(wave[rows])) + np.square(np.imag(wave[rows]))
     return picture
-
-
-def linear(phase: np.ndarray, pixel_size_A: float, optics: Optics) -> np.ndarray:
-    """Image a weak specimen: 1 plus twice its phase, seen through the `ctf`.
-
-    The absorption is that of the amplitude contrast; further absorbers (crystals) need `intensity`.
-
-    Parameters
-    ----------
-    phase : np.ndarray
-        `(h, w)` float32, radian: projected potential times `interaction_rad_VA`; much smaller than 1.
-    pixel_size_A : float
-        Angstrom per pixel.
-    optics : Optics
-        The microscope.
-
-    Returns
-    -------
-    np.ndarray
-        `(h, w)` float32; 1 where nothing lies in the beam. The picture is periodic.
-    """
-    shape = (phase.shape[0], phase.shape[1])
-    lens = _Lens(shape, pixel_size_A, optics, half=True)
-    shift = np.arcsin(optics.amplitude_contrast)
-    scale = np.float32(-2 / np.cos(shift))
-    spectrum = np.asarray(fft.rfft2(np.asarray(phase, np.float32)))
-    # -2 tan(asin w) at the origin: absorption alone; and the beam itself, 1 everywhere.
-    origin = spectrum[0, 0] * (scale * optics.amplitude_contrast) + shape[0] * shape[1]
-    for rows in row_blocks(shape[0]):
-        transfer = np.sin(lens.phase(rows, shift))
-        transfer *= lens.envelope(rows)
-        transfer *= scale
-        spectrum[rows] *= transfer
-    spectrum[0, 0] = origin
-    return np.asarray(fft.irfft2(spectrum, s=shape, overwrite_x=True))
 
 
 class _Lens:

@@ -239,6 +239,7 @@ def _scene(rng: np.random.Generator, variety: Variety, role: _Role, side_px: int
         defocus_A=variety.defocus_A,
         # In pixels as large as these a camera's blur is not seen, and its faulty pixels have been averaged away.
         detector=Detector("ideal", gain_error=0.0, hot_pixels=0.0, dead_pixels=0.0),
+        measured=False,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from upicker.config import Config, TrainConfig
-from upicker.evaluate import score
+from upicker.evaluate import steady
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.model.denoising import Noised, noise
@@ -294,13 +294,13 @@ def _validate(plan: Plan, state: State) -> dict[str, float]:
 
 
 def _scored(pairs: list[tuple[Particles, Particles]]) -> dict[str, float]:
-    """Return a validation's row at the best F1."""
-    result = score(pairs)
+    """Return a validation's row at the threshold to store."""
+    threshold, result = steady(pairs)
     return {
-        "precision": result.best_precision,
-        "recall": result.best_recall,
-        "f1": result.best_f1,
-        "threshold": min(result.best_threshold, 1.0),
+        "precision": result.precision,
+        "recall": result.recall,
+        "f1": result.f1,
+        "threshold": min(threshold, 1.0),
     }
 
 

@@ -27,7 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from upicker.config import Config
-from upicker.evaluate import Curve, best_threshold, curve, score
+from upicker.evaluate import Curve, best_threshold, curve, steady
 from upicker.geometry import Region
 from upicker.particles import Particles
 from upicker.propose.alog import propose
@@ -208,9 +208,9 @@ def judged(pairs: Sequence[Pair], partial: Sequence[bool]) -> dict[str, float]:
     """
     exact = [pair for pair, some in zip(pairs, partial, strict=True) if not some]
     if any(len(labels) for _, labels in exact):
-        best = score(exact)
-        row = {"precision": best.best_precision, "recall": best.best_recall, "f1": best.best_f1}
-        return row | {"threshold": min(best.best_threshold, 1.0), "merit": best.best_f1}
+        threshold, best = steady(exact)
+        row = {"precision": best.precision, "recall": best.recall, "f1": best.f1}
+        return row | {"threshold": min(threshold, 1.0), "merit": best.f1}
     points, labels = curve(pairs), sum(len(one) for _, one in pairs)
     merit = replace(points, f1=np.sqrt(points.precision * points.recall))
     at = merit.best

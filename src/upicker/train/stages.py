@@ -35,6 +35,8 @@ from upicker.units import Length
 
 # Pretraining validates on the proposals of so many micrographs.
 PROPOSAL_CHECKS = 2
+# A pick's centre is known to about so many diameters: particles right at the margin of the labels shall not be lost.
+CENTRE_DIAMETERS = 0.1
 
 
 @dataclass
@@ -64,7 +66,8 @@ class StageResult:
     warnings : list of UPickerWarning
         What a person should know of micrographs that were used.
     margin : float
-        How far from the rim the labels stay, in particle diameters, and so will the picks; 0: no margin.
+        How far from the rim picks stay, in particle diameters: as far as the labels, less what a centre may be off;
+        0: no margin.
     """
 
     path: Path
@@ -215,7 +218,8 @@ def finetune(
         truths = [part for file, truth in read for part in parts(truth, covered[file])]
         margin = edge_margin(truths)
         if config.pick.edge_diameters is None:
-            job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=margin)))
+            edge = max(0.0, margin - CENTRE_DIAMETERS)
+            job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=edge)))
         lessons, checks = [], []
         for truth in truths:
             learn, check = regions(truth, margin, division.band)
