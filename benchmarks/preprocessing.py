@@ -23,7 +23,7 @@ from upicker.config import Config
 from upicker.image.mask import usable
 from upicker.image.prepare import prepare
 from upicker.io import coordinates, micrographs
-from upicker.propose.alog import propose
+from upicker.propose.proposals import propose
 
 SWITCHES: dict[str, dict[str, object]] = {
     "default": {},

@@ -25,7 +25,7 @@ from upicker.image.mask import usable
 from upicker.image.prepare import prepare
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
-from upicker.propose.alog import propose
+from upicker.propose.proposals import propose
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ from upicker.io import coordinates, mrc, star
 from upicker.io.atomic import replacing
 from upicker.io.names import plain
 from upicker.particles import Particles
-from upicker.propose.alog import propose
+from upicker.propose.alog import range_of
+from upicker.propose.proposals import propose
 
 METHODS: tuple[str, ...] = (
     "alog",
@@ -108,8 +109,7 @@ def diameter_px(of: Experiment, path: Path) -> float:
 
 def ratios(of: Experiment) -> tuple[float, float]:
     """Return d_min and d_max, in diameters."""
-    knobs = config_of(of.options).propose
-    return knobs.min_ratio, knobs.max_ratio
+    return range_of(config_of(of.options).propose)
 
 
 def contributed(of: Experiment, method: str, prepared: Prepared) -> np.ndarray:

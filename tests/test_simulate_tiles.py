@@ -15,7 +15,7 @@ from upicker.errors import ConfigError
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.model import weights
-from upicker.propose.alog import propose
+from upicker.propose.proposals import propose
 from upicker.simulate.bank import Bank, half_sphere
 from upicker.simulate.blobs import Blobs
 from upicker.simulate.contamination import Contamination

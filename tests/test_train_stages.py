@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -124,8 +125,8 @@ def test_pretraining_writes_weights_log_and_curves_and_no_checkpoint(data, tmp_p
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert [row["step"] for row in rows_of(output)] == ["1", "2", "3", "4"]
     assert {row["stage"] for row in rows_of(output)} == {"pretrain"}
-    assert told.stages == [("proposals", 3, 0), ("pretrain", 4, 0)]
-    assert told.finished == 2
+    assert told.stages == [("micrographs", 3, 0), ("proposals", 3, 0), ("pretrain", 4, 0)]
+    assert told.finished == 3
     assert len([row for row in told.rows if "step" in row]) == 4
     assert [row["step"] for row in told.validations] == [2, 4]
     assert (result.path, result.steps, result.trained_on, result.skipped) == (output, 4, 3, [])
@@ -145,7 +146,9 @@ def test_weights_of_either_stage_pick(data, pretrained, tmp_path):
 
 
 def test_the_config_travels_with_the_weights(pretrained):
-    assert weights.load(pretrained)[2] == CONFIG
+    stored = weights.load(pretrained)[2]
+    assert stored.propose.profile is not None  # what was learned from the micrographs
+    assert stored == replace(CONFIG, propose=stored.propose)
 
 
 def test_training_twice_gives_the_same_weights(data, pretrained, tmp_path):

@@ -56,7 +56,11 @@ class ProposeConfig:
 
     Attributes
     ----------
-    min_ratio, max_ratio : d_min and d_max, in particle diameters.
+    template : find particles with a template learned from the strongest A-LoG proposals; False: A-LoG alone, as in the
+        paper.
+    profile : that template: its values above the ice at 0, 1/32, 2/32, ... diameters from the centre; None: learned from a few micrographs of the run (`upicker.propose.template`).
+    min_ratio, max_ratio : d_min and d_max, in particle diameters; None: 0.6 and 1.3, or, with a template, the best of a
+        few ranges. The paper's: 0.8 and 1.25.
     range_penalty : what a pixel loses when a diameter out of that range answers better there: so many times the
         difference; ``inf``: it is no candidate at all, as in the paper.
     maxima : take only local maxima of the score; False: any remaining pixel, as in the paper.
@@ -66,8 +70,10 @@ class ProposeConfig:
     mask : leave out what the built-in contamination mask marks.
     """
 
-    min_ratio: float = 0.6
-    max_ratio: float = 1.3
+    template: bool = True
+    profile: tuple[float, ...] | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None
     range_penalty: float = 0.25
     maxima: bool = True
     disc_diameters: float = 1.5
@@ -197,6 +203,7 @@ class PickConfig:
     ----------
     overlap_diameters : overlap of neighbouring tiles, in particle diameters.
     batch : tiles computed together.
+    views : turned and mirrored versions of each micrograph, up to 8, whose mean is taken; the time grows with them.
     threshold : lowest score; None takes the one stored with the weights.
     nms_iou : of two picks whose squares overlap more than this, the weaker goes; None keeps both.
     edge_diameters : no picks closer than this to the rim, in particle diameters; None: the margin that the labels
@@ -205,6 +212,7 @@ class PickConfig:
 
     overlap_diameters: float = 2.0
     batch: int = 4
+    views: int = 1
     threshold: float | None = None
     nms_iou: float | None = 0.5
     edge_diameters: float | None = None
@@ -324,7 +332,7 @@ def _converted(value: object, kind: object, where: str, key: str) -> object:
         if types.NoneType in options and (value is None or str(value).lower() == "none"):
             return None
         wanted = next(o for o in options if o is not types.NoneType)
-        return _CONVERT[wanted](value) if wanted in _CONVERT else _to_ints(value)
+        return _CONVERT[wanted](value) if wanted in _CONVERT else _to_tuple(value, typing.get_args(wanted)[0])
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
         raise ConfigError(where, f"'{key}' cannot be {value!r}", f"It takes {names}") from error
@@ -355,9 +363,9 @@ def _to_float(value: object) -> float:
     return number
 
 
-def _to_ints(value: object) -> tuple[int, ...]:
+def _to_tuple(value: object, kind: type) -> tuple:
     parts = value.split(",") if isinstance(value, str) else value
-    return tuple(int(part) for part in parts)  # type: ignore[union-attr]
+    return tuple(kind(part) for part in parts)  # type: ignore[union-attr]
 
 
 # What would not run at all outside; rooms check what only they can know.
@@ -380,6 +388,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("train.warmup", "train.average"), (0, 1)),
     "train.threads": (0, 1024),
     "pick.batch": (1, math.inf),
+    "pick.views": (1, 8),
     **dict.fromkeys(("pick.overlap_diameters", "pick.edge_diameters"), (0, math.inf)),
     **dict.fromkeys(("pick.threshold", "pick.nms_iou"), (0, 1)),
 }

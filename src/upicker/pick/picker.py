@@ -16,6 +16,7 @@ from upicker.image.prepare import Prepared, prepare
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.particles import Micrograph, Particles
+from upicker.pick.views import back, fused, seen
 
 # Detections below are noise of no use even for a precision-recall curve.
 FLOOR = 0.02
@@ -24,6 +25,8 @@ FLOOR = 0.02
 SLACK = 0.15
 # Picks of different tiles that overlap more than this are one particle.
 SAME_IOU = 0.4
+# Picks of different views that are closer than so many diameters are one particle.
+SAME_DIAMETERS = 0.3
 
 
 class Picker:
@@ -140,15 +143,11 @@ def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
     Particles
         Raw pixels, by falling score.
     """
-    working = config.image.working_diameter_px
-    size = config.train.tile_px
-    cover = tiles(prepared.pixels.shape, size, min(config.pick.overlap_diameters * working, size // 2))
-    found = [
-        part
-        for start in range(0, len(cover), config.pick.batch)
-        for part in _detect_tiles(model, prepared.pixels, cover[start : start + config.pick.batch], config)
-    ]
-    merged = _merge(found, config.pick.nms_iou)
+    pixels = prepared.pixels
+    each = [back(_detect(model, seen(pixels, i), config), pixels.shape, i) for i in range(config.pick.views)]
+    merged = fused(each, SAME_DIAMETERS * config.image.working_diameter_px)
+    if config.pick.nms_iou is not None:
+        merged = merged.select(_unsuppressed(merged, config.pick.nms_iou))
     frame = prepared.frame
     raw = Particles.of(frame.to_raw(merged.xy), merged.diameter_px / frame.scale, merged.score)
     inner = Region.inside(frame.raw_shape, (config.pick.edge_diameters or 0.0) * prepared.diameter_px)
@@ -161,6 +160,17 @@ def cut(pixels: np.ndarray, x: int, y: int, size: int) -> np.ndarray:
     if part.shape == (size, size):
         return part
     return np.pad(part, ((0, size - part.shape[0]), (0, size - part.shape[1])))
+
+
+def _detect(model: Detector, pixels: np.ndarray, config: Config) -> Particles:
+    """Return the detections of a picture at the working scale, one per place."""
+    size = config.train.tile_px
+    cover = tiles(pixels.shape, size, min(config.pick.overlap_diameters * config.image.working_diameter_px, size // 2))
+    batches = [cover[start : start + config.pick.batch] for start in range(0, len(cover), config.pick.batch)]
+    found = [part for batch in batches for part in _detect_tiles(model, pixels, batch, config)]
+    everything = Particles.concatenate(found)
+    tile = np.repeat(np.arange(len(found)), [len(part) for part in found])
+    return everything.select(_unsuppressed(everything, SAME_IOU, tile))
 
 
 def _detect_tiles(model: Detector, pixels: np.ndarray, batch: list[Tile], config: Config) -> Iterator[Particles]:
@@ -177,14 +187,6 @@ def _detect_tiles(model: Detector, pixels: np.ndarray, batch: list[Tile], config
         xy = box[:, :2] - 0.5 + (tile.x, tile.y)
         kept = (score >= FLOOR) & tile.owns(xy, SLACK * config.image.working_diameter_px)
         yield Particles.of(xy[kept], np.sqrt(box[kept, 2] * box[kept, 3]), score[kept])
-
-
-def _merge(parts: list[Particles], nms_iou: float | None) -> Particles:
-    """Join the tiles' particles: one per place, and, where asked for, no two that overlap much."""
-    everything = Particles.concatenate(parts)
-    tile = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    everything = everything.select(_unsuppressed(everything, SAME_IOU, tile))
-    return everything if nms_iou is None else everything.select(_unsuppressed(everything, nms_iou))
 
 
 def _unsuppressed(particles: Particles, iou: float, group: np.ndarray | None = None) -> np.ndarray:

@@ -33,6 +33,8 @@ from upicker.propose.density import automatic_count
 from upicker.propose.peaks import greedy_peaks, local_maxima, refined
 
 BELOW, INSIDE, ABOVE = 4, 3, 4
+# d_min and d_max in diameters where the config gives none. The paper's are 0.8 and 1.25.
+RANGE = (0.6, 1.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +171,9 @@ def propose(
     -----
     With ``top_k="auto"`` `density.automatic_count` chooses the count, and theta applies only if it is given.
     """
-    limit = _checked(config)
-    nominal = prepared.working_diameter
-    diameters = filter_diameters(config.min_ratio * nominal, config.max_ratio * nominal)
+    limit = limit_of(config)
+    low, high = range_of(config)
+    diameters = filter_diameters(low * prepared.working_diameter, high * prepared.working_diameter)
     automatic = limit == "auto"
     answers = responses(prepared.pixels, diameters, mirrored=automatic)
     allowed = np.ones(prepared.pixels.shape, bool) if usable is None else usable
@@ -205,9 +207,15 @@ def _peaks(
     return peaks, score[peaks[:, 0], peaks[:, 1]].astype(np.float64), score
 
 
-def _checked(config: ProposeConfig) -> int | str:
+def range_of(config: ProposeConfig) -> tuple[float, float]:
+    """Return d_min and d_max in diameters; half a range that is given is completed from `RANGE`."""
+    low = RANGE[0] if config.min_ratio is None else config.min_ratio
+    return low, RANGE[1] if config.max_ratio is None else config.max_ratio
+
+
+def limit_of(config: ProposeConfig) -> int | str:
     """Return K as a number, ``"all"`` or ``"auto"``; raises ConfigError as `propose`."""
-    low, high = config.min_ratio, config.max_ratio
+    low, high = range_of(config)
     if not 0 < low < high < np.inf:
         raise ConfigError(
             "propose.min_ratio, propose.max_ratio",

@@ -21,7 +21,7 @@ from upicker.image.mask import usable
 from upicker.image.prepare import prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph, Particles
-from upicker.propose.alog import filter_diameters, responses
+from upicker.propose.alog import filter_diameters, range_of, responses
 from upicker.run.batch import Outcome, each
 from upicker.run.convert import Found
 from upicker.units import Length
@@ -201,7 +201,8 @@ def measure(micrograph: Micrograph, particles: Particles, diameter_px: float, co
     prepared = prepare(micrograph, diameter_px, image)
     good = usable(prepared, image) if image.mask else np.ones(prepared.pixels.shape, bool)
     knobs, diameter = config.propose, prepared.working_diameter
-    filters = filter_diameters(knobs.min_ratio * diameter, knobs.max_ratio * diameter)
+    low, high = range_of(knobs)
+    filters = filter_diameters(low * diameter, high * diameter)
     answers = responses(np.where(good, prepared.pixels, np.float32(0)), filters)[0].inside
     if not good.any() or not (spread := float(answers[good].std())) > 0:
         raise InputError(str(micrograph.path or micrograph.name), "nothing in it is usable ice", "Leave it out")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.errors import ConfigError
+from upicker.errors import ConfigError, UPickerError
 from upicker.image.mask import usable
-from upicker.image.prepare import prepare
+from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
-from upicker.propose.alog import propose
+from upicker.particles import Micrograph
+from upicker.propose.proposals import asked, propose, settled
 from upicker.run.batch import Outcome, each
 from upicker.run.masks import Masks
 from upicker.run.outputs import Outputs
@@ -53,6 +55,18 @@ class Proposing:
         OutputError
             If the output cannot be written.
         """
+        micrograph, prepared = self.prepared(path)
+        found = propose(prepared, self.config.propose, self.config.image, prepared.usable)
+        return self.outputs.write(micrograph, found, prepared.diameter_px)
+
+    def prepared(self, path: Path) -> tuple[Micrograph, Prepared]:
+        """Return a micrograph as it is, and at the working scale with what is usable of it.
+
+        Raises
+        ------
+        UPickerError
+            As when called.
+        """
         micrograph = self.reading.read(path)
         diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(path))
         prepared = prepare(micrograph, diameter_px, self.config.image)
@@ -60,8 +74,19 @@ class Proposing:
         if self.masks is not None:
             theirs = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
             good = theirs if good is None else good & theirs
-        found = propose(prepared, self.config.propose, self.config.image, good)
-        return self.outputs.write(micrograph, found, diameter_px)
+        return micrograph, replace(prepared, usable=good)
+
+    def settled(self, paths: Sequence[Path]) -> Proposing:
+        """Return it with a template learned from a few of the micrographs, if the config wants one and has none."""
+        knobs = self.config.propose
+        if not knobs.template or knobs.profile is not None:
+            return self
+        pictures = []
+        for path in asked(paths):
+            with contextlib.suppress(UPickerError):  # It will be reported when its turn comes.
+                pictures.append(self.prepared(path)[1])
+        chosen = settled(knobs, pictures, self.config.image)
+        return replace(self, config=replace(self.config, propose=chosen))
 
 
 def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:
@@ -87,6 +112,7 @@ def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Genera
         If the folder cannot be written.
     """
     work.outputs.prepare()
+    work = work.settled(paths)
     about = {
         "diameter": str(work.diameter),
         **work.reading.about(),

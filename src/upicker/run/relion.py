@@ -26,7 +26,7 @@ from upicker.io import coordinates, micrographs, star
 from upicker.io.atomic import replacing
 from upicker.io.lists import Listed
 from upicker.particles import Micrograph, Particles
-from upicker.propose.alog import propose
+from upicker.propose.proposals import propose
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
 from upicker.run.record import Entry

@@ -30,7 +30,7 @@ from upicker.config import Config
 from upicker.evaluate import Curve, best_threshold, curve, steady
 from upicker.geometry import Region
 from upicker.particles import Particles
-from upicker.propose.alog import propose
+from upicker.propose.proposals import propose
 from upicker.train.checkpoint import State
 from upicker.train.labels import Truth
 from upicker.train.loop import Check

@@ -26,7 +26,7 @@ from upicker.config import Config
 from upicker.evaluate import curve
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
-from upicker.propose.alog import propose
+from upicker.propose.proposals import propose
 from upicker.train.checkpoint import State
 from upicker.train.partial import bounds, judged
 from upicker.train.ranks import Ranks
@@ -39,10 +39,10 @@ STRONGEST = 0.5
 
 
 def lesson(prepared: Prepared, proposals: Particles, config: Config) -> Lesson:
-    """Return what an unlabelled micrograph teaches: proposals, and, before self-training, weaker ones as unsure."""
+    """Return what an unlabelled micrograph teaches: proposals; before self-training, as many weaker ones are unsure."""
     unsure = Particles.of([])
     if config.teacher.rounds and config.teacher.proposals:
-        proposing = replace(config.propose, top_k="all")
+        proposing = replace(config.propose, top_k=str(2 * max(len(proposals), 1)))
         every = propose(prepared, proposing, config.image, prepared.usable)
         unsure = apart(every, proposals, prepared.diameter_px)
     return Lesson(prepared, proposals, unsure)

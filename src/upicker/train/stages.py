@@ -20,7 +20,7 @@ from upicker.io.micrographs import Reading
 from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Card
-from upicker.propose.alog import propose
+from upicker.propose.proposals import asked, propose, settled
 from upicker.train import loop, selftrain
 from upicker.train.coverage import coverages
 from upicker.train.dataset import Sample, Store
@@ -141,24 +141,28 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     config, result = job.config, StageResult(job.output)
     _refuse_at_once(job)
     model = _fresh(job)
-    proposing = replace(config.propose, top_k=config.train.proposals)
     with Store.opened(job.cache) as store, heard() as result.warnings:
-        lessons, checks = [], []
-        job.progress.start(len(paths), "proposals", 0)
+        pictures, lessons = [], []
+        job.progress.start(len(paths), "micrographs", 0)
         for path in paths:
             try:
                 micrograph = job.reading.read(path)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
-                prepared = store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image))
-                proposals = propose(prepared, proposing, config.image, prepared.usable)
-                lessons.append(selftrain.lesson(prepared, proposals, config))
+                pictures.append(store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image)))
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
-            else:
-                if len(checks) < PROPOSAL_CHECKS:
-                    checks.append(Check(prepared, proposals))
             job.progress.step({})
         job.progress.finish()
+        config = replace(config, propose=settled(config.propose, asked(pictures), config.image))
+        job = replace(job, config=config)
+        knobs = replace(config.propose, top_k=config.train.proposals)
+        job.progress.start(len(pictures), "proposals", 0)
+        for picture in pictures:
+            proposals = propose(picture, knobs, config.image, picture.usable)
+            lessons.append(selftrain.lesson(picture, proposals, config))
+            job.progress.step({})
+        job.progress.finish()
+        checks = [Check(lesson.prepared, lesson.known) for lesson in lessons[:PROPOSAL_CHECKS]]
         samples = [lesson.start() for lesson in lessons]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
@@ -216,10 +220,14 @@ def finetune(
     with Store.opened(job.cache) as store, heard() as result.warnings:
         read = _truths(division, length, job, result, store)
         truths = [part for file, truth in read for part in parts(truth, covered[file])]
+        if any(truth.partial for truth in truths):
+            pictures = asked([truth.prepared for truth in truths])
+            config = replace(config, propose=settled(config.propose, pictures, config.image))
         margin = edge_margin(truths)
         if config.pick.edge_diameters is None:
             edge = max(0.0, margin - CENTRE_DIAMETERS)
-            job = replace(job, config=replace(config, pick=replace(config.pick, edge_diameters=edge)))
+            config = replace(config, pick=replace(config.pick, edge_diameters=edge))
+        job = replace(job, config=config)
         lessons, checks = [], []
         for truth in truths:
             learn, check = regions(truth, margin, division.band)

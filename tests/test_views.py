@@ -1,0 +1,67 @@
+"""Turned and mirrored views: what is found in them lies where it is in the picture, and is joined to one answer."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_picker import CONFIG, DIAMETER, SHAPE, Dots, dotted, found_once, scattered
+
+from upicker.errors import ConfigError
+from upicker.particles import Particles
+from upicker.pick.picker import detect
+from upicker.pick.views import VIEWS, back, fused, seen
+
+REACH = 3.0
+
+
+@given(st.integers(0, 7), st.integers(1, 9), st.integers(1, 9), st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_pixel_found_in_a_view_is_that_of_the_picture(view, rows, columns, data):
+    x, y = data.draw(st.integers(0, columns - 1)), data.draw(st.integers(0, rows - 1))
+    picture = np.zeros((rows, columns))
+    picture[y, x] = 1
+    shown = np.argwhere(seen(picture, view))[:, ::-1]
+    np.testing.assert_array_equal(back(Particles.of(shown, 5, 0.5), picture.shape, view).xy, [[x, y]])
+
+
+def test_the_views_are_the_eight_different_ones():
+    picture = np.arange(6).reshape(2, 3)
+    assert len({seen(picture, i).tobytes() + bytes(seen(picture, i).shape) for i in range(len(VIEWS))}) == 8
+    np.testing.assert_array_equal(seen(picture, 0), picture)
+
+
+@pytest.mark.parametrize("views", [2, 5, 8])
+def test_a_detector_that_has_no_up_or_down_finds_the_same_in_more_views(views):
+    xy, heights = scattered(SHAPE, 3)
+    picks = detect(Dots(), dotted(SHAPE, xy, heights), CONFIG.with_changes({"pick.views": views}))
+    found_once(picks, xy)
+    np.testing.assert_allclose(picks.score, np.sort(heights)[::-1], atol=1e-5)
+    np.testing.assert_allclose(picks.diameter_px, DIAMETER)
+
+
+@pytest.mark.parametrize("views", ["0", "9"])
+def test_other_numbers_of_views_are_refused(views):
+    with pytest.raises(ConfigError, match=r"pick\.views"):
+        CONFIG.with_changes({"pick.views": views})
+
+
+def test_means_of_the_views_that_see_a_particle_and_the_share_of_them_in_the_score():
+    first = Particles.of([[10, 10], [50, 20], [90, 5]], [20, 20, 30], [0.9, 0.6, 0.2])
+    second = Particles.of([[52, 20], [10, 11]], [26, 20], [0.3, 0.9])
+    joined = fused([first, second, Particles.of([])], REACH)
+    np.testing.assert_allclose(joined.xy, [[10, 10.5], [50 + 2 * 0.3 / 0.9, 20], [90, 5]])
+    np.testing.assert_allclose(joined.score, [1.8 / 3, 0.9 / 3, 0.2 / 3])
+    np.testing.assert_allclose(joined.diameter_px, [20, 22, 30])
+
+
+def test_a_view_counts_once_for_a_particle_and_takes_the_nearest():
+    first, second = Particles.of([[0, 0]], 10, 0.8), Particles.of([[2, 0], [1, 0]], 10, [0.7, 0.4])
+    joined = fused([first, second], REACH)
+    np.testing.assert_allclose(joined.score, [0.6])
+    np.testing.assert_allclose(joined.xy, [[0.4 / 1.2, 0]])
+
+
+def test_nothing_and_one_view_stay_as_they_are():
+    one = Particles.of([[1, 2], [1.5, 2]], 10, [0.2, 0.7])
+    assert fused([one], REACH).xy.tolist() == one.xy.tolist()
+    assert not len(fused([Particles.of([]), Particles.of([])], REACH))
