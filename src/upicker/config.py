@@ -58,7 +58,8 @@ class ProposeConfig:
     ----------
     template : find particles with a template learned from the strongest A-LoG proposals; False: A-LoG alone, as in the
         paper.
-    profile : that template: its values above the ice at 0, 1/32, 2/32, ... diameters from the centre; None: learned from a few micrographs of the run (`upicker.propose.template`).
+    profile : that template: its values above the ice at 0, 1/32, 2/32, ... diameters from the centre; None: learned
+        from a few micrographs of the run (`upicker.propose.template`).
     min_ratio, max_ratio : d_min and d_max, in particle diameters; None: 0.6 and 1.3, or, with a template, the best of a
         few ranges. The paper's: 0.8 and 1.25.
     range_penalty : what a pixel loses when a diameter out of that range answers better there: so many times the

@@ -205,7 +205,7 @@ class Trial:
         self.watch.follow("proposed", propose_all(paths, work, self.jobs), len(paths), outputs.folder)
         threshold = -np.inf
         if calibration:
-            threshold, _ = evaluate.steady(self.scored_pairs(outputs.folder, calibration))
+            threshold = evaluate.score(self.scored_pairs(outputs.folder, calibration)).best_threshold
         return self._figures("alog", threshold)
 
     def _trained(self, step: str, train: Callable[[Job], StageResult], backbone: str | None) -> Figures:
