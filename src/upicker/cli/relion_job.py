@@ -56,7 +56,7 @@ def relion_job(
         if model is not None:
             find = relion.picking(model, diameter, merged)
         elif diameter is not None:
-            find = relion.proposing(diameter, merged)
+            find = relion.proposing(diameter, merged, in_mics)
         else:
             raise ConfigError("--model", "neither weights nor a diameter are given", "Give --model or --diameter 190A")
         job = relion.RelionJob(o, in_mics, find, only_do_unfinished)

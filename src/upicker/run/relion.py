@@ -11,22 +11,23 @@ Written are, for RELION 4 and 5, ``autopick.star``, which names each micrograph'
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from upicker.config import Config
-from upicker.errors import InputError
+from upicker.errors import InputError, UPickerError
 from upicker.image.mask import usable
-from upicker.image.prepare import prepare
+from upicker.image.prepare import Prepared, prepare
 from upicker.io import coordinates, micrographs, star
 from upicker.io.atomic import replacing
 from upicker.io.lists import Listed
 from upicker.particles import Micrograph, Particles
-from upicker.propose.proposals import propose
+from upicker.propose.proposals import asked, propose, settled
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
 from upicker.run.record import Entry
@@ -56,15 +57,29 @@ def picking(model: Path, diameter: Length | None, changes: Mapping[str, object])
     return find
 
 
-def proposing(diameter: Length, changes: Mapping[str, object]) -> Finder:
-    """Return what proposes with the A-LoG filter, as many as each micrograph's density suggests."""
+def proposing(diameter: Length, changes: Mapping[str, object], listed: Path) -> Finder:
+    """Return what proposes without labels, with a template that a few of the listed micrographs give.
+
+    As many are proposed as each micrograph's density suggests.
+    """
     config = Config().with_changes({"propose.top_k": "auto", **changes})
+    entries = micrographs.entries([listed])
+    reading = micrographs.Reading.of(entries)
+
+    def prepared(micrograph: Micrograph) -> Prepared:
+        diameter_px = diameter.to_px(micrograph.pixel_size_A, str(micrograph.path))
+        picture = prepare(micrograph, diameter_px, config.image)
+        return replace(picture, usable=usable(picture, config.image)) if config.propose.mask else picture
+
+    pictures = []
+    for entry in asked(entries):
+        with contextlib.suppress(UPickerError):  # It will be reported when its turn comes.
+            pictures.append(prepared(reading.read(entry.path)))
+    knobs = settled(config.propose, pictures, config.image)
 
     def find(micrograph: Micrograph) -> tuple[Particles, float]:
-        diameter_px = diameter.to_px(micrograph.pixel_size_A, str(micrograph.path))
-        prepared = prepare(micrograph, diameter_px, config.image)
-        good = usable(prepared, config.image) if config.propose.mask else None
-        return propose(prepared, config.propose, config.image, good), diameter_px
+        picture = prepared(micrograph)
+        return propose(picture, knobs, config.image, picture.usable), picture.diameter_px
 
     return find
 
