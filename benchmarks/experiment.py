@@ -49,7 +49,7 @@ class Watch:
         return 3 if failed else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """A data set, and how it is tested.
 

@@ -8,7 +8,7 @@
 them for complete, with --partial, and with all labels. "none" pretrains on all micrographs, with 0 and with --rounds
 rounds of self-training; the steps of the rounds are also given to pretraining alone, so that longer training is not
 taken for better. The split, the figures and the row printed are those of `benchmarks/training.py`; thresholds are the
-stored ones. Apoferritin is hollow: its proposals need the diameters of its outer rim (`PROPOSING`).
+stored ones.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from training import Data, trained
+from training import SETS, Data, trained
 
 from upicker.config import Config
 from upicker.io import coordinates
 from upicker.train.stages import Job, finetune, pretrain
 
-PROPOSING = {"empiar10017": {}, "apoferritin": {"propose.min_ratio": 1.0, "propose.max_ratio": 1.4}}
 _LABELS = 31  # random numbers of this use
 
 
 def config(options: argparse.Namespace, seed: int, **more: object) -> Config:
-    """Return the defaults, what the set needs, what was asked for, and `more` (``room__knob=value``)."""
-    changes = PROPOSING[options.name] | dict(change.split("=", 1) for change in options.set)
+    """Return the defaults, what was asked for, and `more` (``room__knob=value``)."""
+    changes = dict(change.split("=", 1) for change in options.set)
     own = {key.replace("__", "."): value for key, value in more.items()}
     return Config().with_changes(changes | own | {"train.seed": seed})
 
@@ -86,7 +85,7 @@ def none(options: argparse.Namespace, data: Data) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["partial", "none"])
-    parser.add_argument("--name", choices=sorted(PROPOSING), default="empiar10017")
+    parser.add_argument("--name", choices=sorted(SETS), default="empiar10017")
     parser.add_argument("--share", type=float, default=0.1, help="of the labels that are kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--init", type=Path, help="weights to fine-tune from; {seed} stands for the seed")

@@ -1,4 +1,4 @@
-"""A-LoG alone, against labels: F1, automatic K, seconds a micrograph.
+"""Proposals, with the learned template and without, against labels: F1, automatic K, seconds a micrograph.
 
 Run from the checkout::
 
@@ -22,10 +22,10 @@ import numpy as np
 from upicker import evaluate
 from upicker.config import Config
 from upicker.image.mask import usable
-from upicker.image.prepare import prepare
+from upicker.image.prepare import Prepared, prepare
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
-from upicker.propose.proposals import propose
+from upicker.propose.proposals import asked, propose, settled
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,31 @@ class DataSet:
     changes: dict[str, object]
 
 
+# The filter without the template that is learned from its proposals; and the diameters that suit hollow particles.
+ALONE = {"propose.template": False}
+HOLLOW = {"propose.min_ratio": 1.0, "propose.max_ratio": 1.4}
 SETS = (
     DataSet("EMPIAR-10017", "empiar10017", 108, 8, {}),
+    DataSet("EMPIAR-10017, A-LoG alone", "empiar10017", 108, 8, ALONE),
     DataSet("apoferritin", "apoferritin", 72, 7, {}),
-    DataSet("apoferritin, 72-100 px", "apoferritin", 72, 7, {"propose.min_ratio": 1.0, "propose.max_ratio": 1.4}),
+    DataSet("apoferritin, A-LoG alone", "apoferritin", 72, 7, ALONE),
+    DataSet("apoferritin, A-LoG alone, 72-100 px", "apoferritin", 72, 7, {**ALONE, **HOLLOW}),
     DataSet("20S proteasome", "proteasome20s", 24, 9, {}),
+    DataSet("20S proteasome, A-LoG alone", "proteasome20s", 24, 9, ALONE),
 )
+
+
+def picture(path: Path, diameter_px: float, config: Config) -> Prepared:
+    """Return a micrograph at the working scale, with what is usable of it."""
+    prepared = prepare(micrographs.read(path), diameter_px, config.image)
+    return replace(prepared, usable=usable(prepared, config.image) if config.propose.mask else None)
 
 
 def proposals(path: Path, diameter_px: float, config: Config) -> tuple[list[Particles], float]:
     """Return all proposals, those above the default theta, the automatic ones; and the first's CPU seconds."""
     start = time.process_time()
-    micrograph = micrographs.read(path)
-    prepared = prepare(micrograph, diameter_px, config.image)
-    mask = usable(prepared, config.image) if config.propose.mask else None
+    prepared = picture(path, diameter_px, config)
+    mask = prepared.usable
     every = replace(config.propose, top_k="all", threshold=0.0)
     found = [propose(prepared, every, config.image, mask)]
     seconds = time.process_time() - start
@@ -66,7 +77,10 @@ def evaluated(data: Path, of: DataSet, part: slice, config: Config) -> str:
     config = config.with_changes(of.changes)
     pairs: list[list[tuple[Particles, Particles]]] = [[], [], []]
     seconds = []
-    for path in micrographs.find([data / of.folder / "micrographs"])[part]:
+    paths = micrographs.find([data / of.folder / "micrographs"])
+    pictures = [picture(path, of.diameter_px, config) for path in asked(paths[: of.training])]
+    config = replace(config, propose=settled(config.propose, pictures, config.image))
+    for path in paths[part]:
         found, took = proposals(path, of.diameter_px, config)
         labels = coordinates.read(data / of.folder / "coords" / f"{path.stem}.csv")
         seconds.append(took)
@@ -93,7 +107,7 @@ def contamination(data: Path, config: Config) -> None:
     )
     reference = reference[np.ix_(rows, columns)]
     both, either = (bad & reference).sum(), (bad | reference).sum()
-    auto = replace(config.propose, top_k="20")
+    auto = replace(config.propose, top_k="20", template=False)
     best20 = [propose(prepared, auto, config.image, mask) for mask in (None, ~bad)]
     on = []
     for found in best20:

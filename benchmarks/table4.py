@@ -4,10 +4,11 @@
     python benchmarks/table4.py --contrib runs/contrib/bin/python also EdgeBox and selective search
     python benchmarks/table4.py --train --labelled 2              and: pretrain on each, fine-tune on 2 labelled
 
-Methods: `alog`; `log`, the same without the mask; `relion`, RELION's LoG picker, if Debian's package ``relion`` is
-there; `edgebox` and `selective` from OpenCV's contributed modules, in an environment of their own that
-`opencv_proposals.py` says how to make; `edgebox-sized` and `selective-sized`, of these only boxes whose sides are in
-the range of diameters that A-LoG is given, too; `random`, squares of diameters in that range; `none`, no pretraining.
+Methods: `template`, our proposals; `alog`, the paper's, which it is learned from; `log`, the same without the mask;
+`relion`, RELION's LoG picker, if Debian's package ``relion`` is there; `edgebox` and `selective` from OpenCV's
+contributed modules, in an environment of their own that `opencv_proposals.py` says how to make; `edgebox-sized` and
+`selective-sized`, of these only boxes whose sides are in the range of diameters that A-LoG is given, too; `random`,
+squares of diameters in that range; `none`, no pretraining.
 All see the same prepared picture, but for RELION, which gets the raw one. K: the 30, 50, 80 best, all, or `auto`,
 A-LoG's own choice.
 
@@ -27,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ import relion
 from experiment import Experiment, add_options, config_of, experiments, publish, table
 from scipy.spatial import KDTree
 
+from upicker.config import ProposeConfig
 from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io import coordinates, mrc, star
@@ -41,9 +44,10 @@ from upicker.io.atomic import replacing
 from upicker.io.names import plain
 from upicker.particles import Particles
 from upicker.propose.alog import range_of
-from upicker.propose.proposals import propose
+from upicker.propose.proposals import asked, propose, settled
 
 METHODS: tuple[str, ...] = (
+    "template",
     "alog",
     "log",
     "relion",
@@ -97,9 +101,25 @@ def found_in(of: Experiment, method: str, path: Path) -> np.ndarray:
     prepared = prepare(micrograph, diameter_px(of, path), config.image)
     if method in CONTRIB:
         return contributed(of, method, prepared)
-    good = usable(prepared, config.image) if method == "alog" else None
-    found = propose(prepared, replace(config.propose, top_k="all"), config.image, good)
+    found = proposed(of, method, prepared, "all")
     return np.column_stack([found.xy, found.diameter_px, found.diameter_px, found.score])
+
+
+def proposed(of: Experiment, method: str, prepared: Prepared, top_k: str) -> Particles:
+    """Propose by our own means; `log` has no mask, only `template` has a template."""
+    config = config_of(of.options)
+    good = None if method == "log" else usable(prepared, config.image)
+    return propose(prepared, replace(knobs(of, method == "template"), top_k=top_k), config.image, good)
+
+
+@cache
+def knobs(of: Experiment, template: bool) -> ProposeConfig:
+    """Return how to propose, the template learned from a few of the micrographs."""
+    config, pictures = config_of(of.options), []
+    for path in asked(of.data.labelled) if template else []:
+        prepared = prepare(of.data.reading.read(path), diameter_px(of, path), config.image)
+        pictures.append(replace(prepared, usable=usable(prepared, config.image)))
+    return settled(replace(config.propose, template=template), pictures, config.image)
 
 
 def diameter_px(of: Experiment, path: Path) -> float:
@@ -171,8 +191,7 @@ def best(of: Experiment, method: str, count: str, paths: Sequence[Path]) -> dict
     numbers = {}
     for path in paths:
         prepared = prepare(of.data.reading.read(path), diameter_px(of, path), config.image)
-        good = usable(prepared, config.image) if method == "alog" else None
-        automatic = propose(prepared, replace(config.propose, top_k="auto"), config.image, good)
+        automatic = proposed(of, method, prepared, "auto")
         side = automatic.diameter_px
         numbers[path] = np.column_stack([automatic.xy, side, side, automatic.score])
     return numbers
@@ -213,7 +232,7 @@ def scored(of: Experiment, found: dict[Path, np.ndarray], nominal: bool) -> str:
 
 def counts_of(method: str) -> list[str]:
     """Return the K that make sense for a method."""
-    skipped = {"random": {"all", "auto"}, "alog": set(), "log": set()}.get(method, {"auto"})
+    skipped = {"random": {"all", "auto"}, "template": set(), "alog": set(), "log": set()}.get(method, {"auto"})
     return [count for count in COUNTS if count not in skipped]
 
 

@@ -4,9 +4,10 @@
     python benchmarks/training.py pretrain             pretrained on all micrographs without a label
     python benchmarks/training.py few --seeds 0,1,2    fine-tuned on 2 labelled, with and without pretraining
     python benchmarks/training.py apoferritin          apoferritin, 2 labelled
+    python benchmarks/training.py develop --learn 0,1 --check 6,7      on training micrographs only, to compare knobs
 
-The split: micrographs sorted by name; the last 4 (apoferritin: the last 6) are the test set, whose labels are
-read only to score. Each seed of "few" takes another two of the training micrographs. Each line of the output is
+The split: micrographs sorted by name; the last 4 are the test set, whose labels are read only to score; "develop" does
+not touch it. Each seed of "few" takes another two of the training micrographs. Each line of the output is
 a row for RESULTS.md; files go to --out (default runs/).
 """
 
@@ -28,7 +29,7 @@ from upicker.units import Length
 
 SETS = {
     "empiar10017": {"diameter": Length(108, "px"), "test": 4},
-    "apoferritin": {"diameter": Length(72, "px"), "test": 6},
+    "apoferritin": {"diameter": Length(72, "px"), "test": 4},
 }
 # Low enough for a whole precision-recall curve.
 EVERYTHING = 0.0
@@ -44,9 +45,10 @@ class Data:
         self.train, self.test = self.paths[: -SETS[name]["test"]], self.paths[-SETS[name]["test"] :]
 
 
-def evaluate(model: Path, data: Data) -> str:
+def evaluate(model: Path, data: Data, views: int | None = None) -> str:
     """Pick the test micrographs from their files and return a row of figures."""
-    picker = Picker(model, {"pick.threshold": EVERYTHING})
+    changes = {} if views is None else {"pick.views": views}
+    picker = Picker(model, {"pick.threshold": EVERYTHING, **changes})
     stored = Picker(model).threshold
     pairs: list[tuple[Particles, Particles]] = []
     began = time.perf_counter()
@@ -98,9 +100,28 @@ def few(options: argparse.Namespace, data: Data) -> None:
             trained(finetune(two, data.labels, job, initial=start, diameter=data.diameter), name, seed, data)
 
 
+def develop(options: argparse.Namespace, data: Data) -> None:
+    """Learn from some training micrographs and look at others of them, in one, two and four views."""
+    learn, data.test = ([data.train[int(i)] for i in text.split(",")] for text in (options.learn, options.check))
+    for seed in options.seeds:
+        job = Job(options.out / f"develop-{seed}.safetensors", config(options, seed))
+        initial = options.init
+        result = finetune(
+            learn, data.labels, job, initial=initial, diameter=data.diameter, validation=options.validation
+        )
+        for views in (1, 2, 4):
+            took = f"{result.steps} steps, {result.seconds / 60:.1f} min"
+            print(f"| {views} views | seed {seed} | {took} | {evaluate(result.path, data, views)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["labelled8", "pretrain", "few", "apoferritin"])
+    parser.add_argument("what", choices=["labelled8", "pretrain", "few", "apoferritin", "develop"])
+    parser.add_argument("--name", choices=sorted(SETS), default="empiar10017", help="develop: the data set")
+    parser.add_argument("--learn", default="0,1", help="develop: numbers of training micrographs, by name from 0")
+    parser.add_argument("--check", default="6,7", help="develop: numbers of other training micrographs")
+    parser.add_argument("--init", type=Path, help="develop: weights to start from")
+    parser.add_argument("--validation", type=float, default=0.2, help="develop: share of the rows; 0: none")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0])
@@ -117,9 +138,8 @@ def main() -> None:
             two = data.train[seed : seed + 2]
             trained(finetune(two, data.labels, job, diameter=data.diameter), "apoferritin, 2 labelled", seed, data)
         return
-    {"labelled8": labelled8, "pretrain": pretraining, "few": few}[options.what](
-        options, Data(options.data, "empiar10017")
-    )
+    work = {"labelled8": labelled8, "pretrain": pretraining, "few": few, "develop": develop}[options.what]
+    work(options, Data(options.data, options.name if options.what == "develop" else "empiar10017"))
 
 
 if __name__ == "__main__":
