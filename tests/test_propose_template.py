@@ -14,7 +14,7 @@ from upicker.image.prepare import Prepared
 from upicker.particles import Particles
 from upicker.propose import alog
 from upicker.propose.proposals import ASKED, asked, propose, settled
-from upicker.propose.template import FEWEST, answers, learned, radii
+from upicker.propose.template import FEWEST, answers, explained, learned, radii
 
 CONFIG = Config()
 DIAMETER = 32.0
@@ -98,7 +98,7 @@ def test_any_scale_gives_the_same_profile():
     prepared, truth = picture("disc", 7)
     half = np.ascontiguousarray(prepared.pixels[:612, :748].reshape(306, 2, 374, 2).mean((1, 3)))
     small = Prepared(half, Frame((612, 748), half.shape), DIAMETER)
-    (_, fine), (_, coarse) = (learned([one], [one.frame.to_working(truth.xy)]) for one in (prepared, small))
+    fine, coarse = (learned([one], [one.frame.to_working(truth.xy)]) for one in (prepared, small))
     np.testing.assert_allclose(fine[:12].mean(), coarse[:12].mean(), rtol=0.1)
     np.testing.assert_allclose(fine[19:].mean(), 0, atol=0.06)
     np.testing.assert_allclose(coarse[19:].mean(), 0, atol=0.06)
@@ -154,3 +154,12 @@ def test_a_few_micrographs_from_all_over_the_run_are_asked(count):
     assert len(few) == min(count, ASKED)
     assert len(set(few)) == len(few)
     assert not few or few[-1] >= count - 1 - count // ASKED * 2
+
+
+def test_noise_is_not_explained_and_particles_are_best_by_their_own_template():
+    noise, _ = picture("disc", 8, particles=0)
+    rings, _ = picture("ring", 8)
+    disc, ring = np.where(radii() < 0.5, 1.0, 0.0), np.where(np.abs(radii() - 0.42) < 0.08, 1.0, 0.0)
+    assert abs(explained(noise, disc)) < 0.05 * explained(rings, ring)
+    assert abs(explained(noise, ring)) < 0.05 * explained(rings, ring)
+    assert explained(rings, ring) > 2 * abs(explained(rings, disc))

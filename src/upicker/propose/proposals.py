@@ -49,14 +49,17 @@ def settled(config: ProposeConfig, pictures: Sequence[Prepared], image: ImageCon
     given = config.min_ratio is not None or config.max_ratio is not None
     # The rim cuts some, so that more are proposed than looked at.
     some = replace(config, top_k=str(2 * template.STRONGEST), threshold=0.0)
-    best, energy = (), 0.0
+    best, most = (), 0.0
     for low, high in (alog.range_of(config),) if given else RANGES:
         knobs = replace(some, min_ratio=low, max_ratio=high)
         found = [alog.propose(picture, knobs, image, picture.usable) for picture in pictures]
         centres = [picture.frame.to_working(one.xy) for picture, one in zip(pictures, found, strict=True)]
         learned = template.learned(pictures, centres) if pictures else None
-        if learned is not None and learned[0] > energy:
-            energy, best = learned[0], tuple(learned[1].tolist())
+        if learned is None:
+            continue
+        energy = sum(template.explained(picture, learned) for picture in pictures)
+        if energy > most:
+            most, best = energy, tuple(learned.tolist())
     return replace(config, profile=best)
 
 
@@ -100,11 +103,11 @@ def propose(
     theta = config.threshold
     if theta is None:
         theta = 0.0 if limit == "auto" else 1.0
-    places = template.peaks(heights, allowed & (heights > theta), diameter)
+    places = template.peaks(heights, allowed, diameter, theta)
     score = heights[places[:, 0], places[:, 1]].astype(np.float64)
     count = len(places)
     if limit == "auto":
-        dark = template.peaks(-heights, allowed & (heights < 0), diameter)
+        dark = template.peaks(-heights, allowed, diameter)
         count = automatic_count(score, -heights[dark[:, 0], dark[:, 1]])
     elif isinstance(limit, int):
         count = min(count, limit)

@@ -4,10 +4,13 @@ What of a particle answers a blob filter best depends on its shape: a solid one 
 width, a hollow one by its wall, where its centre is not. The strongest proposals, though, have a picture in common, and
 that is what to look for: the median of their boxes (a few contaminants must not make it), and of that only what does
 not depend on the direction, because particles lie as they will. The picture, correlated with this template, has its
-peaks where particles are, and at their centres; the strongest of those give a better template, and so on.
+peaks where particles are, and at their centres; the strongest of those give a better template, and once more. (Many
+rounds would learn the noise: what is picked because it looks like the template looks like it.)
 
 Proposals of a wrong range of diameters are centred now on this, now on that part of the particles, or on no particles
-at all, and what they have in common is weak. So several ranges are tried, and the template with the most energy wins.
+at all. So several ranges are tried (`upicker.propose.proposals`), and each template is judged by what it explains: by
+the energy in its peaks, less that in the peaks of the negative picture. A template of noise explains as much of the one
+as of the other.
 
 This is not in the paper. Nothing is taken from labels: it is found anew in each data set.
 """
@@ -28,7 +31,7 @@ STEPS, SUPPORT = 32, 0.75
 REACH = 1.0
 # So many of a micrograph's strongest peaks are looked at; with fewer in all than the second, nothing is told.
 STRONGEST, FEWEST = 50, 20
-ROUNDS = 4
+ROUNDS = 3
 # Two particles are at least so many diameters apart.
 APART = 0.6
 
@@ -38,7 +41,7 @@ def radii() -> np.ndarray:
     return np.arange(round(SUPPORT * STEPS) + 1) / STEPS
 
 
-def learned(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> tuple[float, np.ndarray] | None:
+def learned(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:
     """Learn a template from proposals.
 
     Parameters
@@ -50,18 +53,14 @@ def learned(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> tupl
 
     Returns
     -------
-    energy : float
-        What the particles have in common, in variances of the noise times pixels.
-    profile : np.ndarray
-        `(25,)` float64, the template's values at `radii`, above the ice around.
-
-    None where there are too few proposals.
+    np.ndarray or None
+        `(25,)` float64, the template's values at `radii`, above the ice around; None where there are too few proposals.
     """
     for again in range(ROUNDS):
         found = _common(pictures, centres)
         if found is None or again == ROUNDS - 1:
             return found
-        centres = [_strongest(picture, found[1]) for picture in pictures]
+        centres = [_strongest(picture, found) for picture in pictures]
     raise AssertionError("there is at least one round")
 
 
@@ -95,22 +94,37 @@ def answers(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndar
     return np.asarray(fft.irfft2(spectrum, shape))[: pixels.shape[0], : pixels.shape[1]]
 
 
-def peaks(heights: np.ndarray, allowed: np.ndarray, diameter: float) -> np.ndarray:
-    """Return the `(n, 2)` rows and columns of the peaks of a map of answers, the highest first."""
+def peaks(heights: np.ndarray, allowed: np.ndarray, diameter: float, theta: float = 0.0) -> np.ndarray:
+    """Return the `(n, 2)` rows and columns of the peaks of a map of answers above `theta`, the highest first."""
     discs = np.full(heights.shape, 2 * APART * diameter, np.float32)
-    return greedy_peaks(heights, discs, allowed & local_maxima(heights))
+    return greedy_peaks(heights, discs, allowed & (heights > theta) & local_maxima(heights))
+
+
+def explained(picture: Prepared, profile: np.ndarray) -> float:
+    """Return the energy that a template explains of a micrograph, less what it explains of its negative.
+
+    In variances of white noise: the sum of the squares of the peaks' heights. Where there is nothing but noise, it is
+    about 0, whatever the template.
+    """
+    heights = answers(picture.pixels, profile, picture.working_diameter)
+    usable = np.ones(heights.shape, bool) if picture.usable is None else picture.usable
+    energies = []
+    for signed in (heights, -heights):
+        at = peaks(signed, usable, picture.working_diameter)
+        energies.append(float((signed[at[:, 0], at[:, 1]].astype(np.float64) ** 2).sum()))
+    return energies[0] - energies[1]
 
 
 def _strongest(picture: Prepared, profile: np.ndarray) -> np.ndarray:
     """Return the `(n, 2)` columns and rows of the highest peaks of a micrograph."""
     diameter = picture.working_diameter
     heights = answers(picture.pixels, profile, diameter)
-    allowed = heights > 0 if picture.usable is None else picture.usable & (heights > 0)
-    return peaks(heights, allowed, diameter)[:, ::-1]
+    usable = np.ones(heights.shape, bool) if picture.usable is None else picture.usable
+    return peaks(heights, usable, diameter)[:, ::-1]
 
 
-def _common(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> tuple[float, np.ndarray] | None:
-    """Return energy and profile of what the boxes around the strongest centres have in common."""
+def _common(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Return the profile of what the boxes around the strongest centres have in common."""
     diameter = pictures[0].working_diameter
     half = round(REACH * diameter)
     boxes = np.concatenate([_boxes(one.pixels, xy, half) for one, xy in zip(pictures, centres, strict=True)])
@@ -124,8 +138,7 @@ def _common(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> tupl
     radius = np.bincount(ring, distance.ravel()) / area / diameter
     around = (radius > SUPPORT) & (radius <= REACH)
     mean -= np.average(mean[around], weights=area[around])
-    inside = radius <= SUPPORT
-    return float((area * mean**2)[inside].sum()), np.interp(radii(), radius, mean)
+    return np.interp(radii(), radius, mean)
 
 
 def _boxes(pixels: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray:
