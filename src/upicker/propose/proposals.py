@@ -21,6 +21,9 @@ from upicker.propose.peaks import refined
 RANGES = ((0.5, 1.0), alog.RANGE, (0.8, 1.25), (1.0, 1.4))
 # So many micrographs of a run are asked for the template.
 ASKED = 5
+# What a template explains of the pictures more than of their negatives, as a share of both together. Noise and real
+# empty ice stayed below it, 30 faint particles in noise had 0.084, good micrographs 0.16 to 0.6.
+SHARE = 0.08
 
 Item = TypeVar("Item")
 
@@ -33,7 +36,7 @@ def asked(items: Sequence[Item]) -> Sequence[Item]:
 def settled(config: ProposeConfig, pictures: Sequence[Prepared], image: ImageConfig) -> ProposeConfig:
     """Return the config with the template that some micrographs give, if it is wanted and not there yet.
 
-    Where they give none, because there are too few particles, A-LoG alone proposes.
+    Where they give none, because there are too few particles or nothing but noise, A-LoG alone proposes.
 
     Parameters
     ----------
@@ -57,9 +60,9 @@ def settled(config: ProposeConfig, pictures: Sequence[Prepared], image: ImageCon
         learned = template.learned(pictures, centres) if pictures else None
         if learned is None:
             continue
-        energy = sum(template.explained(picture, learned) for picture in pictures)
-        if energy > most:
-            most, best = energy, tuple(learned.tolist())
+        bright, dark = np.sum([template.explained(picture, learned) for picture in pictures], axis=0)
+        if bright - dark > max(most, SHARE * (bright + dark)):
+            most, best = bright - dark, tuple(learned.tolist())
     return replace(config, profile=best)
 
 

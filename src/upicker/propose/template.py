@@ -10,7 +10,7 @@ rounds would learn the noise: what is picked because it looks like the template 
 Proposals of a wrong range of diameters are centred now on this, now on that part of the particles, or on no particles
 at all. So several ranges are tried (`upicker.propose.proposals`), and each template is judged by what it explains: by
 the energy in its peaks, less that in the peaks of the negative picture. A template of noise explains as much of the one
-as of the other.
+as of the other, and where no template does better, there is none.
 
 This is not in the paper. Nothing is taken from labels: it is found anew in each data set.
 """
@@ -100,19 +100,20 @@ def peaks(heights: np.ndarray, allowed: np.ndarray, diameter: float, theta: floa
     return greedy_peaks(heights, discs, allowed & (heights > theta) & local_maxima(heights))
 
 
-def explained(picture: Prepared, profile: np.ndarray) -> float:
-    """Return the energy that a template explains of a micrograph, less what it explains of its negative.
+def explained(picture: Prepared, profile: np.ndarray) -> tuple[float, float]:
+    """Return the energy that a template explains of a micrograph, and of its negative.
 
-    In variances of white noise: the sum of the squares of the peaks' heights. Where there is nothing but noise, it is
-    about 0, whatever the template.
+    In variances of white noise: the sum of the squares of the peaks' heights. Where there is nothing but noise, the two
+    are nearly equal, whatever the template.
     """
     heights = answers(picture.pixels, profile, picture.working_diameter)
     usable = np.ones(heights.shape, bool) if picture.usable is None else picture.usable
-    energies = []
-    for signed in (heights, -heights):
+
+    def energy(signed: np.ndarray) -> float:
         at = peaks(signed, usable, picture.working_diameter)
-        energies.append(float((signed[at[:, 0], at[:, 1]].astype(np.float64) ** 2).sum()))
-    return energies[0] - energies[1]
+        return float((signed[at[:, 0], at[:, 1]].astype(np.float64) ** 2).sum())
+
+    return energy(heights), energy(-heights)
 
 
 def _strongest(picture: Prepared, profile: np.ndarray) -> np.ndarray:
