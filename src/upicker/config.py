@@ -67,7 +67,7 @@ class ProposeConfig:
     maxima : take only local maxima of the score; False: any remaining pixel, as in the paper.
     disc_diameters : diameter of the disc zeroed around a peak, in d_best; 1: as in the paper.
     threshold : theta, in units of the prepared picture; None: the mean of LoG_best, as in the paper.
-    top_k : a number, ``"all"``, or ``"auto"`` (follows the density of each micrograph).
+    top_k : a number, ``"all"``, or ``"auto"`` (follows the density of each micrograph). The paper's: 50.
     mask : leave out what the built-in contamination mask marks.
     """
 
@@ -79,7 +79,7 @@ class ProposeConfig:
     maxima: bool = True
     disc_diameters: float = 1.5
     threshold: float | None = None
-    top_k: str = "50"
+    top_k: str = "auto"
     mask: bool = True
 
 

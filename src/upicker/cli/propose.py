@@ -44,7 +44,7 @@ def propose(
     config: ConfigFile = None,
     jobs: Jobs = 1,
 ) -> int:
-    """Propose particles without labels and without training, with the A-LoG filter.
+    """Propose particles without labels and without training: A-LoG, and a template learned from it.
 
     Writes DIR/NAME.csv (and other formats), pictures of them with --overlay, and run.toml.
 

@@ -55,7 +55,7 @@ def pretrain(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Train on unlabelled micrographs: the proposals of the A-LoG filter are taken for the truth.
+    """Train on unlabelled micrographs: proposals (see "upicker propose") are taken for the truth.
 
     Beside the weights it writes OUTPUT.log.csv and OUTPUT.png, the log and the curves.
 
