@@ -26,7 +26,7 @@ def done(tmp_path_factory):
 
 def test_it_goes_the_whole_way(done):
     folder, result = done
-    assert list(result.scores) == ["A-LoG filter", "pretrained", "fine-tuned"]
+    assert list(result.scores) == ["proposals", "pretrained", "fine-tuned"]
     assert list(result.seconds) == ["simulate", "propose", "pretrain", "finetune", "pick", "evaluate", "extract"]
     assert all(path.exists() for path in result.files.values())
     shapes = [micrographs.read(path).shape for path in sorted((folder / "micrographs").iterdir())]
@@ -45,7 +45,7 @@ def test_learned_and_judged_micrographs_are_not_the_same(done):
 
 def test_the_filter_finds_the_simulated_particles(done):
     _, result = done
-    assert result.scores["A-LoG filter"].recall > 0.6
+    assert result.scores["proposals"].recall > 0.6
 
 
 def test_the_stacks_fit_the_picks(done):

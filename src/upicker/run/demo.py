@@ -81,7 +81,7 @@ class Result:
     Attributes
     ----------
     scores : dict
-        Method (the filter alone, pretrained, fine-tuned) -> pooled score on the micrographs kept aside.
+        Method (proposals, pretrained, fine-tuned) -> pooled score on the micrographs kept aside.
     seconds : dict
         Stage -> time taken.
     files : dict
@@ -135,10 +135,9 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     clock.start("simulate", f"Simulate {plan.training + plan.testing} micrographs")
     training, testing = _simulate(folder, plan)
 
-    clock.start("propose", "Propose with the A-LoG filter: no labels, no training")
+    clock.start("propose", "Propose: no labels, no training")
     proposed = Outputs(folder / "proposed")
-    every = config.with_changes({"propose.top_k": "all"})
-    watch.follow("proposed", propose_all(testing, Proposing(diameter, proposed, every)), len(testing), proposed.folder)
+    watch.follow("proposed", propose_all(testing, Proposing(diameter, proposed, config)), len(testing), proposed.folder)
 
     clock.start("pretrain", f"Pretrain on {len(training)} micrographs without labels")
     pretrained = folder / "pretrained.safetensors"
@@ -155,7 +154,7 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
         watch.follow("picked", pick_all(testing, work, weights), len(testing), folder / name)
 
     clock.start("evaluate", "Evaluate against the known truth")
-    methods = {"A-LoG filter": "proposed", "pretrained": "picked-pretrained", "fine-tuned": "picked"}
+    methods = {"proposals": "proposed", "pretrained": "picked-pretrained", "fine-tuned": "picked"}
     found = {method: compare.load(folder / "truth", folder / name) for method, name in methods.items()}
     scores = {method: compare.scores(comparison)[1] for method, comparison in found.items()}
     curve, overlay = folder / "precision-recall.png", folder / "overlay.png"
