@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.errors import ConfigError, UPickerError
+from upicker.errors import ConfigError, UPickerError, heard
 from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
@@ -83,7 +83,7 @@ class Proposing:
             return self
         pictures = []
         for path in asked(paths):
-            with contextlib.suppress(UPickerError):  # It will be reported when its turn comes.
+            with contextlib.suppress(UPickerError), heard():  # What is wrong is reported when its turn comes.
                 pictures.append(self.prepared(path)[1])
         chosen = settled(knobs, pictures, self.config.image)
         return replace(self, config=replace(self.config, propose=chosen))

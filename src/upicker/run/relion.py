@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from upicker.config import Config
-from upicker.errors import InputError, UPickerError
+from upicker.errors import InputError, UPickerError, heard
 from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io import coordinates, micrographs, star
@@ -73,7 +73,7 @@ def proposing(diameter: Length, changes: Mapping[str, object], listed: Path) -> 
 
     pictures = []
     for entry in asked(entries):
-        with contextlib.suppress(UPickerError):  # It will be reported when its turn comes.
+        with contextlib.suppress(UPickerError), heard():  # What is wrong is reported when its turn comes.
             pictures.append(prepared(reading.read(entry.path)))
     knobs = settled(config.propose, pictures, config.image)
 
