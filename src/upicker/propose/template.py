@@ -89,8 +89,8 @@ def answers(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndar
     template = np.where(inside, template - template[inside].mean(), 0)
     template /= max(float(np.linalg.norm(template)), 1e-12)
     shape = tuple(fft.next_fast_len(n + 2 * half, real=True) for n in pixels.shape)
-    spectrum = fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), half), shape)
-    spectrum *= np.conj(fft.rfft2(template.astype(np.float32), shape))
+    spectrum = np.asarray(fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), half), shape))
+    spectrum *= np.conj(np.asarray(fft.rfft2(template.astype(np.float32), shape)))
     return np.asarray(fft.irfft2(spectrum, shape))[: pixels.shape[0], : pixels.shape[1]]
 
 
