@@ -15,7 +15,8 @@ FLOORS = (
     ("propose", "model", "simulate", "draw"),
     ("pick",),
     ("train",),
-    ("run", "web"),
+    ("run",),
+    ("web",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -182,7 +182,7 @@ def score(pairs: Pairs, side_px: float | None = None, by: str = "iou", threshold
     scores, hit = _pooled(pairs, side_px, by)
     labels = sum(len(truth) for _, truth in pairs)
     kept = scores >= threshold
-    precision, recall, f1 = _figures(hit[kept].sum(), kept.sum(), labels)
+    precision, recall, f1 = figures(hit[kept].sum(), kept.sum(), labels)
     points = _curve(scores, hit, labels)
     at = points.best
     return Score(
@@ -297,9 +297,15 @@ def _curve(scores: np.ndarray, hit: np.ndarray, labels: int) -> Curve:
     order = np.argsort(-scores, kind="stable")
     scores, true = scores[order], np.cumsum(hit[order])
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
-    return Curve(scores[last], *_figures(true[last], last + 1, labels))
+    return Curve(scores[last], *figures(true[last], last + 1, labels))
 
 
-def _figures(true: np.ndarray, picks: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and F1 = 2 PR / (P + R), 0 where nothing is there to divide by."""
-    return true / np.maximum(picks, 1), true / max(labels, 1), 2 * true / np.maximum(picks + labels, 1)
+def figures(true: np.ndarray, picks: np.ndarray, labels: np.ndarray | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return precision, recall and F1 = 2 PR / (P + R), 0 where nothing is there to divide by.
+
+    Parameters
+    ----------
+    true, picks, labels : np.ndarray or int
+        How many right picks, picks and labels there are; shapes that go together.
+    """
+    return true / np.maximum(picks, 1), true / np.maximum(labels, 1), 2 * true / np.maximum(picks + labels, 1)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-# The names in `Particles.extra`: the class, and the in-plane angle psi in degrees, as RELION writes them.
-EXTRA = ("class_number", "psi_deg")
+# The names in `Particles.extra`: the class, and the in-plane angle psi in degrees, as RELION writes them; and the name
+# that the page gives a label, empty where it gave none.
+EXTRA = ("class_number", "psi_deg", "label_key")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from upicker.errors import OutputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, lasting: bool = False) -> Iterator[Path]:
     """Give a temporary name in the folder of `path`; when the block ends well, the file there becomes `path`.
 
     An exception in the block removes the temporary file and leaves whatever was at `path` as it was. Missing
@@ -22,6 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
     ----------
     path : Path
         The file to make or to replace.
+    lasting : bool
+        Whether to wait until it is on the disk, so that not even a power failure undoes it.
 
     Yields
     ------
@@ -41,7 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
             raise OutputError(path, "there is a folder or a device of this name", "Give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if lasting:
+            _settled(temporary)
         temporary.replace(path)
+        if lasting:
+            _settled(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         remedy = "Check that the folder exists, may be written to and has room, or choose another output"
@@ -49,3 +56,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _settled(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

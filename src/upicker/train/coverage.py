@@ -14,15 +14,17 @@ labels hold; nothing is learned outside. Empty cells: complete, and the whole pi
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, OutputError
 from upicker.geometry import Region
 from upicker.io import coordinates, delimited
+from upicker.io.atomic import replacing
 from upicker.io.names import match
 
 FILE = "coverage.csv"
@@ -76,7 +78,7 @@ def read_coverage(folder: Path, files: Sequence[Path], partial: bool) -> dict[Pa
     path = folder / FILE
     if not path.is_file():
         return found
-    rows = _rows(path)
+    rows = named(path)
     matches = match(list(rows), list(files))
     matches.refuse_ambiguous(path)
     if matches.unmatched_names:
@@ -85,8 +87,14 @@ def read_coverage(folder: Path, files: Sequence[Path], partial: bool) -> dict[Pa
     return found | {file: rows[name] for name, file in matches.pairs.items()}
 
 
-def _rows(path: Path) -> dict[str, Coverage]:
-    """Return the coverage by name."""
+def named(path: Path) -> dict[str, Coverage]:
+    """Return what a ``coverage.csv`` says, by the names that it uses.
+
+    Raises
+    ------
+    CoordinatesError
+        If it cannot be read, or says what cannot be.
+    """
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -122,3 +130,58 @@ def _region(path: Path, number: int, cells: list[str]) -> Region | None:
         remedy = "Write numbers x0 < x1 and y0 < y1, in raw pixels"
         raise CoordinatesError(path, f"line {number}: {','.join(cells)} is no rectangle", remedy)
     return Region(x0, y0, x1, y1)
+
+
+def record(path: Path, name: str, coverage: Coverage | None, instead: Sequence[str] = ()) -> None:
+    """Note what one label file covers; what is said of others, and remarks, stay.
+
+    Parameters
+    ----------
+    path : Path
+        ``coverage.csv``, made if there is none.
+    name : str
+        That of the label file, without suffix.
+    coverage : Coverage or None
+        None: take its rows away.
+    instead : sequence of str
+        Other names that the file has there; their rows go.
+
+    Raises
+    ------
+    CoordinatesError
+        If the file that is there cannot be read.
+    OutputError
+        If it cannot be written, or a row cannot hold the name.
+    """
+    check_name(path, name)
+    found, remarks = {}, []
+    if path.is_file():
+        found = named(path)
+        remarks = [line for line in path.read_text("utf-8-sig").splitlines() if line.lstrip()[:1] == "#"]
+    for other in {*instead} - {name}:
+        found.pop(other, None)
+    if coverage is None:
+        found.pop(name, None)
+    else:
+        found[name] = coverage
+    with replacing(path, lasting=True) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(f"{line}\n" for line in remarks)
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for stem, one in found.items():
+            word = "partial" if one.partial else "complete"
+            places = [(region.x0, region.y0, region.x1, region.y1) for region in one.regions] or [("",) * 4]
+            rows.writerows((stem, word, *place) for place in places)
+
+
+def check_name(path: Path, name: str) -> None:
+    """Refuse a name that a ``coverage.csv`` cannot hold.
+
+    Raises
+    ------
+    OutputError
+        For names with line breaks and other control characters, blanks at the ends or ``#`` in front; and for the
+        one whose labels would have the name of the table itself.
+    """
+    if not name or name != name.strip() or name[0] == "#" or not name.isprintable() or f"{name}.csv" == path.name:
+        raise OutputError(path, f"it cannot hold the name {name!r}", "Rename the micrograph")

@@ -1,0 +1,62 @@
+"""``upicker inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Flag,
+    Gain,
+    PixelSize,
+    Size,
+    changes,
+    listed_micrographs,
+)
+from upicker.cli.serving import Host, Port, check_host, show
+
+
+def inspect(
+    picks: Path,
+    *,
+    micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
+    labels: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
+    diameter: Size | None = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    no_browser: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    gain: Gain = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+) -> int:
+    """Look at picks in the browser, choose the threshold, and export.
+
+    Starts a small server and prints its address; Ctrl-C stops it. The picks stay as they are; what is rejected on the
+    page is kept in PICKS/.upicker.
+
+    Parameters
+    ----------
+    picks
+        The folder of picks, or a file with the picks of many micrographs.
+    micrographs
+        The micrographs: files, folders, quoted patterns, lists.
+    labels
+        A folder of labels to compare with.
+    diameter
+        Diameter of the particles, e.g. 190A; by default what the picking run recorded, or the picks say.
+    no_browser
+        Do not open a browser.
+    """
+    check_host(host)
+    merged = changes(config, changes_)
+    paths, reading = listed_micrographs(micrographs, pixel_size, gain)
+
+    from upicker.web.project import inspecting
+
+    project = inspecting(paths, reading, picks, labels, diameter, merged)
+    return show(project, host, port, not no_browser, f"Picks of {picks} in {len(paths)} micrographs")

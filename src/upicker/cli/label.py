@@ -1,0 +1,61 @@
+"""``upicker label``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Flag,
+    Gain,
+    Micrographs,
+    PixelSize,
+    Size,
+    changes,
+    listed_micrographs,
+)
+from upicker.cli.serving import Host, Port, check_host, show
+
+
+def label(
+    *mics: Micrographs,
+    labels: Path,
+    diameter: Size | None = None,
+    model: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    no_browser: Annotated[bool, Flag] = False,
+    pixel_size: PixelSize = None,
+    gain: Gain = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+) -> int:
+    """Label particles in the browser, and learn from the labels.
+
+    Starts a small server and prints its address; Ctrl-C stops it. Every change is saved at once: LABELS/NAME.csv,
+    coverage.csv (which labels are complete), and what the page itself keeps in LABELS/.upicker.
+
+    Parameters
+    ----------
+    labels
+        The folder of labels, one file for each micrograph; made where it is missing, gone on with where not.
+    diameter
+        Diameter of the particles, e.g. 190A; by default what was said on the page before, what the weights or the
+        labels say. Else the page asks.
+    model
+        Weights of "upicker finetune" or "upicker pretrain", for proposals.
+    no_browser
+        Do not open a browser.
+    """
+    check_host(host)
+    merged = changes(config, changes_)
+    paths, reading = listed_micrographs(mics, pixel_size, gain)
+
+    from upicker.web.project import labelling
+
+    project = labelling(paths, reading, labels, diameter, model, merged)
+    return show(project, host, port, not no_browser, f"Labels of {len(paths)} micrographs -> {labels}")

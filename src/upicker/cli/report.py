@@ -1,0 +1,68 @@
+"""``upicker report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from upicker.cli.console import note, warning
+from upicker.cli.options import Gain, PixelSize, Size, listed_micrographs
+from upicker.cli.progress import bar
+
+
+def report(
+    picks: Path,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("report.html"),
+    micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    labels: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
+    threshold: float | None = None,
+    diameter: Size | None = None,
+    by: Literal["iou", "centre"] = "iou",
+    pixel_size: PixelSize = None,
+    gain: Gain = None,
+) -> int:
+    """Write all about picks into one HTML file, to be sent to a colleague.
+
+    It holds counts, scores, pictures of particles and micrographs, the comparison with labels, settings and versions,
+    needs no other file and no network, and stays below some MB however many micrographs there are.
+
+    Parameters
+    ----------
+    picks
+        The folder of picks, or a file with the picks of many micrographs.
+    output
+        The file to write.
+    micrographs
+        The micrographs, for pictures: files, folders, quoted patterns, lists. By default those that the run.toml
+        beside the picks names, where they are still there.
+    labels
+        A folder of labels to compare with.
+    threshold
+        Count only picks with at least this score; by default that of the run.toml beside the picks.
+    diameter
+        Diameter of the particles, e.g. 190A; by default what the files say.
+    by
+        How picks are matched with labels, as in "upicker evaluate".
+    """
+    from upicker.io.micrographs import Reading
+    from upicker.run.report import Question
+    from upicker.run.report_page import write
+
+    paths, reading = listed_micrographs(micrographs, pixel_size, gain) if micrographs else ([], Reading(pixel_size))
+    question = Question(picks, tuple(paths), reading, labels, threshold, diameter, by)
+    with bar() as progress:
+        task = progress.add_task("report", total=None, note="")
+
+        def tell(doing: str, done: int, total: int) -> None:
+            progress.update(task, description=doing, completed=done, total=total)
+
+        found = write(question, output, tell)
+    note(f"report: {int(found.counts.sum())} particles in {len(found.counts)} micrographs -> {output}")
+    if found.problems:
+        warning(f"{len(found.problems)} files of picks could not be read, e.g. {found.problems[0]}")
+    if not found.paths:
+        warning("no micrographs are known, so there are no pictures of particles; give --micrographs")
+    return 0

@@ -1,0 +1,75 @@
+"""What the commands that serve a page have in common: options, the address, the end."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.console import note, warning
+from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from upicker.web.project import Project
+    from upicker.web.serve import Address
+
+Host = Annotated[
+    str,
+    Parameter(help="The address to listen on. Any but 127.0.0.1 lets others on the network reach the page."),
+]
+Port = Annotated[
+    int | None,
+    Parameter(
+        negative="",
+        show_default=False,
+        allow_leading_hyphen=True,
+        help="The port; 0 takes any that is free. By default 8765, or any that is free where that is taken.",
+    ),
+]
+
+
+def check_host(host: str) -> None:
+    """Refuse an empty ``--host``, which would mean every address of the machine.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty.
+    """
+    if not host.strip():
+        raise ConfigError("--host", "it is empty", "Leave it out, or say 0.0.0.0 for all addresses of this machine")
+
+
+def show(project: Project, host: str, port: int | None, browser: bool, title: str) -> int:
+    """Serve a page until Ctrl-C; return the exit code.
+
+    Parameters
+    ----------
+    project : Project
+        What it shows.
+    host, port
+        Where to listen; see `upicker.web.serve.serve`.
+    browser : bool
+        Whether to open a browser where there is a screen.
+    title : str
+        What is shown, in words.
+    """
+    from upicker.web.serve import serve
+
+    def tell(address: Address) -> None:
+        note(title)
+        note(f"\n  {address.url()}\n")
+        if address.is_local:
+            note("From another computer, type there, and then open the same address there:")
+            note(f"  {address.tunnel(os.environ)}\n")
+        else:
+            warning(
+                "Everyone on the network who learns this address can see the micrographs and change the labels: it "
+                "goes over plain http, which can be read on the way. Safer is --host 127.0.0.1, which ssh reaches.\n"
+            )
+        note("Ctrl-C stops the server.")
+
+    serve(project, host, port, browser, tell)
+    note("Stopped. Everything is saved.")
+    return 0

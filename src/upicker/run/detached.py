@@ -1,0 +1,133 @@
+"""Long work in a process of its own, which goes on when this one ends, and can be found again by the next one.
+
+The command runs in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, and a little more
+politely than what a person waits for. A folder holds what it says (``out.log``) and, at its end, its exit code
+(``exit``), which a small shell around it writes: the next process could not ask for it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from upicker.errors import OutputError
+
+LOG, EXIT = "out.log", "exit"
+# The trap keeps the shell alive through the signals that stop the command; a handler is not inherited, so that the
+# command itself heeds them as ever.
+_SHELL = 'trap : INT TERM; nice -n 5 "$@"; echo $? >"$0"'
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that was started here, or by an earlier process.
+
+    Attributes
+    ----------
+    pid : int
+        Its number, which is that of its group, too.
+    birth : str
+        When it began, in the system's own words: numbers are used again, but not with the same birth.
+    """
+
+    pid: int
+    birth: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return bool(self.birth) and birth(self.pid) == self.birth
+
+    def send(self, signal: int) -> None:
+        """Send a signal to it and all that it started; nothing happens if it has ended."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal)
+
+
+def start(command: Sequence[str], folder: Path) -> Process:
+    """Start a command that outlives this process.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    folder : Path
+        Where ``out.log`` and ``exit`` go; made if it is missing.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to, or the command cannot be started.
+    """
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    environment.pop("FORCE_COLOR", None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOG).open("ab") as log:
+            # Not awaited here: a thread does that, so that its end leaves no zombie behind.
+            process = subprocess.Popen(
+                ["sh", "-c", _SHELL, str(folder / EXIT), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+            )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            folder, f"nothing can be started there ({reason})", "Check the folder and the disk"
+        ) from error
+    found = Process(process.pid, birth(process.pid))
+    threading.Thread(target=process.wait, name=f"waits for {process.pid}", daemon=True).start()
+    return found
+
+
+def birth(pid: int) -> str:
+    """Return when a process began, as words to compare; empty if there is none, or it is dead and not yet buried."""
+    with suppress(OSError, IndexError, UnicodeDecodeError):
+        # The name, in brackets, may hold anything; behind it come the state and, as the 20th word, the start.
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if words[0] in "ZX" else f"{_BOOT.read_text().strip()} {words[19]}"
+    if sys.platform.startswith("linux"):
+        return ""
+    asked = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, began = asked.stdout.strip().partition(" ")
+    return "" if state.startswith("Z") else began.strip()
+
+
+def exit_code(folder: Path) -> int | None:
+    """Return the code that a command ended with; None if it has not ended, or was killed together with its shell."""
+    try:
+        return int((folder / EXIT).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def ended(folder: Path) -> float:
+    """Return when a command ended, in seconds since 1970, as well as that is known: when it last wrote."""
+    for name in (EXIT, LOG):
+        with suppress(OSError):
+            return (folder / name).stat().st_mtime
+    return time.time()
+
+
+def tail(folder: Path, lines: int) -> list[str]:
+    """Return the last lines of what a command said, without empty ones."""
+    try:
+        with (folder / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()][-lines:]

@@ -1,0 +1,1 @@
+"""The page: one small server that shows micrographs for labelling and inspecting."""

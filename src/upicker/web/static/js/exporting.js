@@ -1,0 +1,59 @@
+/**
+ * The dialog that accepts the threshold and writes the picks.
+ *
+ *   await openExport({threshold, kept, rejected, micrographs})
+ */
+
+import { explain, get, send } from "./api.js";
+import { figure } from "./histogram.js";
+import { dialog, h, remember, toast } from "./ui.js";
+
+export async function openExport({ threshold, kept, rejected, micrographs }) {
+  let known;
+  try {
+    known = await get("/api/export");
+  } catch (error) {
+    toast(explain(error), { kind: "error" });
+    return;
+  }
+  const chosen = known.formats.some(({ name }) => name === remember("export format")) ? remember("export format") : known.formats[0].name;
+  const radios = known.formats.map(({ name }) => h("input", { type: "radio", name: "format", value: name, checked: name === chosen, "aria-label": name }));
+  const folder = h("input", { class: "input", id: "export-folder", value: known.folder, spellcheck: "false", autocomplete: "off" });
+  const replace = h("input", { type: "checkbox", id: "export-replace" });
+  const replacing = h("label", { class: "check", hidden: true }, replace, h("span", {}, "Replace files that are there"));
+  const message = h("p", { class: "warn", role: "alert", hidden: true });
+  const count = kept.toLocaleString("en");
+  const write = h("button", { class: "button primary", type: "submit", id: "export-write", disabled: kept === 0 }, `Export ${count} particles`);
+  const form = h("form", { class: "export" },
+    h("p", {}, `Kept are the ${count} picks of ${micrographs.toLocaleString("en")} micrographs with a score of at least ${figure(threshold)}`,
+      rejected ? `; what was rejected by hand (${rejected.toLocaleString("en")}) is left out.` : "."),
+    h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, known.formats.map(({ name, use, files }, index) =>
+      h("label", { class: "format" }, radios[index], h("b", {}, name), h("span", {}, `for ${use}`, h("span", { class: "files" }, files))))),
+    h("label", { class: "field" }, h("span", {}, "Folder"), folder), replacing, message,
+    h("div", { class: "row" }, h("span", { class: "grow" }), write));
+  const element = dialog("Export picks", form);
+  folder.addEventListener("input", () => {
+    replacing.hidden = message.hidden = true;
+    replace.checked = false;
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const format = radios.find((radio) => radio.checked).value;
+    remember("export format", format);
+    write.disabled = true;
+    write.replaceChildren(h("span", { class: "spinner" }), "Writing…");
+    message.hidden = true;
+    try {
+      const done = await send("POST", "/api/export", { format, threshold, folder: folder.value, overwrite: replace.checked });
+      element.close();
+      toast(`${done.written.toLocaleString("en")} particles of ${done.micrographs.toLocaleString("en")} micrographs are in ${done.folder}.`, { seconds: 20 });
+    } catch (error) {
+      message.textContent = explain(error);
+      message.hidden = false;
+      replacing.hidden = error.status !== 409;
+      write.disabled = false;
+      write.replaceChildren(`Export ${count} particles`);
+    }
+  });
+  write.focus();
+}

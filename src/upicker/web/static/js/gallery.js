@@ -1,0 +1,297 @@
+/**
+ * Particles as small boxes, hundreds at a glance; a click rejects one, a click with Shift all from the last one on.
+ *
+ *   const gallery = new Gallery(element, {nameOf, onReject, onOpen})
+ *       nameOf(id) -> a micrograph's name; onReject(cells, rejected): cells [{micrograph, index}…]; onOpen(cell)
+ *   gallery.labelled = true                     offers false picks, too
+ *   gallery.pixelSize = 1.2                     Angstrom per pixel, or null: unit of the low-pass
+ *   gallery.show(threshold)                     fetches and shows what is chosen, if it is another than before
+ *   gallery.mark(cells, rejected)               after a change made elsewhere, or undone
+ *
+ * Boxes come as parts of one picture each, those in sight first.
+ */
+
+import { explain, get } from "./api.js";
+import { figure } from "./histogram.js";
+import { check, h, later, remember, segmented, slider } from "./ui.js";
+
+const KINDS = [["borderline", "borderline"], ["lowest", "lowest"], ["highest", "highest"], ["random", "random"]];
+const COUNTS = [100, 250, 500, 1000, 2000];
+const PART = 50; // boxes of one picture: two rows
+const PARALLEL = 2;
+const GAP = 3; // css px, as in inspect.css
+const CUTOFFS_PX = [0, 3, 4, 6, 8, 11, 16, 22, 32]; // raw pixels; 0: none
+const SAYS = {
+  borderline: "just above and just below the threshold",
+  lowest: "the lowest above the threshold, worst first",
+  highest: "the highest, best first",
+  random: "any above the threshold",
+  false: "the highest without a label",
+};
+
+export class Gallery {
+  #hooks;
+  #cells = [];
+  #elements = [];
+  #pictures = []; // one for each PART cells: {address, state: undefined | "loading" | "done"}
+  #layout = { columns: 25, cell_px: 64 };
+  #asked = null; // what is shown: kind, count and threshold
+  #request = null;
+  #anchor = null; // {at, rejected}: where Shift-click begins
+  #threshold = 0;
+  #parts;
+  #generation = 0;
+  #pixelSize = null;
+
+  constructor(element, hooks) {
+    this.#hooks = hooks;
+    this.element = element;
+    const reload = () => this.show(this.#threshold, true);
+    const part = (this.#parts = {
+      kinds: h("div"),
+      count: h("select", { class: "input", "aria-label": "How many", onchange: () => (remember("gallery count", Number(part.count.value)), reload()) },
+        COUNTS.map((count) => h("option", { value: count, selected: count === (remember("gallery count") ?? 500) }, String(count)))),
+      lowpass: slider({ text: "Low-pass", min: 0, max: CUTOFFS_PX.length - 1, step: 1, value: remember("gallery lowpass") ?? 4, show: () => this.#cutoffText(), input: later(() => (remember("gallery lowpass", part.lowpass.value), this.#redraw()), 200) }),
+      size: slider({ text: "Size", min: 0, max: 128, step: 4, value: remember("gallery size") ?? 0, show: (value) => (value < 32 ? "fit" : `${value} px`), input: () => (remember("gallery size", part.size.value), this.#fit()) }),
+      invert: check({ text: "Invert", value: remember("gallery invert") ?? false, change: (value) => (remember("gallery invert", value), part.cells.classList.toggle("invert", value)) }),
+      cells: h("div", { class: "cells", role: "group", "aria-label": "Particles" }),
+      nothing: h("div", { class: "nothing", hidden: true }),
+      said: h("span", { class: "grow clip" }),
+      hint: h("span", { class: "clip" }, "click rejects · Shift-click a range · Ctrl-click opens the micrograph"),
+    });
+    part.cells.classList.toggle("invert", part.invert.value);
+    part.sheet = h("div", { class: "sheet" }, part.cells, part.nothing);
+    element.append(
+      h("div", { class: "tools" }, part.kinds, h("label", { class: "count" }, part.count, h("span", { class: "muted" }, "particles")),
+        part.lowpass.element, part.size.element, part.invert.element),
+      part.sheet, h("div", { class: "status" }, part.said, part.hint));
+    this.#offer(KINDS);
+    part.sheet.addEventListener("scroll", () => this.#fetchMore(), { passive: true });
+    part.cells.addEventListener("click", (event) => this.#click(event));
+    part.cells.addEventListener("keydown", (event) => this.#press(event));
+    for (const kind of ["pointerover", "focusin"]) part.cells.addEventListener(kind, (event) => this.#tell(this.#placeOf(event.target)));
+    part.cells.addEventListener("pointerleave", () => this.#tell(null));
+    new ResizeObserver(() => this.#fit()).observe(part.sheet);
+  }
+
+  set labelled(labelled) {
+    this.#offer(labelled ? [...KINDS, ["false", "false"]] : KINDS);
+  }
+
+  set pixelSize(size) {
+    this.#pixelSize = size;
+    this.#parts.lowpass.value = this.#parts.lowpass.value; // written anew, in its unit
+  }
+
+  get kind() {
+    return this.kinds.value;
+  }
+
+  async show(threshold, again = false) {
+    this.#threshold = threshold;
+    const asked = `kind=${this.kind}&count=${this.#parts.count.value}&threshold=${threshold}`;
+    if (asked === this.#asked && !again) return;
+    this.#asked = asked;
+    this.#request?.abort();
+    const request = (this.#request = new AbortController());
+    this.#parts.said.textContent = "Choosing…";
+    try {
+      const found = await get(`/api/gallery?${asked}`, request);
+      if (this.#request === request) this.#use(found);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.#asked = null;
+      this.#use({ cells: [] });
+      this.#parts.nothing.textContent = explain(error);
+    }
+  }
+
+  mark(cells, rejected) {
+    const changed = new Set(cells.map(({ micrograph, index }) => `${micrograph}.${index}`));
+    this.#cells.forEach((cell, at) => {
+      if (changed.has(`${cell.micrograph}.${cell.index}`)) cell.rejected = rejected;
+      this.#write(at);
+    });
+    this.#tell(null);
+  }
+
+  focus() {
+    (this.#elements[0] ?? this.#parts.sheet).focus({ preventScroll: true });
+  }
+
+  #offer(kinds) {
+    const value = this.kinds?.value ?? remember("gallery kind") ?? "borderline";
+    this.kinds = segmented({
+      text: "Which particles", name: "gallery-kind", options: kinds, value: kinds.some(([kind]) => kind === value) ? value : "borderline",
+      change: (kind) => (remember("gallery kind", kind), this.show(this.#threshold)),
+    });
+    this.#parts.kinds.replaceChildren(this.kinds.element);
+  }
+
+  #use({ cells, columns, cell_px }) {
+    const part = this.#parts;
+    this.#cells = cells;
+    this.#layout = { columns, cell_px };
+    this.#anchor = null;
+    this.#elements = cells.map((cell, at) => h("button", { class: "cell", type: "button", tabindex: at ? "-1" : "0", "data-at": at }));
+    const nodes = [...this.#elements];
+    if (this.kind === "borderline") this.#divide(nodes);
+    part.cells.replaceChildren(...nodes);
+    part.nothing.hidden = cells.length > 0;
+    part.nothing.textContent = cells.length ? "" : this.kind === "false" ? "No false picks above this threshold." : "There are no picks above this threshold.";
+    cells.forEach((_, at) => this.#write(at));
+    part.sheet.scrollTop = 0;
+    this.#tell(null);
+    this.#fit();
+    this.#redraw();
+  }
+
+  /** Writes a line between those above the threshold and those below it. */
+  #divide(nodes) {
+    const above = this.#cells.filter(({ score }) => score >= this.#threshold).length;
+    const edge = (text) => h("div", { class: "edge" }, text);
+    if (above < this.#cells.length) nodes.splice(above, 0, edge(`below ${figure(this.#threshold)}: not kept`));
+    if (above) nodes.unshift(edge(`above ${figure(this.#threshold)}: kept`));
+  }
+
+  /** Makes the boxes as large as all of them fit, but not too small to be seen. */
+  #fit() {
+    const { sheet, cells, size } = this.#parts;
+    const [width, height] = [sheet.clientWidth - 24, sheet.clientHeight - 16 - (this.kind === "borderline" ? 60 : 0)];
+    if (width <= 0) return;
+    let side = size.value;
+    if (side < 32) {
+      side = 96;
+      const rows = () => Math.ceil(this.#cells.length / Math.max(1, Math.floor((width + GAP) / (side + GAP))));
+      while (side > 40 && rows() * (side + GAP) > height) side -= 1;
+    }
+    cells.style.setProperty("--cell", `${side}px`);
+    this.#fetchMore();
+  }
+
+  #redraw() {
+    this.#generation += 1;
+    for (const { address } of this.#pictures) if (address) URL.revokeObjectURL(address);
+    this.#pictures = Array.from({ length: Math.ceil(this.#cells.length / PART) }, () => ({}));
+    for (const element of this.#elements) element.style.backgroundImage = "";
+    this.#fetchMore();
+  }
+
+  #fetchMore() {
+    const { sheet } = this.#parts;
+    if (!sheet.clientHeight) return; // not shown
+    const [top, bottom] = [sheet.scrollTop - sheet.clientHeight / 2, sheet.scrollTop + 1.5 * sheet.clientHeight];
+    for (let number = 0; number < this.#pictures.length; number++) {
+      if (this.#pictures.filter((part) => part.state === "loading").length >= PARALLEL) return;
+      if (this.#pictures[number].state) continue;
+      const [first, last] = [this.#elements[number * PART], this.#elements[Math.min((number + 1) * PART, this.#cells.length) - 1]];
+      if (last.offsetTop + last.offsetHeight >= top && first.offsetTop <= bottom) this.#fetch(number);
+    }
+  }
+
+  async #fetch(number) {
+    const generation = this.#generation;
+    const part = this.#pictures[number];
+    part.state = "loading";
+    const cells = this.#cells.slice(number * PART, (number + 1) * PART);
+    const names = cells.map(({ micrograph, index }) => `${micrograph}.${index}`).join(",");
+    try {
+      const response = await fetch(`/api/gallery/sheet?cells=${names}${this.#lowpass()}`, { credentials: "same-origin" });
+      if (!response.ok) throw new Error(`status ${response.status}`);
+      const address = URL.createObjectURL(await response.blob());
+      if (generation !== this.#generation) return URL.revokeObjectURL(address);
+      part.address = address;
+      part.state = "done";
+      this.#place(number, cells.length);
+    } catch {
+      if (generation !== this.#generation) return undefined;
+      setTimeout(() => {
+        part.state = undefined;
+        if (generation === this.#generation) this.#fetchMore();
+      }, 3000);
+    }
+    return this.#fetchMore();
+  }
+
+  #place(number, count) {
+    const { columns } = this.#layout;
+    const rows = Math.ceil(count / columns);
+    for (let place = 0; place < count; place++) {
+      const { style } = this.#elements[number * PART + place];
+      const [row, column] = [Math.floor(place / columns), place % columns];
+      style.backgroundImage = `url("${this.#pictures[number].address}")`;
+      style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+      style.backgroundPosition = `${(100 * column) / (columns - 1)}% ${rows > 1 ? (100 * row) / (rows - 1) : 0}%`;
+    }
+  }
+
+  #lowpass() {
+    const px = CUTOFFS_PX[this.#parts.lowpass.value];
+    if (!px) return "";
+    return `&lowpass=${this.#pixelSize ? `${Math.round(px * this.#pixelSize)}A` : `${px}px`}`;
+  }
+
+  #cutoffText() {
+    const px = CUTOFFS_PX[this.#parts?.lowpass.value ?? remember("gallery lowpass") ?? 4];
+    if (!px) return "off";
+    return this.#pixelSize ? `${Math.round(px * this.#pixelSize)} Å` : `${px} px`;
+  }
+
+  #write(at) {
+    const cell = this.#cells[at];
+    const element = this.#elements[at];
+    element.classList.toggle("rejected", cell.rejected);
+    element.classList.toggle("under", cell.score < this.#threshold);
+    element.setAttribute("aria-pressed", String(cell.rejected));
+    element.setAttribute("aria-label", `${this.#hooks.nameOf(cell.micrograph)}, score ${figure(cell.score)}${cell.rejected ? ", rejected" : ""}`);
+  }
+
+  #tell(at) {
+    const cell = this.#cells[at];
+    const gone = this.#cells.filter(({ rejected }) => rejected).length;
+    const all = `${this.#cells.length} particles: ${SAYS[this.kind]}${gone ? ` · ${gone} of them rejected` : ""}`;
+    this.#parts.said.textContent = cell ? `${this.#hooks.nameOf(cell.micrograph)} · score ${figure(cell.score)}${cell.rejected ? " · rejected" : ""}` : this.#cells.length ? all : "";
+  }
+
+  #placeOf(target) {
+    const at = target.closest?.(".cell")?.dataset.at;
+    return at === undefined ? null : Number(at);
+  }
+
+  #click(event) {
+    const at = this.#placeOf(event.target);
+    if (at === null) return;
+    if (event.ctrlKey || event.metaKey) return void this.#hooks.onOpen(this.#cells[at]);
+    if (event.shiftKey && this.#anchor) {
+      const [first, last] = [Math.min(at, this.#anchor.at), Math.max(at, this.#anchor.at)];
+      this.#reject(this.#cells.slice(first, last + 1), this.#anchor.rejected);
+      return;
+    }
+    this.#anchor = { at, rejected: !this.#cells[at].rejected };
+    this.#reject([this.#cells[at]], this.#anchor.rejected);
+  }
+
+  #reject(cells, rejected) {
+    const changed = cells.filter((cell) => cell.rejected !== rejected).map(({ micrograph, index }) => ({ micrograph, index }));
+    if (changed.length) this.#hooks.onReject(changed, rejected);
+  }
+
+  #press(event) {
+    const at = this.#placeOf(event.target);
+    if (at === null || event.altKey) return;
+    if (event.key === "x" || event.key === "X") {
+      event.preventDefault();
+      return void this.#click({ target: event.target, shiftKey: event.shiftKey });
+    }
+    if (event.key === "o" || event.key === "O") return void this.#hooks.onOpen(this.#cells[at]);
+    const wide = Math.max(1, this.#elements.findIndex((element) => element.offsetTop > this.#elements[0].offsetTop));
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: wide, ArrowUp: -wide, Home: -at, End: this.#cells.length }[event.key];
+    if (step === undefined || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const next = Math.min(Math.max(at + step, 0), this.#cells.length - 1);
+    this.#elements[at].tabIndex = -1;
+    this.#elements[next].tabIndex = 0;
+    this.#elements[next].focus();
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Keys of a page, and the list of them that "?" shows.
+ *
+ *   const keys = new Keys()
+ *   keys.on("Ctrl+Z", "Undo", run, {group: "Labels"})     several: "N ArrowRight"; text null: not listed;
+ *                                                        run null: only listed
+ *   keys.help()                                           shows the list
+ *
+ * Keys are named by what they type, upper case; Shift is written where the character does not say it ("Shift+R", "?").
+ * On a Mac, Cmd counts as Ctrl. While one types into a field, keys are the field's; so are arrows on a slider.
+ */
+
+import { dialog, h } from "./ui.js";
+
+const OWN = { range: /^(Arrow|Page|Home|End)/, button: /^(Enter|Space)/, radio: /^(Arrow|Space)/, checkbox: /^Space/, summary: /^(Enter|Space)/, select: /^(?!Escape)/, text: /^(?!Escape|Ctrl\+Z|Ctrl\+Shift\+Z)/ };
+const SHOWN = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc" };
+
+export class Keys {
+  #actions = new Map();
+  #rows = [];
+
+  constructor() {
+    window.addEventListener("keydown", (event) => this.#press(event));
+  }
+
+  on(names, text, run, { group = "General" } = {}) {
+    for (const name of run ? names.split(" ") : []) this.#actions.set(name, run);
+    if (text) this.#rows.push({ names: names.split(" "), text, group });
+  }
+
+  help(...more) {
+    const groups = [...new Set(this.#rows.map((row) => row.group))];
+    dialog("Keys and mouse", h("div", { class: "keylist" }, ...more, groups.map((group) => h("section", {}, h("h3", {}, group),
+      h("dl", {}, this.#rows.filter((row) => row.group === group).map((row) => h("div", {},
+        h("dt", {}, row.names.map((name) => h("span", { class: "key" }, printed(name)))), h("dd", {}, row.text))))))));
+  }
+
+  #press(event) {
+    if (event.defaultPrevented || event.altKey || document.querySelector("dialog[open]")) return;
+    const name = nameOf(event);
+    const owner = kindOf(event.target);
+    if (owner && OWN[owner].test(name)) return;
+    const run = this.#actions.get(name);
+    if (!run || run(event) === false) return;
+    event.preventDefault();
+  }
+}
+
+function nameOf(event) {
+  const key = event.key === " " ? "Space" : event.key.length === 1 ? event.key.toUpperCase() : event.key;
+  const isLetter = key.length > 1 || /[A-Z]/.test(key);
+  return (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + (event.shiftKey && isLetter ? "Shift+" : "") + key;
+}
+
+function kindOf(target) {
+  const tag = target.tagName?.toLowerCase();
+  if (tag === "input") return ["range", "radio", "checkbox"].includes(target.type) ? target.type : "text";
+  if (tag === "a") return "button";
+  return tag === "textarea" ? "text" : tag in OWN ? tag : null;
+}
+
+function printed(name) {
+  return name === "+" ? name : name.split("+").map((part) => SHOWN[part] ?? part).join(" ");
+}

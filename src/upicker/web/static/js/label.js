@@ -1,0 +1,347 @@
+/** The page for labelling: puts the parts together, and goes from one micrograph to the next. */
+
+import { explain, get, picture, send } from "./api.js";
+import { Cursor } from "./cursor.js";
+import { Desk } from "./desk.js";
+import { History } from "./history.js";
+import { Keys } from "./keys.js";
+import { bindKeys, MOUSE } from "./labelkeys.js";
+import { LabelPanel } from "./labelpanel.js";
+import { Saver } from "./labels.js";
+import { List } from "./list.js";
+import { Looks } from "./looks.js";
+import { Notes } from "./notes.js";
+import { ProposalPanel, Proposals } from "./proposals.js";
+import { Readout } from "./readout.js";
+import { makeTools } from "./tools.js";
+import { folds, h, icon, later, panel, remember, toast } from "./ui.js";
+import { Viewer } from "./viewer.js";
+
+const PATIENCE = 200; // ms before "loading" is said
+const RENEW = 700; // ms after the last change of the diameter
+const RETRY = 2000; // ms between tries while the server is away
+const byId = (id) => document.getElementById(id);
+
+class Page {
+  #sheets = new Map(); // id -> {id, labels, history, proposals, info}
+  #going = null;
+  #keeping = Promise.resolve(); // the diameter is on its way to the server
+  #renewFilter = later(() => this.proposalPanel.source === "alog" && this.#renew("alog"), RENEW);
+  #threshold = null; // the user's own, for the next micrographs too
+
+  constructor(session) {
+    this.session = session;
+    this.viewer = new Viewer(byId("viewer"));
+    this.desk = new Desk(this.viewer);
+    this.cursor = new Cursor(this.desk);
+    this.keys = new Keys();
+    this.saver = new Saver(session.labels);
+    this.channel = new BroadcastChannel("upicker");
+    this.list = new List(byId("list"), { onOpen: (id) => this.go(id) });
+    this.looks = new Looks(this.viewer, { onView: () => this.#showView() });
+    this.readout = new Readout(this.viewer, byId("foot"));
+    this.labelPanel = new LabelPanel(this.desk, { onTool: (name) => this.use(name) });
+    this.proposalPanel = new ProposalPanel(this.desk, { onSource: (source) => this.propose(source) });
+    this.notes = new Notes(byId("notes"), this);
+    this.tools = makeTools(this.desk);
+    this.#layOut();
+    this.#wire();
+    this.use("add");
+    bindKeys(this);
+  }
+
+  async start() {
+    const micrographs = await get("/api/micrographs");
+    this.list.use(micrographs);
+    const count = await this.saver.recover(micrographs);
+    if (count) toast(`${count} change${count === 1 ? "" : "s"} that had not been saved ${count === 1 ? "is" : "are"} being saved now.`);
+    if (!micrographs.length) return this.notes.card("There are no micrographs", "Start upicker label with files, folders or patterns.");
+    const asked = Number(location.hash.slice(1));
+    const first = location.hash && micrographs[asked] ? asked : (micrographs.find((each) => each.labels === 0 && !each.bad) ?? micrographs[0]).id;
+    this.viewer.element.focus();
+    await this.go(first);
+    if (this.desk.diameter === null && this.desk.ready) this.use("diameter");
+    return null;
+  }
+
+  /** Show another micrograph; `again`: the same, which could not be shown before. */
+  async go(id, again = false) {
+    if (id === null) return;
+    this.#going?.abort();
+    const going = (this.#going = new AbortController());
+    const { name } = this.list.micrographs[id];
+    this.list.current = id;
+    byId("name").textContent = name;
+    byId("name").title = name;
+    byId("place").textContent = `${id + 1} / ${this.list.micrographs.length}`;
+    document.title = `${name} · UPicker`;
+    history.replaceState(null, "", `#${id}`);
+    this.desk.use(null);
+    this.readout.use(null);
+    this.proposalPanel.use(null);
+    if (!again) this.notes.clear();
+    if (this.viewer.info && this.viewer.info.id !== id) this.viewer.element.classList.add("dim");
+    const busy = setTimeout(() => this.notes.busy(`Loading ${name}`), PATIENCE);
+    try {
+      await this.#open(id, name, going);
+    } catch (error) {
+      if (going.signal.aborted) return;
+      this.#failed(id, error);
+    } finally {
+      clearTimeout(busy);
+      if (this.#going === going) this.notes.busy(null);
+    }
+  }
+
+  async #open(id, name, { signal }) {
+    await this.#keeping;
+    const [info, labels] = await Promise.allSettled([this.#picture(id, signal), this.saver.open(id, name)]);
+    if (signal.aborted) return;
+    const sheet = this.#sheets.get(id) ?? { id, history: new History(), proposals: null };
+    this.#sheets.set(id, sheet);
+    if (labels.status === "fulfilled") sheet.labels = labels.value;
+    const told = info.status === "fulfilled" && !info.value.error;
+    sheet.info = told ? info.value : null;
+    if (sheet.labels) {
+      sheet.labels.onChange = () => this.#changed(sheet);
+      this.desk.use(sheet);
+    }
+    if (!told) throw info.reason ?? new Error(errorText(info.value.error));
+    this.viewer.show(sheet.info);
+    this.looks.use(sheet.info);
+    this.readout.use(sheet.info);
+    if (labels.status !== "fulfilled") throw labels.reason;
+    this.notes.clear();
+    this.notes.show();
+    this.propose(this.proposalPanel.source);
+  }
+
+  /** Where there is no such view, say as the model sees it without a diameter, the picture is shown as it is. */
+  async #picture(id, signal) {
+    const info = await picture(id, this.looks.view, { signal });
+    if (!info.error || this.looks.view === "raw") return info;
+    const plain = await picture(id, "raw", { signal });
+    if (!plain.error) {
+      this.looks.plain();
+      toast(`Shown as it is. ${errorText(info.error)}`);
+    }
+    return plain;
+  }
+
+  #failed(id, error) {
+    if (error.away || error.status === 401) {
+      const away = "The server may have been stopped, or the connection is down. This page goes on by itself when it is back; nothing is lost.";
+      this.notes.card("Waiting for the server", error.away ? away : explain(error));
+      setTimeout(() => this.list.current === id && this.go(id, true), RETRY);
+      return;
+    }
+    this.viewer.element.classList.add("dim");
+    const labels = this.desk.labels;
+    const title = this.#sheets.get(id)?.info ? "Its labels cannot be read" : "This micrograph cannot be shown";
+    this.notes.card(title, explain(error),
+      { text: "Next micrograph", run: () => this.go(this.list.next(id, 1)) },
+      labels?.loaded && !labels.bad ? { text: "Mark it as bad", run: () => this.labelPanel.bad() } : null);
+  }
+
+  /** The same micrograph, looked at in another way. */
+  async #showView() {
+    const id = this.list.current;
+    const { sheet } = this.desk;
+    const { view } = this.looks;
+    if (!sheet?.info) return;
+    const busy = setTimeout(() => this.notes.busy("Filtering"), PATIENCE);
+    try {
+      const info = await picture(id, view);
+      if (this.list.current !== id || this.looks.view !== view) return;
+      if (info.error) throw new Error(errorText(info.error));
+      sheet.info = info;
+      this.viewer.show(info);
+    } catch (error) {
+      toast(`This view cannot be shown. ${explain(error)}`, { kind: "error" });
+    } finally {
+      clearTimeout(busy);
+      this.notes.busy(null);
+    }
+  }
+
+  use(name) {
+    const tool = this.tools.find((each) => each.name === name);
+    tool.begin?.();
+    this.desk.tool?.hover?.(null);
+    this.desk.tool = tool;
+    for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+    this.viewer.element.dataset.tool = name;
+    this.notes.show();
+    this.desk.paint();
+  }
+
+  async propose(source) {
+    const { sheet } = this.desk;
+    this.proposalPanel.source = source;
+    if (!sheet?.info) return;
+    if (source === "none" || sheet.proposals?.source === source) return this.#proposed(sheet, source === "none" ? null : sheet.proposals);
+    if (source === "alog" && this.desk.diameter === null) {
+      this.proposalPanel.source = "none";
+      this.use("diameter");
+      return toast("Set the diameter first: the filter looks for particles of this size.");
+    }
+    this.#proposed(sheet, null);
+    this.proposalPanel.state("Looking for particles", true);
+    try {
+      const answer = await send("POST", `/api/micrographs/${sheet.id}/proposals`, { source });
+      if (this.desk.sheet !== sheet || this.proposalPanel.source !== source) return null;
+      const proposals = Object.assign(new Proposals(answer), { source });
+      if (this.proposalPanel.touched && this.#threshold?.source === source) proposals.threshold = this.#threshold.value;
+      this.#proposed(sheet, proposals);
+    } catch (error) {
+      if (this.desk.sheet === sheet) this.proposalPanel.state(explain(error));
+    }
+    return null;
+  }
+
+  /** Proposals of a source would be others now. */
+  #renew(source) {
+    for (const sheet of this.#sheets.values()) if (sheet.proposals?.source === source) sheet.proposals = null;
+    return this.propose(source);
+  }
+
+  #proposed(sheet, proposals) {
+    sheet.proposals = proposals;
+    this.proposalPanel.state(proposals && !proposals.list.length ? "Nothing was found here." : "");
+    this.proposalPanel.use(proposals);
+    this.desk.changed();
+  }
+
+  #changed(sheet) {
+    const { labels } = sheet;
+    this.list.note(sheet.id, { labels: labels.particles.size, coverage: labels.coverage, bad: labels.bad });
+    if (this.desk.sheet === sheet) this.desk.changed();
+  }
+
+  /** Labels, selection or proposals are other ones. */
+  #shown() {
+    const { sheet } = this.desk;
+    byId("undo").disabled = !sheet?.history.canUndo;
+    byId("redo").disabled = !sheet?.history.canRedo;
+    this.labelPanel.show();
+    this.proposalPanel.show();
+    this.notes.show();
+    if (sheet?.proposals) this.#threshold = { source: sheet.proposals.source, value: sheet.proposals.threshold };
+  }
+
+  #layOut() {
+    for (const [id, name] of [["previous", "previous"], ["next", "next"], ["undo", "undo"], ["redo", "redo"], ["help", "help"]]) byId(id).append(icon(name));
+    for (const button of document.querySelectorAll("[data-fold]")) button.append(icon(button.dataset.fold === "left" ? "list" : "panels"));
+    byId("tools").append(...this.tools.map((tool) => h("button", {
+      class: "button quiet icon", type: "button", "data-tool": tool.name, title: `${tool.title} (${tool.key})`, "aria-label": tool.title,
+      "aria-keyshortcuts": tool.key, onclick: () => this.use(tool.name),
+    }, icon(tool.icon))));
+    byId("tools").append(h("button", { class: "button quiet icon", type: "button", title: "Fit the window (0)", "aria-label": "Fit the window", onclick: () => this.viewer.fit() }, icon("fit")));
+    const training = panel("Training", { open: false });
+    byId("panels").append(panel("Labels", {}, this.labelPanel.element), panel("Proposals", {}, this.proposalPanel.element),
+      panel("Picture", {}, this.looks.element), training);
+    const mount = async () => {
+      if (!training.open || training.dataset.mounted) return;
+      training.dataset.mounted = "yes";
+      const { mountJobs } = await import("./jobs.js");
+      const body = training.querySelector(".body");
+      mountJobs(body, { open: (id) => this.go(id), propose: () => this.#renew("model"), onSuggestions: (ids) => this.list.suggest(ids) });
+    };
+    training.addEventListener("toggle", mount);
+    mount();
+    folds();
+  }
+
+  #wire() {
+    const { viewer, desk, saver } = this;
+    const ready = (run) => (...values) => (desk.ready ? run(...values) : null);
+    viewer.onPress = ready((point, event) => desk.tool.press(point, event));
+    viewer.onClick = ready((point, event) => desk.tool.click(point, event));
+    viewer.onHover = (point) => {
+      this.pointer = point;
+      this.readout.hover(point);
+      if (desk.ready && !this.cursor.active) desk.tool.hover?.(point);
+    };
+    viewer.onView = () => this.readout.view();
+    desk.onChange = () => this.#shown();
+    desk.onDiameter = (px) => {
+      const { info } = desk.sheet;
+      this.#keeping = this.#keeping.then(() => this.#keepDiameter(px, info));
+    };
+    saver.onState = (state, text) => {
+      byId("save").dataset.state = state;
+      byId("save").textContent = text;
+    };
+    saver.onSaved = (labels) => this.channel.postMessage({ labels: this.session.labels, name: labels.name });
+    saver.onRefused = (labels, text) => toast(`A change in ${labels.name} was not taken. ${text}`, { kind: "error", seconds: 20 });
+    this.channel.onmessage = ({ data }) => {
+      if (data.labels === this.session.labels && data.name === desk.labels?.name) this.#refresh();
+    };
+    window.addEventListener("focus", () => this.#refresh());
+    window.addEventListener("hashchange", () => {
+      const id = Number(location.hash.slice(1));
+      if (this.list.micrographs[id] && id !== this.list.current) this.go(id);
+    });
+    byId("previous").onclick = () => this.step(-1);
+    byId("next").onclick = () => this.step(1);
+    byId("undo").onclick = () => desk.undo();
+    byId("redo").onclick = () => desk.redo();
+    byId("help").onclick = () => this.help();
+  }
+
+  /** Accept proposals, or the circle by which the diameter is asked for. */
+  enter() {
+    if (!this.notes.answer()) this.proposalPanel.accept();
+  }
+
+  help() {
+    this.keys.help(MOUSE());
+  }
+
+  step(step, unlabelled = false) {
+    const id = this.list.next(this.list.current, step, unlabelled);
+    if (id === null) toast(unlabelled ? "No other micrograph in the list is without labels." : step > 0 ? "This is the last micrograph." : "This is the first micrograph.", { seconds: 3 });
+    else this.go(id);
+  }
+
+  /** What others did meanwhile. */
+  async #refresh() {
+    try {
+      const [, micrographs] = await Promise.all([this.desk.labels?.loaded && !this.desk.labels.unsent ? this.desk.labels.refresh() : null, get("/api/micrographs")]);
+      this.list.use(micrographs);
+    } catch {
+      // The server is away: what is unsaved says so.
+    }
+  }
+
+  /** The particles' diameter goes for the other micrographs, too. */
+  async #keepDiameter(px, info) {
+    const length = info.pixel_size_A ? `${(px * info.pixel_size_A).toPrecision(4)}A` : `${px}px`;
+    try {
+      this.session = await send("PUT", "/api/session/diameter", { diameter: length });
+      info.diameter_px = px;
+      this.labelPanel.show();
+      this.#renewFilter();
+    } catch (error) {
+      toast(`The diameter is kept for this micrograph only. ${explain(error)}`, { kind: "error" });
+    }
+  }
+}
+
+function errorText(error) {
+  const text = `${error.found}. ${error.remedy}.`;
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+async function begin() {
+  try {
+    const page = new Page(await get("/api/session"));
+    await page.start();
+  } catch (error) {
+    if (error.away) setTimeout(() => location.reload(), RETRY);
+    byId("notes").append(h("div", { class: "card middle", role: "alert" }, h("h2", {}, "The page cannot start"), h("p", {}, explain(error))));
+    if (!error.away) throw error;
+  }
+}
+
+begin();

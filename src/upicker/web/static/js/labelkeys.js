@@ -1,0 +1,75 @@
+/** Keys of the page for labelling: bindKeys(page); MOUSE() is what the mouse does, for the list of keys. */
+
+import { h } from "./ui.js";
+
+const PAN = 80; // css px
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+export function MOUSE() {
+  const rows = [["click", "adds a particle, or removes the one under the cursor; accepts a proposal"], ["drag", "moves a particle; beside particles, moves the picture"],
+    ["wheel", "zooms at the cursor"], ["Space, right or middle button + drag", "moves the picture, whatever is under the cursor"]];
+  return h("section", {}, h("h3", {}, "Mouse"), h("dl", {}, rows.map(([what, does]) => h("div", {}, h("dt", {}, what), h("dd", {}, does)))));
+}
+
+export function bindKeys(page) {
+  const { keys, desk, viewer, cursor } = page;
+  const when = (run) => () => (desk.ready ? run() : false);
+  const on = (group, names, text, run) => keys.on(names, text, run, { group });
+
+  on("Micrographs", "N PageDown ArrowRight", "next micrograph", () => page.step(1));
+  on("Micrographs", "P PageUp ArrowLeft", "previous micrograph", () => page.step(-1));
+  on("Micrographs", "U", "next one without labels", () => page.step(1, true));
+  on("Micrographs", "B", "bad micrograph, or not", () => page.labelPanel.bad());
+
+  for (const tool of page.tools) on("Tools", tool.key, tool.title.toLowerCase(), () => page.use(tool.name));
+  on("Tools", "[ ]", "smaller, larger brush or diameter", null);
+  keys.on("[", null, when(() => desk.tool.step?.(-1)));
+  keys.on("]", null, when(() => desk.tool.step?.(1)));
+  on("Tools", "Escape", "back to adding; nothing selected", () => {
+    if (cursor.active) cursor.toggle();
+    desk.selection.clear();
+    desk.proposals?.chosen.clear();
+    page.use("add");
+    desk.changed();
+  });
+
+  on("Labels", "Ctrl+Z", "undo", () => desk.undo());
+  on("Labels", "Ctrl+Shift+Z Ctrl+Y", "redo", () => desk.redo());
+  on("Labels", "Delete Backspace", "remove what is selected", when(() => desk.removeSelected()));
+  on("Labels", "Ctrl+A", "select all", when(() => desk.selectAll()));
+  on("Labels", "1", "completely labelled", when(() => page.labelPanel.cover("complete")));
+  on("Labels", "2", "labelled only in part", when(() => page.labelPanel.cover("partial")));
+  on("Labels", "3", "labelled inside regions", when(() => page.labelPanel.cover("regions")));
+  on("Labels", "Shift+R", "what is in view becomes a region", when(() => desk.regionOfView()));
+
+  on("Proposals", "G", "none, automatic, model", () => page.propose(page.proposalPanel.following));
+  on("Proposals", "Enter", "accept all above the threshold, or the selected", when(() => (cursor.active ? cursor.click() : page.enter())));
+  on("Proposals", "X", "reject the one under the cursor, or the selected", when(() => desk.rejectHere(desk.cursor ?? page.pointer)));
+  on("Proposals", ", .", "fewer, more", null);
+  keys.on(",", null, () => page.proposalPanel.shift(-1));
+  keys.on(".", null, () => page.proposalPanel.shift(1));
+
+  on("Picture", "L", "low-pass", () => page.looks.toggle("lowpass"));
+  on("Picture", "M", "the model's view", () => page.looks.toggle("prepared"));
+  on("Picture", "I", "invert", () => page.looks.toggle("invert"));
+  on("Picture", "H", "hide labels and proposals, or show them", () => desk.hide());
+  on("Picture", "+ -", "zoom", null);
+  for (const name of ["+", "="]) keys.on(name, null, () => viewer.zoomBy(1.25));
+  keys.on("-", null, () => viewer.zoomBy(0.8));
+  on("Picture", "0 F", "fit the window", () => viewer.fit());
+  on("Picture", "Shift+ArrowLeft", "move the picture (all arrows)", null);
+
+  on("Without a mouse", "C", "cursor for the keyboard, or not", when(() => cursor.toggle()));
+  on("Without a mouse", "ArrowLeft ArrowRight ArrowUp ArrowDown", "move it, instead of going to other micrographs; Shift: finely", null);
+  on("Without a mouse", "Enter", "click there", null);
+  on("Without a mouse", "Space", "take hold, and let go", null);
+  keys.on("Space", null, () => (cursor.active ? cursor.hold() : false));
+  for (const [name, [x, y]] of Object.entries(ARROWS)) {
+    keys.on(name, null, () => {
+      if (cursor.active && desk.ready) page.readout.hover(cursor.move(x, y, false));
+      else if (x) page.step(x);
+    });
+    keys.on(`Shift+${name}`, null, () => (cursor.active && desk.ready ? page.readout.hover(cursor.move(x, y, true)) : viewer.panBy(-x * PAN, -y * PAN)));
+  }
+  on("Page", "?", "this list", () => page.help());
+}

@@ -1,0 +1,111 @@
+/**
+ * The panel about one micrograph's labels: how many, how large particles are, what the labels cover, whether it is bad.
+ *
+ *   const panel = new LabelPanel(desk, {onTool})      onTool(name): the user asked for a tool
+ *   panel.element, panel.show()
+ *   panel.cover("complete" | "partial" | "regions"), panel.bad()
+ */
+
+import { check, h, segmented, toast } from "./ui.js";
+
+const COVERAGE = [["complete", "completely"], ["partial", "in part"], ["regions", "in regions"]];
+const TOLD = {
+  unset: "Say this before training: what is not labelled counts as background.",
+  complete: "Every particle of this micrograph is labelled.",
+  partial: "There are more particles than labels; the rest is not taken for background.",
+  regions: "Every particle inside the regions is labelled.",
+};
+
+export class LabelPanel {
+  #desk;
+  #onTool;
+  #parts;
+
+  constructor(desk, { onTool }) {
+    this.#desk = desk;
+    this.#onTool = onTool;
+    const part = (this.#parts = {
+      count: h("span", { class: "figure", id: "count" }),
+      noun: h("span", { class: "muted" }),
+      size: h("input", { class: "input", inputmode: "decimal", id: "diameter", "aria-label": "Diameter", autocomplete: "off", onchange: () => this.#typed() }),
+      unit: h("span", { class: "muted" }),
+      coverage: segmented({ text: "Labelled", name: "coverage", options: COVERAGE, value: null, change: (value) => this.cover(value) }),
+      told: h("p", { class: "muted", id: "told" }),
+      bad: check({ text: "Bad micrograph: not for training", change: () => this.bad() }),
+      file: h("p", { class: "muted clip" }),
+    });
+    const measure = h("button", { class: "button", type: "button", onclick: () => onTool("diameter") }, "Measure");
+    const draw = (part.draw = h("button", { class: "button", type: "button", hidden: true, onclick: () => onTool("region") }, "Draw regions"));
+    const adopt = () => this.#desk.commit([{ op: "diameter", px: this.#desk.sheet.info.diameter_px }]);
+    part.usual = h("button", { class: "button", type: "button", hidden: true, onclick: adopt });
+    this.element = h("div", { class: "looks" },
+      h("div", { class: "row" }, part.count, part.noun),
+      h("div", { class: "field" }, h("span", {}, "Particle diameter"), h("div", { class: "unit" }, part.size, part.unit, measure), part.usual),
+      part.coverage.element, part.told, draw, part.bad.element, part.file);
+  }
+
+  /** The file's diameter may be another than the one that was set last, on another micrograph. */
+  #offer() {
+    const { diameter, preview, sheet } = this.#desk;
+    const usual = sheet.info?.diameter_px ?? null;
+    const other = usual !== null && diameter !== null && preview === null && Math.abs(diameter / usual - 1) > 0.005;
+    this.#parts.usual.hidden = !other;
+    if (other) this.#parts.usual.textContent = `Use ${this.#length(usual)}, as elsewhere`;
+  }
+
+  show() {
+    const { labels, diameter } = this.#desk;
+    const part = this.#parts;
+    this.element.inert = !this.#desk.labels?.loaded;
+    if (!labels?.loaded) return;
+    const { size } = labels.particles;
+    const selected = this.#desk.selection.size;
+    part.count.textContent = size;
+    part.noun.textContent = `particle${size === 1 ? "" : "s"}${selected ? `, ${selected} selected` : ""}`;
+    const pixel = this.#pixelSize;
+    if (document.activeElement !== part.size) part.size.value = diameter ? Number((diameter * (pixel ?? 1)).toPrecision(4)) : "";
+    this.#offer();
+    part.size.removeAttribute("aria-invalid");
+    part.unit.textContent = pixel ? "Å" : "px";
+    part.coverage.value = labels.coverage;
+    const none = labels.coverage === "regions" && labels.regions.length === 0;
+    part.told.textContent = none ? "No region is drawn yet." : TOLD[labels.coverage];
+    part.told.classList.toggle("warn", none);
+    part.draw.hidden = labels.coverage !== "regions";
+    part.bad.value = labels.bad;
+    part.file.textContent = labels.file ? `Kept in ${labels.file}` : "";
+    part.file.title = labels.file ?? "";
+  }
+
+  cover(value) {
+    const { labels } = this.#desk;
+    if (!labels?.loaded || labels.coverage === value) return;
+    this.#desk.commit([{ op: "coverage", value }]);
+    if (value === "regions" && !labels.regions.length) this.#onTool("region");
+  }
+
+  bad() {
+    const { labels } = this.#desk;
+    if (!labels?.loaded) return;
+    this.#desk.commit([{ op: "bad", value: !labels.bad }]);
+    if (labels.bad) toast("Marked as bad.", { seconds: 3, action: { text: "Undo", run: () => this.#desk.undo() } });
+  }
+
+  get #pixelSize() {
+    return this.#desk.sheet?.info?.pixel_size_A ?? null;
+  }
+
+  #length(px) {
+    const pixel = this.#pixelSize;
+    return `${Number((px * (pixel ?? 1)).toPrecision(4))} ${pixel ? "Å" : "px"}`;
+  }
+
+  #typed() {
+    const { size } = this.#parts;
+    const value = Number(size.value.replace(",", ".").replace(/\s*(Å|A|px)$/i, ""));
+    const px = value / (this.#pixelSize ?? 1);
+    const fits = value > 0 && px < Math.max(...(this.#desk.sheet?.info?.shape ?? [Infinity]));
+    size.setAttribute("aria-invalid", String(!fits));
+    if (fits) this.#desk.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
+  }
+}

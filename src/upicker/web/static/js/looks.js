@@ -1,0 +1,119 @@
+/**
+ * The panel that says how the picture is shown: contrast, low-pass, the model's own view.
+ *
+ *   const looks = new Looks(viewer, {onView, onError})   onView(view): another one is wanted: fetch and show it
+ *   looks.element                                        to be put into a panel
+ *   looks.view                                           "raw" | "lowpass-8px" | "prepared"
+ *   looks.use(info)                                      pixel size and diameter of the micrograph that is shown
+ *   looks.toggle("invert" | "lowpass" | "prepared"), looks.reset()
+ *   looks.plain()                                        "raw" from now on, without calling onView: the view failed
+ */
+
+import { check, h, later, remember, segmented, slider } from "./ui.js";
+
+const STEPS = 24; // cut-offs, so that the server keeps what it filtered
+const FINEST_PX = 2;
+const COARSEST_PX = 64;
+const QUIET = 150; // ms
+const PLAIN = { low: 0.5, high: 99.5, brightness: 0, invert: false };
+
+export class Looks {
+  #viewer;
+  #onView;
+  #pixelSize = null;
+  #parts;
+
+  constructor(viewer, { onView }) {
+    this.#viewer = viewer;
+    this.#onView = onView;
+    const stored = { ...PLAIN, kind: "raw", cutoff: 12, ...(remember("looks") ?? {}) };
+    const window = (change) => () => {
+      viewer.setWindow(change());
+      this.#keep();
+    };
+    const show = later(() => this.#onView(this.view), QUIET);
+    const percent = (value) => `${value.toFixed(1)} %`;
+    const part = (this.#parts = {
+      kind: segmented({
+        text: "Show", name: "view", value: stored.kind, options: [["raw", "as is"], ["lowpass", "low-pass"], ["prepared", "model's view"]],
+        change: () => this.#changed(),
+      }),
+      cutoff: slider({
+        text: "Low-pass", min: 0, max: STEPS, step: 1, value: stored.cutoff, show: () => this.cutoffText,
+        input: () => {
+          if (part.kind.value !== "lowpass") part.kind.value = "lowpass";
+          this.#keep();
+          show();
+        },
+      }),
+      low: slider({ text: "Black below", min: 0, max: 25, step: 0.1, value: stored.low, show: percent, input: window(() => ({ low: part.low.value })) }),
+      high: slider({ text: "White above", min: 75, max: 100, step: 0.1, value: stored.high, show: percent, input: window(() => ({ high: part.high.value })) }),
+      brightness: slider({
+        text: "Brightness", min: -1, max: 1, step: 0.02, value: stored.brightness, show: (value) => `${value > 0 ? "+" : ""}${Math.round(value * 100)}`,
+        input: window(() => ({ brightness: part.brightness.value })),
+      }),
+      invert: check({ text: "Invert", value: stored.invert, change: window(() => ({ invert: part.invert.value })) }),
+    });
+    viewer.setWindow({ low: stored.low, high: stored.high, brightness: stored.brightness, invert: stored.invert });
+    const reset = h("button", { class: "button quiet", type: "button", onclick: () => this.reset() }, "Reset");
+    this.element = h("div", { class: "looks" }, part.kind.element, part.cutoff.element, part.low.element, part.high.element,
+      part.brightness.element, h("div", { class: "row" }, part.invert.element, h("span", { class: "grow" }), reset));
+    this.element.classList.add("body");
+  }
+
+  get view() {
+    const kind = this.#parts.kind.value;
+    if (kind !== "lowpass") return kind;
+    return `lowpass-${this.#cutoff.toFixed(1)}px`;
+  }
+
+  /** Cut-offs in raw pixels are a geometric series. */
+  get #cutoff() {
+    return FINEST_PX * (COARSEST_PX / FINEST_PX) ** ((this.#parts?.cutoff.value ?? 0) / STEPS);
+  }
+
+  get cutoffText() {
+    const length = this.#cutoff * (this.#pixelSize ?? 1);
+    return `${length < 10 ? length.toFixed(1) : Math.round(length)} ${this.#pixelSize ? "Å" : "px"}`;
+  }
+
+  use(info) {
+    this.#pixelSize = info.pixel_size_A;
+    this.#parts.cutoff.value = this.#parts.cutoff.value; // written anew, in its unit
+  }
+
+  toggle(what) {
+    const part = this.#parts;
+    if (what === "invert") {
+      part.invert.value = !part.invert.value;
+      this.#viewer.setWindow({ invert: part.invert.value });
+      this.#keep();
+    } else {
+      part.kind.value = part.kind.value === what ? "raw" : what;
+      this.#changed();
+    }
+  }
+
+  plain() {
+    this.#parts.kind.value = "raw";
+    this.#keep();
+  }
+
+  reset() {
+    const part = this.#parts;
+    for (const name of Object.keys(PLAIN)) part[name].value = PLAIN[name];
+    part.kind.value = "raw";
+    this.#viewer.setWindow(PLAIN);
+    this.#changed();
+  }
+
+  #changed() {
+    this.#keep();
+    this.#onView(this.view);
+  }
+
+  #keep() {
+    const part = this.#parts;
+    remember("looks", Object.fromEntries(Object.entries(part).map(([name, { value }]) => [name, value])));
+  }
+}

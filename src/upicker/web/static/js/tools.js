@@ -1,0 +1,264 @@
+/**
+ * What clicks and drags do: add, erase, select, region, diameter.
+ *
+ *   makeTools(desk)     -> [{name, key, title, hint, press, click, layers, step}]
+ *
+ * press(point, event) -> drag for viewer.onPress, or null; click(point, event); layers() -> marks of its own;
+ * hover(point | null); step(1 | -1): the keys [ and ] make it larger or smaller.
+ */
+
+import { COLOURS } from "./desk.js";
+
+const GRAB = 0.6; // of a radius: a drag that begins further out pans, so that crowded pictures can be panned
+const NEAR = 9; // css px around an edge that can be dragged
+const SMALLEST = 6; // css px: smaller regions are taken for clicks
+
+export function makeTools(desk) {
+  return [adding(desk), erasing(desk), selecting(desk), framing(desk), sizing(desk)];
+}
+
+function adding(desk) {
+  let held = null; // {key, x, y}: a label on its way
+  return {
+    name: "add", key: "A", title: "Add, move, remove", icon: "add",
+    hint: "Click adds a particle, or removes the one under the cursor. Drag one to move it.",
+    press(start) {
+      const key = desk.nearest(start, Math.min(desk.reach, Math.max(GRAB * desk.radius, 6 / desk.viewer.zoom)));
+      if (key === null) return null;
+      const from = desk.labels.particles.get(key);
+      return {
+        move(point) {
+          held = { key, x: from.x + point.x - start.x, y: from.y + point.y - start.y };
+          desk.hidden.add(key);
+          desk.paint();
+        },
+        end() {
+          const { x, y } = held;
+          this.cancel();
+          const inside = x >= -0.5 && y >= -0.5 && x <= desk.sheet.info.shape[1] - 0.5 && y <= desk.sheet.info.shape[0] - 0.5;
+          if (inside && desk.labels.particles.has(key)) desk.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
+        },
+        cancel() {
+          held = null;
+          desk.hidden.delete(key);
+          desk.paint();
+        },
+      };
+    },
+    click(point) {
+      const key = desk.nearest(point);
+      if (key !== null) return desk.remove([key]);
+      const proposal = desk.proposals?.nearest(point, desk.reach) ?? null;
+      if (proposal !== null) desk.accept([proposal]);
+      else desk.add(point);
+    },
+    layers: () => (held ? [{ points: [held], radius: desk.radius, colour: COLOURS.chosen, width: 2, dot: 1.5 }] : []),
+  };
+}
+
+function erasing(desk) {
+  let size = 1; // radius in diameters
+  let at = null;
+  let gone = []; // labels erased in this stroke
+  let rejected = new Set();
+  const reach = () => Math.max(size * 2 * desk.radius, 6 / desk.viewer.zoom);
+  const sweep = (from, point) => {
+    at = point;
+    for (const [key, label] of desk.labels.particles) {
+      if (desk.hidden.has(key) || distance(label, from, point) > reach()) continue;
+      desk.hidden.add(key);
+      gone.push({ key, ...label });
+    }
+    for (const each of desk.proposals?.visible ?? []) {
+      if (distance(each, from, point) <= reach()) rejected.add(each.index);
+    }
+    desk.paint();
+  };
+  const finish = (keep) => {
+    const changes = [...gone.map(({ key }) => ({ op: "remove", key })), ...[...rejected].map((index) => ({ op: "reject", index, value: true }))];
+    for (const { key } of gone) desk.hidden.delete(key);
+    gone = [];
+    rejected = new Set();
+    if (keep) desk.commit(changes);
+    desk.paint();
+  };
+  return {
+    name: "erase", key: "E", title: "Erase", icon: "erase",
+    hint: "Drag over particles to erase them. [ and ] change the brush.",
+    press(start) {
+      let last = start;
+      const on = (point) => (sweep(last, point), (last = point));
+      return { move: on, end: (point) => (on(point), finish(true)), cancel: () => finish(false) };
+    },
+    click(point) {
+      sweep(point, point);
+      finish(true);
+    },
+    hover(point) {
+      at = point;
+      desk.paint();
+    },
+    step(direction) {
+      size = Math.min(Math.max(size * 1.25 ** direction, 0.2), 20);
+      desk.paint();
+    },
+    layers: () => [
+      { points: gone, radius: desk.radius, colour: COLOURS.erased, width: 1.5, alpha: 0.8 },
+      { points: (desk.proposals?.visible ?? []).filter(({ index }) => rejected.has(index)), radius: desk.radius, colour: COLOURS.erased, width: 1.5, alpha: 0.8 },
+      ...(at ? [{ points: [at], radius: reach(), colour: COLOURS.erased, width: 1.5, fill: 0.12 }] : []),
+    ],
+  };
+}
+
+function selecting(desk) {
+  let box = null;
+  const within = ({ x, y }) => x >= box[0] && y >= box[1] && x <= box[2] && y <= box[3];
+  const take = (keep) => {
+    if (!keep) desk.selection.clear();
+    desk.proposals?.choose(keep, within);
+    for (const [key, label] of desk.labels.particles) if (within(label)) desk.selection.add(key);
+    box = null;
+    desk.changed();
+  };
+  return {
+    name: "select", key: "S", title: "Select", icon: "select",
+    hint: "Drag a box; Shift adds to what is selected. Delete removes, Enter accepts proposals.",
+    press: (start) => ({
+      move(point) {
+        box = boxOf(start, point);
+        desk.paint();
+      },
+      end: (point, event) => take(Boolean(event?.shiftKey)),
+      cancel() {
+        box = null;
+        desk.paint();
+      },
+    }),
+    click(point, event) {
+      const key = desk.nearest(point);
+      if (!event?.shiftKey) desk.selection.clear();
+      desk.proposals?.choose(Boolean(event?.shiftKey), ({ index }) => key === null && index === desk.proposals.nearest(point, desk.reach));
+      if (key !== null) desk.selection.has(key) ? desk.selection.delete(key) : desk.selection.add(key);
+      desk.changed();
+    },
+    layers: () => (box ? [{ boxes: [box], colour: COLOURS.chosen, width: 1.5, dash: [6, 4], fill: 0.1 }] : []),
+  };
+}
+
+function framing(desk) {
+  let box = null;
+  let except = null; // the region that is being dragged to another size
+  const edges = (point) => {
+    const near = NEAR / desk.viewer.zoom;
+    for (const [index, [x0, y0, x1, y1]] of desk.labels.regions.entries()) {
+      if (point.x < x0 - near || point.x > x1 + near || point.y < y0 - near || point.y > y1 + near) continue;
+      const x = Math.abs(point.x - x0) < near ? 0 : Math.abs(point.x - x1) < near ? 2 : null;
+      const y = Math.abs(point.y - y0) < near ? 1 : Math.abs(point.y - y1) < near ? 3 : null;
+      if (x !== null || y !== null) return { index, x, y };
+    }
+    return null;
+  };
+  const set = (regions) => desk.commit([{ op: "regions", value: regions }, ...(desk.labels.coverage === "regions" ? [] : [{ op: "coverage", value: "regions" }])]);
+  const clear = () => {
+    box = except = null;
+    desk.paint();
+  };
+  return {
+    name: "region", key: "R", title: "Regions", icon: "region",
+    hint: "Drag a rectangle inside which every particle is labelled. Drag its edges; click in it to remove it.",
+    press(start) {
+      const edge = edges(start);
+      const old = edge && desk.labels.regions[edge.index];
+      return {
+        move(point) {
+          box = edge ? old.map((value, side) => (side === edge.x ? point.x : side === edge.y ? point.y : value)) : [start.x, start.y, point.x, point.y];
+          box = inside(boxOf({ x: box[0], y: box[1] }, { x: box[2], y: box[3] }), desk.sheet.info.shape);
+          except = edge?.index ?? null;
+          desk.paint();
+        },
+        end() {
+          const large = (box[2] - box[0]) * desk.viewer.zoom > SMALLEST && (box[3] - box[1]) * desk.viewer.zoom > SMALLEST;
+          const done = box.map((value) => Math.round(value * 10) / 10);
+          const others = desk.labels.regions.filter((region, index) => index !== except);
+          clear();
+          if (large) set([...others, done]);
+        },
+        cancel: clear,
+      };
+    },
+    click(point) {
+      const hit = desk.labels.regions.findIndex(([x0, y0, x1, y1]) => point.x >= x0 && point.x <= x1 && point.y >= y0 && point.y <= y1);
+      if (hit >= 0) set(desk.labels.regions.filter((region, index) => index !== hit));
+    },
+    layers: () => [
+      ...(desk.labels.coverage === "regions" ? [] : [{ boxes: desk.labels.regions, colour: COLOURS.accent, width: 1.5, dash: [4, 4], alpha: 0.7 }]),
+      ...(box ? [{ boxes: [box], colour: COLOURS.accent, width: 2, dash: [6, 4], fill: 0.1 }] : []),
+    ],
+  };
+}
+
+function sizing(desk) {
+  let centre = null;
+  const here = () => (centre ??= { x: desk.viewer.x, y: desk.viewer.y });
+  const commit = (px) => {
+    desk.preview = null;
+    if (px > 1) desk.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
+    desk.changed();
+  };
+  return {
+    name: "diameter", key: "D", title: "Diameter", icon: "diameter",
+    hint: "Drag the circle's rim until it holds a particle; drag inside to move it. Or draw one from a particle's middle.",
+    press(start) {
+      const { radius, viewer } = desk;
+      const from = { ...here() };
+      const distance = Math.hypot(start.x - from.x, start.y - from.y);
+      const onRim = Math.abs(distance - radius) * viewer.zoom < NEAR;
+      const moves = distance < radius && !onRim;
+      if (!moves && !onRim) centre = { x: start.x, y: start.y };
+      return {
+        move(point) {
+          if (moves) centre = { x: from.x + point.x - start.x, y: from.y + point.y - start.y };
+          else desk.preview = Math.max(2 * Math.hypot(point.x - centre.x, point.y - centre.y), 4 / viewer.zoom);
+          desk.paint();
+          desk.onChange?.();
+        },
+        end: () => (moves ? desk.paint() : commit(desk.preview)),
+        cancel() {
+          desk.preview = null;
+          centre = from;
+          desk.changed();
+        },
+      };
+    },
+    click(point) {
+      centre = { x: point.x, y: point.y };
+      desk.paint();
+    },
+    step: (direction) => commit(2 * desk.radius * 1.02 ** direction),
+    begin() {
+      centre = null;
+    },
+    layers: () => [
+      { points: [here()], radius: desk.radius, colour: COLOURS.ground, width: 5, alpha: 0.7 },
+      { points: [here()], radius: desk.radius, colour: COLOURS.accent, width: 2.5, fill: 0.08, dot: 2.5 },
+      { points: [{ x: here().x + desk.radius, y: here().y }], radius: 5.5 / desk.viewer.zoom, colour: COLOURS.accent, width: 0, fill: 1 },
+    ],
+  };
+}
+
+/** Distance of a point from the way between two others: between two events a fast hand goes far. */
+function distance(point, from, to) {
+  const [x, y] = [to.x - from.x, to.y - from.y];
+  const share = ((point.x - from.x) * x + (point.y - from.y) * y) / (x * x + y * y || 1);
+  const along = Math.min(Math.max(share, 0), 1);
+  return Math.hypot(point.x - from.x - along * x, point.y - from.y - along * y);
+}
+
+function boxOf(start, end) {
+  return [Math.min(start.x, end.x), Math.min(start.y, end.y), Math.max(start.x, end.x), Math.max(start.y, end.y)];
+}
+
+function inside([x0, y0, x1, y1], [rows, columns]) {
+  const clamp = (value, most) => Math.min(Math.max(value, -0.5), most - 0.5);
+  return [clamp(x0, columns), clamp(y0, rows), clamp(x1, columns), clamp(y1, rows)];
+}

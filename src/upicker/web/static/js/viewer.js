@@ -1,0 +1,212 @@
+/**
+ * A picture that one can pan and zoom, with marks on it: two canvases on top of each other.
+ *
+ *   const viewer = new Viewer(element)          element: empty, positioned; takes the keyboard's focus
+ *   viewer.show(info)                           info: answer of api.picture(); the view is kept for the same micrograph
+ *                                               and fitted for another one
+ *   viewer.clear()                              no picture, no marks
+ *   viewer.setMarks(layers)                     see marks.js; the array is kept: call again after changing it
+ *   viewer.setWindow({low, high, brightness, invert})   percentiles 0..100 shown black and white; brightness -1..1
+ *   viewer.toScreen(x, y), viewer.toRaw(x, y)   css px of the element <-> raw px of the micrograph; [x, y]
+ *   viewer.zoom                                 css px per raw px
+ *   viewer.fit(), viewer.zoomBy(factor, [x, y]), viewer.panBy(x, y), viewer.centreOn(x, y, zoom)   css px; raw px in the last
+ *   viewer.visible()                            [x0, y0, x1, y1], raw px, of what is seen of the micrograph
+ *   viewer.keyboard                             set true: Space does not pan, the page has a use of its own for it
+ *   viewer.info                                 of the picture that is on the screen now, or null
+ *
+ * Hooks, all optional. `point` is {x, y (raw px), sx, sy (css px)}:
+ *   viewer.onPress = (point, event) => drag      drag: {move(point, event), end(point, event), cancel()} takes the drag;
+ *                                                anything false: the drag pans. Middle button and space always pan.
+ *   viewer.onClick = (point, event) => {}        pressed and released in one place (a drag begun is cancelled before)
+ *   viewer.onHover = (point | null, event) => {} the pointer moves without a button, or leaves (null)
+ *   viewer.onView = () => {}                     the view or the size changed
+ *
+ * Nothing is drawn unless something changed: then once, before the browser's next frame.
+ */
+
+import { draw as drawMarks } from "./marks.js";
+import { listen } from "./pointer.js";
+import { Tiles } from "./tiles.js";
+
+const CLOSEST = 24; // css px per raw px
+const FURTHEST = 0.5; // of the zoom at which all of the picture is seen
+const WINDOW = { low: 0.5, high: 99.5, brightness: 0, invert: false };
+
+export class Viewer {
+  #picture;
+  #marks;
+  #layers = [];
+  #dirty = { picture: false, marks: false };
+  #frame = 0;
+  #window = WINDOW;
+  #filter = "";
+  #fitted = true;
+  #asked = null;
+
+  constructor(element) {
+    this.element = element;
+    element.classList.add("viewer");
+    element.tabIndex = 0;
+    this.#picture = element.appendChild(document.createElement("canvas")).getContext("2d", { alpha: true });
+    this.#marks = element.appendChild(document.createElement("canvas")).getContext("2d");
+    this.tiles = new Tiles(() => this.#invalidate("picture"));
+    this.keyboard = false;
+    this.zoom = 1;
+    this.x = 0;
+    this.y = 0;
+    this.width = 1;
+    this.height = 1;
+    new ResizeObserver(() => this.#resize()).observe(element);
+    window.addEventListener("resize", () => this.#resize()); // the browser's own zoom changes the device's pixels
+    listen(this);
+    this.#resize();
+  }
+
+  get info() {
+    return this.tiles.shown;
+  }
+
+  show(info) {
+    const fresh = this.#asked?.id !== info.id;
+    this.#asked = info;
+    if (fresh) this.fit();
+    this.tiles.show(info);
+    this.element.classList.toggle("dim", Boolean(this.info) && this.info.id !== info.id);
+  }
+
+  clear() {
+    this.#asked = null;
+    this.tiles.show(null);
+    this.setMarks([]);
+    this.element.classList.remove("dim");
+  }
+
+  setMarks(layers) {
+    this.#layers = layers;
+    this.#invalidate("marks");
+  }
+
+  setWindow(window) {
+    this.#window = { ...this.#window, ...window };
+    this.#invalidate("picture");
+  }
+
+  get window() {
+    return this.#window;
+  }
+
+  toScreen(x, y) {
+    return [(x - this.x) * this.zoom + this.width / 2, (y - this.y) * this.zoom + this.height / 2];
+  }
+
+  toRaw(x, y) {
+    return [(x - this.width / 2) / this.zoom + this.x, (y - this.height / 2) / this.zoom + this.y];
+  }
+
+  visible() {
+    const shape = this.#asked?.shape ?? [1, 1];
+    const [x0, y0] = this.toRaw(0, 0);
+    const [x1, y1] = this.toRaw(this.width, this.height);
+    return [Math.max(x0, -0.5), Math.max(y0, -0.5), Math.min(x1, shape[1] - 0.5), Math.min(y1, shape[0] - 0.5)];
+  }
+
+  fit() {
+    const shape = this.#asked?.shape;
+    if (!shape) return;
+    this.#fitted = true;
+    this.#look((shape[1] - 1) / 2, (shape[0] - 1) / 2, this.#fitting());
+  }
+
+  zoomBy(factor, [x, y] = [this.width / 2, this.height / 2]) {
+    if (!this.#asked) return;
+    const [rawX, rawY] = this.toRaw(x, y);
+    const zoom = this.#within(this.zoom * factor);
+    this.#fitted = false;
+    this.#look(rawX - (x - this.width / 2) / zoom, rawY - (y - this.height / 2) / zoom, zoom);
+  }
+
+  panBy(x, y) {
+    if (!this.#asked) return;
+    this.#fitted = false;
+    this.#look(this.x - x / this.zoom, this.y - y / this.zoom, this.zoom);
+  }
+
+  centreOn(x, y, zoom = this.zoom) {
+    this.#fitted = false;
+    this.#look(x, y, this.#within(zoom));
+  }
+
+  #fitting() {
+    const [rows, columns] = this.#asked.shape;
+    return Math.min((this.width - 16) / columns, (this.height - 16) / rows, CLOSEST);
+  }
+
+  #within(zoom) {
+    return Math.min(Math.max(zoom, this.#fitting() * FURTHEST), CLOSEST);
+  }
+
+  /** Some of the picture always stays in sight. */
+  #look(x, y, zoom) {
+    const [rows, columns] = this.#asked.shape;
+    this.zoom = Math.max(zoom, 1e-4);
+    this.x = Math.min(Math.max(x, 0), columns - 1);
+    this.y = Math.min(Math.max(y, 0), rows - 1);
+    this.#invalidate("picture");
+    this.#invalidate("marks");
+    this.onView?.();
+  }
+
+  #resize() {
+    const { clientWidth, clientHeight } = this.element;
+    const ratio = window.devicePixelRatio || 1;
+    const sizes = [Math.max(1, Math.round(clientWidth * ratio)), Math.max(1, Math.round(clientHeight * ratio))];
+    this.ratio = ratio;
+    this.width = Math.max(1, clientWidth);
+    this.height = Math.max(1, clientHeight);
+    for (const { canvas } of [this.#picture, this.#marks]) {
+      if (canvas.width !== sizes[0] || canvas.height !== sizes[1]) [canvas.width, canvas.height] = sizes;
+    }
+    this.#invalidate("picture");
+    this.#invalidate("marks");
+    if (this.#fitted && this.#asked) this.fit();
+    else this.onView?.();
+    this.#paint(); // at once: a canvas whose size was set is empty
+  }
+
+  #invalidate(what) {
+    this.#dirty[what] = true;
+    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#paint());
+  }
+
+  #paint() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    const { picture, marks } = this.#dirty;
+    this.#dirty = { picture: false, marks: false };
+    if (picture) this.#paintPicture();
+    if (marks) drawMarks(this.#marks, this.#layers, this);
+  }
+
+  #paintPicture() {
+    const { width, height } = this.#picture.canvas;
+    this.tiles.draw(this.#picture, { zoom: this.zoom * this.ratio, x: this.x, y: this.y, width, height });
+    const filter = this.#contrast();
+    if (filter !== this.#filter) this.#picture.canvas.style.filter = this.#filter = filter;
+    if (this.info && this.info === this.#asked) this.element.classList.remove("dim");
+  }
+
+  /**
+   * The CSS filter that shows the window's percentiles black and white. brightness(b) contrast(c) makes
+   * v*b*c - c/2 + 1/2 of a value v; b and c are such that this is (v - low) / (high - low).
+   */
+  #contrast() {
+    const { low, high, brightness, invert } = this.#window;
+    const [black, white] = [this.tiles.percentile(low / 100), this.tiles.percentile(high / 100)];
+    if (black === null) return invert ? "invert(1)" : "none";
+    const range = Math.max(white - black, 2) / 255;
+    const from = Math.max(black / 255 - brightness * range, -range / 2);
+    const contrast = 1 + (2 * from) / range;
+    const factor = 1 / range / contrast;
+    return `brightness(${factor.toFixed(4)}) contrast(${contrast.toFixed(4)})${invert ? " invert(1)" : ""}`;
+  }
+}

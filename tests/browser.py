@@ -1,0 +1,150 @@
+"""A real server in a process of its own, and a real browser that looks at it."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from upicker.io import mrc
+
+PATIENCE_S = 240  # what a busy machine may take to start
+WAIT_S = 60  # and what it may take to answer
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium() -> Iterator[Any]:
+    """Yield a browser of Playwright's, for a fixture; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Server:
+    """``upicker ARGUMENTS`` as a process, which serves a page; a context manager.
+
+    Parameters
+    ----------
+    arguments : str or Path
+        ``label`` or ``inspect``, and what follows on the command line.
+    port : int
+        0 takes any that is free; `start` takes the same again.
+    """
+
+    def __init__(self, *arguments: str | Path, port: int = 0) -> None:
+        self.arguments, self.port, self.url = [str(each) for each in arguments], port, ""
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def labels(self) -> Path:
+        """The folder of labels that the arguments name."""
+        return Path(self.arguments[self.arguments.index("--labels") + 1])
+
+    def start(self) -> str:
+        """Start it; return the address with its token."""
+        command = [sys.executable, "-m", "upicker", *self.arguments, "--no-browser", "--port", str(self.port)]
+        source = Path(__file__).resolve().parents[1] / "src"
+        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONUNBUFFERED": "1", "COLUMNS": "500"}
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        self.url = self._address()
+        self.port = int(re.findall(r":(\d+)/", self.url)[0])
+        return self.url
+
+    def _address(self) -> str:
+        """Return the address that the server prints."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        said, end = "", time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            if select.select([self._process.stdout], [], [], 0.5)[0]:
+                said += os.read(self._process.stdout.fileno(), 65536).decode()
+            if found := re.search(r"http://\S+token=[\w-]+(?=\s)", said):
+                return found[0]
+            if self._process.poll() is not None:
+                break
+        raise AssertionError(f"the server did not start:\n{said}")
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        """End it, at once by default."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        self._process.wait(PATIENCE_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+
+@contextlib.contextmanager
+def visit(browser: Any, url: str, width: int = 1280, height: int = 860) -> Iterator[Any]:
+    """Yield a page of a new visitor; fails if anything is written to its console as an error."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(1000 * WAIT_S)
+    try:
+        yield watched(context.new_page(), url)
+    finally:
+        context.close()
+
+
+def watched(page: Any, url: str) -> Any:
+    """Open an address in a page; what goes wrong in its scripts is kept in ``page.mistakes``."""
+    page.mistakes = []
+    page.on("pageerror", lambda error: page.mistakes.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and page.mistakes.append(message.text))
+    page.goto(url)
+    return page
+
+
+def until(page: Any, script: str, argument: object = None) -> None:
+    """Wait until a JavaScript function returns true; Playwright's own way needs what the page's policy forbids."""
+    end = time.monotonic() + WAIT_S
+    while not page.evaluate(script, argument):
+        assert time.monotonic() < end, f"still not so: {script} {argument}"
+        page.wait_for_timeout(50)
+
+
+def make_micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (371, 533), seed: int = 0) -> list[Path]:
+    """Write small micrographs with dark discs in noise, 4 Angstrom a pixel; return their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    files = []
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        picture = rng.normal(10, 1, shape)
+        for x, y in rng.uniform(20, 20 + np.array(shape[::-1]) - 40, (25, 2)):
+            picture -= 1.5 * (np.hypot(columns - x, rows - y) < 10)
+        files.append(folder / f"mic{index:02d}.mrc")
+        mrc.write(files[-1], picture.astype(np.float32), 4.0)
+    return files

@@ -1,0 +1,322 @@
+"""The report: one file that needs no other, with the figures of `evaluate`, whatever files are called."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
+
+from upicker.draw.charts import Axis, Chart, ticks
+from upicker.io import coordinates
+from upicker.particles import Particles
+from upicker.run import compare, report, report_page, report_pictures
+from upicker.run.report import Question
+
+HOSTILE = "a<script>alert(1)<script>&amp;\"'$x_{\u202e"
+VOID = {"meta", "img", "br"}
+
+
+def silent(doing: str, done: int, total: int) -> None:
+    pass
+
+
+class Page(HTMLParser):
+    """What a page holds: texts by tag, attributes, and whether tags are closed in order."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(content)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append((self._open[-1] if self._open else "", data))
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(text for tag, text in self.texts if tag != "style").split())
+
+    @property
+    def pictures(self) -> list[str]:
+        return [value for tag, name, value in self.attributes if (tag, name) == ("img", "src")]
+
+    def facts(self) -> dict[str, str]:
+        cells = [(tag, text) for tag, text in self.texts if tag in ("dt", "dd")]
+        return {text: after for (tag, text), (kind, after) in zip(cells, cells[1:]) if (tag, kind) == ("dt", "dd")}
+
+
+def picks_of(number: int) -> Particles:
+    """All particles but the first, a little off, and two false ones, at scores that differ from file to file."""
+    xy = np.concatenate([CENTRES[1:] + 1.5, [[20.0, 200.0], [290.0, 110.0 + number]]])
+    scores = np.array([0.9, 0.8, 0.45, 0.7, 0.55, 0.2]) - 0.01 * number
+    return Particles.of(xy, DIAMETER, scores)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for number in range(3):
+        micrograph(tmp_path / "mics" / f"m{number}.mrc", number)
+        coordinates.write(tmp_path / "picks" / f"m{number}.csv", picks_of(number), "csv")
+        if number < 2:
+            coordinates.write(tmp_path / "labels" / f"m{number}.csv", Particles.of(CENTRES, DIAMETER), "csv")
+    return tmp_path
+
+
+def mics(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted((folder / "mics").iterdir()))
+
+
+def made(folder: Path, **more) -> tuple[Page, str]:
+    report_page.write(Question(folder / "picks", **more), folder / "report.html", silent)
+    content = (folder / "report.html").read_text(encoding="utf-8")
+    return Page(content), content
+
+
+def check_alone(page: Page, content: str) -> None:
+    """No script, nothing from elsewhere, nothing that runs."""
+    assert "script" not in page.tags
+    assert not {"link", "iframe", "object", "embed", "base", "form", "a"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in ("src", "href", "srcset", "data", "action"):
+            assert value.startswith("data:image/jpeg;base64,"), (tag, name)
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[^']*'", "", content))
+
+
+def test_it_is_one_file_with_everything_inside(folder):
+    page, content = made(folder, micrographs=mics(folder), labels=folder / "labels", threshold=0.5)
+    check_alone(page, content)
+    assert len(page.pictures) == 3 + 2  # overlays, and boxes on both sides of the threshold
+    headings = [text for tag, text in page.texts if tag == "h2"]
+    assert headings == [
+        "Scores and counts", "Particles in the order of the files", "Compared with labels",
+        "Micrographs", "Particles", "Settings",
+    ]  # fmt: skip
+    assert "Content-Security-Policy" in content
+    assert len(content) < 1_000_000
+
+
+def test_its_figures_are_those_of_evaluate(folder, capsys):
+    page, _ = made(folder, labels=folder / "labels", threshold=0.5)
+    comparison = compare.load(folder / "labels", folder / "picks")
+    each, pooled = compare.scores(comparison, threshold=0.5)
+    facts = page.facts()
+    for name, value in (("precision", pooled.precision), ("recall", pooled.recall), ("F1", pooled.f1)):
+        assert facts[name] == f"{value:.3f}"
+    assert facts["average precision"] == f"{pooled.average_precision:.3f}"
+    assert facts["best F1"] == f"{pooled.best_f1:.3f} at {pooled.best_threshold:.3f}"
+    assert 0 < pooled.precision < 1
+    code, out, _ = upicker(capsys, "evaluate", folder / "labels", folder / "picks", "--threshold", 0.5)
+    assert code == 0
+    assert facts["F1"] in out
+    row = page.words[page.words.index("m1 4") :].split()
+    assert row[3:7] == ["5", *(f"{v:.3f}" for v in (each["m1"].precision, each["m1"].recall, each["m1"].f1))]
+    assert "1 micrographs have no labels" in page.words
+
+
+def test_counts_are_those_above_the_threshold(folder):
+    found = report.gather(Question(folder / "picks", threshold=0.5), silent)
+    expected = [len(coordinates.read(folder / "picks" / f"m{number}.csv").above(0.5)) for number in range(3)]
+    assert found.counts.tolist() == expected
+    assert len(found.scores) == 18
+    page, _ = made(folder, threshold=0.5)
+    assert f"particles {sum(expected)} of 18 with any score" in page.words
+
+
+def test_run_toml_says_threshold_micrographs_and_settings(folder):
+    listed = "".join(f'\n[[run.micrographs]]\nname = "{path.stem}"\npath = "{path}"\n' for path in mics(folder))
+    record = '[image]\nclip_sigma = 6.0\nparticles = "dark"\n\n[run]\nversion = "0.5<b>"\nthreshold = 0.6\n'
+    (folder / "picks" / "run.toml").write_text(record + listed)
+    found = report.gather(Question(folder / "picks"), silent)
+    assert found.threshold == 0.6
+    assert list(found.paths.values()) == list(mics(folder))
+    page, content = made(folder)
+    check_alone(page, content)
+    assert page.facts()["image.clip_sigma"] == "6.0"
+    assert "image.particles" not in page.facts()
+    assert page.facts()["version"] == "0.5<b>"
+    assert len(page.pictures) == 5
+    assert report.gather(Question(folder / "picks", threshold=0.1), silent).threshold == 0.1
+
+
+def test_a_damaged_run_toml_is_as_none(folder):
+    (folder / "picks" / "run.toml").write_text("[run]\nthreshold = \n")
+    assert report.gather(Question(folder / "picks"), silent).threshold is None
+
+
+def test_hostile_names_are_text(folder):
+    micrograph(folder / "mics" / f"{HOSTILE}.mrc", 5)
+    coordinates.write(folder / "picks" / f"{HOSTILE}.csv", Particles.of(CENTRES, DIAMETER, 0.99), "csv")
+    (folder / "picks" / "broken<img src=x onerror=alert(1)>.csv").write_text("x,y\n1,what\n")
+    page, content = made(folder, micrographs=mics(folder))
+    check_alone(page, content)
+    assert HOSTILE.replace("\u202e", "\ufffd") in page.words
+    assert "broken<img src=x onerror=alert(1)>.csv" in page.words
+    assert page.tags.count("img") == len(page.pictures) > 3
+
+
+def test_boxes_hold_the_particles(folder):
+    found = report.gather(Question(folder / "picks", mics(folder), threshold=0.5), silent)
+    pictures = report_pictures.make(found, silent)
+    counted, others = pictures.groups
+    assert (counted.note, others.note) == ("12 with scores 0.53 to 0.9", "6 with scores 0.18 to 0.45")
+    sheet = cv2.imdecode(np.frombuffer(counted.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert sheet is not None
+    side = report_pictures.CELL_PX
+    y, x = np.mgrid[:side, :side]
+    away = np.hypot(y - side / 2, x - side / 2)
+    right = 0
+    for number in range(12):
+        cell = sheet[:side, number * (side + 2) : number * (side + 2) + side]
+        right += cell[away < side / 4].mean() + 60 < cell[away > side * 0.42].mean()
+    # Particles are dark and in the middle; of the twelve picks that count, three are false.
+    assert right == 9
+
+
+def test_of_many_particles_the_telling_ones_are_shown(folder):
+    rng = np.random.default_rng(8)
+    scores = rng.permutation(np.linspace(0.01, 0.99, 400))
+    many = Particles.of(rng.uniform(0, 200, (400, 2)), DIAMETER, scores)
+    coordinates.write(folder / "picks" / "m1.csv", many, "csv")
+    shown = {}
+    for threshold in (0.4, 0.001):
+        found = report.gather(Question(folder / "picks", mics(folder)[1:2], threshold=threshold), silent)
+        shown[threshold] = [(group.title, group.note) for group in report_pictures.make(found, silent).groups]
+    assert [title for title, _ in shown[0.4]] == [
+        "Highest scores", "Just above the threshold", "Just below the threshold, not counted",
+        "Lowest scores, not counted",
+    ]  # fmt: skip
+    assert shown[0.4][1][1].startswith("30 with scores 0.401 to ")
+    assert shown[0.4][2][1].endswith("to 0.398")
+    assert [title.split()[0] for title, _ in shown[0.001]] == ["Highest", "Middle", "Borderline:"]
+    assert shown[0.001][2][1].startswith("60 with scores 0.01 to ")
+
+
+def test_the_most_the_median_and_the_fewest_are_shown(tmp_path):
+    for number, count in enumerate((4, 0, 2, 5, 3)):
+        micrograph(tmp_path / "mics" / f"m{number}.mrc", number)
+        coordinates.write(tmp_path / "picks" / f"m{number}.csv", Particles.of(CENTRES[:count], DIAMETER, 0.9), "csv")
+    found = report.gather(Question(tmp_path / "picks", mics(tmp_path)), silent)
+    shown = report_pictures.make(found, silent).overlays
+    assert [(one.title, one.name, one.picks) for one in shown] == [
+        ("Most picks", "m3", 5), ("Median", "m4", 3), ("Fewest picks", "m1", 0),
+    ]  # fmt: skip
+
+
+def test_a_micrograph_that_cannot_be_read_is_named(folder):
+    (folder / "mics" / "m1.mrc").write_bytes(b"no micrograph")
+    page, _ = made(folder, micrographs=mics(folder))
+    assert "What could not be read or shown" in page.words
+    assert "m1.mrc" in page.words
+    assert page.pictures
+
+
+def test_without_a_diameter_there_are_no_pictures_but_a_word(folder):
+    for path in (folder / "picks").iterdir():
+        coordinates.write(path, Particles.of(coordinates.read(path).xy), "csv")
+    page, _ = made(folder, micrographs=mics(folder))
+    assert page.pictures == []
+    assert "give it with --diameter" in page.words
+
+
+def test_it_stays_small_for_many_micrographs(tmp_path, monkeypatch):
+    rng = np.random.default_rng(4)
+    names = [f"{number:05d}_{'x' * 200}" for number in range(10_000)]
+    many = {name: Particles.of(rng.uniform(0, 400, (7, 2)), 24.0, rng.uniform(0, 1, 7)) for name in names}
+    many[names[77]] = Particles.of(rng.uniform(0, 400, (90, 2)), 24.0, rng.uniform(0.5, 1, 90))
+    monkeypatch.setattr(report, "_read", lambda *rest: many)
+    (tmp_path / "picks").mkdir()
+    page, content = made(tmp_path, threshold=0.5)
+    assert len(content) < 3_000_000
+    assert page.tags.count("tr") < report_page.MOST_ROWS + 40
+    assert "10,000" in page.words
+    assert names[77][:30] in page.words.split("Far from the others:")[1][:60]
+
+
+def test_times_of_files_make_a_course_over_time(folder):
+    counts, seconds = np.arange(6), 1.7e9 + 600.0 * np.array([3, 1, 2, 0, 5, 4])
+    many = {f"m{number}": picks_of(number) for number in counts}
+    found = report.gather(Question(folder / "picks"), silent)
+    timed = report.Findings(found.question, many, None, counts, {}, seconds, None, {}, {}, [])
+    assert timed.is_timed
+    page = Page(report_page.page(timed, report_pictures.Pictures()))
+    assert "Particles over time" in page.words
+    together = report.Findings(found.question, many, None, counts, {}, seconds * 0 + 1.7e9, None, {}, {}, [])
+    assert not together.is_timed
+
+
+def test_outlying_counts():
+    counts = np.array([100, 104, 96, 99, 102, 101, 3, 250])
+    assert report.outlying(counts).tolist() == [False] * 6 + [True, True]
+    assert not report.outlying(np.full(9, 40)).any()
+    assert not report.outlying(np.array([1, 900])).any()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 47, [10, 20, 30, 40]), (0.012, 0.047, [0.02, 0.03, 0.04]), (5, 5, [5])],
+)
+def test_ticks_are_round(low, high, expected):
+    assert ticks(low, high, 5) == pytest.approx(expected)
+
+
+def test_a_chart_puts_values_in_their_places():
+    chart = Chart(Axis(0, 10, "<x>"), Axis(0, 4, "y"), 'a "title"', (572, 256))
+    chart.bars(np.array([0.0, 5.0, 10.0]), np.array([4, 0]), "kept")
+    found = chart.svg()
+    assert 'd="M58.0 214.0V14.0H308.0V214.0Z"' in found  # the left half, from bottom to top; no bar where none counts
+    assert "&lt;x&gt;" in found
+    assert "&quot;title&quot;" in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nowhere",), 1, "nowhere"),
+        (("mics",), 1, "holds no coordinate files"),
+        (("picks", "--labels", "mics"), 1, "no labels there belong to the picks"),
+        (("picks", "--micrographs", "other.mrc"), 1, "none of them belongs to the picks"),
+        (("picks", "--micrographs", "gone.mrc"), 1, "gone.mrc"),
+    ],
+)
+def test_what_cannot_be_reported_is_said(folder, monkeypatch, capsys, arguments, code, message):
+    monkeypatch.chdir(folder)
+    micrograph(Path("other.mrc"), 1)
+    found, _, err = upicker(capsys, "report", *arguments)
+    assert found == code, err
+    assert message in err
+    assert not Path("report.html").exists()
+
+
+def test_the_command_says_where_the_report_is(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    args = ("--labels", "labels", "--threshold", 0.5, "-o", "out/r.html")
+    code, out, err = upicker(capsys, "report", "picks", "--micrographs", "mics", *args)
+    assert code == 0, err
+    assert "12 particles in 3 micrographs -> out/r.html" in out
+    Page(Path("out/r.html").read_text(encoding="utf-8"))
+    assert SHAPE == (230, 310)
+    coordinates.write_all(Path("all.csv"), coordinates.read_all(Path("picks/m0.csv")), "csv")
+    code, out, err = upicker(capsys, "report", "all.csv")
+    assert code == 0
+    assert "no micrographs are known" in err

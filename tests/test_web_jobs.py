@@ -1,0 +1,454 @@
+"""Jobs of the page: started, watched, stopped, found again by another server; and what to label next."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import TOY, environment
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from web_client import DIAMETER_PX, client, make_project
+
+from upicker.errors import InputError, UPickerError
+from upicker.io import coordinates, micrographs
+from upicker.io.micrographs import Reading
+from upicker.particles import Particles
+from upicker.run import detached
+from upicker.train.log import COLUMNS
+from upicker.web import course, job, jobs, suggest, training
+from upicker.web.answers import Refused, on_error
+from upicker.web.calibration import Calibration, from_labels, from_threshold
+from upicker.web.jobs import Jobs
+from upicker.web.project import Project
+from upicker.web.training import Labelled, Labels, Plan
+
+# Stands for a training: writes a log as one does, goes on until it is told to end, and heeds Ctrl-C.
+STAND_IN = """
+import sys, time
+from pathlib import Path
+words = sys.argv[1:]
+output = Path(words[words.index("-o") + 1])
+way = Path(sys.argv[0]).with_name("way")
+print("begun with", len(words), "words", flush=True)
+if way.exists() and way.read_text() == "fail":
+    print("upicker: the disk is full.")
+    sys.exit(1)
+log = output.with_suffix(".log.csv").open("w")
+log.write("step,stage,seconds,learning_rate,loss,precision,recall,f1\\n")
+try:
+    for step in range(1, 100000):
+        f1 = {2: ".5,.25,.333", 4: ".8,.6,.686"}.get(step, ",,")
+        log.write(f"{step},finetune,{step * .5},1e-4,{8 / step},{f1}\\n")
+        log.flush()
+        if way.exists() and way.read_text() == "end" and step >= 5:
+            break
+        time.sleep(.02)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+output.write_bytes(b"weights")
+print("fine-tuned")
+"""
+PATIENCE_S = 120
+
+
+@pytest.fixture(autouse=True)
+def heeding_ctrl_c() -> Iterator[None]:
+    """What runs in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Iterator[Project]:
+    """Four micrographs, three of them labelled; whatever was started ends with the test."""
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    found = make_project(tmp_path, 4)
+    yield found
+    for one in Jobs(found).all():
+        one.process.send(signal.SIGKILL)
+        until(lambda one=one: not one.process.alive)
+
+
+@pytest.fixture
+def stand_in(tmp_path) -> tuple[str, str]:
+    path = tmp_path / "stand_in.py"
+    path.write_text(STAND_IN)
+    return sys.executable, str(path)
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)
+
+
+def steps(found: Jobs, name: str) -> int:
+    return job.summary(found.get(name))["step"]
+
+
+def after_some_steps(found: Jobs, name: str) -> None:
+    until(lambda: steps(found, name) >= 4)
+
+
+def visitor(found: Jobs) -> TestClient:
+    parts = {"jobs": found}
+    routes = [*jobs.routes(found.project, parts), *suggest.routes(found.project, parts)]
+    return TestClient(Starlette(routes=routes, exception_handlers={UPickerError: on_error}))
+
+
+def test_a_training_is_watched_from_its_start_to_its_end(project, stand_in, tmp_path):
+    found = Jobs(project, stand_in)
+    started = found.finetune(steps=50)
+    name = started.id
+    after_some_steps(found, name)
+    now = job.detail(found.get(name))
+    assert (now["state"], now["steps"], now["micrographs"]) == ("running", 50, 3)
+    assert now["particles"] == sum(len(coordinates.read(path)) for path in project.labels.glob("*.csv"))
+    assert now["model"] is None
+    assert now["left"] == pytest.approx(0.5 * (50 - now["step"]))  # the log says half a second a step
+    assert now["curve"][0] == (1, 8.0)
+    assert now["f1s"] == [(2, 0.333), (4, 0.686)]
+    assert now["f1"] == 0.686
+    assert now["log"][0].startswith("begun with")
+    (tmp_path / "way").write_text("end")
+    until(lambda: found.get(name).state != "running")
+    now = job.summary(found.get(name))
+    assert now["state"] == "done"
+    assert now["message"] == "On labels kept aside: F1 0.686, precision 0.800, recall 0.600"
+    assert Path(now["model"]).read_bytes() == b"weights"
+    assert now["left"] is None
+    assert 0 < now["seconds"] <= time.time() - now["started"] + 0.1
+    assert found.model() == Path(now["model"])
+    assert now["model"] in found.choices()["models"]
+
+
+def test_stopping_is_ctrl_c_first(project, stand_in):
+    found = Jobs(project, stand_in)
+    name = found.finetune().id
+    after_some_steps(found, name)
+    found.stop(name)
+    until(lambda: found.get(name).state != "running")
+    now = job.detail(found.get(name))
+    assert now["state"] == "stopped"
+    assert "no weights" in now["message"]
+    assert now["log"][-1] == "interrupted"
+    assert detached.exit_code(found.get(name).folder) == 130
+    assert found.stop(name).stops == 1  # nothing is left to stop
+
+
+def test_another_server_finds_it_and_can_stop_it(project, stand_in):
+    name = Jobs(project, stand_in).finetune().id
+    other = Jobs(project, stand_in)
+    after_some_steps(other, name)
+    assert [one.id for one in other.all()] == [name]
+    assert other.get(name).state == "running"
+    with pytest.raises(Refused) as refusal:
+        other.finetune()
+    assert refusal.value.status == 409
+    other.stop(name)
+    until(lambda: other.get(name).state == "stopped")
+    assert Jobs(project, stand_in).finetune().state == "running"
+
+
+def test_it_goes_on_in_a_session_of_its_own_without_a_terminal(project, stand_in):
+    found = Jobs(project, stand_in)
+    process = found.finetune().process
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+
+def test_one_that_is_killed_has_failed(project, stand_in):
+    found = Jobs(project, stand_in)
+    name = found.finetune().id
+    after_some_steps(found, name)
+    found.get(name).process.send(signal.SIGKILL)
+    until(lambda: found.get(name).state != "running")
+    now = job.summary(found.get(name))
+    assert now["state"] == "failed"
+    assert now["message"].startswith("begun with")
+
+
+def test_a_failure_says_what_the_training_said(project, stand_in, tmp_path):
+    (tmp_path / "way").write_text("fail")
+    found = Jobs(project, stand_in)
+    name = found.finetune().id
+    until(lambda: found.get(name).state == "failed")
+    now = job.summary(found.get(name))
+    assert now["message"].endswith("upicker: the disk is full.")
+    assert now["model"] is None
+    assert found.model() is None
+
+
+def test_a_number_that_is_used_again_is_not_mistaken(project, stand_in):
+    found = Jobs(project, stand_in)
+    name = found.finetune().id
+    after_some_steps(found, name)
+    path = found.get(name).folder / job.RECORD
+    record = json.loads(path.read_text())
+    found.get(name).process.send(signal.SIGKILL)
+    # The number belongs to this very process now, which would be killed with its whole group.
+    path.write_text(json.dumps(record | {"pid": os.getpid()}))
+    assert found.get(name).state == "failed"
+    found.get(name).process.send(signal.SIGKILL)
+    assert found.stop(name).stops == 0
+    assert detached.Process(os.getpid(), detached.birth(os.getpid())).alive
+
+
+def test_a_folder_that_is_no_job_is_passed_over(project):
+    folder = project.state / jobs.FOLDER
+    (folder / "20200101-000000-abcdef").mkdir(parents=True)
+    (folder / "20200101-000001-abcdef").mkdir()
+    (folder / "20200101-000001-abcdef" / job.RECORD).write_text('{"pid": "none"}')
+    (folder / "notes.txt").write_text("")
+    found = Jobs(project)
+    assert found.all() == []
+    for name in ("20200101-000001-abcdef", "..", "notes.txt"):
+        with pytest.raises(KeyError):
+            found.get(name)
+
+
+def words_of(project: Project, plan: Plan, folder: Path) -> list[str]:
+    return training.command(project, Labels(project).usable(), plan, folder)
+
+
+def test_what_is_learned_from_are_labelled_micrographs_that_are_not_bad(project, tmp_path):
+    (project.state / training.BAD).write_text("mic1\n")
+    coordinates.write(project.labels / "mic3.csv", Particles.of([]), "csv")
+    chosen = Labels(project).usable()
+    assert [one.path.name for one in chosen] == ["mic0.mrc", "mic2.mrc"]  # an empty file alone says nothing
+    assert [path.name for path in Labels(project).unlabelled()] == ["mic3.mrc"]
+    (project.labels / "coverage.csv").write_text("name,coverage\nmic3,complete\nmic2,partial\n")
+    chosen = Labels(project).usable()
+    assert [(one.path.name, one.partly) for one in chosen] == [
+        ("mic0.mrc", False),
+        ("mic2.mrc", True),
+        ("mic3.mrc", False),
+    ]
+    words = words_of(project, Plan(70, None, False), tmp_path)
+    assert words[:4] == ["finetune", *(str(project.path(number)) for number in (0, 2, 3))]
+    assert "mic1" not in " ".join(words)
+
+
+def test_the_command_line_says_what_the_project_knows(project, tmp_path):
+    project.config = project.config.with_changes(
+        {"image.particles": "bright", "model.widths": "8,8,8,8,8", "pick.edge_diameters": 0.5, "train.bfloat16": "none"}
+    )
+    project.reading = Reading(1.25)
+    words = words_of(project, Plan(70, None, True), tmp_path)
+    settings = {words[at + 1] for at, word in enumerate(words) if word == "--set"}
+    assert settings == {"image.particles=bright", "model.widths=8,8,8,8,8", "train.finetune_steps=70"}
+    assert words[words.index("--diameter") + 1] == "28px"
+    assert words[words.index("--pixel-size") + 1] == "1.25A"
+    assert words[words.index("--labels") + 1] == str(project.labels)
+    assert "--partial" in words
+    assert "--init" not in words
+    words = words_of(project, Plan(70, Path("/w/m.safetensors"), False), tmp_path)
+    assert words[words.index("--init") + 1] == "/w/m.safetensors"
+    assert not [word for word in words if word.startswith("model.")]  # weights bring their own
+    assert "--partial" not in words
+
+
+def test_micrographs_of_different_pixel_sizes_go_into_a_list(project, tmp_path):
+    sizes = {project.path(0): 1.25, project.path(2): 2.5}
+    project.reading = Reading(None, sizes)
+    words = words_of(project, Plan(70, None, False), tmp_path)
+    assert words[2] == "--labels"
+    listed = {entry.path: entry.pixel_size_A for entry in micrographs.entries([words[1]])}
+    assert listed == {project.path(0): 1.25, project.path(1): None, project.path(2): 2.5}
+
+
+@pytest.mark.parametrize(("particles", "message"), [(0, "not one yet"), (1, "only 1"), (9, "only 9")])
+def test_too_few_labels_are_refused(tmp_path, particles, message):
+    project = make_project(tmp_path, 2, labels=False)
+    xy = np.linspace((40, 60), (500, 300), 10)[:particles]
+    coordinates.write(project.labels / "mic0.csv", Particles.of(xy, DIAMETER_PX), "csv")
+    found = Jobs(project)
+    with pytest.raises(InputError, match=message):
+        found.finetune()
+    assert "10 particles" in found.choices()["refusal"]
+    assert found.all() == []
+    coordinates.write(project.labels / "mic0.csv", Particles.of(np.linspace((40, 60), (500, 300), 10), 28), "csv")
+    assert found.choices()["refusal"] is None
+
+
+def test_routes_answer_what_the_page_needs(project, stand_in):
+    page = visitor(Jobs(project, stand_in))
+    assert page.get("/api/jobs").json() == []
+    assert page.get("/api/training").json()["micrographs"] == 3
+    assert page.get("/api/suggestions").json() == {"model": None, "ready": False, "order": [], "why": {}, "names": {}}
+    answer = page.post("/api/jobs", json={"kind": "finetune", "init": None, "steps": 30})
+    assert answer.status_code == 201
+    begun = answer.json()
+    assert (begun["kind"], begun["state"], begun["steps"]) == ("finetune", "running", 30)
+    assert page.get(f"/api/jobs/{begun['id']}").json()["curve"] is not None
+    assert page.post("/api/jobs", json={"kind": "finetune"}).status_code == 409
+    until(lambda: page.get(f"/api/jobs/{begun['id']}").json()["step"])
+    assert page.delete(f"/api/jobs/{begun['id']}").json()["id"] == begun["id"]
+    until(lambda: page.get("/api/jobs").json()[0]["state"] == "stopped")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"kind": "pretrain"}, 400, "no kind 'pretrain'"),
+        ({}, 400, "no kind"),
+        ({"kind": "finetune", "steps": "many"}, 400, "no whole number"),
+        ({"kind": "finetune", "steps": True}, 400, "no whole number"),
+        ({"kind": "finetune", "steps": 0}, 400, "0 is no number of steps"),
+        ({"kind": "finetune", "steps": 10**9}, 400, "is no number of steps"),
+        ({"kind": "finetune", "init": 3}, 400, "no file"),
+        ({"kind": "finetune", "init": "/etc/passwd"}, 400, "not of this project"),
+        ({"kind": "finetune", "partial": "yes"}, 400, "neither true nor false"),
+        ({"kind": "suggest"}, 400, "none to ask yet"),
+    ],
+)
+def test_bad_requests_start_nothing(project, stand_in, body, status, message):
+    found = Jobs(project, stand_in)
+    answer = visitor(found).post("/api/jobs", json=body)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["found"]
+    assert found.all() == []
+
+
+@pytest.mark.parametrize("name", ["20200101-000000-abcdef", "nothing", "%2e%2e"])
+def test_a_job_that_is_not_there_is_not_found(project, name):
+    page = visitor(Jobs(project))
+    assert page.get(f"/api/jobs/{name}").status_code == 404
+    assert page.delete(f"/api/jobs/{name}").status_code == 404
+
+
+def test_a_log_may_be_half_written(tmp_path):
+    path = tmp_path / "model.log.csv"
+    assert course.read(path) == course.Course()
+    path.write_text(",".join(COLUMNS) + "\n")
+    assert course.read(path).step == 0
+    row = dict.fromkeys(COLUMNS, "") | {"stage": "finetune", "seconds": "1.5", "loss": "4"}
+    lines = [
+        ",".join(str(value) for value in (row | {"step": step, "seconds": 1.5 * step}).values()) for step in (1, 2, 3)
+    ]
+    path.write_text("\n".join([",".join(COLUMNS), *lines, "4,finetune,6."]))
+    found = course.read(path)
+    assert (found.step, found.loss, found.step_seconds) == (3, 4.0, 1.5)
+
+
+def test_a_long_curve_is_thinned_to_means(tmp_path):
+    path = tmp_path / "model.log.csv"
+    path.write_text("step,loss,f1\n" + "".join(f"{step},{step},\n" for step in range(1, 1001)))
+    curve = course.read(path).curve
+    assert len(curve) <= course.MOST_POINTS
+    assert curve[0] == (2.0, 2.0)  # of the steps 1, 2 and 3
+    assert curve[-1] == (1000.0, 1000.0)
+    assert np.average([loss for _, loss in curve], weights=[3] * 333 + [1]) == pytest.approx(500.5)
+
+
+def scored(*scores: float) -> Particles:
+    return Particles.of(np.arange(2 * len(scores)).reshape(-1, 2), 20.0, np.array(scores))
+
+
+def test_doubt_is_largest_where_a_pick_could_be_either_and_nought_where_all_is_clear():
+    plain_odds = Calibration(1.0, 0.0)
+    assert suggest.assess("a", scored(0.5, 0.5, 0.5), plain_odds).doubt == pytest.approx(3.0)
+    same = [suggest.assess("a", scored(score), plain_odds).doubt for score in (1 / 3, 2 / 3)]
+    assert same == pytest.approx([8 / 9, 8 / 9])
+    some = suggest.assess("a", scored(0.2, 0.3, 0.5, 0.7, 0.8, 0.95, 0.05), plain_odds)
+    assert some.why == "3 doubtful picks of 6"
+    clear = suggest.assess("a", scored(0.99, 0.97, *[0.021] * 400), plain_odds)
+    assert (clear.doubt, clear.candidates) == (0.0, 2)
+    assert clear.why == "0 doubtful picks of 2"
+    assert suggest.assess("a", scored(), plain_odds).candidates == 0
+
+
+def test_a_calibration_finds_the_curve_that_scores_were_drawn_from():
+    rng = np.random.default_rng(3)
+    score = rng.uniform(0.2, 0.6, 20_000)  # a narrow range, as detection networks have it
+    truth = Calibration(5.0, 2.5)
+    hit = rng.random(len(score)) < truth.chance(score)
+    found = from_labels(score, hit)
+    assert found is not None
+    assert (found.slope, found.offset) == pytest.approx((5.0, 2.5), rel=0.05)
+    assert np.abs(found.chance(score) - truth.chance(score)).max() < 0.02
+
+
+def test_a_calibration_needs_right_and_wrong_detections_in_the_right_order():
+    score, hit = np.linspace(0.1, 0.9, 60), np.arange(60) >= 30
+    assert from_labels(score, hit) is not None  # no step, though a threshold parts them
+    assert from_labels(score, np.arange(60) >= 51) is None
+    assert from_labels(score, np.arange(60) >= 9) is None
+    assert from_labels(score, ~hit) is None
+
+
+def test_without_labels_the_threshold_is_one_half_and_the_usual_pick_is_sure():
+    score = np.array([0.05, 0.1, 0.3, 0.4, 0.5, 0.6, 0.7])
+    found = from_threshold(score, 0.3)
+    assert found.chance(np.array([0.3, 0.5])) == pytest.approx([0.5, 0.9])
+    assert np.all(np.diff(found.chance(score)) > 0)
+    assert from_threshold(np.array([0.1]), 0.3).chance(np.array([0.3])) == pytest.approx([0.5])
+
+
+def test_scores_are_compared_with_the_best_labelled_micrographs():
+    counts = [(3, False), (9, True), (9, False), (0, False), (7, False)]
+    usable = [Labelled(Path(f"m{i}"), Path(f"m{i}.csv"), n, partly) for i, (n, partly) in enumerate(counts)]
+    assert [one.path.name for one in suggest.telling(usable, 2)] == ["m2", "m4"]
+
+
+def test_the_most_doubtful_comes_first_whatever_its_size():
+    def one(name: str, doubt: float, candidates: int) -> suggest.Suggestion:
+        return suggest.Suggestion(name, doubt, candidates, "")
+
+    crowded, doubtful, empty = one("crowded", 40, 400), one("doubtful", 38, 100), one("empty", 2, 2)
+    assert [each.name for each in suggest.ranked([empty, crowded, doubtful])] == ["doubtful", "crowded", "empty"]
+    assert suggest.ranked([]) == []
+    assert [each.name for each in suggest.ranked([one("b", 0, 0), one("a", 0, 0)])] == ["a", "b"]
+
+
+def test_micrographs_to_ask_about_are_spread_evenly():
+    paths = [Path(f"m{number}") for number in range(100)]
+    assert suggest.spread(paths[:5]) == paths[:5]
+    chosen = [int(path.name[1:]) for path in suggest.spread(paths, 10)]
+    assert chosen == list(range(5, 100, 10))
+
+
+def test_suggestions_leave_out_what_was_labelled_since(project):
+    entries = [
+        {"name": name, "doubt": 3.0, "candidates": 9, "why": "3 doubtful picks of 9"} for name in ("mic3", "gone")
+    ]
+    content = {"model": "m.safetensors", "ready": True, "entries": entries}
+    (project.state / suggest.FILE).write_text(json.dumps(content))
+    found = Jobs(project)
+    assert found.suggestions()["order"] == [3]
+    assert found.suggestions()["why"] == {"3": "3 doubtful picks of 9"}
+    coordinates.write(project.labels / "mic3.csv", Particles.of([(50, 60)], 28), "csv")
+    assert found.suggestions()["order"] == []
+    with pytest.raises(InputError, match="none to ask"):
+        found.search()
+    (project.state / suggest.FILE).write_text('{"model": ')
+    assert found.suggestions() == {"model": None, "ready": False, "order": [], "why": {}, "names": {}}
+
+
+def test_a_real_training_and_a_real_search(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    project = make_project(tmp_path, 6)  # five with labels: one of them is kept aside
+    project.config = project.config.with_changes(TOY)
+    with client(project) as page:
+        begun = page.post("/api/jobs", json={"kind": "finetune", "steps": 4}).json()
+        until(lambda: page.get(f"/api/jobs/{begun['id']}").json()["state"] != "running")
+        done = page.get(f"/api/jobs/{begun['id']}").json()
+        assert done["state"] == "done", done["log"]
+        assert (done["step"], len(done["curve"]), len(done["f1s"])) == (4, 4, 2)
+        assert page.get("/api/training").json()["model"] == done["model"]
+        assert page.post("/api/suggestions", json={}).status_code == 201
+        until(lambda: page.get("/api/jobs").json()[0]["state"] != "running")
+        latest = page.get("/api/jobs").json()[0]
+        # Four labelled ones tell what scores mean, one is without labels.
+        assert (latest["kind"], latest["state"], latest["step"]) == ("suggest", "done", 5), latest["message"]
+        found = page.get("/api/suggestions").json()
+        assert (found["ready"], found["order"], found["names"]) == (True, [5], {"5": "mic5"})
+        assert "doubtful picks of" in found["why"]["5"]

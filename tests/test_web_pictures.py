@@ -1,0 +1,546 @@
+"""Pictures for the browser: where level pixels lie, what they hold, what is kept and for how long."""
+
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from web_client import client, make_project
+
+from upicker.config import Config, ImageConfig
+from upicker.errors import ConfigError, MicrographError
+from upicker.image.mask import masked
+from upicker.image.prepare import prepare
+from upicker.io import mrc
+from upicker.io.micrographs import Reading, read
+from upicker.particles import Micrograph
+from upicker.units import parse_length
+from upicker.web import views
+from upicker.web.memory import Ahead, Memory
+from upicker.web.pictures import Pictures
+from upicker.web.project import NotThere, labelling
+from upicker.web.views import View
+
+SHAPE = (1237, 1531)
+
+
+def pattern(shape=SHAPE):
+    """Return smooth pixels without any symmetry, around 1000."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    waves = 40 * np.sin(x / 23) + 25 * np.cos(y / 31 + 1) + 15 * np.sin((x + 2 * y) / 47)
+    corner = 80 * ((x < 200) & (y < 90)) - 60 * (y > shape[0] - 40)
+    return (1000 + waves + corner + 0.03 * x + 0.05 * y).astype(np.float32)
+
+
+def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Data array contains", RuntimeWarning)
+        mrc.write(path, pixels, pixel_size_A)
+
+
+def project_of(tmp_path: Path, *pixels: np.ndarray, diameter=None, pixel_size_A=None):
+    (tmp_path / "mics").mkdir(parents=True, exist_ok=True)
+    paths = [tmp_path / "mics" / f"m{number}.mrc" for number in range(len(pixels))]
+    for path, picture in zip(paths, pixels):
+        write(path, picture, pixel_size_A)
+    return labelling(paths, Reading(), tmp_path / "labels", diameter and parse_length(diameter))
+
+
+def assembled(pictures: Pictures, about: dict, level: int, number: int = 0) -> np.ndarray:
+    """Return a level put together from its tiles, as float64 grey levels."""
+    rows, columns = about["levels"][level]["shape"]
+    out = np.full((rows, columns), -1.0)
+    for top in range(0, rows, about["tile"]):
+        for left in range(0, columns, about["tile"]):
+            content = pictures.tile(number, about["view"], level, left // about["tile"], top // about["tile"])
+            tile = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            assert tile.ndim == 2
+            out[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    assert out.min() >= 0
+    return out
+
+
+def values(grey: np.ndarray, level: dict) -> np.ndarray:
+    low, high = level["range"]
+    return low + grey * (high - low) / 255
+
+
+def means(pixels: np.ndarray) -> np.ndarray:
+    """Average 2 x 2 pixels in float64; an odd last row or column counts twice."""
+    even = np.pad(pixels.astype(np.float64), [(0, n % 2) for n in pixels.shape], mode="edge")
+    return even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2).mean((1, 3))
+
+
+def test_tiles_put_together_are_the_picture_and_its_means(tmp_path):
+    pixels = pattern()
+    pictures = Pictures(project_of(tmp_path, pixels, pixel_size_A=1.5))
+    about = pictures.about(0)
+    assert about["shape"] == SHAPE
+    assert about["pixel_size_A"] == 1.5
+    assert [level["scale"] for level in about["levels"]] == [1, 2, 4]
+    assert max(about["levels"][-1]["shape"]) <= about["tile"]
+    expected = pixels
+    for number, level in enumerate(about["levels"]):
+        assert level["shape"] == expected.shape
+        grey = assembled(pictures, about, number)
+        step = (level["range"][1] - level["range"][0]) / 255
+        assert np.abs(values(grey, level) - expected).mean() < 1.5 * step
+        assert np.abs(values(grey, level) - expected).max() < 12 * step
+        expected = means(expected)
+
+
+def dot(shape, x, y, sigma, height):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+
+
+@pytest.mark.parametrize(("view", "finest"), [("raw", 1), ("lowpass-14px", 4), ("lowpass-30A", 4), ("prepared", None)])
+def test_a_dot_lies_where_the_contract_says_in_each_level(tmp_path, view, finest):
+    x, y, sigma = 612.3, 288.8, 14.0
+    without = pattern() - pattern().mean()
+    project = project_of(tmp_path, without - dot(SHAPE, x, y, sigma, 60), without, diameter="70px", pixel_size_A=2.0)
+    # A single dark dot is a contaminant.
+    project.config = Config().with_changes({"image.mask": False})
+    pictures = Pictures(project)
+    about, empty = (pictures.about(number, view) for number in (0, 1))
+    assert about["fractional"] == (view == "prepared")
+    assert about["diameter_px"] == 70
+    if finest:
+        assert about["levels"][0]["scale"] == finest
+    for number, level in enumerate(about["levels"]):
+        s = level["scale"]
+        assert level["shape"] == tuple(int(np.ceil(n / s - 1e-6)) for n in SHAPE)
+        change = values(assembled(pictures, about, number), level)
+        change -= values(assembled(pictures, empty, number, 1), empty["levels"][number])
+        column, row = np.round([(v - (s - 1) / 2) / s for v in (x, y)]).astype(int)
+        # What the model sees is bright where particles are dark.
+        assert (change[row, column] > 0) == (view == "prepared")
+        reach = int(np.ceil(2.5 * sigma / s))
+        near = np.abs(change[row - reach : row + reach + 1, column - reach : column + reach + 1])
+        weight = np.clip(near - 0.25 * near.max(), 0, None)
+        places = [np.arange(n - reach, n + reach + 1) * s + (s - 1) / 2 for n in (column, row)]
+        found = weight.sum(0) @ places[0] / weight.sum(), weight.sum(1) @ places[1] / weight.sum()
+        assert found == pytest.approx((x, y), abs=0.1 + 0.06 * s), (view, s)
+
+
+def wave(shape, period_x, period_y=np.inf, phase=0.4):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return np.cos(2 * np.pi * (x / period_x + y / period_y) + phase).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("cutoff", "scale"), [(5.0, 1), (9.0, 2), (20.0, 4), (41.0, 8)], ids=lambda value: f"{value:g}"
+)
+def test_lowpass_keeps_long_waves_halves_those_at_the_cutoff_and_removes_short_ones(cutoff, scale):
+    shape = (611, 857)
+    for share, kept in [(1.6, 1.0), (1.0, 0.5), (0.75, 0.0), (0.31, 0.0), (0.13, 0.0)]:
+        period = max(2.3, share * cutoff)
+        pixels = wave(shape, period * 1.25, period / 0.6)  # of this length, 37 degrees off the rows
+        found, s, used = views.lowpass(100 + 3 * pixels, cutoff)
+        assert (s, used) == (scale, cutoff)
+        rows, columns = (np.arange(n) * s + (s - 1) / 2 for n in found.shape)
+        angle = 2 * np.pi * (columns / (period * 1.25) + rows[:, None] * 0.6 / period) + 0.4
+        # Away from the rim, where a wave that is reflected is no wave.
+        rim = int(np.ceil(3 * cutoff / s))
+        inner = np.s_[rim:-rim, rim:-rim]
+        answer = 2 * (found[inner] - 100) * np.exp(-1j * angle[inner]) / 3
+        assert abs(answer.mean() - kept) < 0.03, (cutoff, share)
+        rest = found[inner] - 100 - 3 * kept * np.cos(angle[inner])
+        assert np.sqrt((rest**2).mean()) < 0.04 * 3, (cutoff, share)
+
+
+def test_lowpass_does_not_carry_one_rim_to_the_other():
+    pixels = np.zeros((200, 330), np.float32)
+    pixels[:, :40] = 1000
+    found, _, _ = views.lowpass(pixels, 12.0)
+    assert np.abs(found[:, -20:]).max() < 2
+
+
+def test_lowpass_of_a_very_large_picture_is_not_finer_than_sense(monkeypatch):
+    monkeypatch.setattr(views, "_LARGEST_WHOLE", 10_000)
+    found, scale, used = views.lowpass(pattern((143, 211)), 2.0)
+    assert (scale, used, found.shape) == (2, 6.4, (72, 106))
+
+
+def test_a_cutoff_in_angstrom_is_that_in_pixels(tmp_path):
+    pictures = Pictures(project_of(tmp_path, pattern((401, 633)), pixel_size_A=2.5))
+    one, other = pictures.about(0, "lowpass-25A"), pictures.about(0, "lowpass-10px")
+    assert one["levels"] == other["levels"]
+    assert one["cutoff_px"] == 10
+    unknown = Pictures(project_of(tmp_path / "unknown", pattern((401, 633)))).about(0, "lowpass-25A")
+    assert unknown["levels"] == []
+    assert "pixel size" in unknown["error"]["found"]
+
+
+def test_prepared_is_what_the_model_sees(tmp_path):
+    project = make_project(tmp_path)
+    about = Pictures(project).about(0, "prepared")
+    seen = masked(prepare(read(project.path(0)), 28.0, ImageConfig()), ImageConfig())
+    scale = about["levels"][0]["scale"]
+    assert scale == pytest.approx(28 / 32, rel=1e-3)
+    grey = values(assembled(Pictures(project), about, 0), about["levels"][0])
+    # Compare at the places of its samples: it is on another grid.
+    rows, columns = (np.arange(8, n - 8) for n in seen.pixels.shape)
+    factor = seen.frame.scale_xy
+    place = [(n / f - (scale - 1) / 2) / scale for n, f in zip((columns, rows), factor)]
+    at = np.meshgrid(place[0].astype(np.float32), place[1].astype(np.float32))
+    found = cv2.remap(grey.astype(np.float32), at[0], at[1], cv2.INTER_CUBIC)
+    limits = about["range"]
+    assert np.corrcoef(found.ravel(), np.clip(seen.pixels[8:-8, 8:-8], *limits).ravel())[0, 1] > 0.98
+
+
+def test_prepared_needs_a_diameter_and_follows_it(tmp_path):
+    project = make_project(tmp_path, labels=False, diameter=None)
+    pictures = Pictures(project)
+    before = pictures.about(0, "prepared")
+    assert "diameter" in before["error"]["found"]
+    project.set_diameter(parse_length("60px"))
+    after = pictures.about(0, "prepared")
+    assert after["levels"][0]["scale"] == pytest.approx(60 / 32, rel=1e-2)
+    assert after["version"] != before["version"]
+
+
+@pytest.mark.parametrize("text", ["", "Raw", "lowpass", "lowpass-", "lowpass-x", "lowpass--3A", "raw-2", "../raw"])
+def test_other_views_are_refused(tmp_path, text):
+    with pytest.raises(ConfigError):
+        View.parse(text)
+
+
+def test_hot_pixels_contaminants_and_holes_do_not_take_the_contrast():
+    rng = np.random.default_rng(3)
+    pixels = rng.normal(50, 2, (400, 611)).astype(np.float32)
+    low, high = views.span(pixels)
+    assert (low + high) / 2 == pytest.approx(50, abs=0.05)
+    assert 1.5 * 2 * 2.8 < (high - low) / 2 < 1.5 * 2 * 3.6
+    spoiled = pixels.copy()
+    spoiled.ravel()[rng.choice(pixels.size, 1200, replace=False)] = 1e9
+    spoiled[:90] = -3000
+    spoiled[-5:, :300] = np.nan
+    spoiled[200, 100] = np.inf
+    low, high = views.span(spoiled)
+    assert 48 < (low + high) / 2 < 51
+    assert (high - low) / 2 < 25
+    grey = views.grey(spoiled, views.span(spoiled))
+    assert (grey[:90] == 0).mean() > 0.98
+    assert set(grey[-5:, :300].ravel()) == {grey[200, 100]} == {128}
+
+
+@pytest.mark.parametrize("pixels", [np.full((9, 9), 7.0), np.eye(50), np.full((3, 3), np.nan), 1e30 * np.eye(20)])
+def test_every_picture_has_a_range(pixels):
+    low, high = views.span(pixels.astype(np.float32))
+    assert low < high
+    views.grey(pixels.astype(np.float32), (low, high))
+
+
+def test_non_finite_pixels_become_grey(tmp_path):
+    pixels = pattern((533, 701))
+    pixels[100:180, 300:420] = np.nan
+    pictures = Pictures(project_of(tmp_path, pixels, diameter="40px"))
+    for view in ("raw", "lowpass-9px", "prepared"):
+        about = pictures.about(0, view)
+        for number, level in enumerate(about["levels"]):
+            grey = assembled(pictures, about, number)
+            row, column = int(140 / level["scale"]), int(360 / level["scale"])
+            assert abs(grey[row, column] - 127.5) < 40
+            assert grey.std() > 5
+    assert pictures.value(0, 360, 140) is None
+    assert pictures.value(0, 299.4, 140.2) == pixels[140, 299]
+    assert pictures.value(0, -0.6, 3) is None
+    assert pictures.value(0, 700.4, 532.4) == pixels[532, 700]
+    assert pictures.value(0, 700.6, 532.4) is None
+
+
+def test_what_cannot_be_shown_says_why(tmp_path):
+    project = project_of(tmp_path, *[pattern((100, 130))] * 4)
+    project.path(0).write_text("this is no micrograph")
+    write(project.path(1), np.full((90, 70), 3.0))
+    project.path(2).unlink()
+    write(project.path(3), np.full((90, 70), np.nan))
+    pictures = Pictures(project)
+    for number in range(4):
+        about = pictures.about(number)
+        assert about["levels"] == []
+        assert about["shape"] is None
+        assert about["error"]["where"] == str(project.path(number))
+        for ask in (lambda n: pictures.tile(n, "raw", 0, 0, 0), pictures.thumbnail, lambda n: pictures.value(n, 1, 1)):
+            with pytest.raises(MicrographError):
+                ask(number)
+    write(project.path(0), pattern((100, 130)))
+    assert "error" not in pictures.about(0)
+
+
+def test_a_file_that_changes_is_read_again(tmp_path):
+    project = project_of(tmp_path, pattern((300, 411)))
+    pictures = Pictures(project)
+    before, thumbnail = pictures.about(0), pictures.thumbnail(0)
+    write(project.path(0), pattern((411, 300)))
+    after = pictures.about(0)
+    assert (before["shape"], after["shape"]) == ((300, 411), (411, 300))
+    assert before["version"] != after["version"]
+    assert pictures.thumbnail(0) != thumbnail
+
+
+def test_thumbnails_are_kept_on_disk(tmp_path, monkeypatch):
+    project = project_of(tmp_path, pattern(), pattern((150, 90)))
+    pictures = Pictures(project)
+    thumbnail = pictures.thumbnail(0)
+    picture = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (round(256 * 1237 / 1531), 256)
+    small = cv2.resize(pattern(), picture.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), picture.ravel())[0, 1] > 0.97
+    assert pictures.nbytes == 0, "a list of thumbnails does not push out what somebody looks at"
+    tiny = cv2.imdecode(np.frombuffer(pictures.thumbnail(1), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert tiny.shape == (150, 90)
+    assert len(list((project.state / "thumbnails").iterdir())) == 2
+    monkeypatch.setattr(Reading, "read", None)
+    assert Pictures(project).thumbnail(0) == thumbnail
+
+
+def test_thumbnails_do_without_a_disk(tmp_path):
+    project = project_of(tmp_path, pattern((200, 300)))
+    (project.state / "thumbnails").write_text("a file where a folder should be")
+    assert Pictures(project).thumbnail(0)
+
+
+def test_boxes_are_means_of_areas():
+    pixels = pattern((170, 233))
+    shown = views.of(View("raw"), Micrograph(pixels, "m"), None, ImageConfig())
+    limits = views.narrowed(shown.ranges[0])
+    from upicker.web.boxes import cut
+
+    # A box of an even side around the corner of four pixels is made of whole pixels.
+    whole = cut(pixels, np.array([[99.5, 60.5], [30.5, 80.5]]), shown, 24, 24)
+    assert np.array_equal(whole[0], views.grey(pixels[49:73, 88:112], limits))
+    assert np.array_equal(whole[1], views.grey(pixels[69:93, 19:43], limits))
+    third = cut(pixels, np.array([[99.5, 60.5]]), shown, 24, 8)[0]
+    expected = views.grey(pixels[49:73, 88:112].reshape(8, 3, 8, 3).mean((1, 3)), limits)
+    assert np.abs(third.astype(int) - expected).max() <= 1
+    # Two boxes half a pixel to the left and to the right have the whole one as their mean.
+    beside = cut(pixels, np.array([[99.0, 60.5], [100.0, 60.5]]), shown, 24, 8).astype(int)
+    assert np.abs(beside.mean(0) - third).max() < 6
+    assert not np.array_equal(beside[0], beside[1])
+    enlarged = cut(pixels, np.array([[99.5, 60.5]]), shown, 12, 24)[0]
+    assert np.array_equal(enlarged[::2, ::2], whole[0][6:18, 6:18])
+
+
+def test_boxes_at_the_rim_are_filled_with_the_median_and_keep_the_polarity(tmp_path):
+    pixels = np.random.default_rng(1).normal(40, 1, (211, 333)).astype(np.float32)
+    pixels -= dot(pixels.shape, 300, 100, 6, 9).astype(np.float32)
+    pixels[:4, :4] = np.nan
+    pictures = Pictures(project_of(tmp_path, pixels))
+    corner, far, particle = pictures.boxes(0, np.array([[0, 0], [1e12, -1e12], [300, 100]]), 60.0, 32)
+    assert np.ptp(far) == 0
+    assert abs(int(far[0, 0]) - 128) <= 1
+    assert set(corner[:15, :15].ravel()) == {far[0, 0]}
+    assert corner[20:, 20:].std() > 5
+    assert particle[14:18, 14:18].mean() < 60 < particle[:4].mean()
+    assert np.unravel_index(cv2.GaussianBlur(particle, (0, 0), 2).argmin(), particle.shape) == (
+        pytest.approx(15.5, abs=1),
+        pytest.approx(15.5, abs=1),
+    )
+    assert pictures.boxes(0, np.empty((0, 2)), 60.0, 32).shape == (0, 32, 32)
+    with pytest.raises(ConfigError):
+        pictures.boxes(0, np.zeros((1, 2)), 0.0, 32)
+
+
+def test_memory_is_bounded(tmp_path):
+    project = project_of(tmp_path, *[pattern((601, 722)) + n for n in range(4)], diameter="30px")
+    limit = 3_000_000
+    pictures = Pictures(project, limit)
+    for view in ("raw", "lowpass-8px", "prepared"):
+        for number in range(4):
+            about = pictures.about(number, view)
+            for level in range(len(about["levels"])):
+                assembled(pictures, about, level, number)
+            assert 0 < pictures.nbytes <= limit
+    tiny = Pictures(project, 1000)
+    assert assembled(tiny, tiny.about(2), 0, 2).shape == (601, 722)
+    assert tiny.nbytes == 0
+
+
+def test_many_threads_read_a_micrograph_once(tmp_path, monkeypatch):
+    project = project_of(tmp_path, pattern(), pattern()[::-1])
+    reads = []
+    real = Reading.read
+
+    def counted(self, path):
+        reads.append(path)
+        time.sleep(0.05)
+        return real(self, path)
+
+    monkeypatch.setattr(Reading, "read", counted)
+    alone = Pictures(project)
+    places = [(n, "raw", *place) for n in (0, 1) for place in [(0, 0, 0), (0, 2, 1), (1, 1, 1), (2, 0, 0)]]
+    expected = [alone.tile(*place) for place in places]
+    reads.clear()
+    pictures = Pictures(project)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda place: pictures.tile(*place), places * 4))
+    assert found == expected * 4
+    assert sorted(reads) == sorted(project.micrographs)
+
+
+class Block:
+    """Something of a size."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
+def test_the_least_recently_used_goes_first():
+    memory = Memory(100)
+    for name in "abc":
+        memory.get((name,), lambda: Block(30))
+    memory.get(("a",), lambda: pytest.fail("it is kept"))
+    memory.get(("d",), lambda: Block(40))
+    assert [memory.peek((name,)) is not None for name in "abcd"] == [True, False, True, True]
+    assert memory.nbytes == 100
+    memory.get(("e",), lambda: Block(101))
+    memory.get(("f",), lambda: Block(9), most_bytes=8)
+    assert memory.peek(("e",)) is memory.peek(("f",)) is None
+    memory.drop("a")
+    assert memory.nbytes == 70
+
+
+def test_failures_are_told_to_all_who_wait_and_forgotten():
+    memory, began, go = Memory(100), threading.Event(), threading.Event()
+
+    def fails() -> Block:
+        began.set()
+        assert go.wait(10)
+        raise MicrographError("here", "broken")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(memory.get, ("a",), fails)
+        assert began.wait(10)
+        second = pool.submit(memory.get, ("a",), lambda: Block(1))
+        time.sleep(0.05)
+        go.set()
+        for future in (first, second):
+            with pytest.raises(MicrographError):
+                future.result(10)
+    assert memory.get(("a",), lambda: Block(1)).nbytes == 1
+
+
+def test_what_is_dropped_while_it_is_made_is_not_kept():
+    memory, began, go = Memory(100), threading.Event(), threading.Event()
+
+    def slow() -> Block:
+        began.set()
+        assert go.wait(10)
+        return Block(5)
+
+    with ThreadPoolExecutor(1) as pool:
+        old = pool.submit(memory.get, ("a", 1), slow)
+        assert began.wait(10)
+        memory.drop("a")
+        new = memory.get(("a", 1), lambda: Block(7))
+        go.set()
+        assert old.result(10).nbytes == 5
+    assert memory.peek(("a", 1)) is new
+
+
+def test_work_ahead_gives_way_and_is_called_off():
+    ahead, began, go, done = Ahead(), threading.Event(), threading.Event(), []
+
+    def first(stale):
+        began.set()
+        assert go.wait(10)
+        done.append(stale())
+
+    ahead.replace([first, lambda stale: done.append("never")])
+    assert began.wait(10)
+    ahead.replace([lambda stale: done.append(stale()), lambda stale: 1 / 0, lambda stale: done.append("last")])
+    go.set()
+    finished = time.monotonic() + 10
+    while "last" not in done and time.monotonic() < finished:
+        time.sleep(0.01)
+    assert done == [True, False, "last"]
+    with ahead.waiting():
+        ahead.replace([lambda stale: done.append("meanwhile")])
+        time.sleep(0.3)
+        assert done[-1] == "last"
+    ahead.close()
+
+
+def test_neighbours_are_made_ahead(tmp_path, monkeypatch):
+    project = project_of(tmp_path, *[pattern((400, 530)) + n for n in range(6)])
+    pictures = Pictures(project)
+    pictures.about(2)
+    pictures.visit(2, "raw")
+    finished = time.monotonic() + 20
+    while pictures.ahead.working and time.monotonic() < finished:
+        time.sleep(0.02)
+    assert read_by(pictures) == {1, 2, 3, 4}
+    monkeypatch.setattr(Reading, "read", None)
+    about = pictures.about(3)
+    assert assembled(pictures, about, 0, 3).shape == (400, 530)
+    pictures.close()
+
+
+def read_by(pictures: Pictures) -> set[int]:
+    return {number for number in range(6) if pictures._memory.peek((number, View("raw"), None)) is not None}
+
+
+def test_routes(tmp_path):
+    project = make_project(tmp_path)
+    with client(project) as visitor:
+        about = visitor.get("/api/micrographs/0/picture?view=raw").json()
+        assert about["shape"] == [371, 533]
+        assert about["levels"][1]["shape"] == [186, 267]
+        assert visitor.get("/api/micrographs/0/picture").json() == about
+        answer = visitor.get("/api/micrographs/0/tiles/raw/0/1/0")
+        assert answer.headers["content-type"] == "image/jpeg"
+        tile = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert tile.shape == (371, 21)
+        again = visitor.get("/api/micrographs/0/tiles/raw/0/1/0", headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        other = visitor.get("/api/micrographs/1/tiles/raw/0/1/0", headers={"If-None-Match": answer.headers["etag"]})
+        assert other.status_code == 200
+        assert visitor.get("/api/micrographs/0/tiles/lowpass-20A/0/0/0").status_code == 200
+        thumbnail = visitor.get("/api/micrographs/2/thumbnail")
+        assert cv2.imdecode(np.frombuffer(thumbnail.content, np.uint8), cv2.IMREAD_UNCHANGED).shape == (178, 256)
+        value = visitor.get("/api/micrographs/0/value?x=100.3&y=7").json()["value"]
+        assert value == read(project.path(0)).pixels[7, 100]
+
+
+def test_bad_requests(tmp_path):
+    project = make_project(tmp_path)
+    project.path(1).write_bytes(b"no micrograph")
+    with client(project) as visitor:
+        for address, status in [
+            ("7/picture", 404),
+            ("99999999999999999999/picture", 404),
+            ("-1/picture", 404),
+            ("0/picture?view=pretty", 400),
+            ("0/tiles/raw/2/0/0", 404),
+            ("0/tiles/raw/0/2/0", 404),
+            ("0/tiles/raw/0/0/99999999999999999999", 404),
+            ("0/tiles/%2e%2e/0/0/0", 400),
+            ("0/tiles/lowpass-9/9/0/0", 404),
+            ("0/tiles/lowpass-0A/0/0/0", 400),
+            ("0/tiles/pretty/0/0/0", 400),
+            ("1/tiles/raw/0/0/0", 400),
+            ("1/thumbnail", 400),
+            ("1/value?x=1&y=1", 400),
+            ("0/value?x=1", 400),
+            ("0/value?x=nan&y=1", 400),
+            ("9/thumbnail", 404),
+        ]:
+            answer = visitor.get(f"/api/micrographs/{address}")
+            assert answer.status_code == status, address
+            assert answer.json()["error"]["found"]
+        broken = visitor.get("/api/micrographs/1/picture")
+        assert broken.status_code == 200
+        assert "MRC" in broken.json()["error"]["found"]
+
+
+def test_tiles_beyond_the_picture_are_not_there(tmp_path):
+    pictures = Pictures(make_project(tmp_path))
+    for place in [(0, "raw", 0, 0, 1), (0, "raw", 0, -1, 0), (0, "raw", -1, 0, 0), (3, "raw", 0, 0, 0)]:
+        with pytest.raises(NotThere):
+            pictures.tile(*place)

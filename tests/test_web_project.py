@@ -1,0 +1,157 @@
+"""What a server shows, and where it is found."""
+
+import socket
+
+import pytest
+import web_client
+from web_client import DIAMETER_PX, PIXEL_SIZE_A, SHAPE, client, make_labels, make_micrographs, make_project
+
+from upicker.config import Config
+from upicker.errors import ConfigError, InputError, OutputError
+from upicker.io import coordinates, mrc
+from upicker.io.micrographs import Reading
+from upicker.particles import Particles
+from upicker.run import record
+from upicker.units import Length
+from upicker.web import serve
+from upicker.web.project import NotThere, inspecting, labelling
+from upicker.web.serve import Address, has_screen
+
+
+def test_numbers_name_micrographs(tmp_path):
+    project = make_project(tmp_path)
+    assert [project.name(number) for number in range(3)] == ["mic0", "mic1", "mic2"]
+    assert project.size(1) == (SHAPE, PIXEL_SIZE_A)
+    for number in (-1, 3, 10**30):
+        with pytest.raises(NotThere):
+            project.path(number)
+        with pytest.raises(KeyError):
+            project.name(number)
+
+
+def test_diameters_in_pixels(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 2)
+    mrc.write(paths[1], web_client.draw(1), None)
+    project = labelling(paths, Reading(), tmp_path / "labels", Length(56, "A"))
+    assert project.diameter_px(0) == 28.0
+    assert project.diameter_px(1) is None
+    assert project.pixel_size_A(1) is None
+    project.set_diameter(Length(31, "px"))
+    assert [project.diameter_px(number) for number in (0, 1)] == [31, 31]
+    assert labelling(paths, Reading(4.0), tmp_path / "labels", Length(56, "A")).diameter_px(1) == 14.0
+    assert labelling(paths, Reading(), tmp_path / "others").diameter_px(0) is None
+
+
+def test_an_unreadable_micrograph_has_no_size(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 2)
+    paths[0].write_bytes(b"nothing of the kind")
+    project = labelling(paths, Reading(), tmp_path / "labels", Length(56, "A"))
+    assert project.pixel_size_A(0) is None
+    assert project.diameter_px(0) is None
+    with client(project) as visitor:
+        assert visitor.get("/api/session").json()["pixel_size_A"] is None
+        assert len(visitor.get("/api/micrographs").json()) == 2
+
+
+def test_labels_say_the_diameter(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 2)
+    make_labels(tmp_path / "labels", 2)
+    assert labelling(paths, Reading(), tmp_path / "labels").diameter == Length(DIAMETER_PX, "px")
+    coordinates.write(tmp_path / "bare" / "mic0.csv", Particles.of([[5, 5]]), "csv")
+    assert labelling(paths, Reading(), tmp_path / "bare").diameter is None
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "mic0.csv").write_text("x,y\n1,2,3\na,b\n")
+    assert labelling(paths, Reading(), tmp_path / "broken").diameter is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"diameter": 7}', '{"diameter": [], "opened": 3}', "\0\udcff"])
+def test_a_broken_memory_is_forgotten(tmp_path, content):
+    paths = make_micrographs(tmp_path / "mics", 1)
+    state = tmp_path / "labels" / ".upicker"
+    state.mkdir(parents=True)
+    (state / "session.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    project = labelling(paths, Reading(), tmp_path / "labels")
+    assert project.diameter == (Length(7, "A") if "7" in content else None)
+    assert not project.opened(0)
+
+
+def test_the_run_that_picked_is_known(tmp_path):
+    paths, picks = make_micrographs(tmp_path / "mics", 1), tmp_path / "picks"
+    coordinates.write(picks / "mic0.csv", Particles.of([[5, 5]]), "csv")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"")
+    config = Config().with_changes({"image.particles": "bright"})
+    record.write(picks, "pick", config, {"model": str(weights), "diameter": "190A", "threshold": 0.4}, [])
+    project = inspecting(paths, Reading(), picks, changes={"pick.batch": 2})
+    assert (project.diameter, project.model) == (Length(190.0, "A"), weights)
+    assert (project.config.image.particles, project.config.pick.batch) == ("bright", 2)
+    (picks / "run.toml").write_text("[image]\nno_such_knob = 1\n[run]\ndiameter = '80px'\nmodel = 'gone'\n")
+    project = inspecting(paths, Reading(), picks)
+    assert (project.diameter, project.model, project.config) == (Length(80.0, "px"), None, Config())
+    (picks / "run.toml").write_text("[run]\ndiameter = 'wide'\nmodel = 3\n")
+    assert inspecting(paths, Reading(), picks).diameter is None
+    assert not (picks / ".upicker").exists()
+
+
+def test_folders_that_cannot_be_used(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 1)
+    (tmp_path / "file").write_text("")
+    for labels in (tmp_path / "file", tmp_path / "file" / "labels"):
+        with pytest.raises(OutputError):
+            labelling(paths, Reading(), labels)
+    (tmp_path / "empty").mkdir()
+    for picks in (tmp_path / "empty", tmp_path / "nowhere"):
+        with pytest.raises(InputError):
+            inspecting(paths, Reading(), picks)
+    make_labels(tmp_path / "picks", 1)
+    with pytest.raises(InputError):
+        inspecting(paths, Reading(), tmp_path / "picks", tmp_path / "nowhere")
+
+
+# ---- the address
+
+
+def test_a_taken_port_is_left_alone(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(serve, "PORT", port)
+        with serve._listen("127.0.0.1", None) as other:
+            assert other.getsockname()[1] not in (0, port)
+        with pytest.raises(ConfigError, match="another program listens there"):
+            serve._listen("127.0.0.1", port)
+    with serve._listen("127.0.0.1", None) as free:
+        assert free.getsockname()[1] == port
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", -1), ("127.0.0.1", 65_536), ("203.0.113.9", 0)])
+def test_addresses_that_cannot_be_listened_on(host, port):
+    """203.0.113.0/24 is for documentation: no machine has it."""
+    with pytest.raises(ConfigError):
+        serve._listen(host, port)
+
+
+def test_addresses(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+    environ = {"USER": "ada"}
+    local = Address("127.0.0.1", 8765, "T")
+    assert (local.url(), local.url("once")) == ("http://127.0.0.1:8765/?token=T", "http://127.0.0.1:8765/?token=once")
+    assert local.tunnel(environ) == "ssh -N -L 8765:127.0.0.1:8765 ada@node7"
+    cluster = environ | {"SLURM_SUBMIT_HOST": "login1"}
+    assert local.tunnel(cluster) == "ssh -N -L 8765:127.0.0.1:8765 -J ada@login1 ada@node7"
+    assert local.tunnel({}) == "ssh -N -L 8765:127.0.0.1:8765 you@node7"
+    everywhere = Address("0.0.0.0", 80, "T")
+    assert everywhere.url() == "http://node7:80/?token=T"
+    assert Address("::1", 80, "T").tunnel(environ) == "ssh -N -L 80:[::1]:80 ada@node7"
+    six = Address("fe80::1", 80, "T")
+    assert six.url() == "http://[fe80::1]:80/?token=T"
+    assert (local.is_local, everywhere.is_local, six.is_local) == (True, False, False)
+
+
+def test_a_browser_is_opened_where_the_user_sits():
+    assert has_screen({"DISPLAY": ":0"}, "linux")
+    assert has_screen({"WAYLAND_DISPLAY": "wayland-0"}, "linux")
+    assert has_screen({}, "darwin")
+    assert has_screen({}, "win32")
+    assert not has_screen({}, "linux")
+    assert not has_screen({"DISPLAY": "localhost:10.0", "SSH_CONNECTION": "1 2 3 4"}, "linux")
+    assert not has_screen({"SSH_TTY": "/dev/pts/1"}, "darwin")

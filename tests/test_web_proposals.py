@@ -1,0 +1,209 @@
+"""Proposals for the page: what is found, what is kept, and the process that finds it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import ROOT, environment
+from failing_work import Raising, Work
+from web_client import DIAMETER_PX, PIXEL_SIZE_A, centres, client, make_project
+from web_work import number_of_process
+
+from upicker.config import Config
+from upicker.errors import ConfigError, InputError, MicrographError
+from upicker.image.prepare import prepare
+from upicker.io.micrographs import Reading
+from upicker.propose.proposals import propose
+from upicker.run.worker import Worker
+from upicker.units import parse_length
+from upicker.web.answers import Refused
+from upicker.web.project import Project
+from upicker.web.proposals import Proposals, Proposing
+
+
+class Here:
+    """Stands for the worker: works in this process, and counts."""
+
+    def __init__(self) -> None:
+        self.done: list[Path] = []
+
+    def do(self, work, path: Path):
+        self.done.append(path)
+        return work(path)
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return make_project(tmp_path, n=2, labels=False)
+
+
+def made_here(project: Project, model: Path | None = None) -> tuple[Proposals, Here]:
+    proposals, here = Proposals(project, lambda: model), Here()
+    proposals._worker = here  # type: ignore[assignment]
+    return proposals, here
+
+
+def test_discs_are_proposed_first_and_the_threshold_is_that_of_the_automatic_count(project):
+    config = Config().with_changes({"propose.top_k": "7", "propose.mask": False})
+    found = Proposing(DIAMETER_PX, config, Reading())(project.micrographs[1])
+    xy, score = np.array(found["particles"])[:, :2], np.array(found["particles"])[:, 2]
+    assert (np.diff(score) <= 0).all()
+    true = centres(1)
+    distance = np.hypot(*(xy[: len(true), None] - true).transpose(2, 0, 1))
+    assert (distance.min(0) < DIAMETER_PX / 5).all()
+    assert (distance.min(1) < DIAMETER_PX / 5).all()
+    prepared = prepare(Reading().read(project.micrographs[1]), DIAMETER_PX, config.image)
+    automatic = propose(prepared, replace(config.propose, top_k="auto"), config.image)
+    np.testing.assert_allclose(xy[score >= found["threshold"]], automatic.xy, atol=0.006)
+    assert len(true) <= len(automatic) < len(xy)
+
+
+def test_proposals_are_kept_until_something_that_they_depend_on_changes(project):
+    proposals, here = made_here(project)
+    work = proposals.wanted(0, "alog")
+    assert proposals.kept(0, work) is None
+    first = proposals.made(0, work)
+    assert proposals.kept(0, work) == first == proposals.made(0, work)
+    assert len(here.done) == 1
+    again, there = made_here(project)
+    assert again.made(0, again.wanted(0, "alog")) == first
+    assert again.kept(1, again.wanted(1, "alog")) is None
+    others = [
+        replace(work, diameter_px=DIAMETER_PX + 1),
+        replace(work, config=Config().with_changes({"propose.range_penalty": 0.5})),
+        replace(work, config=Config().with_changes({"image.clip_sigma": 3.0})),
+        replace(work, reading=Reading(3.0)),
+    ]
+    assert [again.kept(0, other) for other in others] == [None] * 4
+    os.utime(project.micrographs[0], ns=(1, 1))
+    assert again.kept(0, work) is None
+    assert not there.done
+    (kept,) = (project.state / "proposals").iterdir()
+    kept.write_text("{")
+    assert len(again.made(0, work)["particles"]) == len(first["particles"])
+    assert len(there.done) == 1
+
+
+def test_the_diameter_is_that_of_the_page(project):
+    proposals, here = made_here(project)
+    project.set_diameter(parse_length(f"{PIXEL_SIZE_A * 40}A"))
+    assert proposals.wanted(0, "alog").diameter_px == pytest.approx(40)
+    project.diameter = None
+    with pytest.raises(Refused, match="diameter is not known"):
+        proposals.wanted(0, "alog")
+    assert not here.done
+
+
+@pytest.mark.parametrize("source", ["", None, "labels", 7, ["alog"]])
+def test_unknown_sources_are_refused(project, source):
+    with pytest.raises(Refused, match="no source"):
+        made_here(project)[0].wanted(0, source)
+
+
+def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
+    import torch
+
+    from upicker.model import weights
+    from upicker.model.weights import Card
+
+    toy = {
+        "model.widths": "8,8,8,8,8", "model.dim": 32, "model.heads": 2, "model.feedforward": 16,
+        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 20, "train.tile_px": 96,
+        "image.working_diameter_px": 16, "train.device": "cpu", "image.mask": False,
+    }  # fmt: skip
+    config = Config().with_changes(toy)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = weights.build(config)
+    path = tmp_path / "toy.safetensors"
+    weights.save(path, model, Card(config.to_tables(), "28px", "finetune", 0.625, None, None, None, steps=1))
+    threads = torch.get_num_threads()
+    try:
+        proposals, here = made_here(project, path)
+        found = proposals.made(0, proposals.wanted(0, "model"))
+    finally:
+        torch.set_num_threads(threads)
+    assert found["threshold"] == 0.625
+    scores = [score for _, _, score in found["particles"]]
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) < 0.625
+    project.diameter = None
+    assert proposals.wanted(0, "model").diameter_px is None
+    with pytest.raises(Refused, match="no weights yet"):
+        made_here(project)[0].wanted(0, "model")
+    path.touch()
+    assert proposals.kept(0, proposals.wanted(0, "model")) is None
+    assert len(here.done) == 1
+
+
+def test_the_worker_works_fails_and_comes_back():
+    worker = Worker()
+    try:
+        number = worker.do(number_of_process, Path("a.mrc"))
+        assert number != os.getpid()
+        with pytest.raises(MicrographError, match="is broken"):
+            worker.do(Work(), Path("bad.mrc"))
+        with pytest.raises(MicrographError, match="ZeroDivisionError"):
+            worker.do(Work(), Path("bug.mrc"))
+        with pytest.raises(ConfigError):
+            worker.do(Raising(ConfigError("a", "b")), Path("a.mrc"))
+        assert worker.do(number_of_process, Path("b.mrc")) == number
+        with pytest.raises(InputError, match="was stopped"):
+            worker.do(Work(killed=True), Path("huge.mrc"))
+        other = worker.do(number_of_process, Path("a.mrc"))
+        assert other != number
+        os.kill(other, signal.SIGKILL)
+        gone(other)
+        assert worker.do(Work(), Path("c.mrc")) == "C"
+    finally:
+        worker.close()
+    with pytest.raises(InputError, match="being stopped"):
+        worker.do(Work(), Path("c.mrc"))
+
+
+def gone(number: int) -> None:
+    """Wait until a process has ended."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {number} lives on")
+
+
+def test_the_worker_does_not_outlive_a_server_that_is_killed():
+    command = [sys.executable, str(ROOT / "tests" / "web_work.py"), "work"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        assert Path(f"/proc/{worker}").exists()
+        process.kill()
+        process.wait()
+        gone(worker)
+
+
+def test_the_route(project):
+    with client(project) as visitor:
+        answer = visitor.post("/api/micrographs/0/proposals", json={"source": "alog"})
+        assert answer.status_code == 200
+        assert len(answer.json()["particles"]) > len(centres(0))
+        assert visitor.post("/api/micrographs/0/proposals", json={"source": "alog"}).json() == answer.json()
+        assert visitor.post("/api/micrographs/9/proposals", json={"source": "alog"}).status_code == 404
+        refused = visitor.post("/api/micrographs/0/proposals", json={"source": "model"})
+        assert refused.status_code == 400
+        assert "no weights" in refused.json()["error"]["found"]
+        project.micrographs[1].write_bytes(b"x" * 5000)
+        broken = visitor.post("/api/micrographs/1/proposals", json={"source": "alog"})
+        assert broken.status_code == 400
+        assert broken.json()["error"]["where"] == str(project.micrographs[1])
