@@ -154,3 +154,9 @@ def test_a_log_of_something_else_is_an_error(tmp_path, text, message):
     with pytest.raises(InputError, match="cannot be read"):
         draw.training_curves(tmp_path / "none.csv", tmp_path / "t.png")
     assert not (tmp_path / "t.png").exists()
+
+
+def test_a_name_with_dollars_is_no_mathematics(tmp_path):
+    micrograph = Micrograph(np.random.default_rng(0).normal(size=(90, 120)).astype(np.float32), r"a$\frac$b$")
+    draw.overlay(micrograph, Particles.of([[40, 40]], 20), tmp_path / "picks.png")
+    assert picture(tmp_path / "picks.png").size

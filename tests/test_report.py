@@ -284,7 +284,7 @@ def test_a_chart_puts_values_in_their_places():
     chart = Chart(Axis(0, 10, "<x>"), Axis(0, 4, "y"), 'a "title"', (572, 256))
     chart.bars(np.array([0.0, 5.0, 10.0]), np.array([4, 0]), "kept")
     found = chart.svg()
-    assert 'd="M58.0 214.0V14.0H308.0V214.0Z"' in found  # the left half, from bottom to top; no bar where none counts
+    assert 'd="M74.0 214.0V14.0H310.0V214.0Z"' in found  # the left half, from bottom to top; no bar where none counts
     assert "&lt;x&gt;" in found
     assert "&quot;title&quot;" in found
 

@@ -12,7 +12,7 @@ from html import escape
 
 import numpy as np
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 26, 14, 42
 # Points beyond what a small chart can show are thinned.
 MOST_POINTS = 600
 
@@ -128,9 +128,9 @@ class Chart:
             parts.append(f'<path class="grid" d="M{_LEFT} {place:.1f}H{self._size[0] - _RIGHT}"/>')
             parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{place + 4:.1f}" text-anchor="end">{value:,g}</text>')
         middle = (_TOP + self._size[1] - _BOTTOM) / 2
-        turned = f'transform="rotate(-90 13 {middle})"'
+        turned = f'transform="rotate(-90 12 {middle})"'
         title = escape(self._y.title)
-        return [*parts, f'<text class="title" x="13" y="{middle}" text-anchor="middle" {turned}>{title}</text>']
+        return [*parts, f'<text class="title" x="12" y="{middle}" text-anchor="middle" {turned}>{title}</text>']
 
     def _at_x(self, value: float) -> float:
         return _LEFT + self._x.share(float(value)) * (self._size[0] - _LEFT - _RIGHT)

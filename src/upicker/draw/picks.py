@@ -227,7 +227,7 @@ def _title(figure: Figure, micrograph: Micrograph) -> None:
         facts += f",  {micrograph.pixel_size_A:.4g} Å/px"
     room = int((width - 260) / 12)  # letters of the title's size that fit beside the facts
     name = micrograph.name if len(micrograph.name) <= room else f"{micrograph.name[: room - 1]}…"
-    figure.text(_RIM_PX / width, y, name, va="center", size=14, weight="bold")
+    figure.text(_RIM_PX / width, y, name, va="center", size=14, weight="bold", parse_math=False)
     figure.text(1 - _RIM_PX / width, y, facts, va="center", ha="right", size=11, color="0.4")
 
 

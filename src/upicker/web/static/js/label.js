@@ -25,6 +25,7 @@ const byId = (id) => document.getElementById(id);
 class Page {
   #sheets = new Map(); // id -> {id, labels, history, proposals, info}
   #going = null;
+  #late = false; // others changed something while own changes were under way
   #keeping = Promise.resolve(); // the diameter is on its way to the server
   #renewFilter = later(() => this.proposalPanel.source === "alog" && this.#renew("alog"), RENEW);
   #threshold = null; // the user's own, for the next micrographs too
@@ -122,7 +123,7 @@ class Page {
     if (!info.error || this.looks.view === "raw") return info;
     const plain = await picture(id, "raw", { signal });
     if (!plain.error) {
-      this.looks.plain();
+      this.looks.settle("raw");
       toast(`Shown as it is. ${errorText(info.error)}`);
     }
     return plain;
@@ -157,6 +158,7 @@ class Page {
       sheet.info = info;
       this.viewer.show(info);
     } catch (error) {
+      if (this.list.current === id) this.looks.settle(sheet.info.view);
       toast(`This view cannot be shown. ${explain(error)}`, { kind: "error" });
     } finally {
       clearTimeout(busy);
@@ -272,7 +274,10 @@ class Page {
       byId("save").dataset.state = state;
       byId("save").textContent = text;
     };
-    saver.onSaved = (labels) => this.channel.postMessage({ labels: this.session.labels, name: labels.name });
+    saver.onSaved = (labels) => {
+      this.channel.postMessage({ labels: this.session.labels, name: labels.name });
+      if (this.#late) this.#refresh();
+    };
     saver.onRefused = (labels, text) => toast(`A change in ${labels.name} was not taken. ${text}`, { kind: "error", seconds: 20 });
     this.channel.onmessage = ({ data }) => {
       if (data.labels === this.session.labels && data.name === desk.labels?.name) this.#refresh();
@@ -306,8 +311,11 @@ class Page {
 
   /** What others did meanwhile. */
   async #refresh() {
+    const { labels } = this.desk;
+    // While own changes are under way, their answer may have left the server before the others' came: ask afterwards.
+    this.#late = Boolean(labels?.unsent);
     try {
-      const [, micrographs] = await Promise.all([this.desk.labels?.loaded && !this.desk.labels.unsent ? this.desk.labels.refresh() : null, get("/api/micrographs")]);
+      const [, micrographs] = await Promise.all([labels?.loaded && !labels.unsent ? labels.refresh() : null, get("/api/micrographs")]);
       this.list.use(micrographs);
     } catch {
       // The server is away: what is unsaved says so.

@@ -6,7 +6,7 @@
  *   looks.view                                           "raw" | "lowpass-8px" | "prepared"
  *   looks.use(info)                                      pixel size and diameter of the micrograph that is shown
  *   looks.toggle("invert" | "lowpass" | "prepared"), looks.reset()
- *   looks.plain()                                        "raw" from now on, without calling onView: the view failed
+ *   looks.settle(view)                                   take a view, without calling onView: another one failed
  */
 
 import { check, h, later, remember, segmented, slider } from "./ui.js";
@@ -94,8 +94,8 @@ export class Looks {
     }
   }
 
-  plain() {
-    this.#parts.kind.value = "raw";
+  settle(view) {
+    this.#parts.kind.value = view.split("-")[0];
     this.#keep();
   }
 
