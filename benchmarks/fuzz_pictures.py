@@ -142,6 +142,8 @@ def main() -> int:
         counts = {kind: Counter() for kind in made}
         tracemalloc.start()
         for number in range(options.inputs):
+            if number % 5000 == 0:
+                print(f"{number} of {options.inputs}", file=sys.stderr, flush=True)
             rng = np.random.default_rng((options.seed, number))
             kind = list(made)[number % len(made)]
             content = damaged(made[kind], list(made.values()), rng)
