@@ -21,7 +21,7 @@ def done(tmp_path_factory):
     plan = Plan(
         scene, ((230, 310), (300, 250)), training=2, labelled=1, testing=2, box=Length(40, "px"), changes=changes
     )
-    return folder, demo(folder, shown._Watch(), plan)
+    return folder, demo(folder, shown.Watch(), plan)
 
 
 def test_it_goes_the_whole_way(done):

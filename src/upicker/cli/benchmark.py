@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import follow
-from upicker.cli.console import err, note, out
+from upicker.cli.console import note, out
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -22,15 +20,14 @@ from upicker.cli.options import (
     existing_folder,
     listed_micrographs,
 )
-from upicker.cli.progress import TrainingBar
 from upicker.cli.training import Backbone
+from upicker.cli.watch import Watch
 from upicker.config import preset as preset_config
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from upicker.run.batch import Outcome
     from upicker.run.benchmark import Report
     from upicker.run.labelled import Source
 
@@ -128,22 +125,6 @@ def _source(
     folder = existing_folder(labels, "labels")
     # Folders like 10017/coords and 10017/micrographs: the set's name is that of the folder around them.
     return Source(folder.resolve().parent.name, tuple(paths), folder, diameter, frame, reading=reading)
-
-
-class Watch:
-    """Prints what an experiment does."""
-
-    def stage(self, title: str) -> None:
-        """Print a stage's title."""
-        err.rule(title, align="left")
-
-    def training(self) -> TrainingBar:
-        """Return a new bar."""
-        return TrainingBar()
-
-    def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
-        """Show a batch."""
-        return follow(title, outcomes, total, target)
 
 
 def _print(report: Report, name: str) -> None:

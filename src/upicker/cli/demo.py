@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from upicker.cli.batches import follow
-from upicker.cli.console import err, note
+from upicker.cli.console import note
 from upicker.cli.console import out as stdout
-from upicker.cli.progress import TrainingBar
+from upicker.cli.watch import Watch
 
 if TYPE_CHECKING:
-    from upicker.run.batch import Outcome
     from upicker.run.demo import Result
 
 
@@ -28,24 +25,8 @@ def demo(*, out: Path = Path("upicker-demo")) -> int:
     """
     from upicker.run.demo import demo as run_demo
 
-    _report(run_demo(out, _Watch()))
+    _report(run_demo(out, Watch()))
     return 0
-
-
-class _Watch:
-    """Prints what the demo does."""
-
-    def stage(self, title: str) -> None:
-        """Print a stage's title."""
-        err.rule(title, align="left")
-
-    def training(self) -> TrainingBar:
-        """Return a new bar."""
-        return TrainingBar()
-
-    def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
-        """Show a batch."""
-        return follow(title, outcomes, total, target)
 
 
 def _report(result: Result) -> None:

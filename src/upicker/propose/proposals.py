@@ -102,15 +102,14 @@ def propose(
         raise ConfigError("propose.profile", found, "Leave it out, and it is learned")
     diameter = prepared.working_diameter
     heights = template.answers(prepared.pixels, np.array(config.profile), diameter)
-    allowed = np.ones(heights.shape, bool) if usable is None else usable
     theta = config.threshold
     if theta is None:
         theta = 0.0 if limit == "auto" else 1.0
-    places = template.peaks(heights, allowed, diameter, theta)
+    places = template.peaks(heights, usable, diameter, theta)
     score = heights[places[:, 0], places[:, 1]].astype(np.float64)
     count = len(places)
     if limit == "auto":
-        dark = template.peaks(-heights, allowed, diameter)
+        dark = template.peaks(-heights, usable, diameter)
         count = automatic_count(score, -heights[dark[:, 0], dark[:, 1]])
     elif isinstance(limit, int):
         count = min(count, limit)

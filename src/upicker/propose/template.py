@@ -56,12 +56,12 @@ def learned(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.n
     np.ndarray or None
         `(25,)` float64, the template's values at `radii`, above the ice around; None where there are too few proposals.
     """
-    for again in range(ROUNDS):
-        found = _common(pictures, centres)
-        if found is None or again == ROUNDS - 1:
-            return found
-        centres = [_strongest(picture, found) for picture in pictures]
-    raise AssertionError("there is at least one round")
+    profile = _common(pictures, centres)
+    for _ in range(ROUNDS - 1):
+        if profile is None:
+            return None
+        profile = _common(pictures, [_strongest(picture, profile) for picture in pictures])
+    return profile
 
 
 def answers(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndarray:
@@ -94,10 +94,11 @@ def answers(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndar
     return np.asarray(fft.irfft2(spectrum, shape))[: pixels.shape[0], : pixels.shape[1]]
 
 
-def peaks(heights: np.ndarray, allowed: np.ndarray, diameter: float, theta: float = 0.0) -> np.ndarray:
+def peaks(heights: np.ndarray, usable: np.ndarray | None, diameter: float, theta: float = 0.0) -> np.ndarray:
     """Return the `(n, 2)` rows and columns of the peaks of a map of answers above `theta`, the highest first."""
     discs = np.full(heights.shape, 2 * APART * diameter, np.float32)
-    return greedy_peaks(heights, discs, allowed & (heights > theta) & local_maxima(heights))
+    candidates = (heights > theta) & local_maxima(heights)
+    return greedy_peaks(heights, discs, candidates if usable is None else candidates & usable)
 
 
 def explained(picture: Prepared, profile: np.ndarray) -> tuple[float, float]:
@@ -107,10 +108,9 @@ def explained(picture: Prepared, profile: np.ndarray) -> tuple[float, float]:
     are nearly equal, whatever the template.
     """
     heights = answers(picture.pixels, profile, picture.working_diameter)
-    usable = np.ones(heights.shape, bool) if picture.usable is None else picture.usable
 
     def energy(signed: np.ndarray) -> float:
-        at = peaks(signed, usable, picture.working_diameter)
+        at = peaks(signed, picture.usable, picture.working_diameter)
         return float((signed[at[:, 0], at[:, 1]].astype(np.float64) ** 2).sum())
 
     return energy(heights), energy(-heights)
@@ -119,9 +119,7 @@ def explained(picture: Prepared, profile: np.ndarray) -> tuple[float, float]:
 def _strongest(picture: Prepared, profile: np.ndarray) -> np.ndarray:
     """Return the `(n, 2)` columns and rows of the highest peaks of a micrograph."""
     diameter = picture.working_diameter
-    heights = answers(picture.pixels, profile, diameter)
-    usable = np.ones(heights.shape, bool) if picture.usable is None else picture.usable
-    return peaks(heights, usable, diameter)[:, ::-1]
+    return peaks(answers(picture.pixels, profile, diameter), picture.usable, diameter)[:, ::-1]
 
 
 def _common(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:

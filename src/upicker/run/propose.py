@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,25 +68,48 @@ class Proposing:
             As when called.
         """
         micrograph = self.reading.read(path)
-        diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(path))
-        prepared = prepare(micrograph, diameter_px, self.config.image)
-        good = usable(prepared, self.config.image) if self.config.propose.mask else None
-        if self.masks is not None:
-            theirs = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
-            good = theirs if good is None else good & theirs
-        return micrograph, replace(prepared, usable=good)
+        prepared = picture(micrograph, self.diameter.to_px(micrograph.pixel_size_A, str(path)), self.config)
+        if self.masks is None:
+            return micrograph, prepared
+        theirs = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
+        return micrograph, replace(prepared, usable=theirs if prepared.usable is None else prepared.usable & theirs)
 
     def settled(self, paths: Sequence[Path]) -> Proposing:
         """Return it with a template learned from a few of the micrographs, if the config wants one and has none."""
-        knobs = self.config.propose
-        if not knobs.template or knobs.profile is not None:
-            return self
-        pictures = []
-        for path in asked(paths):
-            with contextlib.suppress(UPickerError), heard():  # What is wrong is reported when its turn comes.
-                pictures.append(self.prepared(path)[1])
-        chosen = settled(knobs, pictures, self.config.image)
-        return replace(self, config=replace(self.config, propose=chosen))
+        return replace(self, config=with_template(self.config, paths, lambda path: self.prepared(path)[1]))
+
+
+def picture(micrograph: Micrograph, diameter_px: float, config: Config) -> Prepared:
+    """Return a micrograph at the working scale, with what is usable of it if ``propose.mask`` is on.
+
+    Raises
+    ------
+    UPickerError
+        If the diameter does not fit.
+    """
+    prepared = prepare(micrograph, diameter_px, config.image)
+    return replace(prepared, usable=usable(prepared, config.image)) if config.propose.mask else prepared
+
+
+def with_template(config: Config, paths: Sequence[Path], prepared: Callable[[Path], Prepared]) -> Config:
+    """Return the config with a template learned from a few of the micrographs, if it wants one and has none.
+
+    Parameters
+    ----------
+    config : Config
+        All knobs.
+    paths : sequence of Path
+        The micrographs of the run.
+    prepared : callable
+        Reads one, and brings it to the working scale.
+    """
+    if not config.propose.template or config.propose.profile is not None:
+        return config
+    pictures = []
+    for path in asked(paths):
+        with contextlib.suppress(UPickerError), heard():  # What is wrong is reported when its turn comes.
+            pictures.append(prepared(path))
+    return replace(config, propose=settled(config.propose, pictures, config.image))
 
 
 def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:

@@ -11,25 +11,24 @@ Written are, for RELION 4 and 5, ``autopick.star``, which names each micrograph'
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from upicker.config import Config
-from upicker.errors import InputError, UPickerError, heard
-from upicker.image.mask import usable
-from upicker.image.prepare import Prepared, prepare
+from upicker.errors import InputError
+from upicker.image.prepare import Prepared
 from upicker.io import coordinates, micrographs, star
 from upicker.io.atomic import replacing
 from upicker.io.lists import Listed
 from upicker.particles import Micrograph, Particles
-from upicker.propose.proposals import asked, propose, settled
+from upicker.propose.proposals import propose
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
+from upicker.run.propose import picture, with_template
 from upicker.run.record import Entry
 from upicker.units import Length
 
@@ -67,19 +66,14 @@ def proposing(diameter: Length, changes: Mapping[str, object], listed: Path) -> 
     reading = micrographs.Reading.of(entries)
 
     def prepared(micrograph: Micrograph) -> Prepared:
-        diameter_px = diameter.to_px(micrograph.pixel_size_A, str(micrograph.path))
-        picture = prepare(micrograph, diameter_px, config.image)
-        return replace(picture, usable=usable(picture, config.image)) if config.propose.mask else picture
+        return picture(micrograph, diameter.to_px(micrograph.pixel_size_A, str(micrograph.path)), config)
 
-    pictures = []
-    for entry in asked(entries):
-        with contextlib.suppress(UPickerError), heard():  # What is wrong is reported when its turn comes.
-            pictures.append(prepared(reading.read(entry.path)))
-    knobs = settled(config.propose, pictures, config.image)
+    paths = [entry.path for entry in entries]
+    knobs = with_template(config, paths, lambda path: prepared(reading.read(path))).propose
 
     def find(micrograph: Micrograph) -> tuple[Particles, float]:
-        picture = prepared(micrograph)
-        return propose(picture, knobs, config.image, picture.usable), picture.diameter_px
+        shown = prepared(micrograph)
+        return propose(shown, knobs, config.image, shown.usable), shown.diameter_px
 
     return find
 

@@ -26,12 +26,11 @@ from starlette.routing import Route
 from upicker import __version__
 from upicker.config import Config
 from upicker.errors import OutputError
-from upicker.image.mask import usable
-from upicker.image.prepare import prepare
 from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.propose.proposals import propose, settled
+from upicker.run.propose import picture
 from upicker.run.worker import Worker
 from upicker.web.answers import Refused, answer, body
 from upicker.web.project import Project
@@ -83,13 +82,11 @@ class Proposing:
     def _of_filter(self, path: Path) -> tuple[Particles, float]:
         """Return what A-LoG finds, and the score down to which `density.automatic_count` would go."""
         assert self.diameter_px is not None
-        prepared = prepare(self.reading.read(path), self.diameter_px, self.config.image)
-        good = usable(prepared, self.config.image) if self.config.propose.mask else None
+        prepared = picture(self.reading.read(path), self.diameter_px, self.config)
         # Without a theta, both see the same candidates, and the first list begins with the second.
-        picture = replace(prepared, usable=good)
-        knobs = settled(replace(self.config.propose, threshold=0.0), [picture], self.config.image)
-        found = propose(prepared, replace(knobs, top_k="all"), self.config.image, good)
-        count = len(propose(prepared, replace(knobs, top_k="auto"), self.config.image, good))
+        knobs = settled(replace(self.config.propose, threshold=0.0), [prepared], self.config.image)
+        found = propose(prepared, replace(knobs, top_k="all"), self.config.image, prepared.usable)
+        count = len(propose(prepared, replace(knobs, top_k="auto"), self.config.image, prepared.usable))
         threshold = float(found.score[count - 1]) if count else float(found.score.max(initial=0.0)) + 1.0
         return found.select(np.arange(min(len(found), max(_AT_LEAST, _MORE * count)))), threshold
 
