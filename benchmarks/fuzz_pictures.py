@@ -14,6 +14,7 @@ import argparse
 import bz2
 import gzip
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ import tracemalloc
 import warnings
 from collections import Counter
 from pathlib import Path
+from types import FrameType
 
 import cv2
 import mrcfile
@@ -33,6 +35,7 @@ from upicker.io import lists, micrographs
 
 INTERESTING = (0, 1, -1, 2, 16, 255, 1024, 32_767, 40_000, 65_535, 65_536, 2**20, 2**31 - 1, -(2**31))
 SHAPE = (33, 41)
+PATIENCE_S = 20
 
 
 def seeds(folder: Path) -> dict[str, bytes]:
@@ -109,8 +112,18 @@ def damaged(content: bytes, others: list[bytes], rng: np.random.Generator) -> by
     return bytes(data)
 
 
+class Endless(BaseException):
+    """Reading took so long that it was given up."""
+
+
+def give_up(signal_number: int, frame: FrameType | None) -> None:
+    """Raise where the program is."""
+    raise Endless(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "?")
+
+
 def try_one(path: Path, name: str) -> str:
     """Read one file; return what came of it."""
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE_S)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -118,9 +131,13 @@ def try_one(path: Path, name: str) -> str:
                 lists.read(path) if name.startswith("x.") else micrographs.read(path)
     except UPickerError as error:
         return "refused" if str(path) in str(error) else f"the file is not named: {error}"
+    except Endless as error:
+        return f"no end in sight after {PATIENCE_S} s, in {error}"
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}: {str(error)[:80]}"
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return "read"
 
 
@@ -134,6 +151,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="of the kinds, those with this in the name")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGPROF, give_up)
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     findings: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:

@@ -265,6 +265,27 @@ def _old_four_bits(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _ring(path: Path) -> None:
+    """A movie whose last page names the first one as the next."""
+    _movie(path)
+    with tifffile.TiffFile(path) as file:
+        last, first = file.pages[-1].offset, file.pages[0].offset
+    content = bytearray(path.read_bytes())
+    at = last + 2 + 12 * int.from_bytes(content[last : last + 2], "little")
+    assert content[at : at + 4] == bytes(4)
+    content[at : at + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def _claims_too_many_tags(path: Path) -> None:
+    tifffile.imwrite(path, marked("f4"), bigtiff=True, byteorder=">")
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].offset
+    content = bytearray(path.read_bytes())
+    content[at : at + 8] = b"\xff" * 8
+    path.write_bytes(content)
+
+
 def _palette(path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 65535, (3, 256)).astype("u2")
     tifffile.imwrite(path, marked("u1"), photometric="palette", colormap=colours)
@@ -328,6 +349,8 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "JPG of a false size": ("mic.jpg", _jpg_of(30_000, 30_000), "cannot hold the 900000000 bytes"),
     "huge JPG": ("mic.jpg", _jpg_of(30_000, 50_000), "50000 columns"),
     "PNG of a false size": ("mic.png", _png_header_of(30_000, 30_000), "cannot hold"),
+    "TIFF with pages in a ring": ("mic.tif", _ring, "earlier one after 3 pages"),
+    "TIFF that claims too many tags": ("mic.tif", _claims_too_many_tags, "cannot be read"),
     "TIFF palette": ("mic.tif", _palette, "palette"),
 }
 

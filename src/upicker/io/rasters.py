@@ -17,6 +17,7 @@ import tifffile
 from upicker.errors import MicrographError
 from upicker.io.movies import check_movie, summed
 from upicker.io.stored import FETCH_AGAIN, Stored, check_growth, cut_short, too_large
+from upicker.io.tiffpages import check_pages
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPG_MAGIC = b"\xff\xd8\xff"
@@ -85,6 +86,7 @@ def read_tiff(path: Path, largest_side: int) -> Stored:
         If it has several pictures that are no movie, has palette colours, is cut short, damaged or larger than
         `largest_side`, or if its compression needs imagecodecs.
     """
+    check_pages(path)
     try:
         with _silent("tifffile"), tifffile.TiffFile(path) as file:
             return _tiff(path, file, largest_side)

@@ -1,0 +1,45 @@
+"""The chain of pages of a TIFF file, walked before a library follows it."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from upicker.errors import MicrographError
+from upicker.io.stored import FETCH_AGAIN
+
+
+def check_pages(path: Path) -> None:
+    """Make sure that the chain of pages ends.
+
+    Each page of a TIFF names the place of the next one (TIFF 6.0, section 2; BigTIFF with wider numbers). In a damaged
+    file the chain may lead back to an earlier page, and whoever follows it does so for ever.
+
+    Raises
+    ------
+    MicrographError
+        If a page comes twice.
+    """
+    with path.open("rb") as file:
+        head = file.read(16).ljust(16, b"\0")
+        order = "<" if head[:2] == b"II" else ">"
+        big = struct.unpack_from(order + "H", head, 2)[0] == 43
+        number, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+        (at,) = struct.unpack_from(order + number, head, 8 if big else 4)
+        size, wide = path.stat().st_size, struct.calcsize(order + count)
+        seen: set[int] = set()
+        while 0 < at < size:
+            if at in seen:
+                found = f"the chain of its pages leads back to an earlier one after {len(seen)} pages"
+                raise MicrographError(path, found, FETCH_AGAIN)
+            seen.add(at)
+            file.seek(at)
+            tags = file.read(wide)
+            if len(tags) < wide:
+                return
+            # Any number of tags may be claimed; a seek to a place beyond all files is an error.
+            file.seek(min(at + wide + struct.unpack(order + count, tags)[0] * entry, size))
+            following = file.read(struct.calcsize(order + number))
+            if len(following) < struct.calcsize(order + number):
+                return
+            (at,) = struct.unpack(order + number, following)
