@@ -1,14 +1,14 @@
 """Train, pick and score on real micrographs, through the same functions as the commands.
 
-    python benchmarks/training.py labelled8            fine-tuned on 8 labelled micrographs, random start
-    python benchmarks/training.py pretrain             pretrained on all micrographs without a label
-    python benchmarks/training.py few --seeds 0,1,2    fine-tuned on 2 labelled, with and without pretraining
-    python benchmarks/training.py apoferritin          apoferritin, 2 labelled
+    python benchmarks/training.py pretrain --seeds 0,1,2     on all micrographs without a label
+    python benchmarks/training.py few --seeds 0,1,2          fine-tuned on 2 labelled, with and without that pretraining
+    python benchmarks/training.py all --seeds 0,1,2          the same on all labelled ones outside the test set
     python benchmarks/training.py develop --learn 0,1 --check 6,7      on training micrographs only, to compare knobs
 
-The split: micrographs sorted by name; the last 4 are the test set, whose labels are read only to score; "develop" does
-not touch it. Each seed of "few" takes another two of the training micrographs. Each line of the output is
-a row for RESULTS.md; files go to --out (default runs/).
+The data set is EMPIAR-10017 or, with `--name apoferritin`, apoferritin. The split: micrographs sorted by name; the last 4
+are the test set, whose labels are read only to score; "develop" does not touch it. Each seed of "few" takes another two of
+the training micrographs. `--only pretrained` leaves out the random start. Each line of the output is a row for
+RESULTS.md; files go to --out (default runs/).
 """
 
 from __future__ import annotations
@@ -75,29 +75,29 @@ def config(options: argparse.Namespace, seed: int) -> Config:
     return Config().with_changes({**changes, "train.seed": seed})
 
 
-def labelled8(options: argparse.Namespace, data: Data) -> None:
-    for seed in options.seeds:
-        job = Job(options.out / f"labelled8-{seed}.safetensors", config(options, seed))
-        trained(finetune(data.train, data.labels, job, diameter=data.diameter), "8 labelled, random start", seed, data)
-
-
 def pretraining(options: argparse.Namespace, data: Data) -> None:
     for seed in options.seeds:
-        job = Job(options.out / f"pretrained-{seed}.safetensors", config(options, seed))
+        job = Job(pretrained(options, seed), config(options, seed))
         result = pretrain(data.paths, data.diameter, job)
-        trained(result, f"pretraining alone, {len(data.paths)} unlabelled", seed, data)
+        trained(result, f"{options.name}, pretraining alone, {len(data.paths)} unlabelled", seed, data)
 
 
-def few(options: argparse.Namespace, data: Data) -> None:
+def pretrained(options: argparse.Namespace, seed: int) -> Path:
+    return options.out / f"{options.name}-pretrained-{seed}.safetensors"
+
+
+def labelled(options: argparse.Namespace, data: Data) -> None:
+    """Fine-tune on labelled micrographs, from both starts."""
     for seed in options.seeds:
-        two = data.train[2 * seed : 2 * seed + 2]
-        for start in (None, options.out / f"pretrained-{seed}.safetensors"):
-            name = f"2 labelled, {'random start' if start is None else 'pretrained'}"
-            job = Job(
-                options.out / f"few-{'random' if start is None else 'pretrained'}-{seed}.safetensors",
-                config(options, seed),
-            )
-            trained(finetune(two, data.labels, job, initial=start, diameter=data.diameter), name, seed, data)
+        few = options.what == "few"
+        learned = data.train[2 * seed : 2 * seed + 2] if few else data.train
+        for name, start in (("random start", None), ("pretrained", pretrained(options, seed))):
+            if options.only not in name:
+                continue
+            file = f"{options.name}-{options.what}-{name.split()[0]}-{seed}.safetensors"
+            job = Job(options.out / file, config(options, seed))
+            result = finetune(learned, data.labels, job, initial=start, diameter=data.diameter)
+            trained(result, f"{options.name}, {len(learned)} labelled, {name}", seed, data)
 
 
 def develop(options: argparse.Namespace, data: Data) -> None:
@@ -116,8 +116,9 @@ def develop(options: argparse.Namespace, data: Data) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["labelled8", "pretrain", "few", "apoferritin", "develop"])
-    parser.add_argument("--name", choices=sorted(SETS), default="empiar10017", help="develop: the data set")
+    parser.add_argument("what", choices=["pretrain", "few", "all", "develop"])
+    parser.add_argument("--name", choices=sorted(SETS), default="empiar10017")
+    parser.add_argument("--only", default="", help="few, all: only the start whose name holds this")
     parser.add_argument("--learn", default="0,1", help="develop: numbers of training micrographs, by name from 0")
     parser.add_argument("--check", default="6,7", help="develop: numbers of other training micrographs")
     parser.add_argument("--init", type=Path, help="develop: weights to start from")
@@ -131,15 +132,8 @@ def main() -> None:
     print(
         f"{options.what}; commit {commit.stdout.strip()}; {platform.processor() or platform.machine()}; {options.set}"
     )
-    if options.what == "apoferritin":
-        data = Data(options.data, "apoferritin")
-        for seed in options.seeds:
-            job = Job(options.out / f"apoferritin-{seed}.safetensors", config(options, seed))
-            two = data.train[seed : seed + 2]
-            trained(finetune(two, data.labels, job, diameter=data.diameter), "apoferritin, 2 labelled", seed, data)
-        return
-    work = {"labelled8": labelled8, "pretrain": pretraining, "few": few, "develop": develop}[options.what]
-    work(options, Data(options.data, options.name if options.what == "develop" else "empiar10017"))
+    work = {"pretrain": pretraining, "few": labelled, "all": labelled, "develop": develop}[options.what]
+    work(options, Data(options.data, options.name))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,17 @@ def test_a_carbon_edge_is_marked_and_the_hole_kept():
     assert (mask & hole).sum() >= 0.97 * hole.sum()
 
 
+@pytest.mark.parametrize(("offset", "film"), [(230.0, True), (0.0, False)])
+def test_what_an_edge_cuts_off_is_marked_if_it_is_small(offset, film):
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    distance = (0.7 * (x - SHAPE[1] / 2) - 0.7 * (y - SHAPE[0] / 2) - offset).astype(np.float32)
+    mask, frame = good((ice(3) - 9 * np.exp(-((distance / 9) ** 2))).astype(np.float32))
+    ice_side, other = (in_working(region, frame) for region in (distance < -2 * DIAMETER, distance > 2 * DIAMETER))
+    assert (mask & ice_side).sum() >= 0.97 * ice_side.sum()
+    kept = (mask & other).sum() / other.sum()
+    assert kept == 0 if film else kept > 0.97
+
+
 def test_rough_ice_is_marked():
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     rough = np.hypot(x - 170, y - 330) < 90

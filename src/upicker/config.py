@@ -39,7 +39,7 @@ class ImageConfig:
     mask : blank what is no usable ice (frames, contaminants, carbon edges) before training and picking.
     """
 
-    working_diameter_px: float = 32.0
+    working_diameter_px: float = 24.0
     particles: str = "dark"
     repair: bool = True
     flatten: bool = True
@@ -143,7 +143,7 @@ class DenoiseConfig:
     positive_noise, negative_noise : lambda_p < lambda_n, the box noise in half box sides.
     """
 
-    groups: int = 2
+    groups: int = 1
     label_noise: float = 0.5
     positive_noise: float = 0.4
     negative_noise: float = 0.8
@@ -175,12 +175,12 @@ class TrainConfig:
     device : ``"auto"``, ``"cpu"``, ``"cuda"``, ...
     """
 
-    tile_px: int = 384
+    tile_px: int = 288
     batch: int = 2
     accumulate: int = 1
     proposals: str = "auto"
-    pretrain_steps: int = 500
-    finetune_steps: int = 800
+    pretrain_steps: int = 400
+    finetune_steps: int = 400
     learning_rate: float = 4e-4
     finetune_learning_rate: float = 2e-4
     rate_batch: int | None = 2
@@ -213,7 +213,7 @@ class PickConfig:
 
     overlap_diameters: float = 2.0
     batch: int = 4
-    views: int = 1
+    views: int = 2
     threshold: float | None = None
     nms_iou: float | None = 0.5
     edge_diameters: float | None = None

@@ -1,10 +1,10 @@
 """The built-in contamination mask: which parts of a prepared micrograph are usable ice.
 
-It looks for four things, all relative to the picture itself, so that neither the dose nor the camera
+It looks for five things, all relative to the picture itself, so that neither the dose nor the camera
 matters: frames (rims that only repeat their neighbours, as aligned movies have), blobs and lines that are far
 darker or brighter than particles (contaminants, carbon edges, cracks), large areas off the ice's grey level
-(carbon, broken film), and areas whose fine structure is far stronger or weaker than elsewhere (crystalline
-ice, carbon, holes). It is classical image processing and no neural network: it cannot see a faint contaminant
+(carbon, broken film), areas whose fine structure is far stronger or weaker than elsewhere (crystalline
+ice, carbon, holes), and small areas that all of this cuts off from the rest (the film behind a carbon edge). It is classical image processing and no neural network: it cannot see a faint contaminant
 of the size and darkness of a particle, nor tell that a whole picture is crystalline.
 """
 
@@ -36,6 +36,9 @@ LARGER, DOZEN_FACTOR = 2.0, 1.5
 
 ROUGHER, SMOOTHER = 1.8, 0.4
 """Local standard deviation of the fine structure, against the picture's median: beyond these it is no ice."""
+
+CUT_OFF = 0.25
+"""An area that what is unusable cuts off from a larger one must be at least so many times as large to count."""
 
 FRAME_SHARE, FRAME_CONTRAST = 0.1, 0.35
 """A frame reaches at most so far into the picture, and its lines differ by less than so much of the usual."""
@@ -72,6 +75,7 @@ def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
     bad = _outstanding(small, inner, step)
     bad |= _textured(small, inner & ~_dilated(bad, 0.5 * step), step)
     bad = _dilated(bad, 0.5 * step)
+    bad |= _cut_off(~bad & inner)
     bad = cv2.resize(bad.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR) >= 0.5
     return ~(bad | framed)
 
@@ -202,6 +206,18 @@ def _textured(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
     energy = energy / np.maximum(weight, 1e-3)
     local = np.sqrt(np.maximum(energy, 0) / max(float(np.median(energy[inner])), 1e-12))
     return ((local > ROUGHER) | (local < SMOOTHER)) & (weight > 0.1) & inner
+
+
+def _cut_off(good: np.ndarray) -> np.ndarray:
+    """Find parts of the usable area that are much smaller than its largest one.
+
+    A carbon edge stands out as a line; the film behind it has the grey level of the ice when the background is
+    flattened, and a texture that looks like particles.
+    """
+    parts = np.asarray(cv2.connectedComponents(good.astype(np.uint8), connectivity=4)[1], np.int32)
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0
+    return good & (areas < CUT_OFF * areas.max())[parts]
 
 
 def _blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
