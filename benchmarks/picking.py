@@ -1,6 +1,6 @@
 """Seconds and memory of picking, from the file to the coordinate file, in a process of its own.
 
-    python benchmarks/picking.py runs/labelled8-0.safetensors ../shared/data/empiar10017/micrographs
+    python benchmarks/picking.py runs/empiar10017-all-random-0.safetensors ../shared/data/empiar10017/micrographs
 
 The peak is the largest resident memory of the whole process, Python and torch included.
 """

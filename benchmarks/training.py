@@ -5,9 +5,9 @@
     python benchmarks/training.py all --seeds 0,1,2          the same on all labelled ones outside the test set
     python benchmarks/training.py develop --learn 0,1 --check 6,7      on training micrographs only, to compare knobs
 
-The data set is EMPIAR-10017 or, with `--name apoferritin`, apoferritin. The split: micrographs sorted by name; the last 4
-are the test set, whose labels are read only to score; "develop" does not touch it. Each seed of "few" takes another two of
-the training micrographs. `--only pretrained` leaves out the random start. Each line of the output is a row for
+The data set is EMPIAR-10017 or, with `--name apoferritin`, apoferritin. The split: micrographs sorted by name; the last
+4 are the test set, whose labels are read only to score; "develop" does not touch it. Each seed of "few" takes another
+two of the training micrographs. `--only pretrained` leaves out the random start. Each line of the output is a row for
 RESULTS.md; files go to --out (default runs/).
 """
 
