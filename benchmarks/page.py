@@ -38,13 +38,13 @@ PARALLEL = 4
 LARGEST_ZOOM = 1.25
 
 
-def write(folder: Path, shape: tuple[int, int], pixel_size_A: float) -> list[Path]:
+def write(folder: Path, shape: tuple[int, int], pixel_size_A: float, count: int = PICTURES) -> list[Path]:
     """Write noise with some large structure."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(17)
     ice = cv2.resize(rng.normal(0, 1, (40, 56)).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
     ice += 10 + 3 * rng.standard_normal(shape, dtype=np.float32)
-    paths = [folder / f"{shape[1]}_{number}.mrc" for number in range(PICTURES)]
+    paths = [folder / f"{shape[1]}_{number}.mrc" for number in range(count)]
     for path in paths:
         mrc.write(path, ice, pixel_size_A)
     return paths

@@ -1,6 +1,7 @@
 """A real server in a process of its own, and a real browser that looks at it."""
 
 import contextlib
+import json
 import os
 import re
 import select
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,48 @@ class Server:
         self.kill()
 
 
+class Api:
+    """The server's routes for a visitor who has the cookie, without a page.
+
+    Parameters
+    ----------
+    requests : APIRequestContext
+        Playwright's, of the visitor.
+    url : str
+        The address with its token.
+    """
+
+    def __init__(self, requests: Any, url: str) -> None:
+        self._requests, self._origin = requests, url.split("/?")[0]
+        assert requests.get(url.split("#")[0]).ok
+
+    def get(self, path: str) -> Any:
+        """Return what is answered."""
+        answer = self._requests.get(self._origin + path)
+        assert answer.ok, answer.text()
+        return answer.json()
+
+    def post(self, path: str, body: object) -> Any:
+        """Send something; return what is answered."""
+        headers = {"Origin": self._origin, "Content-Type": "application/json"}
+        answer = self._requests.post(self._origin + path, data=json.dumps(body), headers=headers)
+        assert answer.ok, answer.text()
+        return answer.json()
+
+
 @contextlib.contextmanager
-def visit(browser: Any, url: str, width: int = 1280, height: int = 860) -> Iterator[Any]:
-    """Yield a page of a new visitor; fails if anything is written to its console as an error."""
+def visit(
+    browser: Any, url: str, width: int = 1280, height: int = 860, before: Callable[[Api], None] | None = None
+) -> Iterator[Any]:
+    """Yield a page of a new visitor; fails if anything is written to its console as an error.
+
+    `before` is called before the page is opened: to bring the server's files to a known state.
+    """
     context = browser.new_context(viewport={"width": width, "height": height})
     context.set_default_timeout(1000 * WAIT_S)
     try:
+        if before:
+            before(Api(context.request, url))
         yield watched(context.new_page(), url)
     finally:
         context.close()
@@ -133,6 +170,14 @@ def until(page: Any, script: str, argument: object = None) -> None:
     while not page.evaluate(script, argument):
         assert time.monotonic() < end, f"still not so: {script} {argument}"
         page.wait_for_timeout(50)
+
+
+def eventually(check: Callable[[], bool], what: str) -> None:
+    """Wait until something is so outside the browser."""
+    end = time.monotonic() + WAIT_S
+    while not check():
+        assert time.monotonic() < end, f"still not so: {what}"
+        time.sleep(0.02)
 
 
 def make_micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (371, 533), seed: int = 0) -> list[Path]:

@@ -131,7 +131,29 @@ def test_its_figures_are_those_of_evaluate(folder, capsys):
     assert facts["F1"] in out
     row = page.words[page.words.index("m1 4") :].split()
     assert row[3:7] == ["5", *(f"{v:.3f}" for v in (each["m1"].precision, each["m1"].recall, each["m1"].f1))]
-    assert "1 micrographs have no labels" in page.words
+    assert "Micrographs without labels, which count for nothing here: 1." in page.words
+
+
+def test_labels_of_other_micrographs_are_left_out(folder):
+    """Those of micrographs that were looked at without a find are missed, though."""
+    labels = Particles.of(CENTRES, DIAMETER)
+    alone = made(folder, labels=folder / "labels", threshold=0.5)[0].facts()
+    for name in ("elsewhere", "m7"):
+        coordinates.write(folder / "labels" / f"{name}.csv", labels, "csv")
+    page, _ = made(folder, labels=folder / "labels", threshold=0.5)
+    keys = ("labels", "precision", "recall", "F1", "average precision")
+    assert [page.facts()[key] for key in keys] == [alone[key] for key in keys]
+    assert "Labelled micrographs that these picks are not of, and that are left out: 2." in page.words
+    assert "without a pick" not in page.words
+
+    lines = "".join(f'[[run.micrographs]]\npath = "gone/m{number}.mrc"\n' for number in (0, 1, 2, 7))
+    (folder / "picks/run.toml").write_text(f"[run]\n{lines}", encoding="utf-8")
+    page, _ = made(folder, labels=folder / "labels", threshold=0.5)
+    assert int(page.facts()["labels"]) == int(alone["labels"]) + len(CENTRES)
+    assert float(page.facts()["recall"]) == pytest.approx(float(alone["recall"]) * 2 / 3, abs=1e-3)
+    assert page.facts()["precision"] == alone["precision"]
+    assert "Labelled micrographs without a pick, whose labels count as missed: 1." in page.words
+    assert "and that are left out: 1." in page.words
 
 
 def test_counts_are_those_above_the_threshold(folder):

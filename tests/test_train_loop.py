@@ -239,7 +239,7 @@ def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_a_short_training_learns_drawn_discs(tmp_path):
     config = CONFIG.with_changes({"augment.online": False, "train.validate_every": 99, "train.average": 0})
-    plan = plan_of(tmp_path, config, steps=60, checks=False, learning_rate=4e-3)
+    plan = plan_of(tmp_path, config, steps=90, checks=False, learning_rate=4e-3)
     trained(plan)
     losses = np.array([[float(row[k]) for k in ("loss", "loss_class", "loss_l1")] for row in rows_of(plan)])
     first, last = losses[:5].mean(0), losses[-10:].mean(0)

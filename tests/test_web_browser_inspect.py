@@ -47,13 +47,13 @@ def server(folder: Path) -> Iterator[browser.Server]:
 @pytest.fixture
 def page(chromium: Any, server: browser.Server, folder: Path) -> Iterator[Any]:
     """The page at mic1, nothing rejected."""
-    with browser.visit(chromium, f"{server.url}#m={names(folder).index('mic1')}") as opened:
-        ready(opened)
-        everything = {"changes": [{"micrograph": i, "indices": None} for i in range(N)], "rejected": False}
-        origin = server.url.split("/?")[0]
-        answer = opened.request.post(f"{origin}/api/picks/reject", data=everything, headers={"Origin": origin})
-        assert answer.ok
-        opened.reload()
+    everything = {"changes": [{"micrograph": i, "indices": None} for i in range(N)], "rejected": False}
+
+    def accept(api: browser.Api) -> None:
+        browser.eventually(lambda: "loading" not in api.get("/api/picks/summary"), "picks are read")
+        api.post("/api/picks/reject", everything)
+
+    with browser.visit(chromium, f"{server.url}#m={names(folder).index('mic1')}", before=accept) as opened:
         ready(opened)
         yield opened
         assert opened.mistakes == []
@@ -135,7 +135,7 @@ def test_counts_and_figures_follow_the_threshold(page, folder):
     dragged = float(page.input_value("#threshold"))
     assert 0.7 < dragged < 0.9
     agree(dragged)
-    assert f"t={dragged}" in page.evaluate("() => new Promise(done => setTimeout(() => done(location.hash), 600))")
+    page.wait_for_function("text => location.hash.includes(text)", arg=f"t={dragged}")
     page.fill("#threshold", "high")
     page.keyboard.press("Enter")
     assert page.get_attribute("#threshold", "aria-invalid") == "true"

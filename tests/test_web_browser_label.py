@@ -13,19 +13,6 @@ pytestmark = pytest.mark.slow
 SHAPE = (371, 533)
 DIAMETER_PX = 20.0
 AWAY = "() => document.querySelector('#save').dataset.state === 'away'"
-# Takes back whatever was done to the three micrographs.
-CLEAR = """async () => {
-  for (const number of [0, 1, 2]) {
-    const address = `/api/micrographs/${number}/labels`;
-    const { epoch, revision, particles } = await (await fetch(address)).json();
-    const said = [["coverage", "unset"], ["regions", []], ["bad", false]].map(([op, value]) => ({ op, value }));
-    const changes = [...particles.map(([key]) => ({ op: "remove", key })), ...said];
-    const headers = { "Content-Type": "application/json" };
-    const body = JSON.stringify({ epoch, revision, changes });
-    const answer = await fetch(address, { method: "POST", headers, body });
-    if (!answer.ok) throw new Error(await answer.text());
-  }
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +35,21 @@ def server(micrographs: list[Path], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def page(chromium: Any, server: browser.Server) -> Iterator[Any]:
     """The page at its first micrograph, without labels on any."""
-    with browser.visit(chromium, server.url) as opened:
-        opened.evaluate(CLEAR)
-        opened.goto("about:blank")
-        browser.watched(opened, f"{server.url}#0")
+    with browser.visit(chromium, f"{server.url}#0", before=clear) as opened:
         ready(opened, "mic00")
         assert not [*server.labels.glob("mic*.csv")]
         yield opened
         assert opened.mistakes == []
+
+
+def clear(api: browser.Api) -> None:
+    """Take back whatever was done to the three micrographs."""
+    for number in range(3):
+        state = api.get(f"/api/micrographs/{number}/labels")
+        said = [{"op": op, "value": value} for op, value in (("coverage", "unset"), ("regions", []), ("bad", False))]
+        changes = [{"op": "remove", "key": key} for key, *_ in state["particles"]] + said
+        body = {"epoch": state["epoch"], "revision": state["revision"], "changes": changes}
+        api.post(f"/api/micrographs/{number}/labels", body)
 
 
 def ready(page: Any, name: str) -> None:
@@ -119,6 +113,11 @@ def close(found: list[tuple[float, float]], wanted: list[tuple[float, float]], p
     return len(found) == len(wanted) and all(math.dist(a, b) < pixels for a, b in zip(found, wanted))
 
 
+def written(server: browser.Server, wanted: list[tuple[float, float]], pixels: float = 0.7) -> None:
+    """Wait until a label file holds these places."""
+    browser.eventually(lambda: close(on_disk(server), wanted, pixels), f"labels at {wanted}")
+
+
 def test_twenty_particles_by_mouse_undo_and_reload(page: Any, server: browser.Server) -> None:
     places = grid(20)
     for x, y in places:
@@ -148,9 +147,7 @@ def test_a_click_removes_and_a_drag_moves(page: Any, server: browser.Server) -> 
     click(page, grid(3)[1][0] + 4, grid(3)[1][1] - 3)
     saved(page, 2)
     drag(page, grid(3)[0], (200, 300))
-    page.wait_for_timeout(100)
-    saved(page, 2)
-    assert close(on_disk(server), [(200, 300), grid(3)[2]])
+    written(server, [(200, 300), grid(3)[2]])
     drag(page, (400, 200), (300, 150))  # beside particles the picture moves; nothing is added
     drag(page, (300, 150), (400, 200))
     saved(page, 2)
@@ -200,9 +197,7 @@ def test_keyboard_alone(page: Any, server: browser.Server) -> None:
     assert close(on_disk(server), wanted, 0.02)
     for key in ["Space", *["ArrowLeft"] * 4, "Space"]:
         page.keyboard.press(key)
-    page.wait_for_timeout(100)
-    saved(page, 3)
-    assert close(on_disk(server), [*wanted[:2], (right - 4 * step, middle[1] + 6 * step)], 0.02)
+    written(server, [*wanted[:2], (right - 4 * step, middle[1] + 6 * step)], 0.02)
     for key in ["Escape", "1", "b", "n"]:
         page.keyboard.press(key)
     ready(page, "mic01")
@@ -232,9 +227,8 @@ def test_regions(page: Any, server: browser.Server) -> None:
     assert all(abs(a - b) < 0.7 for a, b in zip(corners, (60.3, 80.2, 300, 250)))
     page.keyboard.press("r")
     drag(page, (300, 160), (350, 170))  # its right edge
-    page.wait_for_timeout(100)
+    browser.eventually(lambda: abs(float(coverage(server)["mic00"]["x1"]) - 350) < 0.7, "the edge is at 350")
     saved(page, 1)
-    assert abs(float(coverage(server)["mic00"]["x1"]) - 350) < 0.7
     assert float(coverage(server)["mic00"]["y1"]) == corners[3]
 
 
@@ -353,8 +347,8 @@ def test_diameter_is_asked_for_and_measured(chromium: Any, micrographs: list[Pat
         ready(page, "mic01")
         assert float(page.locator("#diameter").input_value()) == pytest.approx(120, abs=6)
         page.locator("#diameter").fill("160")
-        page.keyboard.press("Enter")
-        page.wait_for_timeout(500)
+        with page.expect_response(lambda answer: answer.url.endswith("/api/session/diameter")):
+            page.keyboard.press("Enter")
         page.reload()
         ready(page, "mic01")
         assert page.locator("#diameter").input_value() == "160"

@@ -95,7 +95,7 @@ def test_low_pass_smooths_and_lost_micrographs_leave_cells_empty(store):
         def boxes(self, number, xy, side_px, out_px):
             if number == 1:
                 raise UPickerError("mic1", "it is gone")
-            return np.random.default_rng(number).integers(0, 256, (len(xy), out_px, out_px)).astype(np.uint8)
+            return np.random.default_rng(number).standard_normal((len(xy), out_px, out_px), np.float32)
 
     shown = gallery.Gallery(store, Noise())
     which = np.array([[0, 1], [1, 0], [0, 2]])

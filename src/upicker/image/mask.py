@@ -4,8 +4,9 @@ It looks for five things, all relative to the picture itself, so that neither th
 matters: frames (rims that only repeat their neighbours, as aligned movies have), blobs and lines that are far
 darker or brighter than particles (contaminants, carbon edges, cracks), large areas off the ice's grey level
 (carbon, broken film), areas whose fine structure is far stronger or weaker than elsewhere (crystalline
-ice, carbon, holes), and small areas that all of this cuts off from the rest (the film behind a carbon edge). It is classical image processing and no neural network: it cannot see a faint contaminant
-of the size and darkness of a particle, nor tell that a whole picture is crystalline.
+ice, carbon, holes), and small areas that all of this cuts off from the rest (the film behind a carbon edge).
+It is classical image processing and no neural network: it cannot see a faint contaminant of the size and darkness
+of a particle, nor tell that a whole picture is crystalline.
 """
 
 from __future__ import annotations

@@ -105,6 +105,67 @@ def read(path: Path, head: bytes, largest_side: int) -> Stored:
     return Stored(pixels, layout.pixel_size_A, "mrc", layout.sections)
 
 
+class Windows:
+    """Rectangles of an MRC picture, read one by one: ``windows[top:bottom, left:right]``. A context manager.
+
+    The file is not mapped into memory: where it is cut short or its disk goes away meanwhile, reading is an error that
+    can be told, touching a map the process's end.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns of the picture.
+    """
+
+    def __init__(self, path: Path, layout: _Layout) -> None:
+        self.shape = layout.shape
+        self._path, self._layout = path, layout
+        self._file = path.open("rb", buffering=0)
+
+    def __enter__(self) -> Windows:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        """Return a rectangle that lies within the picture, in the file's own type.
+
+        Raises
+        ------
+        MicrographError
+            If the file is cut short, or cannot be read any more.
+        """
+        rows, columns = window
+        # Whole rows: one long piece is read faster than many short ones.
+        band = np.empty((rows.stop - rows.start, self.shape[1]), self._layout.dtype)
+        try:
+            self._file.seek(self._layout.start + rows.start * self.shape[1] * band.itemsize)
+            fill(self._path, self._file, band)
+        except OSError as error:
+            raise MicrographError(self._path, f"cannot be read ({error.strerror or error})", FETCH_AGAIN) from error
+        return band[:, columns]
+
+
+def windows(path: Path) -> Windows | None:
+    """Open a picture whose parts are asked for; None where that is not to be had: packed, 4-bit, a movie, no MRC.
+
+    Raises
+    ------
+    MicrographError
+        If the header makes no sense, or the file cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+        if packing(path) or not looks_like_mrc(head):
+            return None
+        layout = _layout(path, head)
+        return Windows(path, layout) if layout.sections == 1 and layout.mode != _FOUR_BITS else None
+    except OSError as error:
+        raise MicrographError(path, f"cannot be read ({error.strerror or error})", FETCH_AGAIN) from error
+
+
 def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
     """Return rows and columns of an MRC file, and its pixel size in Angstrom, from its first 1024 bytes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -110,7 +111,10 @@ class DecoderLayer(nn.Module):
             `(Q, Q)` bool, True where the row's query must not see the column's.
         """
         query = content + position
-        told, _ = self.talk(query, query, content, attn_mask=hidden, need_weights=False)
+        # On a CPU the gradient of attention takes three times as long in bfloat16 as in float32.
+        with torch.autocast("cpu", enabled=False):
+            query, value = (x.to(self.norm1.weight.dtype) for x in (query, content))
+            told, _ = self.talk(query, query, value, attn_mask=hidden, need_weights=False)
         content = self.norm1(content + told)
         seen = self.look(content + position, boxes, memory, shapes)
         return self.feed(self.norm2(content + seen))

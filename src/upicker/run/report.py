@@ -71,7 +71,7 @@ class Accuracy:
     Attributes
     ----------
     pooled : Score
-        Of all micrographs with labels, at the report's threshold.
+        Of all micrographs of the report with labels, at its threshold.
     each : dict of str to Score
         By the name of the label file.
     names : dict of str to str
@@ -188,7 +188,7 @@ def gather(question: Question, progress: Progress) -> Findings:
         counts=np.array([int((particles.score >= lowest).sum()) for particles in picks.values()], int),
         paths=paths,
         seconds=np.array([_written(paths.get(name)) for name in picks]),
-        accuracy=None if question.labels is None else _compared(question, picks, lowest, progress),
+        accuracy=None if question.labels is None else _compared(question, picks, listed, lowest, progress),
         run=run,
         knobs=knobs,
         problems=problems,
@@ -292,8 +292,13 @@ def _written(path: Path | None) -> float:
         return float("nan")
 
 
-def _compared(question: Question, picks: Mapping[str, Particles], lowest: float, progress: Progress) -> Accuracy:
-    """Compare with labels, as ``upicker evaluate`` does."""
+def _compared(
+    question: Question, picks: Mapping[str, Particles], listed: Sequence[Path], lowest: float, progress: Progress
+) -> Accuracy:
+    """Compare with labels, as ``upicker evaluate`` does, but only of the micrographs that the picks are of.
+
+    These are those with picks, and those that were looked at without a find: `listed` by ``run.toml`` or by the user.
+    """
     assert question.labels is not None
     files = coordinates.stems(question.labels)
     progress("comparing with labels", 0, max(len(files), 1))
@@ -304,22 +309,25 @@ def _compared(question: Question, picks: Mapping[str, Particles], lowest: float,
         remedy = f"Files belong together by the micrograph's name; picks are of e.g. '{next(iter(picks))}'"
         raise InputError(question.labels, f"no labels there belong to the picks: {example}", remedy)
     theirs, nothing = matches.pairs, Particles.of([])
+    looked_at = match(list(files), list(dict.fromkeys([*question.micrographs, *listed]))).pairs
+    empty = [name for name in matches.unmatched_names if name in looked_at]
     pairs = {
         name: (picks[theirs[name]] if name in theirs else nothing, coordinates.read(file))
         for name, file in files.items()
+        if name in theirs or name in looked_at
     }
-    comparison = Comparison(pairs, matches.unmatched_names, matches.unmatched_candidates)
+    comparison = Comparison(pairs, empty, matches.unmatched_candidates)
     side_px = None
     if question.diameter is not None:
         side_px = question.diameter.to_px(question.reading.pixel_size_A, "--diameter")
     each, pooled = compare.scores(comparison, side_px, question.by, lowest)
     notes = []
     if comparison.unpicked:
-        notes.append(
-            f"{len(comparison.unpicked)} labelled micrographs have no picks: all their labels count as missed."
-        )
+        notes.append(f"Labelled micrographs without a pick, whose labels count as missed: {len(comparison.unpicked)}.")
+    if others := len(files) - len(pairs):
+        notes.append(f"Labelled micrographs that these picks are not of, and that are left out: {others}.")
     if comparison.unlabelled:
-        notes.append(f"{len(comparison.unlabelled)} micrographs have no labels, and count for nothing here.")
+        notes.append(f"Micrographs without labels, which count for nothing here: {len(comparison.unlabelled)}.")
     return Accuracy(
         pooled=pooled,
         each=each,

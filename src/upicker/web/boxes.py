@@ -1,4 +1,4 @@
-"""Small pictures of particles for people to look at: cut, reduced, and grey."""
+"""Small pictures of particles for people to look at: cut, and reduced."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import cv2
 import numpy as np
 
 from upicker.errors import ConfigError
-from upicker.web.views import Levels, grey, narrowed
+from upicker.io.mrc import Windows
+from upicker.web.views import span
+
+# Rows of a picture from which its median is taken.
+_ROWS = 48
 
 
-def cut(pixels: np.ndarray, xy: np.ndarray, levels: Levels, side_px: float, out_px: int) -> np.ndarray:
+def cut(pixels: np.ndarray | Windows, xy: np.ndarray, side_px: float, out_px: int) -> np.ndarray:
     """Cut squares around positions; each pixel is the mean of the area that it covers.
 
     Parameters
     ----------
-    pixels : np.ndarray
+    pixels : np.ndarray or Windows
         `(H, W)` raw pixels, perhaps with non-finite values.
     xy : np.ndarray
         `(n, 2)` float64 centres, column and row, raw pixels; need not be whole.
-    levels : Levels
-        Of the same picture, as it is: the contrast comes from the level of the scale that is asked for.
     side_px : float
         Side of the squares, raw pixels.
     out_px : int
@@ -30,30 +32,40 @@ def cut(pixels: np.ndarray, xy: np.ndarray, levels: Levels, side_px: float, out_
     Returns
     -------
     np.ndarray
-        `(n, out_px, out_px)` uint8; the median of the picture where a box reaches beyond it.
+        `(n, out_px, out_px)` float32; the median of the picture where a box reaches beyond it. Values that stand out
+        from all the others, as those of hot pixels, are clipped.
 
     Raises
     ------
     ConfigError
         If the sides are not positive.
+    MicrographError
+        If the pixels come from a file, and it cannot be read.
     """
     if not (math.isfinite(side_px) and side_px > 0 and out_px >= 1):
         raise ConfigError("box", f"{side_px:g} px cannot be a box", "Give a positive number of pixels")
-    out = np.empty((len(xy), out_px, out_px), np.uint8)
-    limits = narrowed(levels.ranges[levels.nearest(side_px / out_px)])
-    median = np.float32(sum(levels.ranges[0]) / 2)
+    out = np.empty((len(xy), out_px, out_px), np.float32)
+    median = _median(pixels)
     share = np.arange(out_px + 1) / out_px - 0.5
     for target, (x, y) in zip(out, xy):
         # In the frame in which pixel i covers i to i + 1; beyond the picture there is nothing.
         down = np.clip(y + 0.5 + side_px * share, 0, pixels.shape[0])
         across = np.clip(x + 0.5 + side_px * share, 0, pixels.shape[1])
         top, left = int(down[0]), int(across[0])
-        window = pixels[top : math.ceil(down[-1]), left : math.ceil(across[-1])]
+        window = pixels[top : math.ceil(down[-1]), left : math.ceil(across[-1])].astype(np.float32, copy=False)
         # Less the median, so that what lies outside counts as the median without being there.
         window = np.where(np.isfinite(window), window, median) - median
         sums = _sums(window, down - top, across - left)
-        target[...] = grey((sums * (out_px / side_px) ** 2).astype(np.float32) + median, limits)
-    return out
+        target[...] = sums * (out_px / side_px) ** 2 + median
+    return out.clip(*span(out.reshape(-1, out_px)))
+
+
+def _median(pixels: np.ndarray | Windows) -> np.float32:
+    rows, columns = pixels.shape
+    at = np.unique(np.linspace(0, rows - 1, _ROWS).astype(int))
+    sample = np.concatenate([pixels[row : row + 1, 0:columns] for row in at.tolist()]).astype(np.float32, copy=False)
+    sample = sample[np.isfinite(sample)]
+    return np.float32(np.median(sample) if len(sample) else 0)
 
 
 def _sums(window: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:

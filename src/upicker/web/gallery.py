@@ -152,7 +152,7 @@ class Gallery:
             raise NotThere(f"a pick of micrograph {number}", "there is no such pick", "Reload the page")
         try:
             side = _BOX_DIAMETERS * _diameter_px(one.particles.diameter_px, project, number) * _READ_PX / CELL_PX
-            boxes = self._pictures.boxes(number, one.particles.xy[places], side, _READ_PX).astype(np.float32)
+            boxes = self._pictures.boxes(number, one.particles.xy[places], side, _READ_PX)
             if lowpass is not None:
                 sigma = _HALF * lowpass.to_px(project.pixel_size_A(number), "lowpass") * _READ_PX / side
                 boxes = gaussian_filter(boxes, (0, sigma, sigma), mode="nearest")

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from upicker import __version__
 from upicker.errors import ConfigError, InputError, OutputError
+from upicker.io import mrc
 from upicker.io.atomic import replacing
 from upicker.particles import Micrograph
 from upicker.web import views
@@ -206,8 +207,7 @@ class Pictures:
         Returns
         -------
         np.ndarray
-            `(n, out_px, out_px)` uint8, all with the contrast of the micrograph at that scale, particles as bright or
-            dark as there; the micrograph's median outside of it.
+            `(n, out_px, out_px)` float32, the micrograph's values, its median outside of it; see `boxes.cut`.
 
         Raises
         ------
@@ -219,10 +219,14 @@ class Pictures:
             If the sides are not positive.
         """
         centres = np.asarray(xy, np.float64).reshape(-1, 2)
-        most = self._memory.limit_bytes // _SHARE_BOXES
-        micrograph = self._micrograph(number, most)
-        levels = self._levels(number, _RAW, most, micrograph)
-        return cut(micrograph.pixels, centres, levels, side_px, out_px)
+        kept = self._memory.peek((number, "pixels"))
+        if kept is None:
+            with self._readers, mrc.windows(self._project.path(number)) or nullcontext() as windows:
+                # Of each box, the rows are read; all together no more than the micrograph has.
+                if windows is not None and len(centres) * side_px < windows.shape[0]:
+                    return cut(windows, centres, side_px, out_px)
+        micrograph = self._micrograph(number, self._memory.limit_bytes // _SHARE_BOXES)
+        return cut(micrograph.pixels, centres, side_px, out_px)
 
     def visit(self, number: int, view: str) -> None:
         """Note that somebody looks at a micrograph, and get ready for what comes next: its finest level, neighbours."""

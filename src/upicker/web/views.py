@@ -112,10 +112,6 @@ class Levels:
         """Bytes of the planes."""
         return 4096 + sum(plane.nbytes for plane in self.planes if plane is not None)
 
-    def nearest(self, scale: float) -> int:
-        """Return the number of the level whose scale is nearest to this one, in octaves."""
-        return int(np.argmin(np.abs(np.log2(np.array(self.scales) / scale))))
-
 
 def of(view: View, micrograph: Micrograph, diameter_px: float | None, config: ImageConfig) -> Levels:
     """Look at a micrograph.

@@ -331,8 +331,11 @@ class Page {
   #hover(point) {
     this.readout.hover(point);
     const pick = this.#under(point);
-    this.viewer.element.style.cursor = pick ? "pointer" : "";
-    this.viewer.element.title = pick ? `score ${figure(pick.score)}${pick.rejected ? ", rejected" : ""}` : "";
+    const { element } = this.viewer;
+    const [cursor, title] = pick ? ["pointer", `score ${figure(pick.score)}${pick.rejected ? ", rejected" : ""}`] : ["", ""];
+    if (element.title === title && element.style.cursor === cursor) return; // writing them costs a layout
+    element.style.cursor = cursor;
+    element.title = title;
   }
 
   #mark(cells, rejected) {

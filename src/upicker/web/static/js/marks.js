@@ -11,21 +11,21 @@
  *   {crosses: [{x, y}…], size, colour, width, alpha}
  *       crosses, arms of `size` css px
  *
- * Many circles of one size are copies of one small picture: without a graphics card, drawing each as a curve would
- * take several times as long.
+ * Circles of one size are copies of one small picture: without a graphics card, drawing each as a curve would take
+ * several times as long.
  */
 
 const DARK = "#0b0e11";
 const DOTTED = 16; // css px: in smaller circles a dot would hide the particle
-const MANY = 60;
+const FEW = 6; // circles that are drawn as curves
+const LARGE = 160; // css px: copying larger circles would take longer than drawing them
+const FINENESS = 4; // radii are told apart by a quarter of a css px
 const SMALLEST = 2.5; // css px: circles do not shrink to nothing
+const KEPT = 16; // pictures of circles
 
-let stamp = null;
+const stamps = new Map(); // all that makes a circle look as it does -> {canvas, half}
 
 export function draw(context, layers, viewer) {
-  const { width, height } = context.canvas;
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.clearRect(0, 0, width, height);
   context.setTransform(viewer.ratio, 0, 0, viewer.ratio, 0, 0);
   for (const layer of layers) {
     prepare(context, layer);
@@ -37,17 +37,20 @@ export function draw(context, layers, viewer) {
 }
 
 function drawCircles(context, layer, viewer) {
-  const seen = [];
-  let isOneSize = true;
+  const bySize = new Map();
   for (const point of layer.points) {
     const [x, y] = viewer.toScreen(point.x, point.y);
-    const radius = Math.max((point.radius ?? layer.radius) * viewer.zoom, SMALLEST);
+    const radius = Math.max(Math.round((point.radius ?? layer.radius) * viewer.zoom * FINENESS) / FINENESS, SMALLEST);
     if (x < -radius - 4 || y < -radius - 4 || x > viewer.width + radius + 4 || y > viewer.height + radius + 4) continue;
-    isOneSize &&= !seen.length || seen[0].radius === radius;
-    seen.push({ x, y, radius });
+    if (bySize.has(radius)) bySize.get(radius).push({ x, y, radius });
+    else bySize.set(radius, [{ x, y, radius }]);
   }
-  if (isOneSize && seen.length > MANY) copyCircles(context, seen, layer, viewer.ratio);
-  else strokeCircles(context, seen, layer);
+  const rest = [];
+  for (const [radius, circles] of bySize) {
+    if (circles.length > FEW && radius < LARGE) copyCircles(context, circles, layer, viewer.ratio);
+    else rest.push(...circles);
+  }
+  if (rest.length) strokeCircles(context, rest, layer);
 }
 
 function strokeCircles(context, circles, layer) {
@@ -64,17 +67,29 @@ function strokeCircles(context, circles, layer) {
   context.fill(dots);
 }
 
-/** Draw one circle aside, then copy it to where circles are, on whole device pixels. */
+/** Copy a picture of one circle to where circles are, on whole device pixels. */
 function copyCircles(context, circles, layer, ratio) {
-  const half = Math.ceil((circles[0].radius + (layer.width ?? 2) + 2) * ratio);
-  stamp ??= document.createElement("canvas").getContext("2d");
-  stamp.canvas.width = stamp.canvas.height = 2 * half; // which also clears it
+  const { canvas, half } = stampOf(layer, circles[0].radius, ratio);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  for (const { x, y } of circles) context.drawImage(canvas, Math.round(x * ratio) - half, Math.round(y * ratio) - half);
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+}
+
+function stampOf(layer, radius, ratio) {
+  const key = [radius, ratio, layer.colour, layer.width, layer.dash, layer.fill, layer.halo, layer.dot].join();
+  const known = stamps.get(key);
+  if (known) return known;
+  const half = Math.ceil((radius + (layer.width ?? 2) + 2) * ratio);
+  const [oldest] = stamps.size < KEPT ? [null] : stamps.keys();
+  const canvas = stamps.get(oldest)?.canvas ?? document.createElement("canvas"); // making one takes long
+  stamps.delete(oldest);
+  canvas.width = canvas.height = 2 * half; // which also clears it
+  const stamp = canvas.getContext("2d");
   stamp.setTransform(ratio, 0, 0, ratio, half, half);
   prepare(stamp, { ...layer, alpha: 1 });
-  strokeCircles(stamp, [{ ...circles[0], x: 0, y: 0 }], layer);
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  for (const { x, y } of circles) context.drawImage(stamp.canvas, Math.round(x * ratio) - half, Math.round(y * ratio) - half);
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  strokeCircles(stamp, [{ x: 0, y: 0, radius }], layer);
+  stamps.set(key, { canvas, half });
+  return stamps.get(key);
 }
 
 function prepare(context, layer) {
@@ -90,14 +105,17 @@ function drawBoxes(context, layer, viewer) {
   fillAndStroke(context, path, layer);
 }
 
+/** The complement of each rectangle, one clipped by the other: they may overlap. */
 function fillOutside(context, layer, viewer) {
-  const path = new Path2D();
-  for (const box of layer.boxes) path.rect(...onScreen(box, viewer));
+  context.save();
+  for (const box of layer.boxes) {
+    const path = new Path2D();
+    path.rect(0, 0, viewer.width, viewer.height);
+    path.rect(...onScreen(box, viewer));
+    context.clip(path, "evenodd");
+  }
   context.fillRect(0, 0, viewer.width, viewer.height);
-  context.globalAlpha = 1;
-  context.globalCompositeOperation = "destination-out";
-  context.fill(path);
-  context.globalCompositeOperation = "source-over";
+  context.restore();
 }
 
 function drawCrosses(context, layer, viewer) {

@@ -10,14 +10,14 @@ export function listen(viewer) {
   let space = false;
 
   const pointOf = (event) => {
-    const box = element.getBoundingClientRect();
-    const [sx, sy] = [event.clientX - box.left, event.clientY - box.top];
+    const [sx, sy] = [event.clientX - viewer.left, event.clientY - viewer.top];
     const [x, y] = viewer.toRaw(sx, sy);
     return { x, y, sx, sy };
   };
 
   const down = (event) => {
     element.focus({ preventScroll: true });
+    viewer.locate();
     held.set(event.pointerId, event);
     element.setPointerCapture(event.pointerId);
     event.preventDefault();
@@ -86,6 +86,7 @@ export function listen(viewer) {
     if (!press) viewer.onHover?.(pointOf(event), event);
   };
 
+  element.addEventListener("pointerenter", () => viewer.locate());
   element.addEventListener("pointerdown", down);
   element.addEventListener("pointermove", move);
   element.addEventListener("pointerup", up);

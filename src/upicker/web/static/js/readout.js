@@ -42,11 +42,12 @@ export class Readout {
     const part = this.#parts;
     const known = this.#info !== null;
     part.bar.hidden = part.length.hidden = !known;
-    part.zoom.textContent = known ? `${Number((100 * this.#viewer.zoom).toPrecision(3))} %` : "";
+    write(part.zoom, known ? `${Number((100 * this.#viewer.zoom).toPrecision(3))} %` : "");
     if (!known) return;
     const [pixels, text] = scale(this.#viewer.zoom, this.#info.pixel_size_A);
-    part.bar.style.width = `${pixels.toFixed(1)}px`;
-    part.length.textContent = text;
+    const width = `${pixels.toFixed(1)}px`;
+    if (part.bar.style.width !== width) part.bar.style.width = width;
+    write(part.length, text);
   }
 
   hover(point) {
@@ -54,8 +55,8 @@ export class Readout {
     const part = this.#parts;
     const [rows, columns] = this.#info?.shape ?? [0, 0];
     const inside = point && point.x >= -0.5 && point.y >= -0.5 && point.x < columns - 0.5 && point.y < rows - 0.5;
-    part.position.textContent = inside ? `x ${Math.round(point.x)}, y ${Math.round(point.y)}` : "";
-    part.value.textContent = "";
+    write(part.position, inside ? `x ${Math.round(point.x)}, y ${Math.round(point.y)}` : "");
+    write(part.value, "");
     if (inside) this.#timer = setTimeout(() => this.#value(Math.round(point.x), Math.round(point.y)), REST);
   }
 
@@ -69,6 +70,11 @@ export class Readout {
       // The value is a comfort: where it cannot be had, nothing is shown.
     }
   }
+}
+
+/** A text that is written is laid out again, even if it is the same. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Return length in css px and text of a scale bar: 1, 2 or 5 times a power of ten. */

@@ -3,39 +3,37 @@
  *
  *   const tiles = new Tiles(changed)       changed(): something new can be drawn
  *   tiles.show(info)                       info: answer of api.picture()
- *   tiles.draw(context, view)              view: {zoom, x, y, width, height}: device px per raw px, the raw position in
- *                                          the middle, the canvas in device px
+ *   tiles.draw(context, view, window)      view: {zoom, x, y, width, height}: device px per raw px, the raw position in
+ *                                          the middle, the canvas in device px; window: see tone.js
  *   tiles.shown                            the info of what is drawn (another than asked for while that is fetched)
  *   tiles.complete                         whether the last drawing lacked nothing
- *   tiles.percentile(fraction)             grey value 0..255 below which that fraction of the pixels drawn lies
  *
  * Another view of the same micrograph takes over when all of what is visible has come; another micrograph when its
  * coarsest tile has come. So the screen is never blank.
  */
 
 import { tileAddress } from "./api.js";
+import { Grey, Histogram } from "./tone.js";
 
 const PARALLEL = 4; // browsers open six connections to a host: two stay free for labels
-const KEPT = 320; // tiles, 1 MiB each
+const KEPT = 640; // tiles, 256 KiB each
+const TONED = 256; // of these are ready to be drawn, 1 MiB each: more than the largest screens show
 const TRIES = 4;
-const SAMPLED = 4; // tiles of a level that its histogram is taken from
-const SIDE = 96; // samples along a side of each of them
 
 export class Tiles {
   #changed;
-  #kept = new Map(); // address -> {image | null: failed, at}
+  #kept = new Map(); // address -> {grey | null: failed, at}
   #loading = new Map(); // address -> AbortController
   #tries = new Map(); // address -> {count, at}: of failed ones
   #wanted = [];
-  #histograms = new Map(); // "id/view/level" -> {bins, tiles}
+  #histograms = new Map(); // "id/view/level" -> Histogram
   #coming = null;
-  #sampler = null;
+  #toned = 0;
 
   constructor(changed) {
     this.#changed = changed;
     this.shown = null;
     this.complete = false;
-    this.level = 0;
   }
 
   show(info) {
@@ -49,7 +47,7 @@ export class Tiles {
     this.#changed();
   }
 
-  draw(context, view) {
+  draw(context, view, window) {
     const wanted = [];
     if (this.#coming) {
       const { needed, base } = this.#needed(this.#coming, view);
@@ -59,30 +57,19 @@ export class Tiles {
         this.#coming = null;
       } else wanted.push(...base, ...needed);
     }
-    context.clearRect(0, 0, view.width, view.height);
     this.complete = false;
     if (this.shown) {
       const { needed, base, level } = this.#needed(this.shown, view);
-      this.level = level;
       this.complete = needed.every((tile) => this.#kept.has(tile.address));
       wanted.push(...base, ...needed);
       context.imageSmoothingEnabled = view.zoom < 6;
-      context.imageSmoothingQuality = "medium";
       const coarsest = this.complete ? level : this.shown.levels.length - 1;
       for (let each = coarsest; each >= level; each--) {
-        for (const tile of each === level ? needed : visible(this.shown, each, view)) this.#paint(context, tile, view);
+        for (const tile of each === level ? needed : visible(this.shown, each, view)) this.#paint(context, tile, view, window);
       }
     }
+    if (this.#toned > TONED) this.#rest();
     this.#want(wanted);
-  }
-
-  percentile(fraction) {
-    if (!this.shown) return null;
-    for (let level = this.level; level < this.shown.levels.length; level++) {
-      const found = this.#histograms.get(nameOf(this.shown, level));
-      if (found) return quantile(found.bins, fraction);
-    }
-    return null;
   }
 
   #needed(info, view) {
@@ -93,14 +80,16 @@ export class Tiles {
     return { needed, level, base: [tileAt(info, info.levels.length - 1, 0, 0)] };
   }
 
-  #paint(context, tile, view) {
+  #paint(context, tile, view, window) {
     const entry = this.#kept.get(tile.address);
-    if (!entry?.image) return;
+    if (!entry?.grey) return;
     entry.at = performance.now();
+    if (!entry.grey.isToned) this.#toned += 1;
+    const image = entry.grey.toned(this.#histograms.get(nameOf(tile.info, tile.level)).tone(window));
     // Edges on whole device pixels: neighbours meet without a seam.
     const x = (raw) => Math.round((raw - view.x) * view.zoom + view.width / 2);
     const y = (raw) => Math.round((raw - view.y) * view.zoom + view.height / 2);
-    context.drawImage(entry.image, x(tile.left), y(tile.top), x(tile.right) - x(tile.left), y(tile.bottom) - y(tile.top));
+    context.drawImage(image, x(tile.left), y(tile.top), x(tile.right) - x(tile.left), y(tile.bottom) - y(tile.top));
   }
 
   #want(tiles) {
@@ -129,8 +118,8 @@ export class Tiles {
       if (!response.ok) throw new Error(`status ${response.status}`);
       const image = await createImageBitmap(await response.blob());
       this.#tries.delete(tile.address);
-      this.#sample(tile, image);
-      this.#keep(tile.address, image);
+      this.#keep(tile, new Grey(image));
+      image.close();
     } catch (error) {
       if (error.name !== "AbortError") this.#failed(tile.address);
     } finally {
@@ -145,32 +134,31 @@ export class Tiles {
     const wait = 400 * 3 ** (count - 1);
     this.#tries.set(address, { count: count >= TRIES ? 0 : count, at: performance.now() + wait });
     if (count >= TRIES) {
-      this.#kept.set(address, { image: null, at: performance.now() });
-      setTimeout(() => this.#kept.get(address)?.image === null && this.#kept.delete(address) && this.#changed(), wait);
+      this.#kept.set(address, { grey: null, at: performance.now() });
+      setTimeout(() => this.#kept.get(address)?.grey === null && this.#kept.delete(address) && this.#changed(), wait);
     } else setTimeout(() => this.#changed(), wait + 10);
   }
 
-  #keep(address, image) {
-    this.#kept.set(address, { image, at: performance.now() });
+  #keep(tile, grey) {
+    const key = nameOf(tile.info, tile.level);
+    if (!this.#histograms.has(key)) this.#histograms.set(key, new Histogram());
+    this.#histograms.get(key).add(grey);
+    this.#kept.set(tile.address, { grey, at: performance.now() });
     if (this.#kept.size <= KEPT) return;
-    const oldest = [...this.#kept].sort((a, b) => a[1].at - b[1].at).slice(0, KEPT / 8);
-    for (const [each, entry] of oldest) {
-      entry.image?.close();
-      this.#kept.delete(each);
+    for (const [address, entry] of this.#oldest().slice(0, KEPT / 8)) {
+      if (entry.grey?.isToned) this.#toned -= 1;
+      this.#kept.delete(address);
     }
   }
 
-  #sample(tile, image) {
-    const key = nameOf(tile.info, tile.level);
-    const found = this.#histograms.get(key) ?? { bins: new Uint32Array(256), tiles: 0 };
-    if (found.tiles >= SAMPLED) return;
-    this.#histograms.set(key, found);
-    found.tiles += 1;
-    this.#sampler ??= Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE }).getContext("2d", { willReadFrequently: true });
-    this.#sampler.imageSmoothingEnabled = false; // pixels as they are, not their mean: the noise counts
-    this.#sampler.drawImage(image, 0, 0, SIDE, SIDE);
-    const pixels = this.#sampler.getImageData(0, 0, SIDE, SIDE).data;
-    for (let index = 0; index < pixels.length; index += 4) found.bins[pixels[index]] += 1;
+  #rest() {
+    const toned = this.#oldest().filter(([, { grey }]) => grey?.isToned);
+    for (const [, { grey }] of toned.slice(0, TONED / 4)) grey.rest();
+    this.#toned -= TONED / 4;
+  }
+
+  #oldest() {
+    return [...this.#kept].sort((a, b) => a[1].at - b[1].at);
   }
 }
 
@@ -217,14 +205,4 @@ function visible(info, level, view) {
     }
   }
   return tiles;
-}
-
-function quantile(bins, fraction) {
-  const total = bins.reduce((sum, count) => sum + count, 0);
-  let left = fraction * total;
-  for (let value = 0; value < bins.length; value++) {
-    if (bins[value] >= left && bins[value] > 0) return value + left / bins[value];
-    left -= bins[value];
-  }
-  return bins.length - 1;
 }

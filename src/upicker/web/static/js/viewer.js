@@ -1,5 +1,5 @@
 /**
- * A picture that one can pan and zoom, with marks on it: two canvases on top of each other.
+ * A picture that one can pan and zoom, with marks on it, on one canvas.
  *
  *   const viewer = new Viewer(element)          element: empty, positioned; takes the keyboard's focus
  *   viewer.show(info)                           info: answer of api.picture(); the view is kept for the same micrograph
@@ -13,6 +13,7 @@
  *   viewer.visible()                            [x0, y0, x1, y1], raw px, of what is seen of the micrograph
  *   viewer.keyboard                             set true: Space does not pan, the page has a use of its own for it
  *   viewer.info                                 of the picture that is on the screen now, or null
+ *   viewer.locate(), viewer.left, viewer.top    css px of the window; to be called when the viewer may have moved
  *
  * Hooks, all optional. `point` is {x, y (raw px), sx, sy (css px)}:
  *   viewer.onPress = (point, event) => drag      drag: {move(point, event), end(point, event), cancel()} takes the drag;
@@ -30,16 +31,14 @@ import { Tiles } from "./tiles.js";
 
 const CLOSEST = 24; // css px per raw px
 const FURTHEST = 0.5; // of the zoom at which all of the picture is seen
+const GROUND = "#12151a"; // beside the picture
 const WINDOW = { low: 0.5, high: 99.5, brightness: 0, invert: false };
 
 export class Viewer {
-  #picture;
-  #marks;
+  #context;
   #layers = [];
-  #dirty = { picture: false, marks: false };
   #frame = 0;
   #window = WINDOW;
-  #filter = "";
   #fitted = true;
   #asked = null;
 
@@ -47,9 +46,8 @@ export class Viewer {
     this.element = element;
     element.classList.add("viewer");
     element.tabIndex = 0;
-    this.#picture = element.appendChild(document.createElement("canvas")).getContext("2d", { alpha: true });
-    this.#marks = element.appendChild(document.createElement("canvas")).getContext("2d");
-    this.tiles = new Tiles(() => this.#invalidate("picture"));
+    this.#context = element.appendChild(document.createElement("canvas")).getContext("2d", { alpha: false });
+    this.tiles = new Tiles(() => this.#invalidate());
     this.keyboard = false;
     this.zoom = 1;
     this.x = 0;
@@ -83,16 +81,12 @@ export class Viewer {
 
   setMarks(layers) {
     this.#layers = layers;
-    this.#invalidate("marks");
+    this.#invalidate();
   }
 
   setWindow(window) {
     this.#window = { ...this.#window, ...window };
-    this.#invalidate("picture");
-  }
-
-  get window() {
-    return this.#window;
+    this.#invalidate();
   }
 
   toScreen(x, y) {
@@ -151,9 +145,13 @@ export class Viewer {
     this.zoom = Math.max(zoom, 1e-4);
     this.x = Math.min(Math.max(x, 0), columns - 1);
     this.y = Math.min(Math.max(y, 0), rows - 1);
-    this.#invalidate("picture");
-    this.#invalidate("marks");
+    this.#invalidate();
     this.onView?.();
+  }
+
+  /** Note where the viewer is on the page: asking for it at each event would lay the page out each time. */
+  locate() {
+    ({ left: this.left, top: this.top } = this.element.getBoundingClientRect());
   }
 
   #resize() {
@@ -161,52 +159,31 @@ export class Viewer {
     const ratio = window.devicePixelRatio || 1;
     const sizes = [Math.max(1, Math.round(clientWidth * ratio)), Math.max(1, Math.round(clientHeight * ratio))];
     this.ratio = ratio;
+    this.locate();
     this.width = Math.max(1, clientWidth);
     this.height = Math.max(1, clientHeight);
-    for (const { canvas } of [this.#picture, this.#marks]) {
-      if (canvas.width !== sizes[0] || canvas.height !== sizes[1]) [canvas.width, canvas.height] = sizes;
-    }
-    this.#invalidate("picture");
-    this.#invalidate("marks");
+    const { canvas } = this.#context;
+    if (canvas.width !== sizes[0] || canvas.height !== sizes[1]) [canvas.width, canvas.height] = sizes;
+    this.#invalidate();
     if (this.#fitted && this.#asked) this.fit();
     else this.onView?.();
     this.#paint(); // at once: a canvas whose size was set is empty
   }
 
-  #invalidate(what) {
-    this.#dirty[what] = true;
+  #invalidate() {
     if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#paint());
   }
 
   #paint() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
-    const { picture, marks } = this.#dirty;
-    this.#dirty = { picture: false, marks: false };
-    if (picture) this.#paintPicture();
-    if (marks) drawMarks(this.#marks, this.#layers, this);
-  }
-
-  #paintPicture() {
-    const { width, height } = this.#picture.canvas;
-    this.tiles.draw(this.#picture, { zoom: this.zoom * this.ratio, x: this.x, y: this.y, width, height });
-    const filter = this.#contrast();
-    if (filter !== this.#filter) this.#picture.canvas.style.filter = this.#filter = filter;
+    const { width, height } = this.#context.canvas;
+    this.#context.setTransform(1, 0, 0, 1, 0, 0);
+    this.#context.globalAlpha = 1;
+    this.#context.fillStyle = GROUND;
+    this.#context.fillRect(0, 0, width, height);
+    this.tiles.draw(this.#context, { zoom: this.zoom * this.ratio, x: this.x, y: this.y, width, height }, this.#window);
+    drawMarks(this.#context, this.#layers, this);
     if (this.info && this.info === this.#asked) this.element.classList.remove("dim");
-  }
-
-  /**
-   * The CSS filter that shows the window's percentiles black and white. brightness(b) contrast(c) makes
-   * v*b*c - c/2 + 1/2 of a value v; b and c are such that this is (v - low) / (high - low).
-   */
-  #contrast() {
-    const { low, high, brightness, invert } = this.#window;
-    const [black, white] = [this.tiles.percentile(low / 100), this.tiles.percentile(high / 100)];
-    if (black === null) return invert ? "invert(1)" : "none";
-    const range = Math.max(white - black, 2) / 255;
-    const from = Math.max(black / 255 - brightness * range, -range / 2);
-    const contrast = 1 + (2 * from) / range;
-    const factor = 1 / range / contrast;
-    return `brightness(${factor.toFixed(4)}) contrast(${contrast.toFixed(4)})${invert ? " invert(1)" : ""}`;
   }
 }
