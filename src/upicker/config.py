@@ -182,7 +182,7 @@ class TrainConfig:
     pretrain_steps: int = 400
     finetune_steps: int = 400
     learning_rate: float = 4e-4
-    finetune_learning_rate: float = 2e-4
+    finetune_learning_rate: float = 1.6e-3
     rate_batch: int | None = 2
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
@@ -304,7 +304,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "model.encoder_layers": 6,
         "model.decoder_layers": 6,
         "model.queries": 900,
-        "train.tile_px": 768,
+        "train.tile_px": 576,
         "train.learning_rate": 1e-4,
         "train.finetune_learning_rate": 1e-4,
     },

@@ -41,12 +41,9 @@ SCENE = Scene(
 )
 # What the demo changes, so that it ends within minutes on two cores.
 CHANGES: dict[str, object] = {
-    "train.tile_px": 256,
-    "train.batch": 4,
-    "train.rate_batch": 4,
-    "train.pretrain_steps": 120,
-    "train.finetune_steps": 160,
-    "train.validate_every": 40,
+    "train.pretrain_steps": 150,
+    "train.finetune_steps": 200,
+    "train.validate_every": 50,
 }
 
 
