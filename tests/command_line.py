@@ -22,11 +22,13 @@ CENTRES = np.array([[50.0, 40.0], [150.0, 60.0], [260.0, 50.0], [90.0, 170.0], [
 TOY = {
     "image.mask": "false",
     "propose.mask": "false",
+    "image.working_diameter_px": 32,
     "train.tile_px": 96,
     "train.batch": 1,
     "train.pretrain_steps": 4,
     "train.finetune_steps": 4,
     "train.validate_every": 2,
+    "pick.views": 1,
     "train.threads": 1,
     "model.widths": "8,8,8,8,8",
     "model.dim": 32,

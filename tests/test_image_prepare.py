@@ -58,7 +58,7 @@ def test_the_background_is_zero_with_sigma_one_and_the_input_stays(config):
 def test_one_diameter_has_the_working_size_and_the_frame_leads_there():
     at = np.array([[60.0, 200.0], [170.0, 90.0]])
     out = prepared(with_blobs(at), 24.0, ImageConfig(clip_sigma=100.0))
-    assert out.working_diameter == pytest.approx(32, rel=0.01)
+    assert out.working_diameter == pytest.approx(ImageConfig().working_diameter_px, rel=0.01)
     assert out.frame.raw_shape == SHAPE
     for x, y in out.frame.to_working(at):
         window = out.pixels[round(y) - 4 : round(y) + 5, round(x) - 4 : round(x) + 5].astype(np.float64) ** 4
