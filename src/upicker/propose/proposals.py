@@ -101,7 +101,9 @@ def propose(
         found = f"{len(config.profile)} values are no profile, it has {len(template.radii())}"
         raise ConfigError("propose.profile", found, "Leave it out, and it is learned")
     diameter = prepared.working_diameter
-    heights = template.answers(prepared.pixels, np.array(config.profile), diameter)
+    # Blank what is not usable: beside a contaminant its skirts would answer, and what answers on the negative is noise.
+    pixels = prepared.pixels if usable is None else np.where(usable, prepared.pixels, np.float32(0))
+    heights = template.answers(pixels, np.array(config.profile), diameter)
     theta = config.threshold
     if theta is None:
         theta = 0.0 if limit == "auto" else 1.0
