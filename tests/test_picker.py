@@ -22,7 +22,13 @@ from upicker.pick.picker import FLOOR, Picker, cut, detect
 
 DIAMETER = 8.0
 CONFIG = Config().with_changes(
-    {"image.working_diameter_px": DIAMETER, "train.tile_px": 64, "train.device": "cpu", "image.mask": False, "pick.views": 1}
+    {
+        "image.working_diameter_px": DIAMETER,
+        "image.mask": False,
+        "train.tile_px": 64,
+        "train.device": "cpu",
+        "pick.views": 1,
+    }
 )
 NET = {
     "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
