@@ -237,6 +237,37 @@ def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+def test_a_signal_while_a_checkpoint_is_written_is_still_that_signal(tmp_path, monkeypatch):
+    plan = plan_of(tmp_path)
+    trained(plan, progress=None)
+    before = plan.checkpoint.read_bytes()
+    state = loop.begin(fresh(), plan, resume=True)
+
+    class Stopped(KeyboardInterrupt):
+        pass
+
+    class Written:
+        """A file during whose second writing somebody presses Ctrl-C."""
+
+        def __init__(self, file):
+            self._file, self._times = file, 0
+
+        def write(self, data):
+            self._times += 1
+            if self._times == 2:
+                raise Stopped
+            return self._file.write(data)
+
+        def flush(self):
+            self._file.flush()
+
+    torch_save = torch.save
+    monkeypatch.setattr(torch, "save", lambda content, file: torch_save(content, Written(file)))
+    with pytest.raises(Stopped):
+        checkpoint.save(plan.checkpoint, state, plan.meaning)
+    assert plan.checkpoint.read_bytes() == before
+
+
 def test_a_short_training_learns_drawn_discs(tmp_path):
     config = CONFIG.with_changes({"augment.online": False, "train.validate_every": 99, "train.average": 0})
     plan = plan_of(tmp_path, config, steps=90, checks=False, learning_rate=4e-3)

@@ -62,7 +62,13 @@ def save(path: Path, state: State, meaning: dict) -> None:
         "memory": state.memory,
     }
     with replacing(path) as beside, beside.open("wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # Interrupted, torch complains of an archive without an end; what was asked for is to stop.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
 
 
 def load(path: Path, state: State, meaning: dict) -> None:
