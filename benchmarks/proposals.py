@@ -22,10 +22,11 @@ import numpy as np
 from upicker import evaluate
 from upicker.config import Config
 from upicker.image.mask import usable
-from upicker.image.prepare import Prepared, prepare
+from upicker.image.prepare import prepare
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
 from upicker.propose.proposals import asked, propose, settled
+from upicker.run.propose import picture
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,10 @@ SETS = (
 )
 
 
-def picture(path: Path, diameter_px: float, config: Config) -> Prepared:
-    """Return a micrograph at the working scale, with what is usable of it."""
-    prepared = prepare(micrographs.read(path), diameter_px, config.image)
-    return replace(prepared, usable=usable(prepared, config.image) if config.propose.mask else None)
-
-
 def proposals(path: Path, diameter_px: float, config: Config) -> tuple[list[Particles], float]:
     """Return all proposals, those above the default theta, the automatic ones; and the first's CPU seconds."""
     start = time.process_time()
-    prepared = picture(path, diameter_px, config)
+    prepared = picture(micrographs.read(path), diameter_px, config)
     mask = prepared.usable
     every = replace(config.propose, top_k="all", threshold=0.0)
     found = [propose(prepared, every, config.image, mask)]
@@ -78,7 +73,7 @@ def evaluated(data: Path, of: DataSet, part: slice, config: Config) -> str:
     pairs: list[list[tuple[Particles, Particles]]] = [[], [], []]
     seconds = []
     paths = micrographs.find([data / of.folder / "micrographs"])
-    pictures = [picture(path, of.diameter_px, config) for path in asked(paths[: of.training])]
+    pictures = [picture(micrographs.read(path), of.diameter_px, config) for path in asked(paths[: of.training])]
     config = replace(config, propose=settled(config.propose, pictures, config.image))
     for path in paths[part]:
         found, took = proposals(path, of.diameter_px, config)
