@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, WeightsError
-from upicker.geometry import Frame
+from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.model.detector import Output
@@ -116,6 +116,25 @@ def test_tiles_equal_the_whole(tile, overlap, batch):
     np.testing.assert_allclose(picks.score, np.sort(heights)[::-1], atol=1e-5)
     assert picks.diameter_px == pytest.approx(DIAMETER)
     assert model.largest_batch <= batch
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("region", [Region(30, 40, 200, 90), Region(0, 0, 20, 300), Region(-0.5, 150, 349.5, 209.5)])
+def test_a_region_has_the_picks_that_the_whole_has_there(region, views):
+    xy, heights = scattered((210, 350), seed=4)
+    config, prepared = CONFIG.with_changes({"pick.views": views}), dotted((210, 350), xy, heights)
+    whole, part = detect(Dots(), prepared, config), detect(Dots(), prepared, config, region)
+    expected = whole.select(region.contains(whole.xy))
+    assert 0 < len(expected) < len(whole)
+    np.testing.assert_allclose(ordered(part.xy), ordered(expected.xy), atol=1e-3)
+
+
+def test_a_region_is_looked_at_alone_in_no_less_than_a_tile():
+    prepared = dotted((210, 350), *scattered((210, 350), seed=4))
+    for region in (Region(100, 190, 110, 205), Region(340, 0, 349, 9), Region(0, 0, 5, 5)):
+        network = Dots()
+        detect(network, prepared, CONFIG, region)
+        assert network.largest_batch == 1
 
 
 @settings(max_examples=30, deadline=None)

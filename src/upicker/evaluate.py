@@ -245,13 +245,29 @@ def steady(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> tuple
         return float("inf"), score(pairs, side_px, by)
     labels = max(1, sum(len(truth) for _, truth in pairs))
     error = np.sqrt((1 - points.f1[at] + 1 / labels) / labels)
+    threshold = steadied(points, points.f1, error)
+    return threshold, score(pairs, side_px, by, threshold)
+
+
+def steadied(points: Curve, merit: np.ndarray, error: float) -> float:
+    """Return the mean of a curve's thresholds, weighted by how good they are, as `steady` does.
+
+    Parameters
+    ----------
+    points : Curve
+        Not empty.
+    merit : np.ndarray
+        `(t,)` what is best where it is highest, of each threshold.
+    error : float
+        Standard error of the highest merit.
+    """
+    at = int(np.argmax(merit))
     kept = np.clip(points.thresholds, 1e-6, 1 - 1e-6)
     odds = np.log(kept / (1 - kept))
     # Point i holds for thresholds between its own score and the next lower one; below the last, nothing is known.
-    weight = np.exp(-2 * (points.f1[at] - points.f1[:-1]) / error) * -np.diff(odds)
+    weight = np.exp(-2 * (merit[at] - merit[:-1]) / error) * -np.diff(odds)
     mean = np.average((odds[:-1] + odds[1:]) / 2, weights=weight) if weight.sum() > 0 else odds[at]
-    threshold = float(1 / (1 + np.exp(-mean)))
-    return threshold, score(pairs, side_px, by, threshold)
+    return float(1 / (1 + np.exp(-mean)))
 
 
 def _sides(labels: Particles, side_px: float | None, by: str) -> np.ndarray:

@@ -126,7 +126,7 @@ def _cpu_is_fast_at_bfloat16() -> bool:
     return torch.backends.mkldnn.is_available() and supported()
 
 
-def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
+def detect(model: Detector, prepared: Prepared, config: Config, region: Region | None = None) -> Particles:
     """Return all detections of a prepared micrograph down to a very low score, doubles removed.
 
     Parameters
@@ -137,21 +137,47 @@ def detect(model: Detector, prepared: Prepared, config: Config) -> Particles:
         The micrograph at the working scale, masked.
     config : Config
         Tiles, overlap, suppression, margin.
+    region : Region, optional
+        Look only here, raw pixels; the network sees what is around it, too. By default everywhere.
 
     Returns
     -------
     Particles
         Raw pixels, by falling score.
     """
-    pixels = prepared.pixels
+    rows, columns = _looked_at(prepared, config, region)
+    pixels = prepared.pixels[rows, columns]
     each = [back(_detect(model, seen(pixels, i), config), pixels.shape, i) for i in range(config.pick.views)]
     merged = fused(each, SAME_DIAMETERS * config.image.working_diameter_px)
     if config.pick.nms_iou is not None:
         merged = merged.select(_unsuppressed(merged, config.pick.nms_iou))
     frame = prepared.frame
-    raw = Particles.of(frame.to_raw(merged.xy), merged.diameter_px / frame.scale, merged.score)
+    xy = merged.xy + (columns.start, rows.start)
+    raw = Particles.of(frame.to_raw(xy), merged.diameter_px / frame.scale, merged.score)
     inner = Region.inside(frame.raw_shape, (config.pick.edge_diameters or 0.0) * prepared.diameter_px)
-    return raw.select(inner.contains(raw.xy) & is_usable(prepared, raw.xy)).by_score()
+    kept = inner.contains(raw.xy) & is_usable(prepared, raw.xy)
+    if region is not None:
+        kept &= region.contains(raw.xy)
+    return raw.select(kept).by_score()
+
+
+def _looked_at(prepared: Prepared, config: Config, region: Region | None) -> tuple[slice, slice]:
+    """Return the rows and columns of working pixels that show a region and what is around it."""
+    height, width = prepared.pixels.shape
+    if region is None:
+        return slice(0, height), slice(0, width)
+    around = config.pick.overlap_diameters * config.image.working_diameter_px
+    low, high = prepared.frame.to_working(np.array([[region.x0, region.y0], [region.x1, region.y1]]))
+    ends = zip((low[1], low[0]), (high[1], high[0]), (height, width), strict=True)
+    rows, columns = (_around(first - around, last + around, config.train.tile_px, most) for first, last, most in ends)
+    return rows, columns
+
+
+def _around(first: float, last: float, least: int, most: int) -> slice:
+    """Return the pixels from `first` to `last` of 0 to `most`, and on both sides so many more that they are `least`."""
+    more = max(0.0, (least - (last - first)) / 2)
+    start = int(np.clip(np.floor(first - more), 0, max(0, most - least)))
+    return slice(start, int(np.clip(np.ceil(last + more), min(start + least, most), most)))
 
 
 def cut(pixels: np.ndarray, x: int, y: int, size: int) -> np.ndarray:

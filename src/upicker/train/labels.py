@@ -19,7 +19,7 @@ from upicker.train.coverage import Coverage
 from upicker.units import Length
 
 # With fewer labelled micrographs than this, validation takes a band of each instead of some of them.
-FEW = 5
+FEW = 16
 
 # A margin without labels counts from this many diameters on, and from this many times the distance that the
 # nearest of evenly scattered labels would have.

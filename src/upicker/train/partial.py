@@ -27,7 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from upicker.config import Config
-from upicker.evaluate import Curve, best_threshold, curve, steady
+from upicker.evaluate import Curve, curve, steadied, steady
 from upicker.geometry import Region
 from upicker.particles import Particles
 from upicker.propose.proposals import propose
@@ -214,13 +214,18 @@ def judged(pairs: Sequence[Pair], partial: Sequence[bool]) -> dict[str, float]:
     points, labels = curve(pairs), sum(len(one) for _, one in pairs)
     merit = replace(points, f1=np.sqrt(points.precision * points.recall))
     at = merit.best
-    if at is None:
+    if at is None or not merit.f1[at]:
         return {"precision": 0.0, "recall": 0.0, "f1": 0.0, "threshold": 1.0, "merit": 0.0}
+    # Of what merit is made of, only the labels found are few: its relative error is recall's.
+    recall = merit.recall[at]
+    error = merit.f1[at] * np.sqrt((1 - recall + 1 / labels) / (recall * labels))
+    threshold = steadied(points, merit.f1, float(error))
     real = estimated(points, labels)
+    chosen = max(0, int(np.searchsorted(-points.thresholds, -threshold, side="right")) - 1)
     return {
-        "precision": float(real.precision[at]),
-        "recall": float(real.recall[at]),
-        "f1": float(real.f1[at]),
-        "threshold": min(best_threshold(merit), 1.0),
+        "precision": float(real.precision[chosen]),
+        "recall": float(real.recall[chosen]),
+        "f1": float(real.f1[chosen]),
+        "threshold": min(threshold, 1.0),
         "merit": float(merit.f1[at]),
     }
