@@ -17,7 +17,7 @@ from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train import stages
+from upicker.train import labels, stages
 from upicker.train.log import Silent
 from upicker.train.stages import Job, finetune, pretrain
 from upicker.units import Length
@@ -282,7 +282,8 @@ def test_copies_made_before_training_are_learned_from_and_kept_where_asked(data,
     ("n", "validation", "learned", "validated"),
     [(6, 0.34, 4, True), (2, 0.4, 2, True), (2, 0.1, 2, False), (6, 0.0, 6, False), (1, 0.4, 1, True)],
 )
-def test_validation_by_share(data, tmp_path, n, validation, learned, validated):
+def test_validation_by_share(data, tmp_path, monkeypatch, n, validation, learned, validated):
+    monkeypatch.setattr(labels, "FEW", 5)
     output = tmp_path / "m.safetensors"
     result = finetune(mics(data, n), data / "labels", Job(output, CONFIG), validation=validation)
     assert result.trained_on == learned
