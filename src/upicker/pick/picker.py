@@ -152,8 +152,8 @@ def detect(model: Detector, prepared: Prepared, config: Config, region: Region |
     if config.pick.nms_iou is not None:
         merged = merged.select(_unsuppressed(merged, config.pick.nms_iou))
     frame = prepared.frame
-    xy = merged.xy + (columns.start, rows.start)
-    raw = Particles.of(frame.to_raw(xy), merged.diameter_px / frame.scale, merged.score)
+    corner = np.array([columns.start, rows.start])
+    raw = Particles.of(frame.to_raw(merged.xy + corner), merged.diameter_px / frame.scale, merged.score)
     inner = Region.inside(frame.raw_shape, (config.pick.edge_diameters or 0.0) * prepared.diameter_px)
     kept = inner.contains(raw.xy) & is_usable(prepared, raw.xy)
     if region is not None:

@@ -281,7 +281,11 @@ def _follow(state: State, decay: float) -> None:
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
-    pairs = plan.ranks.map(lambda check: check.pair(detect(state.average, check.prepared, plan.config, check.region)), plan.checks)
+
+    def picked(check: Check) -> tuple[Particles, Particles]:
+        return check.pair(detect(state.average, check.prepared, plan.config, check.region))
+
+    pairs = plan.ranks.map(picked, plan.checks)
     row = _scored(pairs) if plan.judge is None else plan.judge(pairs)
     merit = row.pop("merit", row["f1"])
     before = state.best.get("merit", state.best.get("f1", -1.0))
