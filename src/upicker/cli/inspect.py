@@ -17,7 +17,7 @@ from upicker.cli.options import (
     changes,
     listed_micrographs,
 )
-from upicker.cli.serving import Host, Port, check_host, show
+from upicker.cli.serving import Host, Port, check_host, counted, show
 
 
 def inspect(
@@ -59,4 +59,4 @@ def inspect(
     from upicker.web.project import inspecting
 
     project = inspecting(paths, reading, picks, labels, diameter, merged)
-    return show(project, host, port, not no_browser, f"Picks of {picks} in {len(paths)} micrographs")
+    return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}")

@@ -18,7 +18,7 @@ from upicker.cli.options import (
     changes,
     listed_micrographs,
 )
-from upicker.cli.serving import Host, Port, check_host, show
+from upicker.cli.serving import Host, Port, check_host, counted, show
 
 
 def label(
@@ -58,4 +58,4 @@ def label(
     from upicker.web.project import labelling
 
     project = labelling(paths, reading, labels, diameter, model, merged)
-    return show(project, host, port, not no_browser, f"Labels of {len(paths)} micrographs -> {labels}")
+    return show(project, host, port, not no_browser, f"Labels of {counted(paths)} -> {labels}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -39,6 +41,11 @@ def check_host(host: str) -> None:
     """
     if not host.strip():
         raise ConfigError("--host", "it is empty", "Leave it out, or say 0.0.0.0 for all addresses of this machine")
+
+
+def counted(micrographs: Sequence[Path]) -> str:
+    """Return how many there are, in words."""
+    return f"{len(micrographs)} micrograph{'' if len(micrographs) == 1 else 's'}"
 
 
 def show(project: Project, host: str, port: int | None, browser: bool, title: str) -> int:

@@ -6,7 +6,7 @@
 
 import { explain, get, send } from "./api.js";
 import { figure } from "./histogram.js";
-import { dialog, h, remember, toast } from "./ui.js";
+import { dialog, h, many, remember, toast } from "./ui.js";
 
 export async function openExport({ threshold, kept, rejected, micrographs }) {
   let known;
@@ -22,10 +22,9 @@ export async function openExport({ threshold, kept, rejected, micrographs }) {
   const replace = h("input", { type: "checkbox", id: "export-replace" });
   const replacing = h("label", { class: "check", hidden: true }, replace, h("span", {}, "Replace files that are there"));
   const message = h("p", { class: "warn", role: "alert", hidden: true });
-  const count = kept.toLocaleString("en");
-  const write = h("button", { class: "button primary", type: "submit", id: "export-write", disabled: kept === 0 }, `Export ${count} particles`);
+  const write = h("button", { class: "button primary", type: "submit", id: "export-write", disabled: kept === 0 }, `Export ${many(kept, "particle")}`);
   const form = h("form", { class: "export" },
-    h("p", {}, `Kept are the ${count} picks of ${micrographs.toLocaleString("en")} micrographs with a score of at least ${figure(threshold)}`,
+    h("p", {}, `Kept: ${many(kept, "pick")} of ${many(micrographs, "micrograph")} with a score of at least ${figure(threshold)}`,
       rejected ? `; what was rejected by hand (${rejected.toLocaleString("en")}) is left out.` : "."),
     h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, known.formats.map(({ name, use, files }, index) =>
       h("label", { class: "format" }, radios[index], h("b", {}, name), h("span", {}, `for ${use}`, h("span", { class: "files" }, files))))),
@@ -46,13 +45,13 @@ export async function openExport({ threshold, kept, rejected, micrographs }) {
     try {
       const done = await send("POST", "/api/export", { format, threshold, folder: folder.value, overwrite: replace.checked });
       element.close();
-      toast(`${done.written.toLocaleString("en")} particles of ${done.micrographs.toLocaleString("en")} micrographs are in ${done.folder}.`, { seconds: 20 });
+      toast(`${many(done.written, "particle")} of ${many(done.micrographs, "micrograph")}, written to ${done.folder}.`, { seconds: 20 });
     } catch (error) {
       message.textContent = explain(error);
       message.hidden = false;
       replacing.hidden = error.status !== 409;
       write.disabled = false;
-      write.replaceChildren(`Export ${count} particles`);
+      write.replaceChildren(`Export ${many(kept, "particle")}`);
     }
   });
   write.focus();

@@ -8,7 +8,7 @@ import { Keys } from "./keys.js";
 import { Looks } from "./looks.js";
 import { Readout } from "./readout.js";
 import { Table } from "./table.js";
-import { folds, h, icon, later, panel, segmented, toast } from "./ui.js";
+import { folds, h, icon, later, many, panel, segmented, toast } from "./ui.js";
 import { mark, Verdicts } from "./verdicts.js";
 import { Viewer } from "./viewer.js";
 
@@ -17,7 +17,6 @@ const PATIENCE = 200; // ms before "loading" is said
 const KEPT = 30; // micrographs' picks
 const HASH = 400; // ms that the address waits
 const byId = (id) => document.getElementById(id);
-const many = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 
 class Page {
   #summary = null;

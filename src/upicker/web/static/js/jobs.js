@@ -12,7 +12,7 @@
  */
 
 import { explain, get, send } from "./api.js";
-import { h } from "./ui.js";
+import { h, many } from "./ui.js";
 
 const OFTEN_MS = 1500;
 const RARELY_MS = 10000;
@@ -120,9 +120,9 @@ class JobsPanel {
     const running = training?.state === "running";
     part.idle.hidden = running;
     part.start.disabled = this.#busy || Boolean(choices.refusal);
-    part.start.textContent = choices.micrographs ? `Train on ${several(choices.micrographs, "micrograph")}` : "Train";
+    part.start.textContent = choices.micrographs ? `Train on ${many(choices.micrographs, "micrograph")}` : "Train";
     const partly = choices.partly ? `, ${choices.partly} of them labelled in part` : "";
-    part.ready.textContent = choices.refusal ? `${choices.refusal}.` : `${several(choices.particles, "particle")} in ${several(choices.micrographs, "micrograph")}${partly}.`;
+    part.ready.textContent = choices.refusal ? `${choices.refusal}.` : `${many(choices.particles, "particle")} in ${many(choices.micrographs, "micrograph")}${partly}.`;
     this.#offer(choices);
     part.run.hidden = !training;
     if (training) this.#showTraining(training);
@@ -280,10 +280,6 @@ function duration(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
-}
-
-function several(count, word) {
-  return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
 
 /** Weights trained here all have the same file name; their folder says when. */

@@ -12,6 +12,7 @@
  *   folds()                                               -> wires the bar's buttons [data-fold="left|right"] of narrow windows
  *   later(run, ms)                                        -> function that runs when it has not been called for so long
  *   remember(key), remember(key, value)                   -> a setting that this browser keeps
+ *   many(count, noun)                                     -> "1 pick", "1,204 picks"
  */
 
 export function h(tag, properties = {}, ...children) {
@@ -158,4 +159,8 @@ export function remember(key, value) {
   } catch {
     return null; // a browser that keeps nothing
   }
+}
+
+export function many(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
