@@ -180,7 +180,7 @@ class TrainConfig:
     accumulate: int = 1
     proposals: str = "auto"
     pretrain_steps: int = 400
-    finetune_steps: int = 400
+    finetune_steps: int = 800
     learning_rate: float = 4e-4
     finetune_learning_rate: float = 1.6e-3
     rate_batch: int | None = 2
@@ -189,7 +189,7 @@ class TrainConfig:
     warmup: float = 0.1
     average: float = 0.98
     validate_every: int = 100
-    patience: int = 5
+    patience: int = 8
     bfloat16: bool | None = None
     seed: int = 0
     threads: int = 0
