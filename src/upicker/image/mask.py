@@ -89,8 +89,14 @@ def masked(prepared: Prepared, config: ImageConfig) -> Prepared:
     """
     if not config.mask:
         return prepared
-    good = usable(prepared, config)
-    return replace(prepared, pixels=np.where(good, prepared.pixels, np.float32(0)), usable=good)
+    return blanked(replace(prepared, usable=usable(prepared, config)))
+
+
+def blanked(prepared: Prepared) -> Prepared:
+    """Return the prepared micrograph with 0, the background, where it is known not to be usable."""
+    if prepared.usable is None:
+        return prepared
+    return replace(prepared, pixels=np.where(prepared.usable, prepared.pixels, np.float32(0)))
 
 
 def is_usable(prepared: Prepared, xy: np.ndarray) -> np.ndarray:

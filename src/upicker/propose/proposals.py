@@ -10,6 +10,7 @@ import numpy as np
 
 from upicker.config import ImageConfig, ProposeConfig
 from upicker.errors import ConfigError
+from upicker.image.mask import blanked
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
 from upicker.propose import alog, template
@@ -43,12 +44,13 @@ def settled(config: ProposeConfig, pictures: Sequence[Prepared], image: ImageCon
     config : ProposeConfig
         The knobs. A range of diameters given in it is the only one tried.
     pictures : sequence of Prepared
-        A few micrographs, with what is usable of them.
+        A few micrographs, with what is usable of them; nothing is learned from the rest.
     image : ImageConfig
         The preparation's config.
     """
     if not config.template or config.profile is not None:
         return config
+    pictures = [blanked(picture) for picture in pictures]
     given = config.min_ratio is not None or config.max_ratio is not None
     # The rim cuts some, so that more are proposed than looked at.
     some = replace(config, top_k=str(2 * template.STRONGEST), threshold=0.0)
@@ -101,9 +103,8 @@ def propose(
         found = f"{len(config.profile)} values are no profile, it has {len(template.radii())}"
         raise ConfigError("propose.profile", found, "Leave it out, and it is learned")
     diameter = prepared.working_diameter
-    # Blank what is not usable: beside a contaminant its skirts would answer, and what answers on the negative is noise.
-    pixels = prepared.pixels if usable is None else np.where(usable, prepared.pixels, np.float32(0))
-    heights = template.answers(pixels, np.array(config.profile), diameter)
+    # Beside a contaminant its skirts would answer, and what answers on the negative is noise.
+    heights = template.answers(blanked(replace(prepared, usable=usable)).pixels, np.array(config.profile), diameter)
     theta = config.threshold
     if theta is None:
         theta = 0.0 if limit == "auto" else 1.0
