@@ -427,6 +427,19 @@ def test_the_command_takes_labels_for_partial(project, capsys):
     assert Path("c.safetensors").read_bytes() != Path("p.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(("partial", "learned", "checked"), [(True, 6, 6), (False, 3, 3)])
+def test_partial_labels_are_all_learned_from_and_validated_on(project, monkeypatch, partial, learned, checked):
+    """Of complete ones, those of the lowest rows are held back."""
+    plans, begin = [], loop.begin
+    monkeypatch.setattr(loop, "begin", lambda model, plan, resume: plans.append(plan) or begin(model, plan, resume))
+    mics = sorted((project / "mics").iterdir())
+    job = stages.Job(project / "m.safetensors", Config().with_changes({**TOY, "teacher.start_steps": 99}))
+    assert stages.finetune(mics, project / "labels", job, validation=0.4, partial=partial).f1 is not None
+    known = [one.xy[one.known] for one in plans[0].samples]
+    assert sum(map(len, known)) == learned
+    assert sum(len(check.pair(check.labels)[1]) for check in plans[0].checks) == checked
+
+
 def test_offline_copies_are_refused():
     config = CONFIG.with_changes({"augment.offline": 2})
     with pytest.raises(ConfigError, match=r"augment\.offline"):

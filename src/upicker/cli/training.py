@@ -185,7 +185,7 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"
         )
         if result.estimated:
-            note("no validation labels are complete: recall is known, precision and F1 are no more than this")
+            note("no validation labels are complete: these are estimates, and precision and F1 are no more than this")
     else:
         warning("not validated: no threshold is stored with the weights; choose one when picking, with --threshold")
     if result.margin:

@@ -16,7 +16,9 @@ its confidence interval is taken, or three lucky picks would decide. Where label
 recall is overestimated; labels should be drawn evenly, or be complete in a region.
 
 Micrographs with complete labels, or a complete region, tell both without an estimate; if there are any to validate on,
-they alone count.
+they alone count. Else the labels that are learned from are validated on, too: where a tenth is labelled, a fifth of them
+would be a handful, whose threshold is worse than that of all (docs/experiments.md), since a network that is taught
+nothing about unlabelled particles finds them nearly as well.
 """
 
 from __future__ import annotations
@@ -57,8 +59,7 @@ def lesson(truth: Truth, region: Region, config: Config) -> Lesson:
 class PartialTeacher:
     """Says, every so many steps, where unlabelled particles may be.
 
-    Thresholds are set on the validation micrographs: what is learned from is known better than what is not, and its
-    labels would be found with scores that unlabelled particles never get. Without any, the labels learned from must do.
+    Thresholds are set on what is validated on; without validation, on the labels learned from.
 
     Parameters
     ----------

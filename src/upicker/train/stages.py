@@ -230,11 +230,14 @@ def finetune(
         job = replace(job, config=config)
         lessons, checks = [], []
         for truth in truths:
-            learn, check = regions(truth, margin, division.band)
+            # Partial labels are too few to hold some of them back.
+            learn, check = regions(truth, margin, 0.0 if truth.partial else division.band)
             if learn is not None:
                 lessons.append(lesson(truth, learn, config))
             if check is not None:
                 checks.append(Check(truth.prepared, truth.particles, check, truth.partial))
+        if division.band and not checks:
+            checks = [Check(one.prepared, one.known, one.region, True) for one in asked(lessons) if one.partial]
         samples = [one.start() for one in lessons]
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in lessons})
