@@ -16,9 +16,9 @@ its confidence interval is taken, or three lucky picks would decide. Where label
 recall is overestimated; labels should be drawn evenly, or be complete in a region.
 
 Micrographs with complete labels, or a complete region, tell both without an estimate; if there are any to validate on,
-they alone count. Else the labels that are learned from are validated on, too: where a tenth is labelled, a fifth of them
-would be a handful, whose threshold is worse than that of all (docs/experiments.md), since a network that is taught
-nothing about unlabelled particles finds them nearly as well.
+they alone count. Else the labels that are learned from are validated on, too: where a tenth is labelled, a fifth of
+them would be a handful, whose threshold is worse than that of all (docs/experiments.md), since a network that is
+taught nothing about unlabelled particles finds them nearly as well.
 """
 
 from __future__ import annotations
