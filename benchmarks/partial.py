@@ -18,14 +18,10 @@ import platform
 import subprocess
 from pathlib import Path
 
-import numpy as np
-from training import SETS, Data, trained
+from training import SETS, Data, some_labels, trained
 
 from upicker.config import Config
-from upicker.io import coordinates
 from upicker.train.stages import Job, finetune, pretrain
-
-_LABELS = 31  # random numbers of this use
 
 
 def config(options: argparse.Namespace, seed: int, **more: object) -> Config:
@@ -35,20 +31,10 @@ def config(options: argparse.Namespace, seed: int, **more: object) -> Config:
     return Config().with_changes(changes | own | {"train.seed": seed})
 
 
-def some_labels(data: Data, share: float, seed: int, folder: Path) -> Path:
-    """Write a share of each training micrograph's labels, and return where."""
-    for index, path in enumerate(data.train):
-        labels = coordinates.read(data.labels / f"{path.stem}.csv")
-        rng = np.random.default_rng((seed, index, _LABELS))
-        kept = np.sort(rng.permutation(len(labels))[: max(1, round(share * len(labels)))])
-        coordinates.write(folder / f"{path.stem}.csv", labels.select(kept), "csv")
-    return folder
-
-
 def partial(options: argparse.Namespace, data: Data) -> None:
     """Treat few labels as complete, as partial, and use all."""
     for seed in options.seeds:
-        few = some_labels(data, options.share, seed, options.out / f"labels-{options.share:g}-{seed}")
+        few = some_labels(data, data.train, options.share, seed, options.out)
         text = f"{len(data.train)} x {options.share:.0%} labels"
         for name, labels, some in (
             (f"{text}, taken for complete", few, False),

@@ -17,7 +17,10 @@ import argparse
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from upicker.config import Config
 from upicker.evaluate import score
@@ -33,6 +36,7 @@ SETS = {
 }
 # Low enough for a whole precision-recall curve.
 EVERYTHING = 0.0
+_LABELS = 31  # random numbers of this use
 
 
 class Data:
@@ -100,15 +104,24 @@ def labelled(options: argparse.Namespace, data: Data) -> None:
             trained(result, f"{options.name}, {len(learned)} labelled, {name}", seed, data)
 
 
+def some_labels(data: Data, paths: Sequence[Path], share: float, seed: int, folder: Path) -> Path:
+    """Write a share of the labels of some micrographs, drawn by chance, and return where."""
+    target = folder / f"labels-{share:g}-{seed}"
+    for index, path in enumerate(paths):
+        labels = coordinates.read(data.labels / f"{path.stem}.csv")
+        rng = np.random.default_rng((seed, index, _LABELS))
+        kept = np.sort(rng.permutation(len(labels))[: max(1, round(share * len(labels)))])
+        coordinates.write(target / f"{path.stem}.csv", labels.select(kept), "csv")
+    return target
+
+
 def develop(options: argparse.Namespace, data: Data) -> None:
     """Learn from some training micrographs and look at others of them, in one, two and four views."""
     learn, data.test = ([data.train[int(i)] for i in text.split(",")] for text in (options.learn, options.check))
     for seed in options.seeds:
-        job = Job(options.out / f"develop-{seed}.safetensors", config(options, seed))
-        initial = options.init
-        result = finetune(
-            learn, data.labels, job, initial=initial, diameter=data.diameter, validation=options.validation
-        )
+        job, partial = Job(options.out / f"develop-{seed}.safetensors", config(options, seed)), options.share < 1
+        labels = some_labels(data, learn, options.share, seed, options.out) if partial else data.labels
+        result = finetune(learn, labels, job, options.init, data.diameter, options.validation, partial)
         for views in (1, 2, 4):
             took = f"{result.steps} steps, {result.seconds / 60:.1f} min"
             print(f"| {views} views | seed {seed} | {took} | {evaluate(result.path, data, views)} |", flush=True)
@@ -123,6 +136,7 @@ def main() -> None:
     parser.add_argument("--check", default="6,7", help="develop: numbers of other training micrographs")
     parser.add_argument("--init", type=Path, help="develop: weights to start from")
     parser.add_argument("--validation", type=float, default=0.2, help="develop: share of the rows; 0: none")
+    parser.add_argument("--share", type=float, default=1.0, help="develop: of the labels; below 1 they are partial")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0])
