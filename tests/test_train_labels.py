@@ -1,5 +1,6 @@
 """Which labels belong to which micrograph, and what is held back for validation."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.train.dataset import sample
-from upicker.train.labels import FEW, Truth, divide, edge_margin, median_diameter, pair, read_pair, regions
+from upicker.train.labels import FEW, Truth, divide, edge_margin, held_back, median_diameter, pair, read_pair, regions
 from upicker.units import Length
 
 
@@ -114,6 +115,24 @@ def test_what_is_learned_and_what_is_validated_part_the_labels(band, margin):
     assert (learn.contains(xy) ^ check.contains(xy)).all()
     share = (check.y1 - check.y0) / (check.y1 - learn.y0)
     assert share == pytest.approx(band)
+
+
+def test_bands_without_labels_give_way_to_whole_micrographs():
+    above, everywhere = lattice((301, 277), 0), lattice((301, 277), 0)
+    above = above[above[:, 1] < 200]
+    many = [truth(above) for _ in range(6)]
+    assert held_back(many[:4], 0.0, 0.2) == [regions(one, 0.0, 0.2) for one in many[:4]]
+    whole = (regions(many[0], 0.0, 0.0)[0], None)
+    assert held_back(many, 0.0, 0.2) == [whole, whole, whole[::-1], whole, whole, whole]
+    assert held_back(many, 0.0, 0.0) == 6 * [whole]
+    assert held_back([*many, truth(everywhere)], 0.0, 0.2) == 7 * [regions(many[0], 0.0, 0.2)]
+
+
+def test_partial_labels_are_not_held_back():
+    some = [replace(truth(lattice((301, 277), 0)), partial=place > 0) for place in range(7)]
+    found = held_back(some, 0.0, 0.2)
+    assert found == [regions(some[0], 0.0, 0.2), *6 * [(regions(some[0], 0.0, 0.0)[0], None)]]
+    assert {check for _, check in held_back(some[1:], 0.0, 0.2)} == {None}
 
 
 @pytest.mark.parametrize(("band", "diameter"), [(0.0, 9.0), (0.05, 9.0), (0.95, 9.0), (0.5, 60.0), (1.0, 9.0)])

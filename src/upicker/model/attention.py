@@ -33,9 +33,9 @@ def sample_levels(values: Tensor, shapes: list[tuple[int, int]], places: Tensor,
         `(B, Q, D)`.
     """
     B, _, H, width = values.shape
-    Q, P = places.shape[1], places.shape[4]
-    # In the precision of the places: 8 bits of a mantissa are less than a pixel's share of a tile, and processors
-    # sample float32 three times as fast as bfloat16. Queries last, so that sums over points run along them.
+    Q = places.shape[1]
+    # In the precision of the places: 8 bits of a mantissa are less than a pixel's share of a tile. Queries last, so
+    # that sums over points run along them.
     exact = torch.promote_types(values.dtype, places.dtype)
     grid = (2 * places - 1).to(exact).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # (N, B*H, P, Q, 2)
     weight = weights.to(exact).permute(3, 4, 0, 2, 1).flatten(2, 3)[:, :, :, None]  # (N, P, B*H, 1, Q)

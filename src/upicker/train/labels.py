@@ -20,6 +20,8 @@ from upicker.units import Length
 
 # With fewer labelled micrographs than this, validation takes a band of each instead of some of them.
 FEW = 16
+# Where no band says anything, whole ones of at least so many are held back after all.
+WHOLE = 5
 
 # A margin without labels counts from this many diameters on, and from this many times the distance that the
 # nearest of evenly scattered labels would have.
@@ -105,8 +107,7 @@ def divide(paths: Sequence[Path], labels: Path, validation: Path | float) -> Div
         return Division(learn, check, 0.0, [path for path in unused if path not in check])
     if not validation or len(learn) < FEW:
         return Division(learn, {}, validation, unused)
-    every = max(2, round(1 / validation))
-    check = {path: file for i, (path, file) in enumerate(learn.items()) if i % every == every // 2}
+    check = {path: file for i, (path, file) in enumerate(learn.items()) if _evenly(i, validation)}
     return Division({p: f for p, f in learn.items() if p not in check}, check, 0.0, unused)
 
 
@@ -209,6 +210,33 @@ def edge_margin(truths: Sequence[Truth]) -> float:
     if nearest > MARGIN_PARTIAL and any(truth.partial for truth in truths):
         return 0.0
     return nearest
+
+
+def held_back(truths: Sequence[Truth], margin: float, band: float) -> list[tuple[Region | None, Region | None]]:
+    """Say, for each labelled micrograph, which part is learned from, and which is validated on.
+
+    Parameters
+    ----------
+    truths : sequence of Truth
+        The micrographs, or their labelled regions.
+    margin, band
+        As in `regions`. Partial labels are too few to hold some of them back. If no band holds a label, because the
+        pictures are small or their labels elsewhere, whole micrographs are held back, unless they are fewer than
+        `WHOLE`.
+    """
+    kept = [regions(truth, margin, 0.0 if truth.partial else band) for truth in truths]
+    known = any(check and check.contains(truth.particles.xy).any() for truth, (_, check) in zip(truths, kept))
+    complete = [place for place, truth in enumerate(truths) if not truth.partial]
+    if not band or known or len(complete) < WHOLE:
+        return kept
+    held = {place for i, place in enumerate(complete) if _evenly(i, band)}
+    return [regions(replace(truth, held=place in held), margin, 0.0) for place, truth in enumerate(truths)]
+
+
+def _evenly(number: int, share: float) -> bool:
+    """Tell whether a micrograph of this number is one of an evenly spread share."""
+    every = max(2, round(1 / share))
+    return number % every == every // 2
 
 
 def regions(truth: Truth, margin: float, band: float) -> tuple[Region | None, Region | None]:

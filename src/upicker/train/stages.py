@@ -24,7 +24,7 @@ from upicker.propose.proposals import asked, propose, settled
 from upicker.train import loop, selftrain
 from upicker.train.coverage import coverages
 from upicker.train.dataset import Sample, Store
-from upicker.train.labels import Division, Truth, divide, edge_margin, median_diameter, parts, read_pair, regions
+from upicker.train.labels import Division, Truth, divide, edge_margin, held_back, median_diameter, parts, read_pair
 from upicker.train.log import CsvLog, Progress, Silent
 from upicker.train.loop import Check, Plan
 from upicker.train.offline import enlarged
@@ -229,14 +229,12 @@ def finetune(
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
         lessons, checks = [], []
-        for truth in truths:
-            # Partial labels are too few to hold some of them back.
-            learn, check = regions(truth, margin, 0.0 if truth.partial else division.band)
+        for truth, (learn, check) in zip(truths, held_back(truths, margin, division.band), strict=True):
             if learn is not None:
                 lessons.append(lesson(truth, learn, config))
             if check is not None:
                 checks.append(Check(truth.prepared, truth.particles, check, truth.partial))
-        if division.band and not checks:
+        if division.band and not checks:  # Labels are partial, and all learned from.
             checks = [Check(one.prepared, one.known, one.region, True) for one in asked(lessons) if one.partial]
         samples = [one.start() for one in lessons]
         _require(samples, paths, result, "no labelled micrograph can be used")
