@@ -76,7 +76,10 @@ def grid(of: Experiment) -> None:
     ls = available(of, options.labelled)
     f1 = np.array([[[_f1(two_stage(of, s, n, u), u) for s in options.seeds] for n in ls] for u in us])
     mean, sd = f1.mean(2), f1.std(2, ddof=1) if f1.shape[2] > 1 else np.zeros(f1.shape[:2])
-    rows = [(u, *(f"{m:.3f} ± {d:.3f}" for m, d in zip(*row))) for u, row in zip(us, zip(mean, sd))]
+    one = f1.shape[2] == 1
+    rows = [
+        (u, *(f"{m:.3f}" + ("" if one else f" ± {d:.3f}") for m, d in zip(*row))) for u, row in zip(us, zip(mean, sd))
+    ]
     head = ("unlabelled \\ labelled", *map(str, ls))
     publish(of.folder / "figure3a.md", _title(of, "F1 by numbers of micrographs"), table(head, rows))
     figure = Figure((6.4, 4.4), layout="constrained")
@@ -155,9 +158,9 @@ def labels(of: Experiment) -> None:
             used = np.mean([one["used"] for one in done])
             values = np.array([[one[key] for key in METRICS] for one in done])
             means[kind, n, share] = (*values.mean(0), used)
-            sd = values[:, 2].std(ddof=1) if len(values) > 1 else 0.0
+            sd = f"{values[:, 2].std(ddof=1):.3f}" if len(values) > 1 else "-"
             shares = [f"{value:.3f}" for value in values.mean(0)]
-            rows.append((kind, n, f"{share:.0%}", f"{used:.0f}", *shares, f"{sd:.3f}"))
+            rows.append((kind, n, f"{share:.0%}", f"{used:.0f}", *shares, sd))
     head = ("training", "labelled micrographs", "of their labels", "labels", "precision", "recall", "F1", "sd of F1")
     publish(of.folder / "figure3c.md", _title(of, "reduced labels"), table(head, rows))
     figure = Figure((9.6, 4.4), layout="constrained")

@@ -291,12 +291,12 @@ def pseudo_labels(of: Experiment, method: str, count: str, paths: Sequence[Path]
 
 
 def spread(figures: Sequence[dict]) -> str:
-    """Return means over seeds, and the standard deviation of F1."""
+    """Return means over seeds, and, if there are several, the standard deviation of F1."""
     if not figures:
         return "-"
     mean = [np.mean([one[key] for one in figures]) for key in ("precision", "recall", "f1")]
-    sd = np.std([one["f1"] for one in figures], ddof=1) if len(figures) > 1 else float("nan")
-    return " / ".join(f"{value:.3f}" for value in mean) + f" ± {sd:.3f}"
+    text = " / ".join(f"{value:.3f}" for value in mean)
+    return text if len(figures) == 1 else f"{text} ± {np.std([one['f1'] for one in figures], ddof=1):.3f}"
 
 
 def possible(options: argparse.Namespace) -> list[str]:
