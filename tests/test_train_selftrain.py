@@ -15,14 +15,12 @@ from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.train import loop, stages
-from upicker.train.loop import learning_rate
+from upicker.train.loop import ROUND_RATE, learning_rate
 from upicker.train.ranks import Ranks
 from upicker.train.selftrain import SelfTeacher, lesson, starts, strongest
 from upicker.train.teacher import Lesson
 
-ROUNDS = CONFIG.with_changes(
-    {"teacher.rounds": 2, "teacher.round_steps": 2, "train.pretrain_steps": 3, "train.finetune_learning_rate": 1e-3}
-)
+ROUNDS = CONFIG.with_changes({"teacher.rounds": 2, "teacher.round_steps": 2, "train.pretrain_steps": 3})
 COUNT = 5
 
 
@@ -72,7 +70,7 @@ def test_rounds_begin_after_pretraining_and_one_after_the_other():
     found = [plan.schedule(step) for step in range(7)]
     assert found == [
         *((plan.learning_rate, learning_rate(step, 3, 0.1)) for step in range(3)),
-        *((1e-3, learning_rate(step, 2, 0.1)) for _ in range(2) for step in range(2)),
+        *((plan.learning_rate * ROUND_RATE, learning_rate(step, 2, 0.1)) for _ in range(2) for step in range(2)),
     ]
     plain = plan_of(Path("nowhere"))
     assert [plain.schedule(s) for s in range(6)] == [(plain.learning_rate, learning_rate(s, 6, 0.1)) for s in range(6)]
