@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--name", choices=sorted(SETS), default="empiar10017")
     parser.add_argument("--share", type=float, default=0.1, help="of the labels that are kept")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--check", help="look at these training micrographs, by name from 0, not at the test ones")
     parser.add_argument("--init", type=Path, help="weights to fine-tune from; {seed} stands for the seed")
     parser.add_argument("--only", default="", help="only the rows whose name holds this")
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
@@ -85,7 +86,10 @@ def main() -> None:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     machine = platform.processor() or platform.machine()
     print(f"{options.what} {options.name}; commit {commit.stdout.strip()}; {machine}; {options.set}")
-    {"partial": partial, "none": none}[options.what](options, Data(options.data, options.name))
+    data = Data(options.data, options.name)
+    if options.check:
+        data.test = [data.train[int(number)] for number in options.check.split(",")]
+    {"partial": partial, "none": none}[options.what](options, data)
 
 
 if __name__ == "__main__":
