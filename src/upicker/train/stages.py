@@ -234,8 +234,9 @@ def finetune(
                 lessons.append(lesson(truth, learn, config))
             if check is not None:
                 checks.append(Check(truth.prepared, truth.particles, check, truth.partial))
-        if division.band and not checks:  # Labels are partial, and all learned from.
-            checks = [Check(one.prepared, one.known, one.region, True) for one in asked(lessons) if one.partial]
+        if division.band and not checks:  # Partial labels are all learned from.
+            some = asked([one for one in lessons if one.partial])
+            checks = [Check(one.prepared, one.known, one.region, True) for one in some]
         samples = [one.start() for one in lessons]
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in lessons})
