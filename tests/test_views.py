@@ -2,16 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_picker import CONFIG, DIAMETER, SHAPE, Dots, dotted, found_once, scattered
+from torch import Tensor
 
 from upicker.errors import ConfigError
+from upicker.model.detector import Output
 from upicker.particles import Particles
 from upicker.pick.picker import detect
 from upicker.pick.views import VIEWS, back, fused, seen
 
 REACH = 3.0
+TWO = CONFIG.with_changes({"pick.views": 2})
 
 
 @given(st.integers(0, 7), st.integers(1, 9), st.integers(1, 9), st.data())
@@ -37,6 +41,26 @@ def test_a_detector_that_has_no_up_or_down_finds_the_same_in_more_views(views):
     found_once(picks, xy)
     np.testing.assert_allclose(picks.score, np.sort(heights)[::-1], atol=1e-5)
     np.testing.assert_allclose(picks.diameter_px, DIAMETER)
+
+
+class Doubling(Dots):
+    """Beside every particle a weak second pick, on the other side of where the particle is."""
+
+    def forward(self, images: Tensor) -> Output:
+        output = super().forward(images)
+        logits, boxes = output.logits[0], output.boxes[0]
+        strong, weak = boxes.clone(), boxes.clone()
+        strong[..., 1] += 1.0 / images.shape[-1]
+        weak[..., 1] -= 0.8 / images.shape[-1]
+        logits, boxes = torch.cat([logits, logits - 1], 1), torch.cat([strong, weak], 1)
+        return Output([logits], [boxes], logits, boxes, [], [])
+
+
+def test_doubles_of_a_view_go_before_views_are_joined():
+    # In the second view, upside down, the weak pick lies nearer to the first view's strong one than the strong one does.
+    picks = detect(Doubling(), dotted((64, 64), np.array([[30, 31]]), np.array([0.8])), TWO)
+    found_once(picks, np.array([[30, 31]]))
+    np.testing.assert_allclose(picks.score, 0.8, atol=1e-5)
 
 
 @pytest.mark.parametrize("views", ["0", "9"])

@@ -147,10 +147,10 @@ def detect(model: Detector, prepared: Prepared, config: Config, region: Region |
     """
     rows, columns = _looked_at(prepared, config, region)
     pixels = prepared.pixels[rows, columns]
-    each = [back(_detect(model, seen(pixels, i), config), pixels.shape, i) for i in range(config.pick.views)]
-    merged = fused(each, SAME_DIAMETERS * config.image.working_diameter_px)
-    if config.pick.nms_iou is not None:
-        merged = merged.select(_unsuppressed(merged, config.pick.nms_iou))
+    each = [_detect(model, seen(pixels, i), config) for i in range(config.pick.views)]
+    each = [back(_without_doubles(found, config), pixels.shape, i) for i, found in enumerate(each)]
+    # Once more: where views disagree on which of two overlapping picks is the better one, both have come through.
+    merged = _without_doubles(fused(each, SAME_DIAMETERS * config.image.working_diameter_px), config)
     frame = prepared.frame
     corner = np.array([columns.start, rows.start])
     raw = Particles.of(frame.to_raw(merged.xy + corner), merged.diameter_px / frame.scale, merged.score)
@@ -213,6 +213,13 @@ def _detect_tiles(model: Detector, pixels: np.ndarray, batch: list[Tile], config
         xy = box[:, :2] - 0.5 + (tile.x, tile.y)
         kept = (score >= FLOOR) & tile.owns(xy, SLACK * config.image.working_diameter_px)
         yield Particles.of(xy[kept], np.sqrt(box[kept, 2] * box[kept, 3]), score[kept])
+
+
+def _without_doubles(particles: Particles, config: Config) -> Particles:
+    """Return a view's picks, or all views', less those that overlap better ones, if the config asks for that."""
+    if config.pick.nms_iou is None:
+        return particles
+    return particles.select(_unsuppressed(particles, config.pick.nms_iou))
 
 
 def _unsuppressed(particles: Particles, iou: float, group: np.ndarray | None = None) -> np.ndarray:
