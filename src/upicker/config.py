@@ -213,7 +213,7 @@ class PickConfig:
 
     overlap_diameters: float = 2.0
     batch: int = 4
-    views: int = 2
+    views: int = 4
     threshold: float | None = None
     nms_iou: float | None = 0.5
     edge_diameters: float | None = None

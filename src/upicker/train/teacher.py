@@ -9,7 +9,7 @@ where it was cut. What the last look found is part of the checkpoint: a resumed 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +31,8 @@ from upicker.train.sample import Sample
 
 # What is closer to a known particle than so many diameters is the same one.
 SAME_DIAMETERS = 0.5
+# It looks at micrographs in so many views: it looks often, and more of them would take as long as learning.
+LOOKS = 2
 
 
 class Teacher(Protocol):
@@ -128,6 +130,7 @@ def apart(particles: Particles, others: Particles, diameter_px: float) -> Partic
 
 def looked(lessons: Sequence[Lesson], average: Detector, config: Config, ranks: Ranks) -> list[Particles]:
     """Return the teacher's picks of each lesson, down to very low scores; ranks share the work."""
+    config = replace(config, pick=replace(config.pick, views=min(config.pick.views, LOOKS)))
     pictures = {id(lesson.prepared): lesson.prepared for lesson in lessons}
     picks = ranks.map(lambda prepared: detect(average, prepared, config), list(pictures.values()))
     found = dict(zip(pictures, picks, strict=True))
