@@ -1,22 +1,46 @@
-"""Seconds and memory of picking, from the file to the coordinate file, in a process of its own.
+"""Seconds and memory of picking, from the file to the coordinate files, as `upicker pick` does it.
 
     python benchmarks/picking.py runs/empiar10017-all-random-0.safetensors ../shared/data/empiar10017/micrographs
 
-The peak is the largest resident memory of the whole process, Python and torch included.
+Prints a row for each number of processes (`--jobs`; by default 1, and what `upicker pick` takes by itself) and of views
+(`--views`). Seconds a micrograph are those of the whole run, less the start of the processes: from the first outcome
+to the last, over the outcomes between. Memory is the largest process's, Python and torch included.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from upicker.io import coordinates, micrographs
+from upicker.io import micrographs
 from upicker.pick.picker import Picker
-from upicker.units import parse_length
+from upicker.run.outputs import Outputs
+from upicker.run.pick import Picking, cores, pick_all, processes
+from upicker.units import Length, parse_length
+
+
+def measured(model: Path, paths: list[Path], diameter: Length | None, jobs: int, views: int | None) -> str:
+    """Pick all, and return a row of figures."""
+    picker = Picker(model, {} if views is None else {"pick.views": views})
+    ended = [time.perf_counter()]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Picking(picker, Outputs(Path(folder) / "picks", ("csv", "star")), diameter)
+        for outcome in pick_all(paths, work, model, jobs):
+            if outcome.error is not None:
+                raise outcome.error
+            ended.append(time.perf_counter())
+    # The first outcomes of several processes come together.
+    seconds = (ended[-1] - ended[jobs]) / (len(paths) - jobs)
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (
+        f"| {jobs} processes | {picker.config.pick.views} views | {seconds:.2f} s a micrograph | whole run "
+        f"{ended[-1] - ended[0]:.1f} s | {peak / 1024**2:.2f} GB |"
+    )
 
 
 def main() -> None:
@@ -24,26 +48,17 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("micrographs", nargs="+")
     parser.add_argument("--diameter", type=parse_length, help="e.g. 108px; by default that of the weights")
+    parser.add_argument("--jobs", type=int, nargs="*", help="by default 1, and what upicker pick takes by itself")
+    parser.add_argument("--views", type=int, nargs="*", default=[None], help="by default what the weights' config says")
     options = parser.parse_args()
     paths = micrographs.find(options.micrographs)
-    began = time.perf_counter()
-    picker = Picker(options.model)
-    diameter = options.diameter or picker.diameter
-    print(f"loading the weights: {time.perf_counter() - began:.2f} s; {os.cpu_count()} cores")
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        for path in paths:
-            began = time.perf_counter()
-            micrograph = micrographs.read(path)
-            picks = picker.pick(micrograph, diameter.to_px(micrograph.pixel_size_A, str(path)))
-            coordinates.write(coordinates.output_path(Path(folder), path.stem, "star"), picks, "star")
-            seconds.append(time.perf_counter() - began)
-    ordered = sorted(seconds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(
-        f"{len(paths)} micrographs: median {ordered[len(ordered) // 2]:.2f} s, first {seconds[0]:.2f} s, "
-        f"slowest {ordered[-1]:.2f} s; peak memory {peak:.2f} GB"
-    )
+    print(f"{len(paths)} micrographs, {cores()} cores", flush=True)
+    jobs = options.jobs or sorted({1, processes(len(paths), Picker(options.model))})
+    for views in options.views:
+        for number in jobs:
+            # In a process of its own, or the memory would be that of the rows before, too.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+                print(own.submit(measured, options.model, paths, options.diameter, number, views).result(), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ import signal
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import CENTRES, DIAMETER, TOY, micrograph, stopped, upicker
 
 from upicker.cli.app import run
 from upicker.io import coordinates
 from upicker.particles import Particles
+from upicker.pick.picker import Picker
+from upicker.run import pick as run_pick
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
 
@@ -71,6 +74,25 @@ def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):
     assert len(csv) == len(star) == record["run"]["micrographs"][0]["particles"] > 0
     assert upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "strict", "--threshold", 1)[0] == 0
     assert len(coordinates.read(Path("strict/m0.csv"))) == 0
+
+
+def test_several_processes_pick_the_same(capsys):
+    for jobs in (1, 2):
+        args = ("--model", "m.safetensors", "-o", f"by{jobs}", "--threshold", 0, "--jobs", jobs)
+        assert upicker(capsys, "pick", "mics", *args)[0] == 0
+    for number in range(3):
+        one, other = (coordinates.read(Path(f"by{jobs}") / f"m{number}.csv") for jobs in (1, 2))
+        assert len(one) == len(other) > 0
+        np.testing.assert_allclose(one.xy, other.xy, atol=0.02)
+    records = [tomllib.loads(Path(f"by{jobs}/run.toml").read_text()) for jobs in (1, 2)]
+    assert records[0]["train"] == records[1]["train"]
+
+
+def test_by_default_as_many_processes_pick_as_have_work_and_memory(monkeypatch):
+    picker = Picker(Path("m.safetensors"))
+    monkeypatch.setattr(run_pick, "cores", lambda: 6)
+    monkeypatch.setattr(run_pick, "_memory", lambda: 9 * 2**30)
+    assert [run_pick.processes(files, picker) for files in (1, 7, 8, 16, 5000)] == [1, 1, 2, 4, 4]
 
 
 def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):

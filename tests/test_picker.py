@@ -1,5 +1,6 @@
 """Picking: tiles equal the whole, frames, thresholds. A stub that finds bright dots stands for the network."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,16 @@ def test_the_stored_threshold_is_used_unless_another_is_given(tmp_path, weights_
     zero = tmp_path / "zero.safetensors"
     weights.save(zero, model, Card(config.to_tables(), "20px", "pretrain", 0.0, None, None, None, steps=1))
     assert Picker(zero).threshold == 0.0
+
+
+def test_a_picker_goes_to_another_process_with_its_changes(weights_file):
+    picker = Picker(weights_file, {"pick.threshold": 0, "pick.views": 2})
+    other = pickle.loads(pickle.dumps(picker.with_threads(1)))
+    assert other.config == picker.config.with_changes({"train.threads": 1})
+    micrograph = Micrograph(np.random.default_rng(0).standard_normal((90, 140)).astype(np.float32), "mic")
+    one, same = picker.pick(micrograph), other.pick(micrograph)
+    assert len(one) > 0
+    np.testing.assert_allclose(one.xy, same.xy, atol=1e-4)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.4, 0.9])

@@ -57,7 +57,7 @@ class Doubling(Dots):
 
 
 def test_doubles_of_a_view_go_before_views_are_joined():
-    # In the second view, upside down, the weak pick lies nearer to the first view's strong one than the strong one does.
+    # In the second view, upside down, the weak pick lies nearer to the first view's strong one than its own strong one.
     picks = detect(Doubling(), dotted((64, 64), np.array([[30, 31]]), np.array([0.8])), TWO)
     found_once(picks, np.array([[30, 31]]))
     np.testing.assert_allclose(picks.score, 0.8, atol=1e-5)

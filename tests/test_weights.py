@@ -66,6 +66,12 @@ def test_what_is_saved_comes_back_bit_by_bit(saved):
     assert (known.length, known.version) == (Length(108.0, "px"), __version__)
 
 
+def test_device_and_threads_are_not_those_of_the_machine_that_trained(tmp_path):
+    trained = CONFIG.with_changes({"train.device": "cuda:3", "train.threads": 7, "train.batch": 5})
+    weights.save(tmp_path / "x.safetensors", fresh(), replace(card(), config=trained.to_tables()))
+    assert weights.load(tmp_path / "x.safetensors")[2] == CONFIG.with_changes({"train.batch": 5})
+
+
 def test_a_loaded_detector_answers_as_the_saved_one(saved):
     model, _, _ = weights.load(saved)
     picture = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))

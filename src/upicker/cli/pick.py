@@ -11,6 +11,7 @@ from upicker.cli.options import (
     ConfigFile,
     Flag,
     Gain,
+    Jobs,
     Micrographs,
     Output,
     PixelSize,
@@ -30,6 +31,7 @@ def pick(
     threshold: float | None = None,
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
+    jobs: Jobs | None = None,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -56,6 +58,8 @@ def pick(
         Draw each micrograph with its picks, too.
     skip_existing
         Leave out micrographs whose outputs are there: goes on where an earlier run stopped.
+    jobs
+        Processes that pick at the same time; by default one a core, or one with a GPU.
     """
     from upicker.run.outputs import Outputs
 
@@ -68,4 +72,4 @@ def pick(
     from upicker.run.pick import Picking, pick_all
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
-    return follow("picked", pick_all(paths, work, model), len(paths), output)
+    return follow("picked", pick_all(paths, work, model, jobs), len(paths), output)

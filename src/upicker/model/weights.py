@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -133,7 +133,7 @@ def load(path: Path) -> tuple[Detector, Card, Config]:
     Returns
     -------
     model, card, config
-        The config is that of the header.
+        The config is that of the header, but for the device and the threads: those were of the machine that trained.
 
     Raises
     ------
@@ -142,13 +142,19 @@ def load(path: Path) -> tuple[Detector, Card, Config]:
     """
     card = read_card(path)
     try:
-        config = Config().with_tables(card.config, str(path))
+        config = _anywhere(Config().with_tables(card.config, str(path)))
         with torch.random.fork_rng(devices=[]):  # the random start is overwritten; nobody's random numbers change
             model = build(config)
     except ConfigError as error:
         raise WeightsError(path, f"its config does not fit this version ({error.found})", "Train again") from error
     load_into(model, path)
     return model, card, config
+
+
+def _anywhere(config: Config) -> Config:
+    """Return the config of a training without what was of the machine."""
+    default = Config().train
+    return replace(config, train=replace(config.train, device=default.device, threads=default.threads))
 
 
 def load_into(model: Detector, path: Path) -> None:

@@ -55,6 +55,7 @@ class Picker:
     """
 
     def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
+        self._given = (Path(path), dict(config or {}))
         self._model, card, stored = weights.load(Path(path))
         self.config = stored.with_changes(config or {})
         if _fixed(self.config) != _fixed(stored):
@@ -64,6 +65,15 @@ class Picker:
         chosen = self.config.pick.threshold
         self.threshold = chosen if chosen is not None else card.threshold if card.threshold is not None else 0.3
         self._model = to_device(self._model, self.config)
+
+    def __reduce__(self) -> tuple:
+        # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.
+        return Picker, self._given
+
+    def with_threads(self, threads: int) -> Picker:
+        """Return the same picker with so many CPU threads."""
+        path, changes = self._given
+        return Picker(path, {**changes, "train.threads": threads})
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.

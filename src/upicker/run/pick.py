@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.io.micrographs import Reading
-from upicker.pick.picker import Picker
+from upicker.pick.picker import Picker, device_of
 from upicker.run.batch import Outcome, each
 from upicker.run.outputs import Outputs
 from upicker.run.record import Entry, recorded
 from upicker.units import Length
 
+# A process takes seconds to start: it shall have so many micrographs to pick.
+FEWEST_FILES = 4
+# What a process may need, for the largest pictures; measured is less (benchmarks/RESULTS.md).
+PROCESS_BYTES = 2 * 2**30
+
 
 @dataclass(frozen=True)
 class Picking:
-    """The work on one micrograph.
+    """The work on one micrograph; picklable, for several processes.
 
     Attributes
     ----------
@@ -51,7 +57,9 @@ class Picking:
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
 
 
-def pick_all(paths: Sequence[Path], work: Picking, model: Path) -> Generator[Outcome[Entry], None, None]:
+def pick_all(
+    paths: Sequence[Path], work: Picking, model: Path, jobs: int | None = None
+) -> Generator[Outcome[Entry], None, None]:
     """Pick many micrographs; ``run.toml`` is written beside the picks.
 
     Parameters
@@ -62,6 +70,8 @@ def pick_all(paths: Sequence[Path], work: Picking, model: Path) -> Generator[Out
         What to do with each.
     model : Path
         The weights, named in ``run.toml``.
+    jobs : int, optional
+        Processes, which share the cores; by default as many as pick fastest, see `processes`.
 
     Yields
     ------
@@ -80,5 +90,36 @@ def pick_all(paths: Sequence[Path], work: Picking, model: Path) -> Generator[Out
         "threshold": work.picker.threshold,
         **work.reading.about(),
     }
-    outcomes = each(paths, work)
+    jobs = jobs or processes(len(paths), work.picker)
+    here = work
+    if jobs > 1 and not work.picker.config.train.threads:
+        here = replace(work, picker=work.picker.with_threads(max(1, cores() // jobs)))
+    outcomes = each(paths, here, jobs)
     yield from recorded(outcomes, work.outputs.folder, "pick", work.picker.config, about)
+
+
+def processes(files: int, picker: Picker) -> int:
+    """Return how many processes pick so many files fastest.
+
+    On CPUs one a core, as the memory allows: two micrographs at once on a core each take less time than one after
+    the other on both, because reading, preparing and merging keep one core only. A GPU computes for one process, as
+    it may be reserved to one.
+    """
+    if device_of(picker.config).type != "cpu":
+        return 1
+    return max(1, min(cores(), files // FEWEST_FILES, _memory() // PROCESS_BYTES))
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # On Linux a scheduler may have given us some of the machine's.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Return the machine's memory in bytes; where it cannot be asked, that of a laptop."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
