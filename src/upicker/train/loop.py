@@ -60,6 +60,10 @@ class Check:
             return picks, self.labels
         return picks.select(self.region.contains(picks.xy)), self.labels.select(self.region.contains(self.labels.xy))
 
+    def picked(self, model: Detector, config: Config) -> tuple[Particles, Particles]:
+        """Return the picks of a detector, as a user would have them, and labels."""
+        return self.pair(detect(model, self.prepared, config, self.region))
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -285,11 +289,7 @@ def _follow(state: State, decay: float) -> None:
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
-
-    def picked(check: Check) -> tuple[Particles, Particles]:
-        return check.pair(detect(state.average, check.prepared, plan.config, check.region))
-
-    pairs = plan.ranks.map(picked, plan.checks)
+    pairs = plan.ranks.map(lambda check: check.picked(state.average, plan.config), plan.checks)
     row = _scored(pairs) if plan.judge is None else plan.judge(pairs)
     merit = row.pop("merit", row["f1"])
     before = state.best.get("merit", state.best.get("f1", -1.0))

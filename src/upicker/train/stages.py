@@ -21,7 +21,7 @@ from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Card
 from upicker.propose.proposals import asked, propose, settled
-from upicker.train import loop, selftrain
+from upicker.train import loop, selftrain, threshold
 from upicker.train.coverage import coverages
 from upicker.train.dataset import Sample, Store
 from upicker.train.labels import Division, Truth, divide, edge_margin, held_back, median_diameter, parts, read_pair
@@ -228,12 +228,14 @@ def finetune(
             edge = max(0.0, margin - CENTRE_DIAMETERS)
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
-        lessons, checks = [], []
+        lessons, checks, learned = [], [], []
         for truth, (learn, check) in zip(truths, held_back(truths, margin, division.band), strict=True):
             if learn is not None:
                 lessons.append(lesson(truth, learn, config))
             if check is not None:
                 checks.append(Check(truth.prepared, truth.particles, check, truth.partial))
+            if learn is not None and check is not None:
+                learned.append(Check(truth.prepared, truth.particles, learn))
         if division.band and not checks:  # Partial labels are all learned from.
             some = asked([one for one in lessons if one.partial])
             checks = [Check(one.prepared, one.known, one.region, True) for one in some]
@@ -245,6 +247,7 @@ def finetune(
         if any(truth.partial for truth in truths):
             teacher = PartialTeacher(lessons, checks, job.config, job.ranks)
             return _run(replace(course, teacher=teacher), teacher.samples, checks, job, result)
+        course = replace(course, learned=asked(learned))
         return _run(course, enlarged(samples, config, store), checks, job, result)
 
 
@@ -328,6 +331,7 @@ class _Course:
     learning_rate: float
     teacher: Teacher | None = None
     rounds: tuple[int, ...] = ()
+    learned: Sequence[Check] = ()  # what the threshold rests on, beside what is validated on
 
 
 def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, result: StageResult) -> StageResult:
@@ -376,6 +380,8 @@ def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, 
             if state.step:
                 _draw(log.path)
     if job.ranks.first:
+        if course.learned and state.best:
+            state.best |= threshold.rechosen(output, plan.checks, course.learned, config)
         plan.checkpoint.unlink(missing_ok=True)
     result.margin = config.pick.edge_diameters or 0.0
     result.steps, result.seconds = state.step, state.seconds
