@@ -51,6 +51,8 @@ MOST = 24
 # And so many labelled ones tell what its scores mean.
 MOST_KNOWN = 4
 FAINT, DOUBTFUL = 0.1, 0.25
+# Somebody waits, and an order of micrographs needs no more views than these.
+VIEWS = 2
 # Knobs that can be changed with weights that exist.
 _FREE = ("train.threads", "train.device", "train.bfloat16")
 
@@ -245,7 +247,7 @@ class _Asked:
     def of(cls, request: Mapping[str, Any]) -> _Asked:
         from upicker.pick.picker import FLOOR, Picker  # torch takes seconds
 
-        picker = Picker(Path(request["model"]), request["settings"])
+        picker = Picker(Path(request["model"]), {"pick.views": VIEWS, **request["settings"]})
         # All that it sees, also what it would not pick.
         threshold, picker.threshold = picker.threshold, FLOOR
         diameter = parse_length(request["diameter"]) if request["diameter"] else picker.diameter
