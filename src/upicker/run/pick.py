@@ -57,9 +57,7 @@ class Picking:
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
 
 
-def pick_all(
-    paths: Sequence[Path], work: Picking, model: Path, jobs: int | None = None
-) -> Generator[Outcome[Entry], None, None]:
+def pick_all(paths: Sequence[Path], work: Picking, model: Path, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:
     """Pick many micrographs; ``run.toml`` is written beside the picks.
 
     Parameters
@@ -70,8 +68,8 @@ def pick_all(
         What to do with each.
     model : Path
         The weights, named in ``run.toml``.
-    jobs : int, optional
-        Processes, which share the cores; by default as many as pick fastest, see `processes`.
+    jobs : int
+        Processes, which share the cores; see `processes`.
 
     Yields
     ------
@@ -90,8 +88,7 @@ def pick_all(
         "threshold": work.picker.threshold,
         **work.reading.about(),
     }
-    jobs = jobs or processes(len(paths), work.picker)
-    here = work
+    here, jobs = work, min(jobs, len(paths))
     if jobs > 1 and not work.picker.config.train.threads:
         here = replace(work, picker=work.picker.with_threads(max(1, cores() // jobs)))
     outcomes = each(paths, here, jobs)
