@@ -104,7 +104,8 @@ class SelfTeacher:
 
     def verdict(self, state: State) -> dict[str, float]:
         """See `upicker.train.teacher.Teacher`: the threshold of the last weights, and the figures against proposals."""
-        return self._judged(looked(self._held, state.average, self._config, self._ranks))
+        views = self._config.pick.views  # as users will pick
+        return self._judged(looked(self._held, state.average, self._config, self._ranks, views))
 
     def _judged(self, picks: Sequence[Particles]) -> dict[str, float]:
         row = judged(self._pairs(picks), [True] * len(self._held))

@@ -128,9 +128,11 @@ def apart(particles: Particles, others: Particles, diameter_px: float) -> Partic
     return particles.select(distance > SAME_DIAMETERS * diameter_px)
 
 
-def looked(lessons: Sequence[Lesson], average: Detector, config: Config, ranks: Ranks) -> list[Particles]:
-    """Return the teacher's picks of each lesson, down to very low scores; ranks share the work."""
-    config = replace(config, pick=replace(config.pick, views=min(config.pick.views, LOOKS)))
+def looked(
+    lessons: Sequence[Lesson], average: Detector, config: Config, ranks: Ranks, views: int = LOOKS
+) -> list[Particles]:
+    """Return the teacher's picks of each lesson, down to very low scores, in so many views; ranks share the work."""
+    config = replace(config, pick=replace(config.pick, views=min(config.pick.views, views)))
     pictures = {id(lesson.prepared): lesson.prepared for lesson in lessons}
     picks = ranks.map(lambda prepared: detect(average, prepared, config), list(pictures.values()))
     found = dict(zip(pictures, picks, strict=True))
