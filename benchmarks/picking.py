@@ -34,8 +34,8 @@ def measured(model: Path, paths: list[Path], diameter: Length | None, jobs: int,
             if outcome.error is not None:
                 raise outcome.error
             ended.append(time.perf_counter())
-    # The first outcomes of several processes come together.
-    seconds = (ended[-1] - ended[jobs]) / (len(paths) - jobs)
+    first = min(jobs, len(paths) - 1)  # the first outcomes of several processes come together
+    seconds = (ended[-1] - ended[first]) / (len(paths) - first)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (
         f"| {jobs} processes | {picker.config.pick.views} views | {seconds:.2f} s a micrograph | whole run "

@@ -53,7 +53,7 @@ def pick(
     format
         Any of csv, star, box, with commas between.
     threshold
-        Lowest score, 0..1; by default the one stored with the weights, chosen on validation micrographs.
+        Lowest score, 0..1; by default the one that training chose and stored with the weights.
     overlay
         Draw each micrograph with its picks, too.
     skip_existing

@@ -39,9 +39,9 @@ class Card:
     stage : str
         ``"pretrain"`` or ``"finetune"``.
     threshold : float or None
-        The score that maximised F1 on validation data.
+        Lowest score of a pick, as training chose it.
     f1, precision, recall : float or None
-        At that threshold, on that data.
+        At that threshold, on validation data.
     steps : int
         Training steps of the stage.
     version : str

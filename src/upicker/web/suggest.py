@@ -2,7 +2,7 @@
 
 A micrograph's doubt is a sum over the model's detections: one that is a particle with the chance `p` is worth
 ``4 p (1 - p)``, which is 1 where p is one half, and 0 where all is clear. Scores become chances on completely labelled
-micrographs, see `upicker.web.calibration`; without such, the threshold chosen on validation data stands at one half.
+micrographs, see `upicker.web.calibration`; without such, the threshold stored with the weights stands at one half.
 What is below `FAINT` or above ``1 - FAINT`` counts for nothing, or the heaps of hopeless detections would outweigh the
 rest. People are told how many are doubtful, between `DOUBTFUL` and ``1 - DOUBTFUL``.
 
