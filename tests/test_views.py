@@ -11,7 +11,7 @@ from torch import Tensor
 from upicker.errors import ConfigError
 from upicker.model.detector import Output
 from upicker.particles import Particles
-from upicker.pick.picker import detect
+from upicker.pick.picker import detect, views_of
 from upicker.pick.views import VIEWS, back, fused, seen
 
 REACH = 3.0
@@ -67,6 +67,14 @@ def test_doubles_of_a_view_go_before_views_are_joined():
 def test_other_numbers_of_views_are_refused(views):
     with pytest.raises(ConfigError, match=r"pick\.views"):
         CONFIG.with_changes({"pick.views": views})
+
+
+@pytest.mark.parametrize(("shape", "views"), [((28 * 8, 28 * 8), 8), ((20 * 8, 41 * 8), 4)])
+def test_small_micrographs_are_looked_at_in_all_views_unless_told_otherwise(shape, views):
+    config = CONFIG.with_changes({"pick.views": None, "image.working_diameter_px": 8})
+    picture = dotted(shape, np.array([[30, 31]]), np.array([0.8]))
+    assert views_of(picture, config) == views
+    assert views_of(picture, TWO) == 2
 
 
 def test_means_of_the_views_that_see_a_particle_and_the_share_of_them_in_the_score():

@@ -16,10 +16,11 @@ class TeacherConfig:
 
     Attributes
     ----------
-    proposals : strong proposals of the A-LoG filter are unsure places until the teacher is trusted.
+    proposals : with partial labels, strong proposals are unsure places until the teacher is trusted.
     start_steps : with partial labels, steps after which the teacher's picks take the proposals' place.
     every_steps : with partial labels, steps between two looks of the teacher at the micrographs.
-    doubt : its picks are unsure down to the score where precision x recall is still so much of its best.
+    doubt : with partial labels, its picks are unsure down to the score where precision x recall is still so much of
+        its best.
     adopt : with partial labels, its picks become labels where precision is estimated so high; None: never.
     rounds : rounds of self-training after pretraining; its picks take the proposals' place at the start of each.
     round_steps : length of a round.

@@ -16,7 +16,7 @@ from upicker.image.prepare import Prepared, prepare
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.particles import Micrograph, Particles
-from upicker.pick.views import back, fused, seen
+from upicker.pick.views import VIEWS, back, fused, seen
 
 # Detections below are noise of no use even for a precision-recall curve.
 FLOOR = 0.02
@@ -27,6 +27,9 @@ SLACK = 0.15
 SAME_IOU = 0.4
 # Picks of different views that are closer than so many diameters are one particle.
 SAME_DIAMETERS = 0.3
+# In how many views micrographs are looked at, unless the config says it: in all where they are small, up to so many squared
+# particle diameters, since that costs no more than the usual number of a large one.
+SMALL, ALL_VIEWS, USUAL_VIEWS = 800, len(VIEWS), 4
 
 
 class Picker:
@@ -157,7 +160,7 @@ def detect(model: Detector, prepared: Prepared, config: Config, region: Region |
     """
     rows, columns = _looked_at(prepared, config, region)
     pixels = prepared.pixels[rows, columns]
-    each = [_detect(model, seen(pixels, i), config) for i in range(config.pick.views)]
+    each = [_detect(model, seen(pixels, i), config) for i in range(views_of(prepared, config))]
     each = [back(_without_doubles(found, config), pixels.shape, i) for i, found in enumerate(each)]
     # Once more: where views disagree on which of two overlapping picks is the better one, both have come through.
     merged = _without_doubles(fused(each, SAME_DIAMETERS * config.image.working_diameter_px), config)
@@ -169,6 +172,13 @@ def detect(model: Detector, prepared: Prepared, config: Config, region: Region |
     if region is not None:
         kept &= region.contains(raw.xy)
     return raw.select(kept).by_score()
+
+
+def views_of(prepared: Prepared, config: Config) -> int:
+    """Return in how many views a micrograph, or a region of it, is looked at."""
+    if config.pick.views is not None:
+        return config.pick.views
+    return ALL_VIEWS if prepared.pixels.size <= SMALL * config.image.working_diameter_px**2 else USUAL_VIEWS
 
 
 def _looked_at(prepared: Prepared, config: Config, region: Region | None) -> tuple[slice, slice]:

@@ -290,7 +290,7 @@ def _follow(state: State, decay: float) -> None:
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
     pairs = plan.ranks.map(lambda check: check.picked(state.average, plan.config), plan.checks)
-    row = _scored(pairs) if plan.judge is None else plan.judge(pairs)
+    row = scored(pairs) if plan.judge is None else plan.judge(pairs)
     merit = row.pop("merit", row["f1"])
     before = state.best.get("merit", state.best.get("f1", -1.0))
     state.waited = 0 if merit > before else state.waited + 1
@@ -301,8 +301,8 @@ def _validate(plan: Plan, state: State) -> dict[str, float]:
     return row
 
 
-def _scored(pairs: list[tuple[Particles, Particles]]) -> dict[str, float]:
-    """Return a validation's row at the threshold to store."""
+def scored(pairs: list[tuple[Particles, Particles]]) -> dict[str, float]:
+    """Return a row (``precision``, ``recall``, ``f1``, ``threshold``) of picks and labels, at the threshold to store."""
     threshold, result = steady(pairs)
     return {
         "precision": result.precision,

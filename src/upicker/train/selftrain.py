@@ -1,51 +1,31 @@
 """Self-training: rounds in which the teacher's picks take the place of the proposals, all without a label.
 
-Pretraining believes the A-LoG filter. The network that comes of it is better than what it learned from, because errors
-of the filter that depend on nothing a network can see cannot be learned. So at the start of each round its picks become
-what is learned: those above a threshold are particles, some below it are unsure places (`upicker.train.teacher`), all
-else is background, and training goes on from the weights with the schedule of a fine-tuning.
+Pretraining believes the proposals. Errors of theirs that depend on nothing a network can see cannot be learned, so at the
+start of each round the picks of the averaged weights (`upicker.train.teacher`) become what is learned: those above a
+threshold are particles, all else is background, and training goes on from the weights with a schedule of its own.
 
-Before the first round, too, proposals that the filter finds but does not believe are unsure, and no background: where
-it sees few of the particles (hollow ones, crowded ones) the network would else be taught to miss the others.
+**Nothing is unsure.** What lies just below the threshold is what the network has to learn to tell from particles. Where
+such places were left out of the class loss, it took more and more of them for particles (docs/experiments.md).
 
 **The threshold** has to be found without a label. Some micrographs are not learned from, and on those the proposals
-play the part of labels: a network cannot know them by heart there. As with partial labels (`upicker.train.partial`),
-it is the threshold that is best for recall^2 over the number of picks, where F1 against the proposals would punish the
-network for each particle that the filter missed. Only the stronger half of the proposals counts: the weaker one holds
-most of what both the filter and the network take for particles.
+play the part of labels: a network cannot know them by heart there. It is the steady best of F1 against them, as
+pretraining stores it (`upicker.evaluate.steady`), so that about as many particles are taught as were proposed, and their
+number does not run away from round to round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from upicker.config import Config
-from upicker.evaluate import curve
-from upicker.image.prepare import Prepared
 from upicker.particles import Particles
-from upicker.propose.proposals import propose
 from upicker.train.checkpoint import State
-from upicker.train.partial import bounds, judged
+from upicker.train.loop import scored
 from upicker.train.ranks import Ranks
-from upicker.train.teacher import Lesson, apart, looked, recalled, refuse_copies, remembered
+from upicker.train.teacher import Lesson, looked, recalled, refuse_copies, remembered
 
 # With fewer micrographs than this none is held back.
 FEWEST = 4
-# Share of the proposals, the strongest, that the threshold is found with.
-STRONGEST = 0.5
-
-
-def lesson(prepared: Prepared, proposals: Particles, config: Config) -> Lesson:
-    """Return what an unlabelled micrograph teaches: proposals; before self-training, as many weaker ones are unsure."""
-    unsure = Particles.of([])
-    if config.teacher.rounds and config.teacher.proposals:
-        proposing = replace(config.propose, top_k=str(2 * max(len(proposals), 1)))
-        every = propose(prepared, proposing, config.image, prepared.usable)
-        unsure = apart(every, proposals, prepared.diameter_px)
-    return Lesson(prepared, proposals, unsure)
 
 
 def starts(config: Config) -> tuple[int, ...]:
@@ -104,37 +84,21 @@ class SelfTeacher:
 
     def verdict(self, state: State) -> dict[str, float]:
         """See `upicker.train.teacher.Teacher`: the threshold of the last weights, and the figures against proposals."""
-        views = self._config.pick.views  # as users will pick
-        return self._judged(looked(self._held, state.average, self._config, self._ranks, views))
+        return self._judged(looked(self._held, state.average, self._config, self._ranks, views=None))
 
     def _judged(self, picks: Sequence[Particles]) -> dict[str, float]:
-        row = judged(self._pairs(picks), [True] * len(self._held))
-        del row["merit"]
-        return row
-
-    def _pairs(self, picks: Sequence[Particles]) -> list[tuple[Particles, Particles]]:
-        """Return picks and the strongest proposals of the micrographs held back."""
-        return [(found, strongest(one.known)) for found, one in zip(picks, self._held, strict=True)]
+        """Return the row of the picks of the micrographs held back: the threshold, and the figures at it."""
+        return scored([(found, one.known) for found, one in zip(picks, self._held, strict=True)])
 
     def _look(self, state: State, number: int) -> dict:
         """Return what to remember of a round: its number, what each micrograph teaches, and the row for the log."""
         every = list({id(one): one for one in [*self._lessons, *self._held]}.values())
         picks = dict(zip(map(id, every), looked(every, state.average, self._config, self._ranks), strict=True))
-        held = [picks[id(one)] for one in self._held]
-        row = self._judged(held)
-        pairs = self._pairs(held)
-        between = bounds(curve(pairs), sum(len(strong) for _, strong in pairs), self._config)
-        own = [picks[id(one)] for one in self._lessons]
-        low, high = min(between.unsure, row["threshold"]), row["threshold"]
-        taught = [(found.above(high), found.select((found.score >= low) & (found.score < high))) for found in own]
-        sure, unsure = (sum(len(pair[i]) for pair in taught) for i in (0, 1))
+        row = self._judged([picks[id(one)] for one in self._held])
+        nothing = Particles.of([])
+        taught = [(picks[id(one)].above(row["threshold"]), nothing) for one in self._lessons]
+        sure = sum(len(found) for found, _ in taught)
         # A teacher that finds nothing has nothing to say: the round goes on with what was taught before.
         before = state.memory.get("found", {})
-        row |= {"round": number, "sure": sure, "unsure": unsure}
+        row |= {"round": number, "sure": sure}
         return {"round": number, "found": remembered(taught) if sure else before, "row": row}
-
-
-def strongest(proposals: Particles) -> Particles:
-    """Return the stronger half of a micrograph's proposals."""
-    count = int(np.ceil(STRONGEST * len(proposals)))
-    return proposals.by_score().select(np.arange(count))

@@ -30,7 +30,7 @@ from upicker.train.loop import Check, Plan
 from upicker.train.offline import enlarged
 from upicker.train.partial import PartialTeacher, judge_of, lesson
 from upicker.train.ranks import ALONE, Ranks, refuse_crowding
-from upicker.train.teacher import Teacher
+from upicker.train.teacher import Lesson, Teacher
 from upicker.units import Length
 
 # Pretraining validates on the proposals of so many micrographs.
@@ -159,7 +159,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         job.progress.start(len(pictures), "proposals", 0)
         for picture in pictures:
             proposals = propose(picture, knobs, config.image, picture.usable)
-            lessons.append(selftrain.lesson(picture, proposals, config))
+            lessons.append(Lesson(picture, proposals))
             job.progress.step({})
         job.progress.finish()
         checks = [Check(lesson.prepared, lesson.known) for lesson in lessons[:PROPOSAL_CHECKS]]

@@ -129,10 +129,14 @@ def apart(particles: Particles, others: Particles, diameter_px: float) -> Partic
 
 
 def looked(
-    lessons: Sequence[Lesson], average: Detector, config: Config, ranks: Ranks, views: int = LOOKS
+    lessons: Sequence[Lesson], average: Detector, config: Config, ranks: Ranks, views: int | None = LOOKS
 ) -> list[Particles]:
-    """Return the teacher's picks of each lesson, down to very low scores, in so many views; ranks share the work."""
-    config = replace(config, pick=replace(config.pick, views=min(config.pick.views, views)))
+    """Return the teacher's picks of each lesson, down to very low scores; ranks share the work.
+
+    In so many views, if users will pick in as many; None: as users will.
+    """
+    if views is not None:
+        config = replace(config, pick=replace(config.pick, views=min(config.pick.views or views, views)))
     pictures = {id(lesson.prepared): lesson.prepared for lesson in lessons}
     picks = ranks.map(lambda prepared: detect(average, prepared, config), list(pictures.values()))
     found = dict(zip(pictures, picks, strict=True))
