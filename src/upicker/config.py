@@ -204,8 +204,8 @@ class PickConfig:
     ----------
     overlap_diameters : overlap of neighbouring tiles, in particle diameters.
     batch : tiles computed together.
-    views : turned and mirrored versions of each micrograph, up to 8, whose mean is taken; the time grows with them. None:
-        8 of micrographs up to 28 x 28 particle diameters, 4 of larger ones.
+    views : turned and mirrored versions of each micrograph, up to 8, whose mean is taken; the time grows with them.
+        None: 8 of micrographs up to 28 x 28 particle diameters, 4 of larger ones.
     threshold : lowest score; None takes the one stored with the weights.
     nms_iou : of two picks whose squares overlap more than this, the weaker goes; None keeps both.
     edge_diameters : no picks closer than this to the rim, in particle diameters; None: the margin that the labels

@@ -27,8 +27,8 @@ SLACK = 0.15
 SAME_IOU = 0.4
 # Picks of different views that are closer than so many diameters are one particle.
 SAME_DIAMETERS = 0.3
-# In how many views micrographs are looked at, unless the config says it: in all where they are small, up to so many squared
-# particle diameters, since that costs no more than the usual number of a large one.
+# In how many views micrographs are looked at, unless the config says it: in all where they are small, up to so many
+# squared particle diameters, since that costs no more than the usual number of a large one.
 SMALL, ALL_VIEWS, USUAL_VIEWS = 800, len(VIEWS), 4
 
 

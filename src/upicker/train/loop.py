@@ -302,7 +302,7 @@ def _validate(plan: Plan, state: State) -> dict[str, float]:
 
 
 def scored(pairs: list[tuple[Particles, Particles]]) -> dict[str, float]:
-    """Return a row (``precision``, ``recall``, ``f1``, ``threshold``) of picks and labels, at the threshold to store."""
+    """Return ``precision``, ``recall``, ``f1`` and the ``threshold`` to store, of picks and labels."""
     threshold, result = steady(pairs)
     return {
         "precision": result.precision,

@@ -1,7 +1,7 @@
 """Self-training: rounds in which the teacher's picks take the place of the proposals, all without a label.
 
-Pretraining believes the proposals. Errors of theirs that depend on nothing a network can see cannot be learned, so at the
-start of each round the picks of the averaged weights (`upicker.train.teacher`) become what is learned: those above a
+Pretraining believes the proposals. Errors of theirs that depend on nothing a network can see cannot be learned, so at
+the start of each round the picks of the averaged weights (`upicker.train.teacher`) become what is learned: those above a
 threshold are particles, all else is background, and training goes on from the weights with a schedule of its own.
 
 **Nothing is unsure.** What lies just below the threshold is what the network has to learn to tell from particles. Where
@@ -9,8 +9,8 @@ such places were left out of the class loss, it took more and more of them for p
 
 **The threshold** has to be found without a label. Some micrographs are not learned from, and on those the proposals
 play the part of labels: a network cannot know them by heart there. It is the steady best of F1 against them, as
-pretraining stores it (`upicker.evaluate.steady`), so that about as many particles are taught as were proposed, and their
-number does not run away from round to round.
+pretraining stores it (`upicker.evaluate.steady`), so that about as many particles are taught as were proposed, and
+their number does not run away from round to round.
 """
 
 from __future__ import annotations
