@@ -1,8 +1,8 @@
 """Self-training: rounds in which the teacher's picks take the place of the proposals, all without a label.
 
 Pretraining believes the proposals. Errors of theirs that depend on nothing a network can see cannot be learned, so at
-the start of each round the picks of the averaged weights (`upicker.train.teacher`) become what is learned: those above a
-threshold are particles, all else is background, and training goes on from the weights with a schedule of its own.
+the start of each round the picks of the averaged weights (`upicker.train.teacher`) become what is learned: those above
+a threshold are particles, all else is background, and training goes on from the weights, with longer steps again.
 
 **Nothing is unsure.** What lies just below the threshold is what the network has to learn to tell from particles. Where
 such places were left out of the class loss, it took more and more of them for particles (docs/experiments.md).
