@@ -16,7 +16,7 @@ from upicker.particles import Particles
 from upicker.train import loop, stages
 from upicker.train.loop import ROUND_RATE, learning_rate
 from upicker.train.ranks import Ranks
-from upicker.train.selftrain import SelfTeacher, starts
+from upicker.train.selftrain import SelfTeacher, starts, strongest
 from upicker.train.teacher import Lesson
 
 ROUNDS = CONFIG.with_changes({"teacher.rounds": 2, "teacher.round_steps": 2, "train.pretrain_steps": 3})
@@ -166,6 +166,12 @@ def test_what_is_not_taught_as_a_particle_is_background(tmp_path, monkeypatch):
     plan = self_plan(tmp_path)
     trained(plan)
     assert all(sample.sure is None for sample in plan.samples)
+
+
+def test_the_stronger_half_is_by_score():
+    half = strongest(Particles.of([[1, 1], [2, 2], [3, 3]], 9.0, [1.0, 3.0, 2.0]))
+    assert half.score.tolist() == [3.0, 2.0]
+    assert len(strongest(Particles.of([]))) == 0
 
 
 def test_the_command_trains_itself_and_stores_a_threshold(tmp_path, monkeypatch, capsys):

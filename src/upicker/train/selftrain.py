@@ -7,25 +7,31 @@ a threshold are particles, all else is background, and training goes on from the
 **Nothing is unsure.** What lies just below the threshold is what the network has to learn to tell from particles. Where
 such places were left out of the class loss, it took more and more of them for particles (docs/experiments.md).
 
-**The threshold** has to be found without a label. Some micrographs are not learned from, and on those the proposals
-play the part of labels: a network cannot know them by heart there. It is the steady best of F1 against them, as
-pretraining stores it (`upicker.evaluate.steady`), so that about as many particles are taught as were proposed, and
-their number does not run away from round to round.
+**Thresholds** have to be found without a label. Some micrographs are not learned from, and on those the proposals play
+the part of labels: a network cannot know them by heart there. What a round teaches shall be right rather than complete,
+so it is cut where recall^2 over the number of picks is highest, recall being that of the stronger half of the
+proposals: the weaker half holds most of what both the proposals and the network take for particles. The threshold that
+is stored for users shall find all: it is where F1 against all proposals is best, as after pretraining.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from upicker.config import Config
 from upicker.particles import Particles
 from upicker.train.checkpoint import State
 from upicker.train.loop import scored
+from upicker.train.partial import judged
 from upicker.train.ranks import Ranks
 from upicker.train.teacher import Lesson, looked, recalled, refuse_copies, remembered
 
 # With fewer micrographs than this none is held back.
 FEWEST = 4
+# Share of the proposals, the strongest, by which a round's picks are cut.
+STRONGEST = 0.5
 
 
 def starts(config: Config) -> tuple[int, ...]:
@@ -84,17 +90,15 @@ class SelfTeacher:
 
     def verdict(self, state: State) -> dict[str, float]:
         """See `upicker.train.teacher.Teacher`: the threshold of the last weights, and the figures against proposals."""
-        return self._judged(looked(self._held, state.average, self._config, self._ranks, views=None))
-
-    def _judged(self, picks: Sequence[Particles]) -> dict[str, float]:
-        """Return the row of the picks of the micrographs held back: the threshold, and the figures at it."""
+        picks = looked(self._held, state.average, self._config, self._ranks, views=None)  # as users will pick
         return scored([(found, one.known) for found, one in zip(picks, self._held, strict=True)])
 
     def _look(self, state: State, number: int) -> dict:
         """Return what to remember of a round: its number, what each micrograph teaches, and the row for the log."""
         every = list({id(one): one for one in [*self._lessons, *self._held]}.values())
         picks = dict(zip(map(id, every), looked(every, state.average, self._config, self._ranks), strict=True))
-        row = self._judged([picks[id(one)] for one in self._held])
+        row = judged([(picks[id(one)], strongest(one.known)) for one in self._held], [True] * len(self._held))
+        del row["merit"]
         nothing = Particles.of([])
         taught = [(picks[id(one)].above(row["threshold"]), nothing) for one in self._lessons]
         sure = sum(len(found) for found, _ in taught)
@@ -102,3 +106,9 @@ class SelfTeacher:
         before = state.memory.get("found", {})
         row |= {"round": number, "sure": sure}
         return {"round": number, "found": remembered(taught) if sure else before, "row": row}
+
+
+def strongest(proposals: Particles) -> Particles:
+    """Return the stronger half of a micrograph's proposals."""
+    count = int(np.ceil(STRONGEST * len(proposals)))
+    return proposals.by_score().select(np.arange(count))
