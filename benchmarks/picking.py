@@ -38,7 +38,7 @@ def measured(model: Path, paths: list[Path], diameter: Length | None, jobs: int,
     seconds = (ended[-1] - ended[first]) / (len(paths) - first)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (
-        f"| {jobs} processes | {views or 'default'} views | {seconds:.2f} s a micrograph | "
+        f"| {jobs} processes | {picker.config.pick.views or 'default'} views | {seconds:.2f} s a micrograph | "
         f"whole run {ended[-1] - ended[0]:.1f} s | {peak / 1024**2:.2f} GB |"
     )
 

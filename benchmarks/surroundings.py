@@ -104,17 +104,18 @@ def main() -> None:
     data, config = Data(options.data, "empiar10017"), Config()
     side = data.diameter.value
 
-    def prepared(path: Path) -> Prepared:
-        return masked(prepare(micrographs.read(path), side, config.image), config.image)
+    def prepared(raw: Micrograph) -> Prepared:
+        return masked(prepare(raw, side, config.image), config.image)
 
-    profile = settled(config.propose, [prepared(path) for path in asked(data.paths)], config.image).profile
+    some = [prepared(micrographs.read(path)) for path in asked(data.paths)]
+    profile = settled(config.propose, some, config.image).profile
     picker = Picker(options.model, {"pick.threshold": LEAST})
     picks, labels, known = [], [], []
     for path in (data.train[int(number)] for number in options.check.split(",")):
         raw = micrographs.read(path)
         picks.append(picker.pick(raw, side))
         labels.append(coordinates.read(data.labels / f"{path.stem}.csv"))
-        known.append(kinds(picks[-1], prepared(path), raw, np.array(profile)))
+        known.append(kinds(picks[-1], prepared(raw), raw, np.array(profile)))
     hits = [match(found, truth, side).hit for found, truth in zip(picks, labels, strict=True)]
 
     def best(scores: list[np.ndarray]) -> str:

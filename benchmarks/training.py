@@ -116,13 +116,13 @@ def some_labels(data: Data, paths: Sequence[Path], share: float, seed: int, fold
 
 
 def develop(options: argparse.Namespace, data: Data) -> None:
-    """Learn from some training micrographs and look at others of them, in one, two and four views."""
+    """Learn from some training micrographs and look at others of them, in one, two, four and eight views."""
     learn, data.test = ([data.train[int(i)] for i in text.split(",")] for text in (options.learn, options.check))
     for seed in options.seeds:
         job, partial = Job(options.out / f"develop-{seed}.safetensors", config(options, seed)), options.share < 1
         labels = some_labels(data, learn, options.share, seed, options.out) if partial else data.labels
         result = finetune(learn, labels, job, options.init, data.diameter, options.validation, partial)
-        for views in (1, 2, 4):
+        for views in (1, 2, 4, 8):
             took = f"{result.steps} steps, {result.seconds / 60:.1f} min"
             print(f"| {views} views | seed {seed} | {took} | {evaluate(result.path, data, views)} |", flush=True)
 

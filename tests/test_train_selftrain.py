@@ -9,6 +9,7 @@ from test_train_loop import CONFIG, SHAPE, discs, plan_of, rows_of, same, traine
 
 from upicker.config import Config
 from upicker.errors import ConfigError
+from upicker.evaluate import curve
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.model import weights
@@ -103,6 +104,10 @@ def test_the_threshold_is_found_without_labels_and_stored(tmp_path, monkeypatch)
     assert 0.3 < (card.threshold or 0) <= 0.5  # all particles, nothing else
     assert card.steps == state.step == 7
     assert state.best["threshold"] == card.threshold
+    # F1 against the proposals would be misled by a filter that sees few of the particles: a round is cut otherwise.
+    few = [(Oracle(monkeypatch)(None, picture(2), CONFIG), Particles.of(discs(2)[1][:4], 16.0))]
+    naive = curve(few)
+    assert naive.thresholds[naive.best or 0] > 0.8
 
 
 def test_more_rounds_than_none_change_the_weights_and_none_change_nothing(tmp_path, monkeypatch):
