@@ -169,14 +169,15 @@ def labels(of: Experiment) -> None:
     for axes, kind in zip(both, kinds):
         some = np.array([means[kind, n, share] for n, share in configurations])
         beside = axes.twinx()
-        beside.bar(range(len(names)), some[:, 3], color="0.9", zorder=0)
-        beside.set(yscale="log", ylabel="labels" if axes is both[-1] else "")
+        bars = beside.bar(range(len(names)), some[:, 3], color="0.9", zorder=0)
+        beside.bar_label(bars, fmt="{:.0f}", label_type="center", fontsize=7, color="0.4")
+        beside.set(yscale="log", ylim=(min(some[:, 3]) / 10, None), ylabel="labels" if axes is both[-1] else "")
         beside.yaxis.set_major_formatter("{x:g}")
         beside.yaxis.set_minor_formatter(NullFormatter())
         axes.set_zorder(beside.get_zorder() + 1)
         axes.patch.set_visible(False)
         for colour, key, values in zip(methods.COLOURS, METRICS, some.T):
-            axes.plot(range(len(names)), values, "o-", color=colour, label=key)
+            axes.plot(range(len(names)), values, "o-", color=colour, label=key.replace("f1", "F1"))
         axes.set_xticks(range(len(names)), names, fontsize=7)
         axes.set(ylim=(0, 1.02), title=f"{of.data.name}: {kind}")
     _save(figure, of.folder / "figure3c.png", both[0])
