@@ -21,7 +21,8 @@ from pathlib import Path
 from training import SETS, Data, some_labels, trained
 
 from upicker.config import Config
-from upicker.train.stages import Job, finetune, pretrain
+from upicker.train.job import Job
+from upicker.train.stages import finetune, pretrain
 
 
 def config(options: argparse.Namespace, seed: int, **more: object) -> Config:

@@ -40,7 +40,7 @@ from upicker.simulate.presets import PRESETS, preset
 from upicker.units import Length
 
 if TYPE_CHECKING:  # torch is imported by those stages that train
-    from upicker.train.stages import StageResult
+    from upicker.train.job import StageResult
 
 STAGES = ("simulate", "propose", "pretrain", "finetune-random", "finetune-pretrained")
 # For a few minutes of training on two cores; --change has the last word.
@@ -140,9 +140,10 @@ def propose(work: Work) -> dict:
 def pretrain(work: Work) -> dict:
     """Pretrain on all training micrographs without labels."""
     from upicker.train import stages
+    from upicker.train.job import Job
 
     model = work.root / "pretrain.safetensors"
-    job = stages.Job(model, work.config, resume=True)
+    job = Job(model, work.config, resume=True)
     return _trained(work, stages.pretrain(work.folder().training, work.diameter(), job))
 
 
@@ -161,9 +162,10 @@ def finetune_pretrained(work: Work) -> dict:
 
 def _finetune(work: Work, stage: str, initial: Path | None) -> dict:
     from upicker.train import stages
+    from upicker.train.job import Job
 
     folder = work.folder()
-    job = stages.Job(work.root / f"{stage}.safetensors", work.config, resume=True)
+    job = Job(work.root / f"{stage}.safetensors", work.config, resume=True)
     return _trained(work, stages.finetune(folder.with_labels, folder.truth, job, initial, work.diameter()))
 
 

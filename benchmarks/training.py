@@ -27,7 +27,8 @@ from upicker.evaluate import score
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train.stages import Job, StageResult, finetune, pretrain
+from upicker.train.job import Job, StageResult
+from upicker.train.stages import finetune, pretrain
 from upicker.units import Length
 
 SETS = {

@@ -14,7 +14,7 @@ from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.particles import Particles
-from upicker.train import stages
+from upicker.train import course
 from upicker.train.coverage import FILE, Coverage, read_coverage
 from upicker.train.labels import Truth, edge_margin, parts, regions
 from upicker.train.partial import lesson
@@ -90,7 +90,7 @@ def test_a_file_says_which_labels_are_partial_and_where_they_hold(tmp_path, monk
     for seed in range(3):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
         coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
-    monkeypatch.setattr(stages, "_draw", lambda _log: None)
+    monkeypatch.setattr(course, "_draw", lambda _log: None)
     monkeypatch.chdir(tmp_path)
     settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
     settings += ["--set", "teacher.start_steps=1"]

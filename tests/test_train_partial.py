@@ -21,9 +21,10 @@ from upicker.model.denoising import noise
 from upicker.model.detector import Output
 from upicker.model.losses import box_losses, focal, losses, match
 from upicker.particles import Particles
-from upicker.train import loop, stages
+from upicker.train import course, loop, stages
 from upicker.train.augment.online import tile_from
 from upicker.train.dataset import batch
+from upicker.train.job import Job
 from upicker.train.labels import Truth
 from upicker.train.loop import Check
 from upicker.train.partial import PartialTeacher, bounds, estimated, judge_of, judged, labelled_share, lesson
@@ -407,7 +408,7 @@ def project(tmp_path, monkeypatch) -> Path:
     for seed in range(3):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
         coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
-    monkeypatch.setattr(stages, "_draw", lambda _log: None)
+    monkeypatch.setattr(course, "_draw", lambda _log: None)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -433,7 +434,7 @@ def test_partial_labels_are_all_learned_from_and_validated_on(project, monkeypat
     plans, begin = [], loop.begin
     monkeypatch.setattr(loop, "begin", lambda model, plan, resume: plans.append(plan) or begin(model, plan, resume))
     mics = sorted((project / "mics").iterdir())
-    job = stages.Job(project / "m.safetensors", Config().with_changes({**TOY, "teacher.start_steps": 99}))
+    job = Job(project / "m.safetensors", Config().with_changes({**TOY, "teacher.start_steps": 99}))
     assert stages.finetune(mics, project / "labels", job, validation=0.4, partial=partial).f1 is not None
     known = [one.xy[one.known] for one in plans[0].samples]
     assert sum(map(len, known)) == learned

@@ -14,7 +14,7 @@ from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
-from upicker.train import loop, stages
+from upicker.train import course, loop
 from upicker.train.loop import ROUND_RATE, learning_rate
 from upicker.train.ranks import Ranks
 from upicker.train.selftrain import SelfTeacher, starts, strongest
@@ -182,7 +182,7 @@ def test_the_stronger_half_is_by_score():
 def test_the_command_trains_itself_and_stores_a_threshold(tmp_path, monkeypatch, capsys):
     for seed in range(4):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
-    monkeypatch.setattr(stages, "_draw", lambda _log: None)
+    monkeypatch.setattr(course, "_draw", lambda _log: None)
     monkeypatch.chdir(tmp_path)
     settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
     args = (

@@ -17,9 +17,10 @@ from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train import labels, stages
+from upicker.train import course, labels
+from upicker.train.job import Job
 from upicker.train.log import Silent
-from upicker.train.stages import Job, finetune, pretrain
+from upicker.train.stages import finetune, pretrain
 from upicker.units import Length
 
 CONFIG = Config().with_changes(
@@ -61,7 +62,7 @@ def curves() -> None:
 def no_curves(request, monkeypatch):
     """Others do not wait for matplotlib."""
     if "curves" not in request.fixturenames:
-        monkeypatch.setattr(stages, "_draw", lambda log: log.with_suffix("").with_suffix(".png").write_bytes(b""))
+        monkeypatch.setattr(course, "_draw", lambda log: log.with_suffix("").with_suffix(".png").write_bytes(b""))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.train import threshold
+from upicker.train.job import Job
 from upicker.train.loop import Check
-from upicker.train.stages import Job, finetune
+from upicker.train.stages import finetune
 
 
 def found(labels: int, weakest: float, noise: float) -> tuple[Particles, Particles]:

@@ -29,8 +29,8 @@ from upicker.config import preset as preset_config
 from upicker.errors import UPickerError
 
 if TYPE_CHECKING:
+    from upicker.train.job import StageResult
     from upicker.train.ranks import Ranks
-    from upicker.train.stages import StageResult
 
 Backbone = Annotated[
     str,
@@ -74,12 +74,13 @@ def pretrain(
         Go on where an earlier run with this output was stopped.
     """
     from upicker.train import stages
+    from upicker.train.job import Job
 
     with _together() as ranks:
         changed = changes(config, changes_, teacher__rounds=self_train)
         merged = preset_config(preset).with_changes(changed)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
-        job = stages.Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks)
+        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks)
         result = stages.pretrain(paths, diameter, job)
         return _report("pretrained", result, len(paths))
 
@@ -132,12 +133,13 @@ def finetune(
         Go on where an earlier run with this output was stopped.
     """
     from upicker.train import stages
+    from upicker.train.job import Job
 
     with _together() as ranks:
         merged = preset_config(preset).with_changes(changes(config, changes_))
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         held = _validation(validation)
-        job = stages.Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, cache)
+        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, cache)
         result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held, partial)
         return _report("fine-tuned", result, len(paths))
 

@@ -50,7 +50,7 @@ class Plan:
     scratch : bool
         Also fine-tune from a random start.
     backbone : str or None
-        ImageNet weights for random starts, see `upicker.train.stages.Job`.
+        ImageNet weights for random starts, see `upicker.train.job.Job`.
     jobs : int
         Processes for proposals.
     """

@@ -27,6 +27,7 @@ from upicker.simulate.detector import Detector
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, make
 from upicker.train import stages
+from upicker.train.job import Job
 from upicker.train.log import Progress
 from upicker.units import Length
 
@@ -138,11 +139,11 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
 
     clock.start("pretrain", f"Pretrain on {len(training)} micrographs without labels")
     pretrained = folder / "pretrained.safetensors"
-    stages.pretrain(training, diameter, stages.Job(pretrained, config, progress=watch.training()))
+    stages.pretrain(training, diameter, Job(pretrained, config, progress=watch.training()))
 
     clock.start("finetune", f"Fine-tune on {plan.labelled} labelled micrographs")
     model = folder / "model.safetensors"
-    job = stages.Job(model, config, progress=watch.training())
+    job = Job(model, config, progress=watch.training())
     stages.finetune(training[: plan.labelled], folder / "labels", job, pretrained)
 
     clock.start("pick", f"Pick the {len(testing)} micrographs kept aside")

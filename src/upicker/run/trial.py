@@ -28,7 +28,7 @@ from upicker.run.propose import Proposing, propose_all
 
 if TYPE_CHECKING:  # torch is imported by the steps that need it
     from upicker.run.demo import Watch
-    from upicker.train.stages import Job, StageResult
+    from upicker.train.job import Job, StageResult
 
 T = TypeVar("T", bound=dict[str, Any])
 Figures = dict[str, float]
@@ -125,7 +125,7 @@ class Trial:
     partial : bool
         Whether labels cover only some of the particles.
     backbone : str or None
-        ImageNet weights for a random start, see `upicker.train.stages.Job`.
+        ImageNet weights for a random start, see `upicker.train.job.Job`.
     jobs : int
         Processes for proposals.
     """
@@ -212,7 +212,7 @@ class Trial:
         """Train unless that is done, pick the test micrographs, score at the stored threshold."""
         from upicker.pick.picker import Picker
         from upicker.run.pick import Picking, pick_all
-        from upicker.train.stages import Job
+        from upicker.train.job import Job
 
         model, note = self.weights(step), self.folder / f"{step}.trained.json"
         trained = remembered(note)

@@ -1,123 +1,40 @@
 """The two stages: pretraining (proposals are the truth) and fine-tuning (labels are).
 
-Both end in a weights file, beside which lie ``<stem>.log.csv``, ``<stem>.png`` (its curves) and, until the
-training is complete, ``<stem>.checkpoint``.
+Each reads its data and makes lessons of them; the rest is `upicker.train.course`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, WeightsError, heard
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, WeightsError, heard
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
-from upicker.io.micrographs import Reading
 from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
-from upicker.model.weights import Card
 from upicker.propose.proposals import asked, propose, settled
-from upicker.train import loop, selftrain, threshold
+from upicker.train import selftrain
+from upicker.train.course import Course, run
 from upicker.train.coverage import coverages
 from upicker.train.dataset import Sample, Store
+from upicker.train.job import Job, StageResult
 from upicker.train.labels import Division, Truth, divide, edge_margin, held_back, median_diameter, parts, read_pair
-from upicker.train.log import CsvLog, Progress, Silent
-from upicker.train.loop import Check, Plan
+from upicker.train.loop import Check
 from upicker.train.offline import enlarged
-from upicker.train.partial import PartialTeacher, judge_of, lesson
-from upicker.train.ranks import ALONE, Ranks, refuse_crowding
-from upicker.train.teacher import Lesson, Teacher
+from upicker.train.partial import PartialTeacher, lesson
+from upicker.train.ranks import refuse_crowding
+from upicker.train.teacher import Lesson
 from upicker.units import Length
 
 # Pretraining validates on the proposals of so many micrographs.
 PROPOSAL_CHECKS = 2
 # A pick's centre is known to about so many diameters: particles right at the margin of the labels shall not be lost.
 CENTRE_DIAMETERS = 0.1
-
-
-@dataclass
-class StageResult:
-    """What a stage came to.
-
-    Attributes
-    ----------
-    path : Path
-        The weights file.
-    steps : int
-        Steps done in all.
-    seconds : float
-        Training time.
-    f1, precision, recall, threshold : float or None
-        The best validation's figures (pretraining: against proposals).
-    estimated : bool
-        Whether precision and F1 are estimates from above, because no validation labels are complete.
-    stopped_early : bool
-        Whether validation stopped it.
-    trained_on : int
-        Micrographs learned from.
-    skipped : list of (Path, str)
-        Bad micrographs or label files, and what is wrong with them.
-    unused : list of Path
-        Micrographs without labels, and labels without a micrograph.
-    warnings : list of UPickerWarning
-        What a person should know of micrographs that were used.
-    margin : float
-        How far from the rim picks stay, in particle diameters: as far as the labels, less what a centre may be off;
-        0: no margin.
-    """
-
-    path: Path
-    steps: int = 0
-    seconds: float = 0.0
-    f1: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    threshold: float | None = None
-    estimated: bool = False
-    stopped_early: bool = False
-    trained_on: int = 0
-    skipped: list[tuple[Path, str]] = field(default_factory=list)
-    unused: list[Path] = field(default_factory=list)
-    warnings: list[UPickerWarning] = field(default_factory=list)
-    margin: float = 0.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What both stages are told.
-
-    Attributes
-    ----------
-    output : Path
-        The weights file to write.
-    config : Config
-        All knobs.
-    reading : Reading
-        Pixel sizes that beat the micrographs' headers, and the gain reference.
-    resume : bool
-        Go on from the checkpoint, if there is one.
-    progress : Progress
-        Who is told.
-    backbone : str or None
-        ImageNet weights for a random start's ResNet trunk: a file, or ``"hub"``.
-    ranks : Ranks
-        Who trains together. All ranks call a stage alike; the first one alone writes.
-    cache : Path or None
-        Where prepared pictures and offline copies go, and stay; None: a temporary folder.
-    """
-
-    output: Path
-    config: Config
-    reading: Reading = field(default_factory=Reading)
-    resume: bool = False
-    progress: Progress = field(default_factory=Silent)
-    backbone: str | None = None
-    ranks: Ranks = ALONE
-    cache: Path | None = None
 
 
 def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
@@ -166,13 +83,13 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         samples = [lesson.start() for lesson in lessons]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
-        course = _Course("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        course = Course("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
         if rounds := selftrain.starts(config):
             teacher, checks = selftrain.SelfTeacher(lessons, config, job.ranks), []
             steps = rounds[-1] + config.teacher.round_steps
             course, samples = replace(course, steps=steps, teacher=teacher, rounds=rounds), teacher.samples
             result.trained_on = len(samples)
-        return _run(course, samples, checks, job, result)
+        return run(course, samples, checks, job, result)
 
 
 def finetune(
@@ -243,12 +160,12 @@ def finetune(
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in lessons})
         rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
-        course = _Course("finetune", model, length, config.train.finetune_steps, rate)
+        course = Course("finetune", model, length, config.train.finetune_steps, rate)
         if any(truth.partial for truth in truths):
             teacher = PartialTeacher(lessons, checks, job.config, job.ranks)
-            return _run(replace(course, teacher=teacher), teacher.samples, checks, job, result)
+            return run(replace(course, teacher=teacher), teacher.samples, checks, job, result)
         course = replace(course, learned=asked(learned))
-        return _run(course, enlarged(samples, config, store), checks, job, result)
+        return run(course, enlarged(samples, config, store), checks, job, result)
 
 
 def _truths(
@@ -318,81 +235,3 @@ def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, 
             "there is not one particle to learn from",
             "Check labels, diameter and polarity",
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Course:
-    """What differs between the stages once the data are read."""
-
-    stage: str
-    model: Detector
-    diameter: Length
-    steps: int
-    learning_rate: float
-    teacher: Teacher | None = None
-    rounds: tuple[int, ...] = ()
-    learned: Sequence[Check] = ()  # what the threshold rests on, beside what is validated on
-
-
-def _run(course: _Course, samples: list[Sample], checks: list[Check], job: Job, result: StageResult) -> StageResult:
-    """Train, keep the best weights and say what came of it."""
-    config, output = job.config, job.output
-    diameter = str(course.diameter)
-    checks = [check for check in checks if len(check.pair(check.labels)[1])]
-
-    def keep(average: Detector, row: dict[str, float], steps: int) -> None:
-        figures = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
-        weights.save(output, average, Card(config.to_tables(), diameter, course.stage, *figures, steps=steps))
-
-    plan = Plan(
-        stage=course.stage,
-        config=config,
-        steps=course.steps,
-        learning_rate=course.learning_rate,
-        samples=samples,
-        checks=checks,
-        checkpoint=output.with_suffix(".checkpoint"),
-        meaning={
-            "stage": course.stage,
-            "config": config.to_tables(),
-            "diameter": diameter,
-            "micrographs": [list(s.pixels.shape) for s in samples],
-            "particles": [len(s.xy) for s in samples],
-            "unsure": [int((~s.known).sum()) for s in samples],
-            "teacher": type(course.teacher).__name__,
-            "tiles a step": loop.tiles_a_step(config.train, job.ranks),
-        },
-        keep=keep,
-        ranks=job.ranks,
-        teacher=course.teacher,
-        judge=judge_of(checks),
-        rounds=course.rounds,
-    )
-    state = loop.begin(course.model, plan, job.resume)
-    # Before the first rank writes anything: the others may still have been reading the checkpoint.
-    job.ranks.agree(plan.meaning | {"checkpoint": state.step, "checks": len(plan.checks)})
-    log = CsvLog(output.with_suffix(".log.csv"), state.step) if job.ranks.first else None
-    try:
-        result.stopped_early = loop.run(plan, state, log, job.progress)
-    finally:
-        if log is not None:
-            log.close()
-            if state.step:
-                _draw(log.path)
-    if job.ranks.first:
-        if course.learned and state.best:
-            state.best |= threshold.rechosen(output, plan.checks, course.learned, config)
-        plan.checkpoint.unlink(missing_ok=True)
-    result.margin = config.pick.edge_diameters or 0.0
-    result.steps, result.seconds = state.step, state.seconds
-    result.estimated = bool(checks) and all(check.partial for check in checks)
-    for name in ("f1", "precision", "recall", "threshold"):
-        setattr(result, name, state.best.get(name))
-    return result
-
-
-def _draw(log: Path) -> None:
-    """Draw the log's curves beside it: `model.log.csv` -> `model.png`."""
-    from upicker.draw import training_curves  # matplotlib takes half a second; only at the end
-
-    training_curves(log, log.with_suffix("").with_suffix(".png"))
