@@ -236,6 +236,9 @@ def test_a_signal_to_one_process_stops_both_between_the_same_steps_and_they_go_o
     done = torchrun(project, ["-m", "upicker", *command, "--resume"])
     assert done.returncode == 0, done.stderr
     same(one, two)
+    done = torchrun(project, ["-m", "upicker", *command, "--resume"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("fine-tuned: complete already, nothing was done") == 1
 
 
 @pytest.mark.slow

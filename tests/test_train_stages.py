@@ -1,6 +1,7 @@
 """Both stages end to end, on drawn discs with a network of toy size: what they write, skip and refuse."""
 
 import csv
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -390,3 +391,40 @@ def test_every_error_of_the_stages_belongs_to_the_family(data, tmp_path):
             pretrain(paths, diameter, Job(tmp_path / "m.safetensors", CONFIG))
         with pytest.raises(UPickerError):
             finetune(paths, data / "labels", Job(tmp_path / "m.safetensors", CONFIG), diameter=diameter)
+
+
+def test_a_complete_training_is_not_repeated_by_resume(data, pretrained, tmp_path):
+    output = tmp_path / "pre.safetensors"
+    first = pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    told = Told()
+    result = pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, resume=True, progress=told))
+    assert result.was_complete
+    assert [stage for stage, _, _ in told.stages] == ["micrographs", "proposals"]
+    assert (result.f1, result.threshold, result.trained_on) == (first.f1, first.threshold, 2)
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    told = Told()
+    assert not pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=told)).was_complete
+    assert told.stages[-1] == ("pretrain", 4, 0)
+
+
+@pytest.mark.parametrize("change", ["config", "micrographs", "labels", "start"])
+def test_what_was_trained_otherwise_is_trained_anew_by_resume(data, pretrained, tmp_path, change):
+    labels = tmp_path / "labels"
+    shutil.copytree(data / "labels", labels)
+    output = tmp_path / "m.safetensors"
+    finetune(mics(data, 2), labels, Job(output, CONFIG), initial=pretrained)
+    assert finetune(mics(data, 2), labels, Job(output, CONFIG, resume=True), initial=pretrained).was_complete
+    paths, config, start = mics(data, 2), CONFIG, pretrained
+    if change == "config":
+        config = CONFIG.with_changes({"train.weight_decay": 0.01})
+    elif change == "micrographs":
+        paths = mics(data, 3)
+    elif change == "labels":  # as many, one of them moved
+        moved = centres(0)
+        moved[0] += 1.0
+        coordinates.write(labels / "m0.csv", Particles.of(moved, 20.0), "csv")
+    else:
+        start = output.with_name("other.safetensors")
+        pretrain(mics(data, 2), DIAMETER, Job(start, CONFIG.with_changes({"train.seed": 5})))
+    assert not finetune(paths, labels, Job(output, config, resume=True), initial=start).was_complete

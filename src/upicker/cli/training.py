@@ -71,7 +71,7 @@ def pretrain(
     preset
         "compact" (for a laptop) or "paper" (the paper's sizes, for a GPU).
     resume
-        Go on where an earlier run with this output was stopped.
+        Go on where an earlier run with this output was stopped; if it was complete, nothing is done.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -130,7 +130,7 @@ def finetune(
         A folder for the prepared pictures and for copies of them (--set augment.offline=4), which stay there; by
         default a temporary one.
     resume
-        Go on where an earlier run with this output was stopped.
+        Go on where an earlier run with this output was stopped; if it was complete, nothing is done.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -179,7 +179,7 @@ def _report(title: str, result: StageResult, total: int) -> int:
     """Print what a stage gave; return the exit code."""
     early = ", stopped early" if result.stopped_early else ""
     used = f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
-    note(f"{title}: {used} -> {result.path}")
+    note(f"{title}: {'complete already, nothing was done' if result.was_complete else used} -> {result.path}")
     if result.f1 is not None:
         truth = "proposals" if title == "pretrained" else "validation labels"
         note(

@@ -46,6 +46,8 @@ class Card:
         Training steps of the stage.
     version : str
         Of UPicker.
+    mark : str
+        Of the training, once it is complete (`upicker.train.complete`); empty before.
     """
 
     config: dict
@@ -57,6 +59,7 @@ class Card:
     recall: float | None
     steps: int
     version: str = __version__
+    mark: str = ""
 
     @property
     def length(self) -> Length:

@@ -6,14 +6,16 @@ Beside the weights file lie ``<stem>.log.csv``, ``<stem>.png`` (its curves) and,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Card
 from upicker.train import loop, threshold
+from upicker.train.complete import complete, completed, mark_of
 from upicker.train.dataset import Sample
 from upicker.train.job import Job, StageResult
 from upicker.train.log import CsvLog
@@ -71,6 +73,12 @@ def run(course: Course, samples: list[Sample], checks: list[Check], job: Job, re
         judge=judge_of(checks),
         rounds=course.rounds,
     )
+    result.margin = config.pick.edge_diameters or 0.0
+    result.estimated = bool(checks) and all(check.partial for check in checks)
+    mark = mark_of(plan.meaning, course.model, samples)
+    if job.resume and not plan.checkpoint.exists() and (card := completed(output, mark)):
+        job.ranks.agree({"complete": True})
+        return _told(replace(result, was_complete=True, steps=card.steps), asdict(card))
     state = loop.begin(course.model, plan, job.resume)
     # Before the first rank writes anything: the others may still have been reading the checkpoint.
     job.ranks.agree(plan.meaning | {"checkpoint": state.step, "checks": len(plan.checks)})
@@ -85,13 +93,15 @@ def run(course: Course, samples: list[Sample], checks: list[Check], job: Job, re
     if job.ranks.first:
         if course.learned and state.best:
             state.best |= threshold.rechosen(output, plan.checks, course.learned, config)
+        complete(output, mark)
         plan.checkpoint.unlink(missing_ok=True)
-    result.margin = config.pick.edge_diameters or 0.0
     result.steps, result.seconds = state.step, state.seconds
-    result.estimated = bool(checks) and all(check.partial for check in checks)
-    for name in ("f1", "precision", "recall", "threshold"):
-        setattr(result, name, state.best.get(name))
-    return result
+    return _told(result, state.best)
+
+
+def _told(result: StageResult, row: Mapping[str, Any]) -> StageResult:
+    """Return the result with a validation's figures."""
+    return replace(result, **{name: row.get(name) for name in ("f1", "precision", "recall", "threshold")})
 
 
 def _draw(log: Path) -> None:

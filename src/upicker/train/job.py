@@ -30,6 +30,8 @@ class StageResult:
         Whether precision and F1 are estimates from above, because no validation labels are complete.
     stopped_early : bool
         Whether validation stopped it.
+    was_complete : bool
+        Whether the training had been completed before, so that nothing was done; `steps` are those of the weights then.
     trained_on : int
         Micrographs learned from.
     skipped : list of (Path, str)
@@ -52,6 +54,7 @@ class StageResult:
     threshold: float | None = None
     estimated: bool = False
     stopped_early: bool = False
+    was_complete: bool = False
     trained_on: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
@@ -72,7 +75,7 @@ class Job:
     reading : Reading
         Pixel sizes that beat the micrographs' headers, and the gain reference.
     resume : bool
-        Go on from the checkpoint, if there is one.
+        Go on from the checkpoint, if there is one; do nothing if this training is complete.
     progress : Progress
         Who is told.
     backbone : str or None
