@@ -32,7 +32,7 @@ from upicker.train.ranks import Ranks
 from upicker.train.sample import Sample
 from upicker.train.teacher import Lesson
 
-LOSS = LossConfig()
+LOSS = LossConfig(unsure_weight=0.0)
 SHAPE = (90, 130)
 
 

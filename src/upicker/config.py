@@ -118,7 +118,8 @@ class LossConfig:
     class_weight, l1_weight, giou_weight : lambda_c, lambda_l and lambda_GIoU.
     match_class, match_l1, match_giou : the same in the matching cost.
     focal_alpha, focal_gamma : of the focal loss.
-    unsure_weight : what places that may hold a particle or not weigh in the class loss; 0: nothing is taught there.
+    unsure_weight : what places that may hold a particle or not weigh as background in the class loss; 0: nothing is
+        taught there; 1: labels are taken for complete.
     """
 
     class_weight: float = 1.0
@@ -129,7 +130,7 @@ class LossConfig:
     match_giou: float = 2.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
-    unsure_weight: float = 0.0
+    unsure_weight: float = 0.25
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def finetune(
         A share like 0.2 of the labelled micrographs (of the rows of each, if they are few) to validate on, or
         a folder of labels, whose micrographs are then not learned from; 0: nothing.
     partial
-        The labels cover only some of the particles, drawn evenly: what is not labelled is not taken for background
+        The labels cover only some of the particles, drawn evenly: what is not labelled is hardly taken for background
         where the network, or the A-LoG filter, sees a particle. A file coverage.csv beside the labels (columns name,
         coverage, x0, y0, x1, y1) can say it of single files, or name a rectangle that is labelled.
     preset

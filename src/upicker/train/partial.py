@@ -1,7 +1,10 @@
 """Labels that cover only some of the particles.
 
 **What is taught.** Places of strong proposals are unsure, and later, once the teacher (`upicker.train.teacher`) is
-trusted, those of its confident picks: nothing is taught there. All else is background, as ever.
+trusted, those of its confident picks: there background weighs little (`loss.unsure_weight`). All else is background,
+as ever. To teach nothing there leaves strong false picks strong, since nobody says what they are. To teach that it is
+background costs no order where labels are drawn evenly, as a particle is then labelled by the same chance wherever it
+is (Elkan & Noto 2008), but buries those that look unlike the labelled ones (docs/experiments.md).
 
 **How good is it?** Let a share `c` of the particles be labelled, those that are, by chance ("selected completely at
 random"). Then recall on the labels is the recall `R`; but of the picks only ``q = c P`` lie on labels, `P` being the
@@ -18,7 +21,7 @@ recall is overestimated; labels should be drawn evenly, or be complete in a regi
 Micrographs with complete labels, or a complete region, tell both without an estimate; if there are any to validate on,
 they alone count. Else the labels that are learned from are validated on, too: where a tenth is labelled, a fifth of
 them would be a handful, whose threshold is worse than that of all (docs/experiments.md), since a network that is
-taught nothing about unlabelled particles finds them nearly as well.
+taught little about unlabelled particles finds them nearly as well.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Sample:
     side : np.ndarray
         `(n,)` box sides, working pixels.
     sure : np.ndarray or None
-        `(n,)` bool, False for a place that may hold a particle or not: nothing is taught there. None: all are
+        `(n,)` bool, False for a place that may hold a particle or not: background weighs little there. None: all are
         particles.
     """
 

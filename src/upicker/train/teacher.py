@@ -95,7 +95,7 @@ class Lesson:
         return self.taught(self.known, self.unsure)
 
     def taught(self, sure: Particles, unsure: Particles) -> Sample:
-        """Return the sample that teaches `sure` as particles, and nothing where `unsure` are."""
+        """Return the sample that teaches `sure` as particles, and little where `unsure` are."""
         particles = sample(self.prepared, sure, self.region)
         if not len(unsure):
             return particles
