@@ -393,7 +393,7 @@ def test_every_error_of_the_stages_belongs_to_the_family(data, tmp_path):
             finetune(paths, data / "labels", Job(tmp_path / "m.safetensors", CONFIG), diameter=diameter)
 
 
-def test_a_complete_training_is_not_repeated_by_resume(data, pretrained, tmp_path):
+def test_a_complete_training_is_not_repeated_by_resume(data, tmp_path):
     output = tmp_path / "pre.safetensors"
     first = pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -402,29 +402,43 @@ def test_a_complete_training_is_not_repeated_by_resume(data, pretrained, tmp_pat
     assert result.was_complete
     assert [stage for stage, _, _ in told.stages] == ["micrographs", "proposals"]
     assert (result.f1, result.threshold, result.trained_on) == (first.f1, first.threshold, 2)
+    assert (result.steps, result.seconds) == (4, pytest.approx(first.seconds, rel=1e-4))
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
     told = Told()
     assert not pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=told)).was_complete
     assert told.stages[-1] == ("pretrain", 4, 0)
 
 
-@pytest.mark.parametrize("change", ["config", "micrographs", "labels", "start"])
+@pytest.mark.parametrize("change", ["config", "micrographs", "pixels", "labels", "validation", "start"])
 def test_what_was_trained_otherwise_is_trained_anew_by_resume(data, pretrained, tmp_path, change):
     labels = tmp_path / "labels"
     shutil.copytree(data / "labels", labels)
+    pictures = [Path(shutil.copy(path, tmp_path)) for path in mics(data, 3)]
+    held = tmp_path / "held"
+    held.mkdir()
+    (labels / "m1.csv").rename(held / "m1.csv")
     output = tmp_path / "m.safetensors"
-    finetune(mics(data, 2), labels, Job(output, CONFIG), initial=pretrained)
-    assert finetune(mics(data, 2), labels, Job(output, CONFIG, resume=True), initial=pretrained).was_complete
-    paths, config, start = mics(data, 2), CONFIG, pretrained
+
+    def trained(paths=pictures[:2], start=pretrained, **told):
+        job = Job(output, **{"config": CONFIG, **told})
+        return finetune(paths, labels, job, initial=start, validation=held)
+
+    trained()
+    assert trained(resume=True).was_complete
+    other: dict = {}
     if change == "config":
-        config = CONFIG.with_changes({"train.weight_decay": 0.01})
+        other = {"config": CONFIG.with_changes({"train.weight_decay": 0.01})}
     elif change == "micrographs":
-        paths = mics(data, 3)
-    elif change == "labels":  # as many, one of them moved
-        moved = centres(0)
+        other = {"paths": pictures}
+    elif change == "pixels":  # what a gain reference does
+        with mrcfile.open(pictures[0], "r+") as file:
+            file.data[:, : SHAPE[1] // 2] *= 1.2
+    elif change in ("labels", "validation"):  # as many, one of them moved
+        file, seed = (labels / "m0.csv", 0) if change == "labels" else (held / "m1.csv", 1)
+        moved = centres(seed)
         moved[0] += 1.0
-        coordinates.write(labels / "m0.csv", Particles.of(moved, 20.0), "csv")
+        coordinates.write(file, Particles.of(moved, 20.0), "csv")
     else:
-        start = output.with_name("other.safetensors")
-        pretrain(mics(data, 2), DIAMETER, Job(start, CONFIG.with_changes({"train.seed": 5})))
-    assert not finetune(paths, labels, Job(output, config, resume=True), initial=start).was_complete
+        other = {"start": output.with_name("other.safetensors")}
+        pretrain(pictures[:2], DIAMETER, Job(other["start"], CONFIG.with_changes({"train.seed": 5})))
+    assert not trained(resume=True, **other).was_complete

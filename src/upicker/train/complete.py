@@ -16,11 +16,15 @@ from torch import nn
 from upicker.errors import WeightsError
 from upicker.model import weights
 from upicker.model.weights import Card
+from upicker.train.loop import Check
 from upicker.train.sample import Sample
 
+# Of a picture, one row and one column in so many are looked at.
+SPARSE = 16
 
-def mark_of(meaning: dict, start: nn.Module, samples: Sequence[Sample]) -> str:
-    """Return the mark of a training: another one for other knobs, micrographs, particles or weights to start from.
+
+def mark_of(meaning: dict, start: nn.Module, samples: Sequence[Sample], checks: Sequence[Check]) -> str:
+    """Return the mark of a training: another one for other knobs, pictures, particles or weights to start from.
 
     Parameters
     ----------
@@ -30,12 +34,18 @@ def mark_of(meaning: dict, start: nn.Module, samples: Sequence[Sample]) -> str:
         The network before its first step.
     samples : sequence of Sample
         What is learned from.
+    checks : sequence of Check
+        What is validated on.
     """
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for tensor in start.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for sample in samples:
-        digest.update(sample.xy.tobytes())
+        digest.update(sample.xy.tobytes() + sample.side.tobytes())
+        # Another gain or preparation changes all pixels; to read all of thousands of pictures would take minutes.
+        digest.update(sample.pixels[::SPARSE, ::SPARSE].tobytes())
+    for check in checks:
+        digest.update(check.labels.xy.tobytes() + repr(check.region).encode())
     return digest.hexdigest()
 
 

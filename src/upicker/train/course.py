@@ -18,7 +18,7 @@ from upicker.train import loop, threshold
 from upicker.train.complete import complete, completed, mark_of
 from upicker.train.dataset import Sample
 from upicker.train.job import Job, StageResult
-from upicker.train.log import CsvLog
+from upicker.train.log import CsvLog, totals
 from upicker.train.loop import Check, Plan
 from upicker.train.partial import judge_of
 from upicker.train.teacher import Teacher
@@ -75,10 +75,11 @@ def run(course: Course, samples: list[Sample], checks: list[Check], job: Job, re
     )
     result.margin = config.pick.edge_diameters or 0.0
     result.estimated = bool(checks) and all(check.partial for check in checks)
-    mark = mark_of(plan.meaning, course.model, samples)
+    mark = mark_of(plan.meaning, course.model, samples, checks)
     if job.resume and not plan.checkpoint.exists() and (card := completed(output, mark)):
         job.ranks.agree({"complete": True})
-        return _told(replace(result, was_complete=True, steps=card.steps), asdict(card))
+        steps, seconds = totals(output.with_suffix(".log.csv"))
+        return _told(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(card))
     state = loop.begin(course.model, plan, job.resume)
     # Before the first rank writes anything: the others may still have been reading the checkpoint.
     job.ranks.agree(plan.meaning | {"checkpoint": state.step, "checks": len(plan.checks)})

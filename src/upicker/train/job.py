@@ -31,7 +31,8 @@ class StageResult:
     stopped_early : bool
         Whether validation stopped it.
     was_complete : bool
-        Whether the training had been completed before, so that nothing was done; `steps` are those of the weights then.
+        Whether the training had been completed before, so that nothing was done; steps and seconds are then the
+        log's, and 0 if it is gone.
     trained_on : int
         Micrographs learned from.
     skipped : list of (Path, str)

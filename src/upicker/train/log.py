@@ -84,3 +84,12 @@ class CsvLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def totals(path: Path) -> tuple[int, float]:
+    """Return the steps and seconds of a whole training, from the last row of its log; 0 without one."""
+    if not path.is_file():
+        return 0, 0.0
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return (int(rows[-1]["step"]), float(rows[-1]["seconds"])) if rows else (0, 0.0)

@@ -4,7 +4,7 @@
 trusted, those of its confident picks: there background weighs little (`loss.unsure_weight`). All else is background,
 as ever. To teach nothing there leaves strong false picks strong, since nobody says what they are. To teach that it is
 background costs no order where labels are drawn evenly, as a particle is then labelled by the same chance wherever it
-is (Elkan & Noto 2008), but buries those that look unlike the labelled ones (docs/experiments.md).
+is (Elkan & Noto 2008; figures in docs/experiments.md), but would bury those that look unlike the labelled ones.
 
 **How good is it?** Let a share `c` of the particles be labelled, those that are, by chance ("selected completely at
 random"). Then recall on the labels is the recall `R`; but of the picks only ``q = c P`` lie on labels, `P` being the
