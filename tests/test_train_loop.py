@@ -1,6 +1,8 @@
 """The loop: its schedule, that it learns, stops, and goes on after a kill as if nothing had been."""
 
 import csv
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +268,32 @@ def test_a_signal_while_a_checkpoint_is_written_is_still_that_signal(tmp_path, m
     with pytest.raises(Stopped):
         checkpoint.save(plan.checkpoint, state, plan.meaning)
     assert plan.checkpoint.read_bytes() == before
+
+
+def test_a_signal_before_torch_ends_its_archive_does_not_abort_the_process(tmp_path):
+    """The archive's destructor ends it then: on a closed file that is a C++ exception, and SIGABRT."""
+    code = """
+import sys, torch
+from pathlib import Path
+from torch import nn, serialization
+from upicker.train import checkpoint
+
+def interrupted(*_args):
+    raise KeyboardInterrupt
+
+serialization._open_zipfile_writer_buffer.__exit__ = interrupted
+model = nn.Linear(2, 2)
+state = checkpoint.State(model, model, torch.optim.AdamW(model.parameters()))
+try:
+    checkpoint.save(Path(sys.argv[1]), state, {})
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run.checkpoint")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_short_training_learns_drawn_discs(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -61,14 +62,16 @@ def save(path: Path, state: State, meaning: dict) -> None:
         "seconds": state.seconds,
         "memory": state.memory,
     }
-    with replacing(path) as beside, beside.open("wb") as file:
+    archive = BytesIO()  # stays open, unlike a file: interrupted, torch writes its end when nobody expects it any more
+    with replacing(path) as beside:
         try:
-            torch.save(content, file)
+            torch.save(content, archive)
         except RuntimeError as error:
             # Interrupted, torch complains of an archive without an end; what was asked for is to stop.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
             raise
+        beside.write_bytes(archive.getbuffer())
 
 
 def load(path: Path, state: State, meaning: dict) -> None:
