@@ -30,8 +30,8 @@ import numpy as np
 from experiment import Experiment, add_options, experiments, numbers, publish, table
 from matplotlib.figure import Figure
 
+from upicker.benchmark.trial import Figures
 from upicker.draw import style
-from upicker.run.trial import Figures
 
 LABELLED = [2, 5, 10]
 HYBRID: dict[str, object] = {

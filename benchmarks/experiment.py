@@ -16,13 +16,13 @@ from pathlib import Path
 
 import sets
 
+from upicker.benchmark.labelled import Data, Source, cryoppp_source, prepare
+from upicker.benchmark.trial import Split, Trial, remember, remembered, split
 from upicker.cli.progress import TrainingBar
 from upicker.config import Config, preset
 from upicker.io import cryoppp, micrographs
 from upicker.io.atomic import replacing
 from upicker.run.batch import Outcome
-from upicker.run.labelled import Data, Source, cryoppp_source, prepare
-from upicker.run.trial import Split, Trial, remember, remembered, split
 
 LAST = {"coords": 4, "truth": sets.TEST}
 

@@ -29,11 +29,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from upicker import evaluate
+from upicker.benchmark.trial import Trial
 from upicker.draw import methods, style
 from upicker.io import coordinates
 from upicker.io.names import match, plain
 from upicker.particles import Particles
-from upicker.run.trial import Trial
 
 UNLABELLED, LABELLED = [0, 4, 8], [1, 2, 4, 8]
 # Micrographs (None: all) and share of their labels.

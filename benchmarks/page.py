@@ -27,8 +27,8 @@ import numpy as np
 from upicker.io import mrc
 from upicker.io.micrographs import Reading
 from upicker.units import parse_length
-from upicker.web.pictures import Pictures
 from upicker.web.project import Project, labelling
+from upicker.web.tiles.micrographs import Pictures
 
 SIZES = {"4096 x 4096": ((4096, 4096), 1.1), "11520 x 8184": ((8184, 11520), 0.5)}
 # The first is opened; two are prefetched then; to the last one jumps.

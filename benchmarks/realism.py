@@ -44,10 +44,10 @@ from upicker.draw import style
 from upicker.image.fourier import resample
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
-from upicker.simulate.optics import Optics
+from upicker.simulate.microscope.optics import Optics
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Contamination, Ice, Scene, make
-from upicker.simulate.specimen import BUILT_IN
+from upicker.simulate.specimens.specimen import BUILT_IN
 
 SQUARE_PX = 256
 LOWPASS_A, HIGHPASS_A = 20.0, 400.0

@@ -22,7 +22,7 @@ import torch
 from upicker.config import Config
 from upicker.simulate import scene as scenes
 from upicker.simulate.scene import Scene, make
-from upicker.simulate.specimen import BUILT_IN
+from upicker.simulate.specimens.specimen import BUILT_IN
 from upicker.simulate.tiles import TilePlan
 from upicker.train.simulated import SimulatedBatches, SimulatedTiles
 

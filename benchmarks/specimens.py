@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from scipy.spatial.transform import Rotation
 
 from upicker.draw import style
-from upicker.simulate import density, structure
-from upicker.simulate.specimen import BUILT_IN, Source, Specimen, load
-from upicker.simulate.volume import Volume
+from upicker.simulate.specimens import density, structure
+from upicker.simulate.specimens.specimen import BUILT_IN, Source, Specimen, load
+from upicker.simulate.specimens.volume import Volume
 
 VIEWS = Rotation.from_euler("zxz", [(0, 0, 0), (0, 90, 0), (20, 50, 35), (80, 130, 10)], degrees=True).as_matrix()
 PIXEL_A = 1.34

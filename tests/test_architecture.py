@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "upicker"
 FLOORS = (
-    ("errors", "augmentation", "teaching"),
+    ("errors",),
     ("config", "units", "particles"),
     ("geometry",),
     ("io", "image", "evaluate"),
@@ -16,6 +16,7 @@ FLOORS = (
     ("pick",),
     ("train",),
     ("run",),
+    ("report", "benchmark"),
     ("web",),
     ("cli",),
 )

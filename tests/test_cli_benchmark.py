@@ -8,11 +8,11 @@ from command_line import CENTRES, TOY, micrograph, upicker
 from test_io_cryoppp import UPSIDE_DOWN, table
 
 from upicker import evaluate
+from upicker.benchmark.labelled import Data
+from upicker.benchmark.trial import split
 from upicker.errors import ConfigError
 from upicker.io import coordinates, cryoppp
 from upicker.particles import Particles
-from upicker.run.labelled import Data
-from upicker.run.trial import split
 from upicker.units import Length
 
 

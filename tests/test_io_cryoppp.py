@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from command_line import CENTRES, DIAMETER, SHAPE, micrograph
 
+from upicker.benchmark.labelled import Source, cryoppp_source, prepare
+from upicker.benchmark.published import METHODS, TABLE_2, reported
 from upicker.config import Config
 from upicker.errors import ConfigError, CoordinatesError, InputError
 from upicker.io import coordinates, cryoppp, mrc
-from upicker.run.labelled import Source, cryoppp_source, prepare
-from upicker.run.published import METHODS, TABLE_2, reported
 from upicker.units import Length
 
 CONFIG = Config().with_changes({"image.mask": "false"})

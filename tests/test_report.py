@@ -12,8 +12,11 @@ from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
 from upicker.draw.charts import Axis, Chart, ticks
 from upicker.io import coordinates
 from upicker.particles import Particles
-from upicker.run import compare, report, report_page, report_pictures
-from upicker.run.report import Question
+from upicker.report import figures as report
+from upicker.report import page as report_page
+from upicker.report import pictures as report_pictures
+from upicker.report.figures import Question
+from upicker.run import compare
 
 HOSTILE = "a<script>alert(1)<script>&amp;\"'$x_{\u202e"
 VOID = {"meta", "img", "br"}

@@ -15,7 +15,7 @@ from upicker.run import simulate, truth
 from upicker.run.masks import Masks
 from upicker.run.simulate import DataSet, simulate_all
 from upicker.simulate.contamination import Contamination
-from upicker.simulate.optics import Optics
+from upicker.simulate.microscope.optics import Optics
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, make
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from upicker.errors import ConfigError
-from upicker.simulate.damage import critical_exposure_e_A2, damage_curve, motion_curve, water_curve
+from upicker.simulate.microscope.damage import critical_exposure_e_A2, damage_curve, motion_curve, water_curve
 
 K = np.array([0.0, 0.01, 0.05, 0.1, 0.25, 0.5])
 

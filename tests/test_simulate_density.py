@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from upicker.errors import InputError
-from upicker.simulate import density
-from upicker.simulate.blobs import Blobs
-from upicker.simulate.specimen import Source, load
+from upicker.simulate.specimens import density
+from upicker.simulate.specimens.blobs import Blobs
+from upicker.simulate.specimens.specimen import Source, load
 
 RNG = np.random.default_rng(5)
 BLOBS = Blobs("drawn", 120.0, RNG.uniform(-1, 1, (150, 3)) * (18, 30, 52) + (0, 6, 0), 5.0, RNG.lognormal(9, 0.4, 150))

@@ -7,8 +7,8 @@ import pytest
 from scipy import fft, stats
 
 from upicker.errors import ConfigError
-from upicker.simulate.cameras import CAMERAS, find, read
-from upicker.simulate.detector import Detector, count, expose
+from upicker.simulate.microscope.cameras import CAMERAS, find, read
+from upicker.simulate.microscope.detector import Detector, count, expose
 
 SHAPE = (601, 794)
 CLEAN = Detector("ideal", gain_error=0.0, hot_pixels=0.0, dead_pixels=0.0)

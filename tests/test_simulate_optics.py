@@ -7,9 +7,9 @@ import pytest
 from scipy import fft
 
 from upicker.errors import ConfigError
-from upicker.simulate.filters import filtered, frequencies
-from upicker.simulate.multislice import exit_wave, thick_intensity
-from upicker.simulate.optics import (
+from upicker.simulate.microscope.filters import filtered, frequencies
+from upicker.simulate.microscope.multislice import exit_wave, thick_intensity
+from upicker.simulate.microscope.optics import (
     Optics,
     aberration,
     ctf,

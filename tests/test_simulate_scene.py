@@ -8,13 +8,13 @@ from scipy.spatial import KDTree
 
 from upicker.errors import ConfigError
 from upicker.simulate.contamination import Contamination
-from upicker.simulate.damage import damage_curve
-from upicker.simulate.detector import Detector
 from upicker.simulate.ice import Ice
-from upicker.simulate.optics import Optics, ctf
+from upicker.simulate.microscope.damage import damage_curve
+from upicker.simulate.microscope.detector import Detector
+from upicker.simulate.microscope.optics import Optics, ctf
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, make
-from upicker.simulate.specimen import load
+from upicker.simulate.specimens.specimen import load
 
 CLEAN = Contamination.level("none")
 IDEAL = Detector("ideal", gain_error=0.0, hot_pixels=0.0, dead_pixels=0.0)

@@ -8,12 +8,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from upicker.errors import ConfigError, InputError
-from upicker.simulate import cache, rcsb, specimen
-from upicker.simulate.blobs import Blobs
-from upicker.simulate.procedural import build
-from upicker.simulate.specimen import BUILT_IN, Source, load
-from upicker.simulate.structure import CONTRAST_VA3_DA, extension
-from upicker.simulate.volume import Volume
+from upicker.simulate.specimens import cache, rcsb, specimen
+from upicker.simulate.specimens.blobs import Blobs
+from upicker.simulate.specimens.procedural import build
+from upicker.simulate.specimens.specimen import BUILT_IN, Source, load
+from upicker.simulate.specimens.structure import CONTRAST_VA3_DA, extension
+from upicker.simulate.specimens.volume import Volume
 
 # Symmetry, kDa, longest extension in Angstrom.
 EXPECTED = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from upicker.errors import ConfigError, InputError
-from upicker.simulate import structure
-from upicker.simulate.specimen import Source, load
+from upicker.simulate.specimens import structure
+from upicker.simulate.specimens.specimen import Source, load
 
 gemmi = pytest.importorskip("gemmi")
 

@@ -16,14 +16,14 @@ from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.model import weights
 from upicker.propose.proposals import propose
-from upicker.simulate.bank import Bank, half_sphere
-from upicker.simulate.blobs import Blobs
 from upicker.simulate.contamination import Contamination
-from upicker.simulate.detector import Detector
 from upicker.simulate.ice import Ice
+from upicker.simulate.microscope.detector import Detector
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, make
-from upicker.simulate.specimen import load
+from upicker.simulate.specimens.bank import Bank, half_sphere
+from upicker.simulate.specimens.blobs import Blobs
+from upicker.simulate.specimens.specimen import load
 from upicker.simulate.tiles import TilePlan, Tiles
 from upicker.train import loop
 from upicker.train.log import CsvLog, Silent

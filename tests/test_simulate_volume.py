@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from upicker.simulate.blobs import Blobs
-from upicker.simulate.volume import Volume
+from upicker.simulate.specimens.blobs import Blobs
+from upicker.simulate.specimens.volume import Volume
 
 RNG = np.random.default_rng(0)
 BLOBS = Blobs("lopsided", 130.0, RNG.uniform(-1, 1, (60, 3)) * (22, 38, 61), 4.5, RNG.lognormal(9, 0.7, 60))

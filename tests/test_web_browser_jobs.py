@@ -11,7 +11,7 @@ from command_line import TOY
 
 from upicker.io import coordinates
 from upicker.particles import Particles
-from upicker.web.job import read
+from upicker.web.jobs.job import read
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
 

@@ -13,9 +13,9 @@ from web_client import client, make_project
 from upicker.errors import UPickerError
 from upicker.io import coordinates
 from upicker.units import parse_length
-from upicker.web import exporting, gallery, loading
 from upicker.web.answers import Refused
-from upicker.web.pickstore import PickStore
+from upicker.web.inspecting import exporting, gallery, loading
+from upicker.web.inspecting.pickstore import PickStore
 from upicker.web.project import Project
 
 

@@ -20,13 +20,13 @@ from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.run import detached
+from upicker.run.calibration import Calibration, from_labels, from_threshold
 from upicker.train.log import COLUMNS
-from upicker.web import course, job, jobs, suggest, training
 from upicker.web.answers import Refused, on_error
-from upicker.web.calibration import Calibration, from_labels, from_threshold
-from upicker.web.jobs import Jobs
+from upicker.web.jobs import course, job, jobs, suggest, training
+from upicker.web.jobs.jobs import Jobs
+from upicker.web.jobs.training import Labelled, Labels, Plan
 from upicker.web.project import Project
-from upicker.web.training import Labelled, Labels, Plan
 
 # Stands for a training: writes a log as one does, goes on until it is told to end, and heeds Ctrl-C.
 STAND_IN = """

@@ -15,14 +15,14 @@ from web_work import add, move, remove, said
 from upicker.errors import InputError, OutputError
 from upicker.geometry import Region
 from upicker.io import coordinates, mrc
+from upicker.io.coverage import FILE, Coverage, read_coverage
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
-from upicker.train.coverage import FILE, Coverage, read_coverage
 from upicker.train.labels import divide, median_diameter, read_pair
 from upicker.units import Length
-from upicker.web import sheet
 from upicker.web.answers import Refused
-from upicker.web.labels import LabelStore
+from upicker.web.labelling import sheet
+from upicker.web.labelling.labels import LabelStore
 from upicker.web.project import Project, labelling
 
 

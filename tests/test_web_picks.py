@@ -18,10 +18,10 @@ from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
 from upicker.particles import Particles
 from upicker.run import record
-from upicker.web import loading
-from upicker.web.pickstore import PickStore
+from upicker.web.inspecting import loading
+from upicker.web.inspecting.pickstore import PickStore
+from upicker.web.inspecting.tally import Group, Tally, outliers
 from upicker.web.project import Project, inspecting
-from upicker.web.tally import Group, Tally, outliers
 
 SOME = (0.0, 0.3, 0.55, 0.7, 0.995)
 

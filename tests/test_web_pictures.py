@@ -20,12 +20,12 @@ from upicker.image.prepare import prepare
 from upicker.io import mrc
 from upicker.io.micrographs import Reading, read
 from upicker.units import parse_length
-from upicker.web import views
-from upicker.web.boxes import cut
-from upicker.web.memory import Ahead, Memory
-from upicker.web.pictures import Pictures
 from upicker.web.project import NotThere, labelling
-from upicker.web.views import View
+from upicker.web.tiles import views
+from upicker.web.tiles.boxes import cut
+from upicker.web.tiles.memory import Ahead, Memory
+from upicker.web.tiles.micrographs import Pictures
+from upicker.web.tiles.views import View
 
 SHAPE = (1237, 1531)
 

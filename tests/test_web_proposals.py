@@ -23,8 +23,8 @@ from upicker.propose.proposals import propose
 from upicker.run.worker import Worker
 from upicker.units import parse_length
 from upicker.web.answers import Refused
+from upicker.web.labelling.proposals import Proposals, Proposing
 from upicker.web.project import Project
-from upicker.web.proposals import Proposals, Proposing
 
 
 class Here:

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from web_client import SHAPE
 from web_work import add, move, remove, said
 
-from upicker.web import changes
 from upicker.web.answers import Refused
-from upicker.web.sheet import Sheet
+from upicker.web.labelling import changes
+from upicker.web.labelling.sheet import Sheet
 
 # What a browser does with its state: the same rules as in the page.
 

@@ -31,7 +31,7 @@ def label(micrograph: Path, folder: Path) -> None:
     """Label one micrograph, and say after each change that is saved how many there were."""
     from upicker.io.micrographs import Reading
     from upicker.units import Length
-    from upicker.web.labels import LabelStore
+    from upicker.web.labelling.labels import LabelStore
     from upicker.web.project import labelling
 
     store = LabelStore(labelling([micrograph], Reading(), folder, Length(28.0, "px")))

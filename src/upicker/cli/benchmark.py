@@ -28,8 +28,8 @@ from upicker.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from upicker.run.benchmark import Report
-    from upicker.run.labelled import Source
+    from upicker.benchmark.labelled import Source
+    from upicker.benchmark.study import Report
 
 
 def benchmark(
@@ -89,8 +89,8 @@ def benchmark(
     jobs
         Processes for what needs no training.
     """
-    from upicker.run import benchmark as work
-    from upicker.run import labelled as data_sets
+    from upicker.benchmark import labelled as data_sets
+    from upicker.benchmark import study as work
 
     merged = preset_config(preset).with_changes(changes(config, changes_))
     if dataset is not None:
@@ -116,7 +116,7 @@ def benchmark(
 def _source(
     micrographs: tuple[str, ...], labels: Path | None, diameter: Size | None, frame: str, pixel_size: float | None
 ) -> Source:
-    from upicker.run.labelled import Source
+    from upicker.benchmark.labelled import Source
 
     if not micrographs or labels is None:
         found = "there is no data set: it takes --dataset, or --micrographs and --labels"
@@ -138,7 +138,7 @@ def _table(report: Report, name: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from upicker.run.published import reported
+    from upicker.benchmark.published import reported
 
     caption = "box IoU at least 0.5; U unlabelled, L labelled micrographs"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")

@@ -48,8 +48,8 @@ def report(
         How picks are matched with labels, as in "upicker evaluate".
     """
     from upicker.io.micrographs import Reading
-    from upicker.run.report import Question
-    from upicker.run.report_page import write
+    from upicker.report.figures import Question
+    from upicker.report.page import write
 
     paths, reading = listed_micrographs(micrographs, pixel_size, gain) if micrographs else ([], Reading(pixel_size))
     question = Question(picks, tuple(paths), reading, labels, threshold, diameter, by)

@@ -9,7 +9,7 @@
 Diameters are in pixels of the micrographs. Which way up the coordinates are is nothing the layout says: they are those
 of the JPG files, and of the MRC files read with their rows reversed (CryoPPP's maintainers, in issue 3 of their
 repository, transpose and turn an MRC by 90 degrees before they draw on it, which is that). So it is measured, by
-`upicker.run.labelled`.
+`upicker.benchmark.labelled`.
 """
 
 from __future__ import annotations

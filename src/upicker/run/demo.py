@@ -23,7 +23,7 @@ from upicker.run.outputs import Outputs, writable
 from upicker.run.pick import Picking, pick_all
 from upicker.run.propose import Proposing, propose_all
 from upicker.simulate.contamination import Contamination
-from upicker.simulate.detector import Detector
+from upicker.simulate.microscope.detector import Detector
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, make
 from upicker.train import stages

@@ -34,9 +34,9 @@ from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
 from upicker.run.record import table
 from upicker.run.truth import Picture
-from upicker.simulate import rcsb
 from upicker.simulate.scene import Scene, Simulated, make
-from upicker.simulate.specimen import BUILT_IN, load
+from upicker.simulate.specimens import rcsb
+from upicker.simulate.specimens.specimen import BUILT_IN, load
 
 RECORD = "dataset.toml"
 FORMATS = ("mrc", "tif")

@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from upicker.errors import CoordinatesError, InputError
 from upicker.io import star
 from upicker.io.atomic import replacing
-from upicker.simulate.optics import Optics
+from upicker.simulate.microscope.optics import Optics
 from upicker.simulate.scene import Simulated
 
 CSV_COLUMNS = ("x", "y", "diameter", "rot", "tilt", "psi", "defocus_A", "height_A", "class", "visible", "broken")

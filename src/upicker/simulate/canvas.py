@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from upicker.simulate.filters import Curve, filtered
+from upicker.simulate.microscope.filters import Curve, filtered
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from scipy import fft
 
 from upicker.errors import ConfigError
 from upicker.simulate.canvas import Canvas, fast_length
-from upicker.simulate.detector import Detector, expose
-from upicker.simulate.optics import Optics, aberration, envelope, interaction_rad_VA
+from upicker.simulate.microscope.detector import Detector, expose
+from upicker.simulate.microscope.optics import Optics, aberration, envelope, interaction_rad_VA
 
 MEASURED = 48  # particles that an SNR is measured on
 TRIES, CLOSE = 5, 0.03  # at a dose that gives the SNR asked for; they end this close to it

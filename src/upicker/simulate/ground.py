@@ -10,8 +10,8 @@ from upicker.simulate import carbon
 from upicker.simulate.canvas import Canvas
 from upicker.simulate.contamination import Litter
 from upicker.simulate.ice import ICE_V, Fading, Ice, grain
-from upicker.simulate.multislice import thick_intensity
-from upicker.simulate.optics import Optics, intensity, interaction_rad_VA
+from upicker.simulate.microscope.multislice import thick_intensity
+from upicker.simulate.microscope.optics import Optics, intensity, interaction_rad_VA
 
 
 @dataclass(frozen=True, eq=False)

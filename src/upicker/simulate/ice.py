@@ -8,7 +8,7 @@ import numpy as np
 
 from upicker.simulate import knobs
 from upicker.simulate.canvas import Canvas
-from upicker.simulate.filters import Curve
+from upicker.simulate.microscope.filters import Curve
 
 ICE_V = 4.6  # mean potential of vitreous ice
 ICE_MOLECULES_A3 = 0.0314  # water molecules per cubic Angstrom at 0.94 g/cm^3

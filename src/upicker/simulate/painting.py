@@ -8,9 +8,9 @@ import numpy as np
 from scipy import fft
 
 from upicker.simulate.canvas import Canvas, fast_length
-from upicker.simulate.filters import Curve, frequencies
 from upicker.simulate.ice import Ice
-from upicker.simulate.specimen import Specimen
+from upicker.simulate.microscope.filters import Curve, frequencies
+from upicker.simulate.specimens.specimen import Specimen
 
 OUTLINE = 0.1  # a particle's outline is where its projection passes this share of its maximum
 CUT_A = 8.0  # a broken particle's edge is that soft

@@ -59,7 +59,7 @@ def chosen(name: str | None, specimens: Sequence[str], structures: Path | None =
     name : str or None
         Of `PRESETS`; None takes `USUAL`.
     specimens : sequence of str
-        As `upicker.simulate.specimen.load` takes them.
+        As `upicker.simulate.specimens.specimen.load` takes them.
     structures : Path, optional
         Where the preset's structure is looked for if there are no specimens.
 

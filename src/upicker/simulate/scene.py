@@ -21,14 +21,14 @@ from upicker.particles import Micrograph, Particles
 from upicker.simulate import carbon, contamination, exposing, ice, knobs
 from upicker.simulate.canvas import Canvas
 from upicker.simulate.contamination import Contamination
-from upicker.simulate.damage import damage_curve, motion_curve, water_curve
-from upicker.simulate.detector import Detector
 from upicker.simulate.ground import Ground, image
 from upicker.simulate.ice import Fading, Ice
-from upicker.simulate.optics import Optics, speed2, wavelength_A
+from upicker.simulate.microscope.damage import damage_curve, motion_curve, water_curve
+from upicker.simulate.microscope.detector import Detector
+from upicker.simulate.microscope.optics import Optics, speed2, wavelength_A
 from upicker.simulate.painting import Brush, Painted, Placed, paint
 from upicker.simulate.placement import Field, Placement, heights, orientations, spread
-from upicker.simulate.specimen import Source, Specimen, load
+from upicker.simulate.specimens.specimen import Source, Specimen, load
 
 SMALLEST_PX = 4  # of a particle's diameter
 LARGEST_PX = 16384**2  # of a picture: above, a simulation takes more than 16 GiB of memory
@@ -41,7 +41,7 @@ class Scene:
 
     Attributes
     ----------
-    specimens : built-in names, files or PDB ids (see `upicker.simulate.specimen.load`); in equal shares.
+    specimens : built-in names, files or PDB ids (see `upicker.simulate.specimens.specimen.load`); in equal shares.
     diameter_A : of the labels; None: each specimen's own.
     shape : rows, columns of the picture.
     pixel_size_A : Angstrom per pixel.

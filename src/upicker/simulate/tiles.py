@@ -2,7 +2,7 @@
 
 The scale of a tile is that of a prepared micrograph, one labelled diameter to so many pixels, and it is simulated at
 just these pixels: the lens, the ice and the counting of electrons do not care how large a pixel is, and the fine
-pixels that a camera has would be thrown away at once. Projections come from banks (`upicker.simulate.bank`).
+pixels that a camera has would be thrown away at once. Projections come from banks (`upicker.simulate.specimens.bank`).
 
 What varies is drawn by `Variety`'s ranges. Tile `index` of a plan is always the same, whoever draws it and in
 whatever order. So that banks are worth their making, tiles `n * refresh` to `(n + 1) * refresh - 1` share a cast of a
@@ -19,14 +19,14 @@ from scipy import ndimage
 
 from upicker.errors import ConfigError
 from upicker.particles import Particles
-from upicker.simulate.bank import Bank
 from upicker.simulate.contamination import Contamination
-from upicker.simulate.detector import Detector
 from upicker.simulate.ice import Ice
-from upicker.simulate.optics import Optics
+from upicker.simulate.microscope.detector import Detector
+from upicker.simulate.microscope.optics import Optics
 from upicker.simulate.placement import Placement
 from upicker.simulate.scene import Scene, Simulated, make
-from upicker.simulate.specimen import BUILT_IN, Source, load
+from upicker.simulate.specimens.bank import Bank
+from upicker.simulate.specimens.specimen import BUILT_IN, Source, load
 
 Range = tuple[float, float]
 # Discs of the smallest distance that cover more of the picture than this take long to place.
@@ -92,7 +92,7 @@ class TilePlan:
 
     Attributes
     ----------
-    specimens : built-in names, files or PDB ids (see `upicker.simulate.specimen.load`).
+    specimens : built-in names, files or PDB ids (see `upicker.simulate.specimens.specimen.load`).
     variety : how they are shown.
     cast : particles in use at a time.
     refresh : tiles after which the cast changes.

@@ -12,10 +12,10 @@ from upicker.errors import CoordinatesError, InputError
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.io import coordinates
+from upicker.io.coverage import Coverage
 from upicker.io.micrographs import Reading
 from upicker.io.names import match
 from upicker.particles import Micrograph, Particles
-from upicker.train.coverage import Coverage
 from upicker.units import Length
 
 # With fewer labelled micrographs than this, validation takes a band of each instead of some of them.

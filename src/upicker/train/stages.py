@@ -15,12 +15,12 @@ from upicker.config import Config
 from upicker.errors import ConfigError, InputError, OutputError, UPickerError, WeightsError, heard
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
+from upicker.io.coverage import coverages
 from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.propose.proposals import asked, propose, settled
 from upicker.train import selftrain
 from upicker.train.course import Course, run
-from upicker.train.coverage import coverages
 from upicker.train.dataset import Sample, Store
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import Division, Truth, divide, edge_margin, held_back, median_diameter, parts, read_pair

@@ -19,10 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from upicker import __version__
 from upicker.errors import UPickerError
 from upicker.units import parse_length
-from upicker.web import exporting, gallery, jobs, labels, picks, pictures, proposals, suggest
 from upicker.web.answers import HTTPException, answer, body, on_error, on_http, on_mistake
+from upicker.web.inspecting import exporting, gallery, picks
+from upicker.web.jobs import jobs, suggest
+from upicker.web.labelling import labels, proposals
 from upicker.web.project import Project
 from upicker.web.security import LOOPBACK, Gate, Guard
+from upicker.web.tiles import micrographs as pictures
 
 STATIC = Path(__file__).parent / "static"
 _OPENS = re.compile(r"/api/micrographs/(\d{1,9})/(?:labels|picks)")

@@ -1,0 +1,205 @@
+"""A data set's benchmark: for each seed divide it, propose, train, pick and score; then tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from upicker.benchmark import tables as benchmark_report
+from upicker.benchmark.labelled import Data
+from upicker.benchmark.tables import Row
+from upicker.benchmark.trial import Figures, Split, Trial, remember, remembered, split
+from upicker.config import Config
+from upicker.errors import ConfigError
+from upicker.io.names import plain
+from upicker.run.outputs import writable
+
+if TYPE_CHECKING:
+    from upicker.run.demo import Watch
+
+TITLES = {
+    "alog": "A-LoG alone",
+    "pretrain": "pretrained",
+    "finetune": "two stages",
+    "scratch": "from scratch",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes
+    ----------
+    data : Data
+        The data set.
+    output : Path
+        The folder of everything that is written.
+    config : Config
+        All knobs; the seed is replaced.
+    seeds : tuple of int
+        One run for each: another division, another start.
+    labelled, unlabelled : int or None
+        Micrographs to fine-tune and to pretrain on; None: all that are not tested on; 0: leave that out.
+    test : float
+        Share of the labelled micrographs to test on.
+    scratch : bool
+        Also fine-tune from a random start.
+    backbone : str or None
+        ImageNet weights for random starts, see `upicker.train.job.Job`.
+    jobs : int
+        Processes for proposals.
+    """
+
+    data: Data
+    output: Path
+    config: Config
+    seeds: tuple[int, ...] = (0, 1, 2)
+    labelled: int | None = None
+    unlabelled: int | None = None
+    test: float = 0.2
+    scratch: bool = False
+    backbone: str | None = None
+    jobs: int = 1
+
+    def split(self, seed: int) -> Split:
+        """Return a seed's division."""
+        return split(self.data, seed, self.test, self.labelled, self.unlabelled)
+
+    def trial(self, seed: int, watch: Watch) -> Trial:
+        """Return a seed's experiment."""
+        config = self.config.with_changes({"train.seed": seed})
+        folder = self.output / f"seed-{seed}"
+        return Trial(self.data, self.split(seed), folder, config, watch, backbone=self.backbone, jobs=self.jobs)
+
+    def steps(self) -> list[str]:
+        """Return what is done for each seed."""
+        steps = ["alog"]
+        if self.unlabelled != 0:
+            steps.append("pretrain")
+        if self.labelled != 0:
+            steps += ["finetune"] if self.unlabelled != 0 else []
+            steps += ["scratch"] if self.scratch or self.unlabelled == 0 else []
+        return steps
+
+    def meaning(self) -> dict[str, object]:
+        """Return what figures of an earlier run must agree on with this one's."""
+        return {
+            "micrographs": [plain(path) for path in (*self.data.labelled, *self.data.unlabelled)],
+            "diameter": str(self.data.diameter),
+            "labelled": self.labelled,
+            "unlabelled": self.unlabelled,
+            "test": self.test,
+            "backbone": self.backbone,
+            "config": {room: {k: str(v) for k, v in knobs.items()} for room, knobs in self.config.to_tables().items()},
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        Per seed and method, then the means.
+    files : dict of str to Path
+        What it is -> where it lies.
+    """
+
+    rows: tuple[Row, ...]
+    files: dict[str, Path]
+
+
+def run(plan: Plan, watch: Watch) -> Report:
+    """Do what is not done yet, and write tables and figures of all of it.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do.
+    watch : Watch
+        Who looks on.
+
+    Raises
+    ------
+    ConfigError
+        If the output holds figures of another data set or of other knobs, or the numbers cannot be had.
+    UPickerError
+        If a training cannot be done, or something cannot be written.
+    """
+    if not plan.seeds:
+        raise ConfigError("--seeds", "nothing is to be done", "Give 1 or more")
+    trials = {seed: plan.trial(seed, watch) for seed in plan.seeds}
+    writable(plan.output)
+    _refuse_other(plan)
+    for seed, step, left in _to_do(plan, trials):
+        watch.stage(f"Seed {seed}: {TITLES[step]}{left}")
+        _do(trials[seed], step, plan)
+    rows = [_row(trials[seed], seed, step) for seed in plan.seeds for step in plan.steps()]
+    rows += [_mean(step, [row for row in rows if row.step == step]) for step in plan.steps() if len(plan.seeds) > 1]
+    files = benchmark_report.write(plan.output, plan.data, rows, trials, TITLES)
+    return Report(tuple(rows), files)
+
+
+def _do(trial: Trial, step: str, plan: Plan) -> Figures:
+    if step == "alog":
+        return trial.alog()
+    if step == "pretrain":
+        return trial.pretrain()
+    return trial.finetune(step, trial.weights("pretrain") if step == "finetune" else None)
+
+
+def _to_do(plan: Plan, trials: dict[int, Trial]) -> Iterator[tuple[int, str, str]]:
+    """Yield each step that is not done, with words about how far the work is and how long the rest will take."""
+    every = [(seed, step) for seed in plan.seeds for step in plan.steps()]
+    for seed, step in every:
+        known = {(s, t): trials[s].done(t) for s, t in every}
+        if known[seed, step] is not None:
+            continue
+        waiting = [t for (_, t), figures in known.items() if figures is None]
+        took = {t: [f["took_s"] for (_, u), f in known.items() if u == t and f is not None] for t in waiting}
+        words = f" (step {len(every) - len(waiting) + 1} of {len(every)}"
+        if all(took.values()):
+            words += f", about {_clock(sum(float(np.mean(took[t])) for t in waiting))} left in all"
+        yield seed, step, words + ")"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _refuse_other(plan: Plan) -> None:
+    """Refuse to mix figures of different experiments in one folder."""
+    file, meaning = plan.output / "plan.json", plan.meaning()
+    before = remembered(file)
+    if before is None:
+        remember(file, meaning)
+        return
+    if before != meaning:
+        changed = [key for key in meaning if before.get(key) != meaning[key]]
+        where = f"it holds a benchmark that differs in: {', '.join(changed)}"
+        raise ConfigError(plan.output, where, "Choose another -o, or repeat the command as it was")
+
+
+def _row(trial: Trial, seed: int, step: str) -> Row:
+    figures = trial.done(step)
+    assert figures is not None, "a step was left out"
+    split_ = trial.split
+    numbers = {"pretrain": len(split_.unlabelled), "finetune": len(split_.labelled), "scratch": len(split_.labelled)}
+    learned = {"alog": "-", "pretrain": f"{numbers['pretrain']} U"}.get(step, f"{len(split_.labelled)} L")
+    if step == "finetune":
+        learned = f"{numbers['pretrain']} U, {learned}"
+    return Row(step, TITLES[step], learned, seed, figures)
+
+
+def _mean(step: str, rows: list[Row]) -> Row:
+    keys = [key for key in rows[0].figures if all(key in row.figures for row in rows)]
+    mean = {key: float(np.mean([row.figures[key] for row in rows])) for key in keys}
+    spread = float(np.std([row.figures["f1"] for row in rows], ddof=1))
+    return Row(step, TITLES[step], rows[0].learned, None, mean, spread)

@@ -1,0 +1,275 @@
+"""One experiment on a divided data set: propose, pretrain, fine-tune, pick the test micrographs, score.
+
+Each step leaves ``STEP.json`` with its figures in the trial's folder, beside weights and picks, and is not done again
+where that file is; a training that was stopped goes on. The labels of test micrographs are read to score only.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from upicker import evaluate
+from upicker.benchmark.labelled import Data
+from upicker.config import Config
+from upicker.errors import ConfigError, InputError
+from upicker.io import coordinates
+from upicker.io.atomic import replacing
+from upicker.io.names import plain
+from upicker.particles import Particles
+from upicker.run.outputs import Outputs
+from upicker.run.propose import Proposing, propose_all
+
+if TYPE_CHECKING:  # torch is imported by the steps that need it
+    from upicker.run.demo import Watch
+    from upicker.train.job import Job, StageResult
+
+T = TypeVar("T", bound=dict[str, Any])
+Figures = dict[str, float]
+# A threshold of the filter is as good from so many labelled micrographs as from hundreds.
+CALIBRATION = 10
+# Low enough for a whole precision-recall curve.
+EVERYTHING = {"pick.threshold": 0.0}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who learns from what.
+
+    Attributes
+    ----------
+    unlabelled : tuple of Path
+        Pretrained on.
+    labelled : tuple of Path
+        Fine-tuned on.
+    test : tuple of Path
+        Scored on, and used for nothing else.
+    """
+
+    unlabelled: tuple[Path, ...]
+    labelled: tuple[Path, ...]
+    test: tuple[Path, ...]
+
+
+def split(
+    data: Data,
+    seed: int,
+    test: float | Sequence[Path] = 0.2,
+    labelled: int | None = None,
+    unlabelled: int | None = None,
+) -> Split:
+    """Divide a data set by chance.
+
+    The test set of a seed does not depend on the other numbers, and fewer micrographs are a part of more: those with
+    labels come first among those that are pretrained on.
+
+    Parameters
+    ----------
+    data : Data
+        The data set.
+    seed : int
+        Of the division.
+    test : float or sequence of Path
+        Share of the labelled micrographs to test on, or these themselves.
+    labelled, unlabelled : int or None
+        How many to fine-tune and to pretrain on; None: all that are not tested on.
+
+    Raises
+    ------
+    ConfigError
+        If there are not so many, or nothing is left to test on or to learn from.
+    """
+    rng = np.random.default_rng((seed, 0))
+    order = [data.labelled[i] for i in rng.permutation(len(data.labelled))]
+    if isinstance(test, float | int):
+        if not 0 < test < 1:
+            raise ConfigError("--test", f"{test:g} is no share", "Give a number between 0 and 1")
+        count = max(1, round(test * len(order)))
+        chosen, rest = order[:count], order[count:]
+    else:
+        chosen, rest = list(test), [path for path in order if path not in set(test)]
+    if not rest:
+        words = f"{len(chosen)} of {len(order)} labelled micrographs are tested on, none is left"
+        raise ConfigError("--test", words, "Give a smaller share, or more labelled micrographs")
+    pool = rest + [data.unlabelled[i] for i in rng.permutation(len(data.unlabelled))]
+    for option, number, most in (("--labelled", labelled, len(rest)), ("--unlabelled", unlabelled, len(pool))):
+        if number is not None and not 0 <= number <= most:
+            raise ConfigError(option, f"{number} of {most} micrographs cannot be had", f"Give 0 to {most}")
+    return Split(tuple(pool[:unlabelled]), tuple(rest[:labelled]), tuple(sorted(chosen)))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A divided data set, and where its outputs go.
+
+    Attributes
+    ----------
+    data : Data
+        The data set.
+    split : Split
+        How it is divided.
+    folder : Path
+        For weights, picks and figures.
+    config : Config
+        All knobs, the seed among them.
+    watch : Watch
+        Who looks on.
+    labels : Path or None
+        Labels to fine-tune on, if not those of `data`: thinned ones, for one.
+    partial : bool
+        Whether labels cover only some of the particles.
+    backbone : str or None
+        ImageNet weights for a random start, see `upicker.train.job.Job`.
+    jobs : int
+        Processes for proposals.
+    """
+
+    data: Data
+    split: Split
+    folder: Path
+    config: Config
+    watch: Watch
+    labels: Path | None = None
+    partial: bool = False
+    backbone: str | None = None
+    jobs: int = 1
+
+    def alog(self) -> Figures:
+        """Propose on the test micrographs with the filter alone.
+
+        The threshold is that of the best F1 on the labelled micrographs; without any, it is the filter's own.
+        """
+        return self._once("alog", self._alog)
+
+    def pretrain(self) -> Figures:
+        """Pretrain without labels, and pick."""
+        from upicker.train import stages
+
+        def train(job: Job) -> StageResult:
+            return stages.pretrain(self.split.unlabelled, self.data.diameter, job)
+
+        return self._once("pretrain", lambda: self._trained("pretrain", train, self.backbone))
+
+    def finetune(self, step: str = "finetune", initial: Path | None = None) -> Figures:
+        """Fine-tune on the labelled micrographs, and pick; `initial` are weights to start from."""
+        from upicker.train import stages
+
+        def train(job: Job) -> StageResult:
+            labels = self.labels or self.data.labels
+            return stages.finetune(self.split.labelled, labels, job, initial, self.data.diameter, partial=self.partial)
+
+        # With weights to start from, the trunk is theirs.
+        return self._once(step, lambda: self._trained(step, train, None if initial else self.backbone))
+
+    def weights(self, step: str) -> Path:
+        """Return where a step's weights are."""
+        return self.folder / f"{step}.safetensors"
+
+    def picked(self, step: str) -> Path:
+        """Return the folder of a step's picks, of all scores."""
+        return self.folder / f"picked-{step}"
+
+    def pairs(self, step: str) -> list[tuple[Particles, Particles]]:
+        """Return picks and labels of the test micrographs; no picks where there is no file of them."""
+        return self.scored_pairs(self.picked(step), self.split.test)
+
+    def scored_pairs(self, folder: Path, paths: Sequence[Path]) -> list[tuple[Particles, Particles]]:
+        """Return the picks in a folder of CSV files, and the labels, of some micrographs."""
+        files = [folder / f"{plain(path)}.csv" for path in paths]
+        picks = [coordinates.read(file) if file.exists() else Particles.of([]) for file in files]
+        return [(some, self.data.truth(path)) for some, path in zip(picks, paths, strict=True)]
+
+    def done(self, step: str) -> Figures | None:
+        """Return the figures of a step, if it is done."""
+        return remembered(self.folder / f"{step}.json")
+
+    def _once(self, step: str, work: Callable[[], Figures]) -> Figures:
+        if (known := self.done(step)) is not None:
+            return known
+        began = time.monotonic()
+        figures = work()
+        return remember(self.folder / f"{step}.json", {**figures, "took_s": round(time.monotonic() - began, 2)})
+
+    def _alog(self) -> Figures:
+        outputs = Outputs(self.picked("alog"))
+        config = self.config.with_changes({"propose.top_k": "all"})
+        calibration = self.split.labelled[:CALIBRATION]
+        paths = outputs.missing([*calibration, *self.split.test])
+        work = Proposing(self.data.diameter, outputs, config, self.data.reading)
+        self.watch.follow("proposed", propose_all(paths, work, self.jobs), len(paths), outputs.folder)
+        threshold = -np.inf
+        if calibration:
+            threshold = evaluate.score(self.scored_pairs(outputs.folder, calibration)).best_threshold
+        return self._figures("alog", threshold)
+
+    def _trained(self, step: str, train: Callable[[Job], StageResult], backbone: str | None) -> Figures:
+        """Train unless that is done, pick the test micrographs, score at the stored threshold."""
+        from upicker.pick.picker import Picker
+        from upicker.run.pick import Picking, pick_all
+        from upicker.train.job import Job
+
+        model, note = self.weights(step), self.folder / f"{step}.trained.json"
+        trained = remembered(note)
+        if trained is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            result = train(Job(model, self.config, self.data.reading, True, self.watch.training(), backbone))
+            trained = remember(note, {"steps": result.steps, "training_s": round(result.seconds, 2)})
+        outputs, picker = Outputs(self.picked(step)), Picker(model, EVERYTHING)
+        paths = outputs.missing(self.split.test)
+        work = Picking(picker, outputs, self.data.diameter, self.data.reading)
+        self.watch.follow("picked", pick_all(paths, work, model), len(paths), outputs.folder)
+        return {**self._figures(step, Picker(model).threshold), **trained}
+
+    def _figures(self, step: str, threshold: float) -> Figures:
+        pairs = self.pairs(step)
+        if not any(len(picks) for picks, _ in pairs) and not list(self.picked(step).glob("*.csv")):
+            raise InputError(self.picked(step), "not one test micrograph could be done", "See the errors above")
+        return {**figures(evaluate.score(pairs, threshold=threshold)), "threshold": float(threshold)}
+
+
+def figures(score: evaluate.Score) -> Figures:
+    """Return the figures of a score that go into tables."""
+    return {
+        "precision": score.precision,
+        "recall": score.recall,
+        "f1": score.f1,
+        "best_f1": score.best_f1,
+        "ap": score.average_precision,
+        "picks": score.picks,
+        "labels": score.labels,
+    }
+
+
+def remember(path: Path, figures: T) -> T:
+    """Keep figures, or what else JSON can hold, in a file, whole or not at all, and return them.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return figures
+
+
+def remembered(path: Path) -> dict[str, Any] | None:
+    """Return figures kept before, if any.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(path, f"cannot be read ({error})", "Delete it: the step is then done again") from error

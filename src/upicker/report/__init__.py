@@ -1,0 +1,1 @@
+"""A report of picks: its figures, its images, and the HTML page."""

@@ -1,0 +1,244 @@
+"""The pictures of a report: particles as small boxes, and a few micrographs with their picks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from upicker.draw.picks import legible, overlay
+from upicker.errors import UPickerError, heard
+from upicker.particles import Micrograph, Particles
+from upicker.report.figures import Findings, Progress, diameter_px
+
+# Boxes are cut from so many micrographs at most, which are read for it.
+MOST_READ = 24
+COLUMNS, ROWS, CELL_PX = 15, 4, 64
+# What a box shows, in particle diameters.
+_SIDE_DIAMETERS = 1.5
+_WIDEST_PX, _QUALITY = 1200, 80
+
+
+@dataclass(frozen=True)
+class Group:
+    """Particles of a kind, as boxes in one picture.
+
+    Attributes
+    ----------
+    title : str
+        Which they are.
+    note : str
+        Their scores.
+    jpeg : bytes
+        The picture: rows of `COLUMNS` boxes, in reading order.
+    rows : int
+        How many rows there are.
+    """
+
+    title: str
+    note: str
+    jpeg: bytes
+    rows: int
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A micrograph with its picks.
+
+    Attributes
+    ----------
+    title : str
+        Why it is shown.
+    name : str
+        The micrograph's.
+    picks : int
+        How many count.
+    jpeg : bytes
+        The picture.
+    """
+
+    title: str
+    name: str
+    picks: int
+    jpeg: bytes
+
+
+@dataclass
+class Pictures:
+    """All pictures, and what went wrong.
+
+    Attributes
+    ----------
+    groups : list of Group
+        The gallery.
+    overlays : list of Overlay
+        Micrographs with their picks.
+    looked_at : int
+        From how many micrographs the gallery was taken.
+    problems : list of str
+        What could not be shown, and why.
+    """
+
+    groups: list[Group] = field(default_factory=list)
+    overlays: list[Overlay] = field(default_factory=list)
+    looked_at: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One particle of the gallery: its micrograph, its place there in raw pixels, its score."""
+
+    name: str
+    xy: tuple[float, float]
+    score: float
+
+
+def make(findings: Findings, progress: Progress) -> Pictures:
+    """Read a few micrographs and make the pictures of them; empty where no micrographs are known.
+
+    Parameters
+    ----------
+    findings : Findings
+        What the report says.
+    progress : callable
+        As that of `upicker.report.figures.gather`.
+    """
+    found = Pictures()
+    shown = _extremes(findings)
+    sampled = _sampled(findings)
+    found.looked_at = len(sampled)
+    chosen = _chosen(findings, sampled)
+    wanted: dict[str, list[_Cell]] = defaultdict(list)
+    for cells in chosen.values():
+        for cell in cells:
+            wanted[cell.name].append(cell)
+    boxes: dict[_Cell, np.ndarray] = {}
+    names = list(dict.fromkeys([*shown.values(), *wanted]))
+    for number, name in enumerate(names):
+        progress("drawing micrographs", number, len(names))
+        try:
+            with heard():
+                micrograph = findings.question.reading.read(findings.paths[name])
+            side = diameter_px(findings, name, micrograph.pixel_size_A)
+            if side is None:
+                found.problems.append(f"{name}: the particles' diameter is not known; give it with --diameter.")
+                continue
+            boxes.update(_cut(micrograph, wanted[name], side))
+            for title in (title for title, one in shown.items() if one == name):
+                found.overlays.append(_overlay(findings, title, name, micrograph, side))
+        except UPickerError as error:
+            found.problems.append(str(error))
+    found.overlays.sort(key=lambda one: list(shown).index(one.title))
+    found.groups = [group for title, cells in chosen.items() if (group := _group(title, cells, boxes)) is not None]
+    return found
+
+
+def _extremes(findings: Findings) -> dict[str, str]:
+    """Return the micrographs to show whole, by what they are."""
+    names = [name for name in findings.picks if name in findings.paths]
+    counts = dict(zip(findings.picks, findings.counts.tolist()))
+    order = sorted(names, key=lambda name: (counts[name], name))
+    if not order:
+        return {}
+    places = {"Most picks": len(order) - 1, "Median": (len(order) - 1) // 2, "Fewest picks": 0}
+    shown: dict[str, str] = {}
+    for title, place in places.items():
+        if order[place] not in shown.values():
+            shown[title] = order[place]
+    return shown
+
+
+def _sampled(findings: Findings) -> list[str]:
+    """Return micrographs to take particles from, evenly spread."""
+    names = [name for name, picks in findings.picks.items() if name in findings.paths and len(picks)]
+    if len(names) <= MOST_READ:
+        return names
+    return [names[int((i + 0.5) * len(names) / MOST_READ)] for i in range(MOST_READ)]
+
+
+def _chosen(findings: Findings, names: Sequence[str]) -> dict[str, list[_Cell]]:
+    """Return the particles to show, by their title."""
+    every = [
+        _Cell(name, (float(x), float(y)), float(score))
+        for name in names
+        for (x, y), score in zip(findings.picks[name].xy, findings.picks[name].score)
+        if np.isfinite(score)
+    ]
+    every.sort(key=lambda cell: -cell.score)
+    most = COLUMNS * ROWS
+    kept = [cell for cell in every if cell.score >= findings.lowest]
+    left = every[len(kept) :]
+    if len(every) <= most:
+        return {title: cells for title, cells in (("All that count", kept), ("All that do not", left)) if cells}
+    if left and kept:
+        half = most // 2
+        return {
+            "Highest scores": kept[:most],
+            "Just above the threshold": kept[-half:],
+            "Just below the threshold, not counted": left[:half],
+            "Lowest scores, not counted": left[-half:],
+        }
+    middle = max(0, len(every) // 2 - most // 2)
+    titles = {"Highest scores": every[:most], "Middle": every[middle : middle + most]}
+    return titles | {"Borderline: lowest scores that count": every[-most:]}
+
+
+def _cut(micrograph: Micrograph, cells: Sequence[_Cell], side_px: float) -> dict[_Cell, np.ndarray]:
+    """Return `(CELL_PX, CELL_PX)` uint8 boxes, of equal contrast within a micrograph; the rim is continued."""
+    if not cells:
+        return {}
+    scale = CELL_PX / (_SIDE_DIAMETERS * side_px)
+    shown = np.round(255 * legible(micrograph.pixels, side_px, scale)).astype(np.uint8)
+    half = CELL_PX // 2
+    shown = cv2.copyMakeBorder(shown, half, half, half, half, cv2.BORDER_REPLICATE)
+    boxes = {}
+    for cell in cells:
+        # A pixel's centre is at its number, so that the picture begins half a pixel before 0.
+        x, y = (round((place + 0.5) * scale - 0.5) for place in cell.xy)
+        x, y = min(max(x, 0), shown.shape[1] - CELL_PX), min(max(y, 0), shown.shape[0] - CELL_PX)
+        boxes[cell] = shown[y : y + CELL_PX, x : x + CELL_PX]
+    return boxes
+
+
+def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -> Group | None:
+    """Lay boxes out in rows; None if there is not one."""
+    cells = [cell for cell in cells if cell in boxes]
+    if not cells:
+        return None
+    rows = -(-len(cells) // COLUMNS)
+    pitch = CELL_PX + 2
+    sheet = np.full((rows * pitch - 2, COLUMNS * pitch - 2), 255, np.uint8)
+    for number, cell in enumerate(cells):
+        y, x = (place * pitch for place in divmod(number, COLUMNS))
+        sheet[y : y + CELL_PX, x : x + CELL_PX] = boxes[cell]
+    scores = [cell.score for cell in cells]
+    return Group(title, f"{len(cells)} with scores {min(scores):.3g} to {max(scores):.3g}", _jpeg(sheet), rows)
+
+
+def _overlay(findings: Findings, title: str, name: str, micrograph: Micrograph, side_px: float) -> Overlay:
+    """Draw a micrograph with the picks that count, and with its labels if it has some."""
+    picks = findings.picks[name].above(findings.lowest).with_diameter(side_px, only_missing=True)
+    accuracy = findings.accuracy
+    labels: Particles | None = accuracy.labels.get(name) if accuracy else None
+    matching_px = accuracy.side_px if accuracy else None
+    # The page writes the name itself: there it is plain text, whatever letters it has.
+    nameless = replace(micrograph, name="")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "overlay.png"
+        overlay(nameless, picks, target, labels, matching_px, findings.question.by)
+        picture = cv2.imread(str(target))
+    assert picture is not None
+    if picture.shape[1] > _WIDEST_PX:
+        height = round(picture.shape[0] * _WIDEST_PX / picture.shape[1])
+        picture = cv2.resize(picture, (_WIDEST_PX, height), interpolation=cv2.INTER_AREA)
+    return Overlay(title, name, len(picks), _jpeg(picture))
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

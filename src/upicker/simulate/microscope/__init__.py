@@ -1,0 +1,1 @@
+"""The electron microscope: the lens, radiation damage, and the camera."""

@@ -1,0 +1,1 @@
+"""What particles are made of, and their projections."""

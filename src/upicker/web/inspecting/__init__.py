@@ -1,0 +1,1 @@
+"""Inspecting: picks, scores, thresholds, galleries, exports."""

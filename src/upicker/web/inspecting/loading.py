@@ -1,0 +1,237 @@
+"""Reading picks and labels for the page: any folder or file, brought together with the micrographs by name."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from upicker.errors import CoordinatesError, InputError, UPickerError
+from upicker.io import coordinates
+from upicker.io.coverage import read_coverage
+from upicker.io.names import match
+from upicker.io.picks import Picks
+from upicker.particles import Particles
+
+# RELION's own lists, which stand for all files of a job's folder.
+_LISTS = ("autopick.star", "manualpick.star", "summary.star", "coords_suffix_*.star")
+# What may hold many micrographs' picks and is not named after one.
+_GATHERED = ("*.cs", "*.txt", "*.json")
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How picks were made, as far as ``run.toml`` beside them says.
+
+    Attributes
+    ----------
+    command : str or None
+        ``pick``, ``propose`` ...
+    picked_at : float or None
+        There are no picks with a lower score than this.
+    stored : float or None
+        The threshold to begin with: the one stored with the weights, else the one picked at.
+    note : str
+        What a person should know of it, perhaps nothing.
+    """
+
+    command: str | None = None
+    picked_at: float | None = None
+    stored: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Read(Generic[T]):
+    """What was read for the micrographs.
+
+    Attributes
+    ----------
+    values : list
+        One per micrograph, None where there is nothing for it.
+    problems : list of str
+        Files that could not be read, in words.
+    strangers : int
+        How many names there were that belong to no micrograph.
+    """
+
+    values: list[T | None]
+    problems: list[str] = field(default_factory=list)
+    strangers: int = 0
+
+
+def origin(picks: Path) -> Origin:
+    """Read ``run.toml`` beside picks; what is not there or cannot be read is not known."""
+    try:
+        record = tomllib.loads((picks / "run.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Origin()
+    run, knobs = record.get("run"), record.get("propose")
+    run, knobs = run if isinstance(run, dict) else {}, knobs if isinstance(knobs, dict) else {}
+    command, at = run.get("command"), run.get("threshold")
+    command = command if isinstance(command, str) else None
+    most = str(knobs.get("top_k"))
+    if command == "propose" and (most == "auto" or most.isdigit()):
+        count = (
+            "As many as each micrograph's density suggests" if most == "auto" else f"At most {most} of each micrograph"
+        )
+        return Origin(command, note=f"{count}; propose with --set propose.top_k=all for more")
+    if not isinstance(at, int | float) or not math.isfinite(at):
+        return Origin(command)
+    again = "pick again" if command == "pick" else "export again"
+    note = f"Picked at {at:.3g}; {again} with --threshold {_lower(at):g} to go lower" if at > 0 else ""
+    return Origin(command, float(at), _stored(record, run, float(at)), note)
+
+
+def _lower(threshold: float) -> float:
+    """Return a round threshold well below another one."""
+    return 0.05 if threshold > 0.1 else float(f"{threshold / 4:.1g}")
+
+
+def _stored(record: dict, run: dict, picked_at: float) -> float:
+    """Return the threshold of the weights where another one was given for picking, else that of picking."""
+    pick, model = record.get("pick"), run.get("model")
+    if not isinstance(pick, dict) or pick.get("threshold") in (None, "none") or not isinstance(model, str):
+        return picked_at
+    if not Path(model).is_file():
+        return picked_at
+    from upicker.model.weights import read_card  # torch takes a second
+
+    try:
+        found = read_card(Path(model)).threshold
+    except UPickerError:
+        return picked_at
+    return picked_at if found is None else float(found)
+
+
+def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Picks]:
+    """Read the picks of micrographs.
+
+    Parameters
+    ----------
+    picks : Path
+        A folder of files named after the micrographs, one of RELION's picking jobs, or a file of many micrographs.
+    names : sequence of str
+        The micrographs' names.
+    progress : callable
+        Told how many files of how many are done.
+
+    Raises
+    ------
+    InputError
+        If nothing belongs to one of the micrographs, names do not tell which, or there is no such thing.
+    CoordinatesError
+        If the only file cannot be read.
+    """
+    if not picks.is_dir():
+        return _gathered(picks, [picks], names, progress)
+    lists = sorted(file for pattern in _LISTS for file in picks.glob(pattern))
+    if lists:
+        return _gathered(picks, lists[:1], names, progress)
+    found = _by_file(picks, names, _only, progress)
+    if found is not None:
+        return found
+    files = sorted(file for pattern in _GATHERED for file in picks.glob(pattern) if file.is_file())
+    files += coordinates.stems(picks).values()
+    if not files:
+        raise InputError(picks, "holds no coordinates files", "Give the folder that upicker pick wrote, or a file")
+    return _gathered(picks, files, names, progress)
+
+
+def read_labels(labels: Path, names: Sequence[str], progress: Progress) -> Read[Particles]:
+    """Read a folder of labels; arguments and errors as those of `read_picks`."""
+    if not labels.is_dir():
+        raise InputError(labels, "there is no such folder", "Give the folder of label files")
+    found = _by_file(labels, names, coordinates.read, progress)
+    if found is None:
+        problem = f"{labels}: none of its files is named after one of the micrographs. "
+        return Read([None] * len(names), [problem])
+    partial = _partial(labels)
+    if partial:
+        found.problems.append(f"{labels}: {partial} label files are partial, so precision is higher than it looks")
+    return found
+
+
+def _partial(labels: Path) -> int:
+    """Count the label files that leave particles out, as ``coverage.csv`` says."""
+    try:
+        coverage = read_coverage(labels, list(coordinates.stems(labels).values()), False)
+    except UPickerError:
+        return 0
+    return sum(one.partial for one in coverage.values())
+
+
+def _only(path: Path) -> Picks:
+    """Read the picks of one micrograph from a file named after it."""
+    found = coordinates.read_all(path)
+    if len(found) > 1:
+        raise CoordinatesError(path, f"it holds the picks of {len(found)} micrographs", "Give this file itself")
+    return found[0] if found else Picks(path.stem, Particles.of([]))
+
+
+def _by_file(folder: Path, names: Sequence[str], read: Callable[[Path], T], progress: Progress) -> Read[T] | None:
+    """Read the files named after micrographs; None if there are none."""
+    matches = match(list(names), list(coordinates.stems(folder).values()))
+    matches.refuse_ambiguous(folder)
+    if not matches.pairs:
+        return None
+    result: Read[T] = Read([None] * len(names), strangers=len(matches.unmatched_candidates))
+    at = {name: number for number, name in enumerate(names)}
+    for done, (name, file) in enumerate(matches.pairs.items()):
+        progress(done, len(matches.pairs))
+        try:
+            result.values[at[name]] = read(file)
+        except UPickerError as error:
+            result.problems.append(str(error))
+    return result
+
+
+def _gathered(where: Path, files: Sequence[Path], names: Sequence[str], progress: Progress) -> Read[Picks]:
+    """Read files that hold many micrographs' picks, and look the micrographs up by the names in them."""
+    found: dict[str, Picks] = {}
+    problems: list[str] = []
+    for done, file in enumerate(files):
+        progress(done, len(files))
+        try:
+            for picks in coordinates.read_all(file):
+                found.setdefault(picks.micrograph, picks)
+        except UPickerError as error:
+            if len(files) == 1:
+                raise
+            problems.append(str(error))
+    matches = match(list(names), list(found))
+    matches.refuse_ambiguous(where)
+    if not matches.pairs and found:
+        example = f"it names e.g. '{next(iter(found))}', the micrographs are e.g. '{names[0]}'"
+        raise InputError(where, f"no picks belong to one of the micrographs: {example}", "Give the right micrographs")
+    values = [found[matches.pairs[name]] if name in matches.pairs else None for name in names]
+    return Read(values, problems, len(matches.unmatched_candidates))
+
+
+def side_px(labels: Particles, own_px: float | None, picks: Particles | None) -> float | None:
+    """Return the side for `upicker.evaluate.match`; None leaves it to the labels' own diameters.
+
+    Parameters
+    ----------
+    labels, picks : Particles
+        Of one micrograph.
+    own_px : float or None
+        The diameter that the user gave, raw pixels; it beats what files say.
+
+    Raises
+    ------
+    ConfigError
+        By `match` itself, later, if nothing is known.
+    """
+    if own_px is not None or np.isfinite(labels.diameter_px).all() or picks is None:
+        return own_px
+    known = picks.diameter_px[np.isfinite(picks.diameter_px)]
+    return float(np.median(known)) if len(known) else None

@@ -1,0 +1,1 @@
+"""Labelling: labels on disk at every change, and proposals to begin with."""

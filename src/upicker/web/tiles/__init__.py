@@ -1,0 +1,1 @@
+"""Micrographs as the browser gets them: tiles, thumbnails, boxes."""
