@@ -52,7 +52,7 @@ def test_an_unknown_room_or_knob_names_the_nearest(key, nearest):
         ("pick.nms_iou", None, None),
         ("model.widths", "8,8,16,16,16", (8, 8, 16, 16, 16)),
         ("model.widths", [8, 8, 16, 16, 16], (8, 8, 16, 16, 16)),
-        ("model.trunk", "resnet50", "resnet50"),
+        ("model.backbone", "resnet50", "resnet50"),
     ],
 )
 def test_values_become_the_kind_of_their_knob(key, given, value):
@@ -202,7 +202,7 @@ def test_flat_names_are_those_of_the_nested_tables():
 def test_presets_are_the_defaults_and_the_papers_architecture():
     assert preset("compact") == Config()
     paper = preset("paper").model
-    assert (paper.trunk, paper.levels, paper.dim, paper.queries) == ("resnet50", 4, 256, 900)
+    assert (paper.backbone, paper.levels, paper.dim, paper.queries) == ("resnet50", 4, 256, 900)
     assert (paper.encoder_layers, paper.decoder_layers) == (6, 6)
     assert set(PRESETS) == {"compact", "paper"}
     with pytest.raises(ConfigError, match="The nearest is 'paper'"):

@@ -1,18 +1,18 @@
-"""Trunks: strides, channels, and a start that neither explodes nor vanishes."""
+"""Backbones: strides, channels, and a start that neither explodes nor vanishes."""
 
 import pytest
 import torch
 
 from upicker.config import preset
 from upicker.model import weights
-from upicker.model.backbone import CompactTrunk, FrozenBatchNorm, ResNet
+from upicker.model.backbone import CompactBackbone, FrozenBatchNorm, ResNet
 
 
 def test_the_paper_preset_builds_with_the_papers_sizes():
     with torch.device("meta"):
         model = weights.build(preset("paper"))
-    assert isinstance(model.trunk, ResNet)
-    assert model.trunk.channels == (512, 1024, 2048)
+    assert isinstance(model.backbone, ResNet)
+    assert model.backbone.channels == (512, 1024, 2048)
     assert (len(model.encoder), len(model.decoder.layers)) == (6, 6)
     assert (len(model.project), len(model.extra)) == (3, 1)
     assert model.content.weight.shape == (900, 256)
@@ -33,9 +33,9 @@ def test_frozen_batch_norm_is_batch_norm_that_does_not_learn():
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 100)])
 def test_maps_have_strides_8_16_32_and_the_channels_promised(size):
-    trunk = CompactTrunk((8, 8, 16, 24, 32)).eval()
-    maps = trunk(torch.zeros(1, 1, *size))
-    assert [m.shape[1] for m in maps] == list(trunk.channels) == [16, 24, 32]
+    backbone = CompactBackbone((8, 8, 16, 24, 32)).eval()
+    maps = backbone(torch.zeros(1, 1, *size))
+    assert [m.shape[1] for m in maps] == list(backbone.channels) == [16, 24, 32]
     for feature, stride in zip(maps, (8, 16, 32), strict=True):
         assert feature.shape[2:] == tuple(-(-n // stride) for n in size)
 
@@ -44,9 +44,9 @@ def test_maps_have_strides_8_16_32_and_the_channels_promised(size):
 def test_resnets_start_without_exploding_or_vanishing(name, width):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trunk = ResNet(name).eval()
+        backbone = ResNet(name).eval()
         with torch.inference_mode():
-            maps = trunk(torch.randn(1, 1, 64, 96))
-    assert trunk.channels == (width, 2 * width, 4 * width)
+            maps = backbone(torch.randn(1, 1, 64, 96))
+    assert backbone.channels == (width, 2 * width, 4 * width)
     assert [tuple(m.shape[1:]) for m in maps] == [(width, 8, 12), (2 * width, 4, 6), (4 * width, 2, 3)]
     assert all(0.01 < float(m.std()) < 10 for m in maps)

@@ -44,7 +44,7 @@ def noised_queries():
         (replace(TINY, levels=2), (64, 64)),
         (replace(TINY, levels=4), (64, 64)),
         (replace(TINY, levels=5), (96, 64)),
-        (replace(TINY, trunk="resnet50", levels=4), (64, 96)),
+        (replace(TINY, backbone="resnet50", levels=4), (64, 96)),
     ],
 )
 def test_shapes_and_ranges_of_the_output(config, size):

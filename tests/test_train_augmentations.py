@@ -439,9 +439,12 @@ def test_things_counted_per_tile_follow_the_area():
     assert 12 <= np.mean(added) <= 30  # 20 lonely particles at most, each once
 
 
-def test_knobs_have_ranges_and_go_by_their_former_names():
-    config = Config().with_changes({"train.augment": "no", "train.noise": 0.1, "train.intensity": "0.3"})
+def test_knobs_have_ranges_and_one_name_only():
+    config = Config().with_changes({"augment.online": "no", "augment.noise": 0.1, "augment.intensity": "0.3"})
     assert (config.augment.online, config.augment.noise, config.augment.intensity) == (False, 0.1, 0.3)
+    for former in ("train.augment", "train.noise", "train.intensity"):
+        with pytest.raises(ConfigError, match=f"there is no '{former}'"):
+            Config().with_changes({former: 0})
     for knob, value in (("rotate_deg", 181), ("mosaic", 1.1), ("paste", -1), ("scale", "much"), ("offline", 1.5)):
         with pytest.raises(ConfigError, match=f"augment.{knob}"):
             Config().with_changes({f"augment.{knob}": value})

@@ -356,22 +356,22 @@ def test_other_architectures_than_that_of_the_weights_are_refused(data, pretrain
         finetune(mics(data, 1), data / "labels", Job(tmp_path / "m.safetensors", config), initial=pretrained)
 
 
-def test_imagenet_weights_are_where_a_random_trunk_starts(data, tmp_path):
-    config = CONFIG.with_changes({"model.trunk": "resnet18", "train.finetune_steps": 1, "train.learning_rate": 0})
-    trunk = tmp_path / "resnet18.pth"
-    state = weights.build(config).trunk.state_dict()
-    torch.save({name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}, trunk)
-    job = Job(tmp_path / "m.safetensors", config, backbone=str(trunk))
+def test_imagenet_weights_are_where_a_random_backbone_starts(data, tmp_path):
+    config = CONFIG.with_changes({"model.backbone": "resnet18", "train.finetune_steps": 1, "train.learning_rate": 0})
+    backbone = tmp_path / "resnet18.pth"
+    state = weights.build(config).backbone.state_dict()
+    torch.save({name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}, backbone)
+    job = Job(tmp_path / "m.safetensors", config, backbone=str(backbone))
     finetune(mics(data, 1), data / "labels", job, validation=0.0)
     trained, _, _ = weights.load(job.output)
-    assert all(bool((tensor == 0.01).all()) for tensor in trained.trunk.state_dict().values())
+    assert all(bool((tensor == 0.01).all()) for tensor in trained.backbone.state_dict().values())
 
 
-def test_imagenet_weights_fit_neither_the_compact_trunk_nor_given_weights(data, pretrained, tmp_path):
+def test_imagenet_weights_fit_neither_the_compact_backbone_nor_given_weights(data, pretrained, tmp_path):
     job = Job(tmp_path / "m.safetensors", CONFIG, backbone="resnet50.pth")
     with pytest.raises(ConfigError, match="compact"):
         pretrain(mics(data, 1), DIAMETER, job)
-    with pytest.raises(ConfigError, match=r"pre\.safetensors brings its own trunk"):
+    with pytest.raises(ConfigError, match=r"pre\.safetensors brings its own backbone"):
         finetune(mics(data, 1), data / "labels", job, initial=pretrained)
 
 

@@ -224,10 +224,10 @@ def test_tensors_that_do_not_fit_the_header_are_refused(saved):
 
 @pytest.mark.parametrize(
     "change",
-    [{"trunk": "resnet101"}, {"widths": "8,8,8"}, {"widths": "8,8,8,8,12"}, {"dim": 80}, {"heads": 5}],
+    [{"backbone": "resnet101"}, {"widths": "8,8,8"}, {"widths": "8,8,8,8,12"}, {"dim": 80}, {"heads": 5}],
 )
 def test_a_network_that_cannot_be_built_is_refused_by_its_knob(change):
     with pytest.raises(ConfigError) as caught:
         weights.build(CONFIG.with_changes({f"model.{knob}": value for knob, value in change.items()}))
-    assert caught.value.where in {"model.trunk", "model.widths", "model.dim"}
+    assert caught.value.where in {"model.backbone", "model.widths", "model.dim"}
     assert "It takes" in caught.value.remedy

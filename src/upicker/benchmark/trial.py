@@ -164,7 +164,7 @@ class Trial:
             labels = self.labels or self.data.labels
             return stages.finetune(self.split.labelled, labels, job, initial, self.data.diameter, partial=self.partial)
 
-        # With weights to start from, the trunk is theirs.
+        # With weights to start from, the backbone is theirs.
         return self._once(step, lambda: self._trained(step, train, None if initial else self.backbone))
 
     def weights(self, step: str) -> Path:

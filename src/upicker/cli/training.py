@@ -36,8 +36,8 @@ Backbone = Annotated[
     str,
     Parameter(
         metavar="none|FILE|hub",
-        help="ImageNet weights for a ResNet trunk (--preset paper, or --set model.trunk=resnet18, 34, 50): a .pth or "
-        ".safetensors file of torchvision or timm, or 'hub' to fetch timm's from Hugging Face (extra [hub]).",
+        help="ImageNet weights for a ResNet backbone (--preset paper, or --set model.backbone=resnet18, 34, 50): a "
+        ".pth or .safetensors file of torchvision or timm, or 'hub' to fetch timm's from Hugging Face (extra [hub]).",
     ),
 ]
 

@@ -57,9 +57,3 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.blur_diameters": (0, 1),
     "augment.noise": (0, float("inf")),
 }
-# As they were called before they had a room of their own: weights and config files know them by these names.
-FORMER_NAMES = {
-    "train.augment": "augment.online",
-    "train.noise": "augment.noise",
-    "train.intensity": "augment.intensity",
-}

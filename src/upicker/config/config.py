@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from upicker.config.augmentation import FORMER_NAMES, RANGES, AugmentConfig
+from upicker.config.augmentation import RANGES, AugmentConfig
 from upicker.config.teaching import RANGES as TEACHER_RANGES
 from upicker.config.teaching import TeacherConfig
 from upicker.errors import ConfigError
@@ -89,15 +89,15 @@ class ModelConfig:
 
     Attributes
     ----------
-    trunk : ``"compact"`` (own widths), ``"resnet18"``, ``"resnet34"`` or ``"resnet50"``.
-    widths : channels of the compact trunk's stages, at strides 2, 4, 8, 16, 32.
+    backbone : ``"compact"`` (own widths), ``"resnet18"``, ``"resnet34"`` or ``"resnet50"``.
+    widths : channels of the compact backbone's stages, at strides 2, 4, 8, 16, 32.
     levels : feature scales given to the transformer, from stride 8 on.
     dim, heads, points, feedforward : transformer width, attention heads, sampling points, hidden width.
     encoder_layers, decoder_layers : their numbers.
     queries : detections per tile, at most.
     """
 
-    trunk: str = "compact"
+    backbone: str = "compact"
     widths: tuple[int, ...] = (32, 48, 96, 160, 256)
     levels: int = 3
     dim: int = 128
@@ -244,8 +244,7 @@ class Config:
             For an unknown room or knob (names the nearest), or a value of the wrong kind or out of its range.
         """
         config = self
-        for given, value in changes.items():
-            key = FORMER_NAMES.get(given, given)
+        for key, value in changes.items():
             room, _, knob = key.partition(".")
             _known(room, [f.name for f in fields(config)], where, key)
             part = getattr(config, room)
@@ -299,7 +298,7 @@ def read_changes(path: Path) -> dict[str, object]:
 PRESETS: dict[str, dict[str, object]] = {
     "compact": {},
     "paper": {
-        "model.trunk": "resnet50",
+        "model.backbone": "resnet50",
         "model.levels": 4,
         "model.dim": 256,
         "model.feedforward": 2048,

@@ -1,6 +1,6 @@
-"""The trunks: a micrograph tile -> feature maps of several scales.
+"""The backbones: a micrograph tile -> feature maps of several scales.
 
-`CompactTrunk` trains from a random start on a laptop. `ResNet` carries torchvision's key names, so that ImageNet
+`CompactBackbone` trains from a random start on a laptop. `ResNet` carries torchvision's key names, so that ImageNet
 weights of torchvision or timm load from a file (`upicker.model.imagenet`).
 """
 
@@ -35,8 +35,8 @@ class Residual(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.short(x))
 
 
-class CompactTrunk(nn.Module):
-    """A residual trunk whose cost lies at strides 8 and 16, where a particle has 4 and 2 cells.
+class CompactBackbone(nn.Module):
+    """A residual backbone whose cost lies at strides 8 and 16, where a particle has 4 and 2 cells.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from upicker.config import ModelConfig
-from upicker.model.backbone import RESNETS, CompactTrunk, ResNet
+from upicker.model.backbone import RESNETS, CompactBackbone, ResNet
 from upicker.model.boxes import inverse_sigmoid
 from upicker.model.denoising import Noised
 from upicker.model.position import grid_centres, sine
@@ -42,7 +42,7 @@ class Output:
 
 
 class Detector(nn.Module):
-    """Tile -> boxes with scores: trunk, deformable encoder, mixed query selection, decoder, heads.
+    """Tile -> boxes with scores: backbone, deformable encoder, mixed query selection, decoder, heads.
 
     Parameters
     ----------
@@ -55,10 +55,10 @@ class Detector(nn.Module):
     def __init__(self, config: ModelConfig, side: float) -> None:
         super().__init__()
         self.config, self.side = config, side
-        self.trunk = ResNet(config.trunk) if config.trunk in RESNETS else CompactTrunk(config.widths)
-        channels = list(self.trunk.channels)
+        self.backbone = ResNet(config.backbone) if config.backbone in RESNETS else CompactBackbone(config.widths)
+        channels = list(self.backbone.channels)
         self.project = nn.ModuleList(_projection(c, config.dim, 1) for c in channels[: config.levels])
-        # Levels beyond the trunk's: each half as fine as the one before.
+        # Levels beyond the backbone's: each half as fine as the one before.
         self.extra = nn.ModuleList(
             _projection(channels[-1] if i == 0 else config.dim, config.dim, 3)
             for i in range(config.levels - len(channels))
@@ -108,7 +108,7 @@ class Detector(nn.Module):
 
     def encode(self, images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
         """Return the encoder's tokens `(B, L, D)` and the levels' rows, columns."""
-        maps = self.trunk(images)
+        maps = self.backbone(images)
         levels = [project(m) for project, m in zip(self.project, maps, strict=False)]
         for i, project in enumerate(self.extra):
             levels.append(project(maps[-1] if i == 0 else levels[-1]))

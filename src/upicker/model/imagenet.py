@@ -1,4 +1,4 @@
-"""ImageNet weights for the ResNet trunks: from a file, or from the hub.
+"""ImageNet weights for the ResNet backbones: from a file, or from the hub.
 
 Nothing is unpickled but tensors: a file from a stranger can hold numbers, and nothing that runs.
 """
@@ -19,7 +19,7 @@ from upicker.model.weights import read_tensors
 
 OPTION = "--backbone-weights"
 # On the hub, timm's ImageNet-1k weights of 2021 ("a1": the strongest of its recipes), Apache 2.0.
-REPOSITORY = "timm/{trunk}.a1_in1k"
+REPOSITORY = "timm/{backbone}.a1_in1k"
 FILE = "model.safetensors"
 # How torch names what a pickle would call beside tensors.
 _FOREIGN = re.compile(r"GLOBAL (\S+)")
@@ -27,34 +27,34 @@ _FOREIGN = re.compile(r"GLOBAL (\S+)")
 NAMED = 4
 
 
-def load_trunk(model: Detector, source: str) -> None:
-    """Fill a detector's ResNet trunk with ImageNet weights.
+def load_backbone(model: Detector, source: str) -> None:
+    """Fill a detector's ResNet backbone with ImageNet weights.
 
     Parameters
     ----------
     model : Detector
-        Its trunk must be a `ResNet`.
+        Its backbone must be a `ResNet`.
     source : str
         A ``.safetensors`` or ``.pth`` file of torchvision's or timm's ResNet of that depth, or ``"hub"``.
 
     Raises
     ------
     ConfigError
-        If the trunk is none that ImageNet weights exist for.
+        If the backbone is none that ImageNet weights exist for.
     WeightsError
         If the weights cannot be had or read, or do not fit; says by name what is missing, and which file to bring.
     """
-    name = model.config.trunk
+    name = model.config.backbone
     if name not in RESNETS:
-        remedy = f"Take --preset paper, or --set model.trunk=NAME with one of {', '.join(RESNETS)}"
-        raise ConfigError(OPTION, f"there are no ImageNet weights for the {name} trunk", remedy)
+        remedy = f"Take --preset paper, or --set model.backbone=NAME with one of {', '.join(RESNETS)}"
+        raise ConfigError(OPTION, f"there are no ImageNet weights for the {name} backbone", remedy)
     path = _from_hub(name) if source == "hub" else Path(source)
     state = converted(_read(path, name))
-    if problems := _misfits(model.trunk, state):
+    if problems := _misfits(model.backbone, state):
         fitting = [other for other in RESNETS if other != name and not _misfits(_hollow(other), state)]
-        remedy = f"They are those of {fitting[0]}: --set model.trunk={fitting[0]}" if fitting else _bring(name)
+        remedy = f"They are those of {fitting[0]}: --set model.backbone={fitting[0]}" if fitting else _bring(name)
         raise WeightsError(path, f"these weights do not fit {name}: {'; '.join(problems)}", remedy)
-    model.trunk.load_state_dict(state)
+    model.backbone.load_state_dict(state)
 
 
 def converted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ def converted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _from_hub(name: str) -> Path:
     """Fetch the weights, or find them in the hub's cache."""
-    repository = REPOSITORY.format(trunk=name)
+    repository = REPOSITORY.format(backbone=name)
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
@@ -88,7 +88,7 @@ def _from_hub(name: str) -> Path:
 
 def _bring(name: str) -> str:
     """Where a fitting file is to be had."""
-    address = f"https://huggingface.co/{REPOSITORY.format(trunk=name)}/resolve/main/{FILE}"
+    address = f"https://huggingface.co/{REPOSITORY.format(backbone=name)}/resolve/main/{FILE}"
     return (
         f"Fetch {address} on a machine with network (or torchvision's {name}-*.pth from download.pytorch.org/models) "
         f"and give the file: {OPTION} FILE"
@@ -120,9 +120,9 @@ def _hollow(name: str) -> nn.Module:
         return ResNet(name)
 
 
-def _misfits(trunk: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+def _misfits(backbone: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Return, in words, what is missing, too much, or of another shape; empty if all fits."""
-    own = {name: tuple(tensor.shape) for name, tensor in trunk.state_dict().items()}
+    own = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     groups = {
         "missing": [name for name in own if name not in found],

@@ -75,9 +75,9 @@ def build(config: Config) -> Detector:
     ConfigError
         If such a network cannot be built.
     """
-    model, trunks = config.model, ("compact", *RESNETS)
+    model, backbones = config.model, ("compact", *RESNETS)
     rules = {
-        "trunk": (model.trunk in trunks, f"one of {', '.join(trunks)}"),
+        "backbone": (model.backbone in backbones, f"one of {', '.join(backbones)}"),
         "widths": (len(model.widths) == 5 and all(w > 0 and w % 8 == 0 for w in model.widths), "5 multiples of 8"),
         "dim": (model.dim % 32 == 0 and model.dim % model.heads == 0, "a multiple of 32 and of model.heads"),
     }

@@ -80,7 +80,7 @@ class Job:
     progress : Progress
         Who is told.
     backbone : str or None
-        ImageNet weights for a random start's ResNet trunk: a file, or ``"hub"``.
+        ImageNet weights for a random start's ResNet backbone: a file, or ``"hub"``.
     ranks : Ranks
         Who trains together. All ranks call a stage alike; the first one alone writes.
     cache : Path or None

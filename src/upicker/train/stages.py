@@ -200,7 +200,7 @@ def _fresh(job: Job) -> Detector:
         torch.manual_seed(job.config.train.seed)
         model = weights.build(job.config)
     if job.backbone is not None:
-        imagenet.load_trunk(model, job.backbone)
+        imagenet.load_backbone(model, job.backbone)
     return model
 
 
@@ -210,7 +210,7 @@ def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Con
     if initial is None:
         return _fresh(job), None, config
     if job.backbone is not None:
-        raise ConfigError(imagenet.OPTION, f"{initial} brings its own trunk", "Leave one of the two out")
+        raise ConfigError(imagenet.OPTION, f"{initial} brings its own backbone", "Leave one of the two out")
     model, card, stored = weights.load(initial)
     default = Config()
     if config.model not in (default.model, stored.model):

@@ -20,7 +20,7 @@ from upicker.model.detector import Detector
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 CONFIG = Config().with_changes(
     {"model.dim": 32, "model.heads": 4, "model.feedforward": 16, "model.encoder_layers": 0, "model.decoder_layers": 1}
-    | {"model.queries": 4, "model.trunk": "resnet18"}
+    | {"model.queries": 4, "model.backbone": "resnet18"}
 )
 
 
@@ -63,10 +63,10 @@ def torchvision_state(name: str) -> dict[str, Tensor]:
     return state
 
 
-def fresh(trunk: str = "resnet18") -> Detector:
+def fresh(backbone: str = "resnet18") -> Detector:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return weights.build(CONFIG.with_changes({"model.trunk": trunk}))
+        return weights.build(CONFIG.with_changes({"model.backbone": backbone}))
 
 
 def saved(path: Path, state: object) -> str:
@@ -82,18 +82,18 @@ def state18() -> dict[str, Tensor]:
     return torchvision_state("resnet18")
 
 
-def refused(source: str, trunk: str = "resnet18") -> WeightsError:
-    """A refusal leaves the trunk as it was."""
-    model = fresh(trunk)
+def refused(source: str, backbone: str = "resnet18") -> WeightsError:
+    """A refusal leaves the backbone as it was."""
+    model = fresh(backbone)
     with pytest.raises(WeightsError) as caught:
-        imagenet.load_trunk(model, source)
-    before = fresh(trunk).state_dict()
+        imagenet.load_backbone(model, source)
+    before = fresh(backbone).state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     return caught.value
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_trunks_carry_torchvisions_names_and_shapes(name):
+def test_the_backbones_carry_torchvisions_names_and_shapes(name):
     with torch.device("meta"):
         own = {key: tuple(tensor.shape) for key, tensor in ResNet(name).state_dict().items()}
     theirs = torchvision_shapes(name) | {"conv1.weight": (64, 1, 7, 7)}
@@ -109,8 +109,8 @@ def test_the_rule_of_names_gives_the_published_numbers_of_parameters(name, milli
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_load_from_a_file(tmp_path, state18, suffix):
     model = fresh()
-    imagenet.load_trunk(model, saved(tmp_path / f"resnet18{suffix}", state18))
-    found = model.trunk.state_dict()
+    imagenet.load_backbone(model, saved(tmp_path / f"resnet18{suffix}", state18))
+    found = model.backbone.state_dict()
     assert torch.equal(found["layer4.1.conv2.weight"], state18["layer4.1.conv2.weight"])
     assert torch.equal(found["layer2.0.downsample.1.running_var"], state18["layer2.0.downsample.1.running_var"])
     torch.testing.assert_close(found["conv1.weight"], state18["conv1.weight"].sum(1, keepdim=True))
@@ -120,8 +120,8 @@ def test_files_of_the_old_format_load_too(tmp_path, state18):
     """Torchvision's oldest files are no archives."""
     path, model = tmp_path / "resnet18-old.pth", fresh()
     torch.save(state18, path, _use_new_zipfile_serialization=False)
-    imagenet.load_trunk(model, str(path))
-    assert torch.equal(model.trunk.state_dict()["bn1.bias"], state18["bn1.bias"])
+    imagenet.load_backbone(model, str(path))
+    assert torch.equal(model.backbone.state_dict()["bn1.bias"], state18["bn1.bias"])
 
 
 def test_grey_is_seen_as_rgb(state18):
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_told_by_name(tmp_path, state18):
 def test_weights_of_another_depth_are_recognised(tmp_path, state18):
     error = refused(saved(tmp_path / "r.pth", state18), "resnet34")
     assert "missing (layer1.2.conv1.weight" in error.found
-    assert error.remedy == "They are those of resnet18: --set model.trunk=resnet18"
+    assert error.remedy == "They are those of resnet18: --set model.backbone=resnet18"
 
 
 def test_files_of_something_else_are_refused(tmp_path, state18):
@@ -196,9 +196,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, stat
     assert sprung.exists()  # the trap works
 
 
-def test_the_compact_trunk_takes_none(tmp_path, state18):
-    with pytest.raises(ConfigError, match=r"compact.*--set model\.trunk=NAME.*resnet34"):
-        imagenet.load_trunk(fresh("compact"), saved(tmp_path / "r.pth", state18))
+def test_the_compact_backbone_takes_none(tmp_path, state18):
+    with pytest.raises(ConfigError, match=r"compact.*--set model\.backbone=NAME.*resnet34"):
+        imagenet.load_backbone(fresh("compact"), saved(tmp_path / "r.pth", state18))
 
 
 def test_the_hub_is_asked_for_timms_weights(tmp_path, state18, monkeypatch):
@@ -210,9 +210,9 @@ def test_the_hub_is_asked_for_timms_weights(tmp_path, state18, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=hf_hub_download))
     model = fresh()
-    imagenet.load_trunk(model, "hub")
+    imagenet.load_backbone(model, "hub")
     assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]
-    assert torch.equal(model.trunk.state_dict()["bn1.bias"], state18["bn1.bias"])
+    assert torch.equal(model.backbone.state_dict()["bn1.bias"], state18["bn1.bias"])
 
 
 def test_without_the_hub_the_file_to_bring_is_named(monkeypatch):
