@@ -28,7 +28,7 @@ from experiment import Experiment, add_options, experiments, numbers, publish, t
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.benchmark.trial import Trial
 from upicker.draw import methods, style
 from upicker.io import coordinates
@@ -220,7 +220,7 @@ def curves(all_of: Sequence[Experiment]) -> None:
     for of in all_of:
         trials = [two_stage(of, seed, None) for seed in of.options.seeds]
         done = [trial.done("finetune") or {} for trial in trials]
-        lines[of.data.name] = [evaluate.curve(trial.pairs("finetune")) for trial in trials]
+        lines[of.data.name] = [scoring.curve(trial.pairs("finetune")) for trial in trials]
         points[of.data.name] = [(one["recall"], one["precision"]) for one in done]
         means = [f"{np.mean([one[key] for one in done]):.3f}" for key in (*METRICS, "best_f1", "ap")]
         rows.append((of.data.name, *means))
@@ -232,7 +232,7 @@ def curves(all_of: Sequence[Experiment]) -> None:
 
 def boxes(of: Experiment) -> None:
     """Draw how figures scatter over test micrographs, by method."""
-    values: dict[str, list[evaluate.Score]] = {}
+    values: dict[str, list[scoring.Score]] = {}
     for seed in of.options.seeds:
         two = two_stage(of, seed, None)
         before = of.trial(f"U{len(two.split.unlabelled)}", seed, of.split(seed, 0))
@@ -243,10 +243,10 @@ def boxes(of: Experiment) -> None:
         for title, trial, step in (*steps, ("from scratch", scratch, "scratch"), ("two-stage", two, "finetune")):
             threshold = (trial.done(step) or {})["threshold"]
             values.setdefault(title, []).extend(
-                evaluate.score([pair], threshold=threshold) for pair in trial.pairs(step)
+                scoring.score([pair], threshold=threshold) for pair in trial.pairs(step)
             )
         for name, folder in _others(of):
-            values.setdefault(name, []).extend(evaluate.score([pair]) for pair in _foreign(two, folder))
+            values.setdefault(name, []).extend(scoring.score([pair]) for pair in _foreign(two, folder))
     numbers_ = {
         name: {"precision": [s.precision for s in some], "recall": [s.recall for s in some], "F1": [s.f1 for s in some]}
         for name, some in values.items()

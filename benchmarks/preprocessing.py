@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from proposals import SETS, DataSet
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.config import Config
 from upicker.image.mask import usable
 from upicker.image.prepare import prepare
@@ -58,7 +58,7 @@ def figures(data: Path, of: DataSet, first: int | None, changes: dict[str, objec
         mask = usable(prepared, config.image) if config.propose.mask else None
         labels = coordinates.read(data / of.folder / "coords" / f"{path.stem}.csv")
         pairs.append((propose(prepared, config.propose, config.image, mask), labels))
-    score = evaluate.score(pairs, of.diameter_px)
+    score = scoring.score(pairs, of.diameter_px)
     return score.best_f1, score.average_precision, float(np.median(seconds))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.config import Config
 from upicker.image.mask import usable
 from upicker.image.prepare import prepare
@@ -81,8 +81,8 @@ def evaluated(data: Path, of: DataSet, part: slice, config: Config) -> str:
         seconds.append(took)
         for into, picks in zip(pairs, found):
             into.append((picks, labels))
-    best = evaluate.score(pairs[0], of.diameter_px)
-    theta, auto = (evaluate.score(p, of.diameter_px) for p in pairs[1:])
+    best = scoring.score(pairs[0], of.diameter_px)
+    theta, auto = (scoring.score(p, of.diameter_px) for p in pairs[1:])
     labels = sum(len(b) for _, b in pairs[0])
     return (
         f"{labels} | {best.best_f1:.3f} | {best.average_precision:.3f} | {best.recall:.3f} | "

@@ -35,7 +35,7 @@ import numpy as np
 import sets
 from matplotlib.figure import Figure
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.draw import style
 from upicker.io import star
 from upicker.io.atomic import replacing
@@ -163,7 +163,7 @@ def _with_truth(folder: sets.SetFolder, paths: Sequence[Path], rows: list[dict])
         truth = sets.truth_table(folder, path)
         picks = Particles.of([(float(w["_rlnCoordinateX"]), float(w["_rlnCoordinateY"])) for w in own])
         labels = Particles.of(np.stack([truth["_rlnCoordinateX"], truth["_rlnCoordinateY"]], 1))
-        for words, at in zip(own, evaluate.match(picks, labels, side).label):
+        for words, at in zip(own, scoring.match(picks, labels, side).label):
             words.update({name: float(np.mean(truth[name])) for name in DEFOCUS})
             words.update({name: float(truth[name][at]) if at >= 0 else 0.0 for name in ANGLES})
             # Subset 0, of false picks, takes part in no reconstruction.

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from upicker import evaluate
-from upicker.evaluate import Score
+from upicker import scoring
 from upicker.io import coordinates, micrographs, star
 from upicker.particles import Particles
+from upicker.scoring import Score
 
 TRAINING, TEST, LABELLED = 20, 10, 5
 # What the preset's dose is multiplied by.
@@ -117,7 +117,7 @@ def scored(folder: SetFolder, paths: tuple[Path, ...], picks: Path, threshold: f
     for path in paths:
         file = files.get(path.stem)
         pairs.append((Particles.of([]) if file is None else coordinates.read(file), folder.labels(path)))
-    return evaluate.score(pairs, folder.diameter_px(), threshold=threshold)
+    return scoring.score(pairs, folder.diameter_px(), threshold=threshold)
 
 
 def figures(score: Score) -> dict[str, float]:

@@ -21,7 +21,6 @@ from scipy.spatial import KDTree
 from training import Data
 
 from upicker.config import Config
-from upicker.evaluate import match, score
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.io import coordinates, micrographs
@@ -29,6 +28,7 @@ from upicker.particles import Micrograph, Particles
 from upicker.pick.picker import Picker
 from upicker.propose import template
 from upicker.propose.proposals import asked, settled
+from upicker.scoring import match, score
 
 # Weaker picks are nothing for either.
 LEAST = 0.05

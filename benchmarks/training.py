@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from upicker.config import Config
-from upicker.evaluate import score
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
+from upicker.scoring import score
 from upicker.train.job import Job, StageResult
 from upicker.train.stages import finetune, pretrain
 from upicker.units import Length

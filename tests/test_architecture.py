@@ -11,7 +11,7 @@ FLOORS = (
     ("errors",),
     ("config", "units", "particles"),
     ("geometry",),
-    ("io", "image", "evaluate"),
+    ("io", "image", "scoring"),
     ("propose", "model", "simulate", "draw"),
     ("pick",),
     ("train",),

@@ -7,7 +7,7 @@ import pytest
 from command_line import CENTRES, TOY, micrograph, upicker
 from test_io_cryoppp import UPSIDE_DOWN, table
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.benchmark.labelled import Data
 from upicker.benchmark.trial import split
 from upicker.errors import ConfigError
@@ -74,7 +74,7 @@ def _from_files(out, row, seed):
     """Score what the run left behind, micrograph by micrograph, pooled by hand."""
     folder = out / f"seed-{seed}" / "picked-finetune"
     pairs = [(coordinates.read(file), Particles.of(CENTRES, 24.0)) for file in sorted(folder.glob("*.csv"))]
-    return evaluate.score(pairs, threshold=float(row["threshold"]))
+    return scoring.score(pairs, threshold=float(row["threshold"]))
 
 
 def _repeat(capsys, command, out):

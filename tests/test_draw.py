@@ -7,8 +7,8 @@ import pytest
 from upicker import draw
 from upicker.draw.picks import FALSE, FOUND, MISSED
 from upicker.errors import ConfigError, InputError, OutputError
-from upicker.evaluate import Curve, curve
 from upicker.particles import Micrograph, Particles
+from upicker.scoring import Curve, curve
 from upicker.train.log import COLUMNS
 
 SHAPE = (231, 317)

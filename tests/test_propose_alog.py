@@ -177,7 +177,7 @@ def test_senseless_knobs_are_refused(knobs):
 
 
 def test_real_micrographs_score_well(shared):
-    from upicker import evaluate
+    from upicker import scoring
     from upicker.image.mask import usable
     from upicker.io import coordinates, micrographs
 
@@ -186,4 +186,4 @@ def test_real_micrographs_score_well(shared):
     ready = prepare(micrographs.read(path), 108.0, ImageConfig())
     found = propose(ready, replace(ALL, top_k="auto"), ImageConfig(), usable(ready, ImageConfig()))
     labels = coordinates.read(folder / "coords" / f"{path.stem}.csv")
-    assert evaluate.score([(found, labels)], 108.0).f1 > 0.75
+    assert scoring.score([(found, labels)], 108.0).f1 > 0.75

@@ -8,13 +8,13 @@ from scipy.ndimage import gaussian_filter
 
 from upicker.config import Config
 from upicker.errors import ConfigError
-from upicker.evaluate import score
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
 from upicker.propose import alog
 from upicker.propose.proposals import ASKED, asked, propose, settled
 from upicker.propose.template import FEWEST, answers, explained, learned, radii
+from upicker.scoring import score
 
 CONFIG = Config()
 DIAMETER = 32.0

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.image.mask import masked
@@ -224,7 +224,7 @@ def test_a_tile_has_the_statistics_of_a_prepared_micrograph(name):
         found[which] = power(pictures[0].pixels), profile(prepared.pixels, prepared.frame.to_working(made.particles.xy))
         everything = replace(Config().propose, top_k="auto")
         proposals = propose(prepared, everything, image, prepared.usable)
-        assert evaluate.score([(proposals, made.particles)]).best_f1 > 0.85
+        assert scoring.score([(proposals, made.particles)]).best_f1 > 0.85
     assert found["tile"][0] == pytest.approx(found["micrograph"][0], rel=0.12)
     largest = np.abs(found["micrograph"][1]).max()
     assert largest > 0.4

@@ -13,7 +13,6 @@ from test_train_loop import CONFIG, discs, plan_of, rows_of, same, trained
 
 from upicker.config import Config, DenoiseConfig, LossConfig
 from upicker.errors import ConfigError
-from upicker.evaluate import Curve, best_threshold, curve, steady
 from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.io import coordinates
@@ -21,6 +20,7 @@ from upicker.model.denoising import noise
 from upicker.model.detector import Output
 from upicker.model.losses import box_losses, focal, losses, match
 from upicker.particles import Particles
+from upicker.scoring import Curve, best_threshold, curve, steady
 from upicker.train import course, loop, stages
 from upicker.train.augment.online import tile_from
 from upicker.train.dataset import batch

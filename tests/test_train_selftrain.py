@@ -9,11 +9,11 @@ from test_train_loop import CONFIG, SHAPE, discs, plan_of, rows_of, same, traine
 
 from upicker.config import Config
 from upicker.errors import ConfigError
-from upicker.evaluate import curve
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
+from upicker.scoring import curve
 from upicker.train import course, loop
 from upicker.train.loop import ROUND_RATE, learning_rate
 from upicker.train.ranks import Ranks

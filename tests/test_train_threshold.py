@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from test_train_stages import CONFIG, DIAMETER, data, mics, no_curves, pretrained  # noqa: F401 (fixtures)
 
-from upicker.evaluate import score, steady
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
+from upicker.scoring import score, steady
 from upicker.train import threshold
 from upicker.train.job import Job
 from upicker.train.loop import Check

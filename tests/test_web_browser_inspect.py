@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from web_client import SHAPE, make_labels, make_micrographs, make_picks
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.io import coordinates
 from upicker.particles import Particles
 
@@ -108,14 +108,14 @@ def test_counts_and_figures_follow_the_threshold(page, folder):
 
     def agree(threshold: float) -> None:
         shows(page, above(folder, threshold))
-        expected = evaluate.score(both, threshold=threshold)
+        expected = scoring.score(both, threshold=threshold)
         page.wait_for_function(
             "f1 => document.querySelector('.figures').lastChild.textContent === f1", arg=f"{expected.f1:.3f}"
         )
         figures = page.locator(".figures").inner_text().split("\n")
         assert f"{expected.precision:.3f}" in figures
         assert f"{expected.recall:.3f}" in figures
-        mine = evaluate.score([both[1]], threshold=threshold)
+        mine = scoring.score([both[1]], threshold=threshold)
         assert {f"{mine.precision:.3f}", f"{mine.recall:.3f}", f"{mine.f1:.3f}"} <= set(figures)
         listed = table(page)
         for name in names(folder):

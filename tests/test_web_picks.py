@@ -1,4 +1,4 @@
-"""Picks on the page: what the server answers, against `upicker.evaluate`."""
+"""Picks on the page: what the server answers, against `upicker.scoring`."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 from web_client import DIAMETER_PX, client, make_micrographs, make_project
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
@@ -157,14 +157,14 @@ def test_counts_and_figures_are_those_of_evaluate(tmp_path, visitor):
     for threshold in SOME:
         found = visitor.get("/api/picks/counts", params={"threshold": threshold, "detail": 1}).json()
         both = pairs(tmp_path)
-        expected = evaluate.score(both, threshold=threshold)
+        expected = scoring.score(both, threshold=threshold)
         assert found["counts"][:2] == [len(picks.above(threshold)) for picks, _ in both]
         assert found["score"] == {
             "precision": expected.precision,
             "recall": expected.recall,
             "f1": expected.f1,
         }
-        each = [evaluate.score([pair], threshold=threshold).f1 for pair in both]
+        each = [scoring.score([pair], threshold=threshold).f1 for pair in both]
         assert found["f1s"][:2] == pytest.approx(each, abs=1e-4)
         assert found["f1s"][2] is None
         assert found["total"] == sum(found["counts"])
@@ -173,7 +173,7 @@ def test_counts_and_figures_are_those_of_evaluate(tmp_path, visitor):
 def test_the_curve_is_that_of_evaluate(tmp_path, visitor):
     found = visitor.get("/api/picks/curve").json()
     for threshold, count, f1 in list(zip(found["thresholds"], found["counts"], found["f1"]))[::40]:
-        assert f1 == pytest.approx(evaluate.score(pairs(tmp_path), threshold=threshold).f1, abs=1e-6)
+        assert f1 == pytest.approx(scoring.score(pairs(tmp_path), threshold=threshold).f1, abs=1e-6)
         assert count == sum(visitor.get("/api/picks/counts", params={"threshold": threshold}).json()["counts"])
 
 
@@ -190,13 +190,13 @@ def test_summary(visitor):
 def test_picks_of_a_micrograph_carry_verdicts_and_labels_where_they_were_found(tmp_path, visitor):
     picks, labels = pairs(tmp_path)[0]
     found = visitor.get("/api/micrographs/0/picks").json()
-    match = evaluate.match(picks, labels)
+    match = scoring.match(picks, labels)
     assert [row[0] for row in found["picks"]] == list(range(len(picks)))
     assert [row[1:4] for row in found["picks"]] == np.column_stack([picks.xy, picks.score]).tolist()
     assert [row[5] for row in found["picks"]] == match.hit.astype(int).tolist()
     assert {row[4] for row in found["picks"]} == {DIAMETER_PX}
     for threshold in SOME:
-        missed = evaluate.match(picks.above(threshold), labels).missed
+        missed = scoring.match(picks.above(threshold), labels).missed
         assert [at is None or at < threshold for *_, at in found["labels"]] == missed.tolist()
     above = visitor.get("/api/micrographs/0/picks?threshold=0.7").json()["picks"]
     assert [row[0] for row in above] == np.flatnonzero(picks.score >= 0.7).tolist()
@@ -247,7 +247,7 @@ def test_rejected_picks_count_nowhere(tmp_path, project, visitor):
     both[0] = both[0][0].select(np.delete(np.arange(15), [0, 3])), both[0][1]
     for threshold in SOME:
         found = visitor.get("/api/picks/counts", params={"threshold": threshold}).json()
-        assert found["score"]["f1"] == evaluate.score(both, threshold=threshold).f1
+        assert found["score"]["f1"] == scoring.score(both, threshold=threshold).f1
         assert found["counts"][0] == len(both[0][0].above(threshold))
     assert visitor.get("/api/picks/curve").json()["counts"][0] == 43
     rows = visitor.get("/api/micrographs/0/picks").json()["picks"]

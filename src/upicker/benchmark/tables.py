@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.benchmark.labelled import Data
 from upicker.benchmark.published import reported
 from upicker.benchmark.trial import Figures, Trial
@@ -100,7 +100,7 @@ def write(
     _text(files["table"], markdown(data, rows))
     _text(files["table as CSV"], _csv(rows))
     _text(files["per micrograph"], _micrographs(trials, each))
-    curves = {titles[step]: [evaluate.curve(pairs[seed, step]) for seed in trials] for step in steps}
+    curves = {titles[step]: [scoring.curve(pairs[seed, step]) for seed in trials] for step in steps}
     points = {
         titles[step]: [(single[seed, step]["recall"], single[seed, step]["precision"]) for seed in trials]
         for step in steps
@@ -151,7 +151,7 @@ def _csv(rows: Sequence[Row]) -> str:
     return _lines(table)
 
 
-def _micrographs(trials: Mapping[int, Trial], each: Mapping[tuple[int, str], list[evaluate.Score]]) -> str:
+def _micrographs(trials: Mapping[int, Trial], each: Mapping[tuple[int, str], list[scoring.Score]]) -> str:
     table = [["seed", "step", "micrograph", "labels", "picks", "precision", "recall", "f1", "ap"]]
     for (seed, step), scores in each.items():
         for path, score in zip(trials[seed].split.test, scores, strict=True):
@@ -161,11 +161,11 @@ def _micrographs(trials: Mapping[int, Trial], each: Mapping[tuple[int, str], lis
     return _lines(table)
 
 
-def _each(pairs: evaluate.Pairs, threshold: float) -> list[evaluate.Score]:
-    return [evaluate.score([pair], threshold=threshold) for pair in pairs]
+def _each(pairs: scoring.Pairs, threshold: float) -> list[scoring.Score]:
+    return [scoring.score([pair], threshold=threshold) for pair in pairs]
 
 
-def _metrics(scores: Sequence[evaluate.Score]) -> dict[str, list[float]]:
+def _metrics(scores: Sequence[scoring.Score]) -> dict[str, list[float]]:
     """Return what box plots show."""
     return {
         "precision": [score.precision for score in scores],

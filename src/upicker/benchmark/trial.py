@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.benchmark.labelled import Data
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
@@ -205,7 +205,7 @@ class Trial:
         self.watch.follow("proposed", propose_all(paths, work, self.jobs), len(paths), outputs.folder)
         threshold = -np.inf
         if calibration:
-            threshold = evaluate.score(self.scored_pairs(outputs.folder, calibration)).best_threshold
+            threshold = scoring.score(self.scored_pairs(outputs.folder, calibration)).best_threshold
         return self._figures("alog", threshold)
 
     def _trained(self, step: str, train: Callable[[Job], StageResult], backbone: str | None) -> Figures:
@@ -230,10 +230,10 @@ class Trial:
         pairs = self.pairs(step)
         if not any(len(picks) for picks, _ in pairs) and not list(self.picked(step).glob("*.csv")):
             raise InputError(self.picked(step), "not one test micrograph could be done", "See the errors above")
-        return {**figures(evaluate.score(pairs, threshold=threshold)), "threshold": float(threshold)}
+        return {**figures(scoring.score(pairs, threshold=threshold)), "threshold": float(threshold)}
 
 
-def figures(score: evaluate.Score) -> Figures:
+def figures(score: scoring.Score) -> Figures:
     """Return the figures of a score that go into tables."""
     return {
         "precision": score.precision,

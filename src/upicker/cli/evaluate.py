@@ -14,8 +14,8 @@ from upicker.cli.options import PixelSize, Size, entries
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from upicker.evaluate import Score
     from upicker.run.compare import Comparison, Overlaying
+    from upicker.scoring import Score
 
 
 def evaluate(

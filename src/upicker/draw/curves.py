@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from upicker.draw.style import BLACK, BLUE, DPI, GREEN, ORANGE, PURPLE, VERMILION, save
 from upicker.errors import InputError
-from upicker.evaluate import Curve
+from upicker.scoring import Curve
 
 LOSSES = {
     "loss": ("total", BLACK),
@@ -30,7 +30,7 @@ def precision_recall(curve: Curve, path: Path, label: str = "picks") -> None:
     Parameters
     ----------
     curve : Curve
-        From `upicker.evaluate.curve`; may be empty.
+        From `upicker.scoring.curve`; may be empty.
     path : Path
         The PNG to write; OutputError is raised if that fails.
     label : str

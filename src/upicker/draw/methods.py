@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from upicker.draw.style import BLACK, BLUE, DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, save
-from upicker.evaluate import Curve
+from upicker.scoring import Curve
 
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK, YELLOW)
 METRICS: tuple[str, ...] = ("precision", "recall", "F1")

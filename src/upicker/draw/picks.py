@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from upicker.draw.style import DPI, SKY, VERMILION, YELLOW, save
 from upicker.errors import ConfigError
-from upicker.evaluate import match
 from upicker.particles import Micrograph, Particles
+from upicker.scoring import match
 
 COLOURS = FOUND, MISSED, FALSE = SKY, YELLOW, VERMILION
 _LONGEST_PX, _NARROWEST_PX, _HEADER_PX, _FOOTER_PX, _RIM_PX = 1600, 900, 40, 64, 12
@@ -52,7 +52,7 @@ def overlay(
     diameter_px : float, optional
         Of all circles, and the side for matching; by default each particle's own.
     by : str
-        The rule of matching, see `upicker.evaluate`.
+        The rule of matching, see `upicker.scoring`.
 
     Raises
     ------

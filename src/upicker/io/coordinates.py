@@ -58,12 +58,12 @@ _HEAD_BYTES = 65_536
 _DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
 
-def read(path: Path) -> Particles:
+def read(path: str | Path) -> Particles:
     """Read a file of labels or picks of one micrograph.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         In any of the formats; the content says which.
 
     Returns

@@ -118,7 +118,7 @@ def entries(patterns: Sequence[str | Path]) -> list[Listed]:
     return found
 
 
-def read(path: Path, pixel_size_A: float | None = None, gain: Path | None = None) -> Micrograph:
+def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None = None) -> Micrograph:
     """Read a micrograph: MRC (modes 0, 1, 2, 6, 12, 101; gzip and bzip2, too), TIFF, EER, PNG or JPG.
 
     Pixels may have 8 or 16 bits or be floats. Movies are read frame by frame and summed; whoever reads one is
@@ -126,7 +126,7 @@ def read(path: Path, pixel_size_A: float | None = None, gain: Path | None = None
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The file; its content, not its suffix, says what it is.
     pixel_size_A : float, optional
         Angstrom per pixel; beats what the file says. A file's own value is taken only if it is between 0.05

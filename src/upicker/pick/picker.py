@@ -37,7 +37,7 @@ class Picker:
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         A weights file of `upicker pretrain` or `finetune`.
     config : Mapping
         Changes to the stored config, e.g. ``{"pick.threshold": 0.3}``.
@@ -57,7 +57,7 @@ class Picker:
         If the file or the changes cannot be used.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
+    def __init__(self, path: str | Path, config: Mapping[str, object] | None = None) -> None:
         self._given = (Path(path), dict(config or {}))
         self._model, card, stored = weights.load(Path(path))
         self.config = stored.with_changes(config or {})

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.config import Config, flatten
 from upicker.errors import ConfigError, InputError, UPickerError
-from upicker.evaluate import Curve, Score
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
 from upicker.io.names import match
@@ -22,6 +21,7 @@ from upicker.particles import Particles
 from upicker.run import compare
 from upicker.run.compare import Comparison
 from upicker.run.record import NAME
+from upicker.scoring import Curve, Score
 from upicker.units import Length, parse_length
 
 # Counts this many robust standard deviations from the median are named.
@@ -52,7 +52,7 @@ class Question:
     diameter : Length or None
         Of the particles; None: what files say.
     by : str
-        The rule of matching, see `upicker.evaluate`.
+        The rule of matching, see `upicker.scoring`.
     """
 
     picks: Path
@@ -66,7 +66,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """How picks compare with labels, as `upicker.evaluate` has it.
+    """How picks compare with labels, as `upicker.scoring` has it.
 
     Attributes
     ----------
@@ -332,7 +332,7 @@ def _compared(
         pooled=pooled,
         each=each,
         names={picked: name for name, picked in theirs.items()},
-        curve=evaluate.curve(list(pairs.values()), side_px, question.by),
+        curve=scoring.curve(list(pairs.values()), side_px, question.by),
         labels={picked: pairs[name][1] for name, picked in theirs.items()},
         side_px=side_px,
         notes=tuple(notes),

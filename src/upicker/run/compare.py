@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.errors import InputError
-from upicker.evaluate import Score
 from upicker.io import coordinates, micrographs
 from upicker.io.names import Matches, match, plain
 from upicker.particles import Particles
 from upicker.run.batch import Outcome, each
+from upicker.scoring import Score
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def scores(
     comparison : Comparison
         Picks and labels.
     side_px, by
-        See `upicker.evaluate.match`, which also says what is raised.
+        See `upicker.scoring.match`, which also says what is raised.
     threshold : float or None
         Lowest score of the picks that count; None counts all.
 
@@ -86,8 +86,8 @@ def scores(
         Name -> score, and the pooled score.
     """
     lowest = -np.inf if threshold is None else threshold
-    each = {name: evaluate.score([pair], side_px, by, lowest) for name, pair in comparison.pairs.items()}
-    return each, evaluate.score(list(comparison.pairs.values()), side_px, by, lowest)
+    each = {name: scoring.score([pair], side_px, by, lowest) for name, pair in comparison.pairs.items()}
+    return each, scoring.score(list(comparison.pairs.values()), side_px, by, lowest)
 
 
 def plot(path: Path, comparison: Comparison, side_px: float | None = None, by: str = "iou") -> None:
@@ -100,7 +100,7 @@ def plot(path: Path, comparison: Comparison, side_px: float | None = None, by: s
     """
     from upicker import draw  # matplotlib takes half a second
 
-    draw.precision_recall(evaluate.curve(list(comparison.pairs.values()), side_px, by), path)
+    draw.precision_recall(scoring.curve(list(comparison.pairs.values()), side_px, by), path)
 
 
 @dataclass(frozen=True)

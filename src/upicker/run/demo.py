@@ -13,7 +13,6 @@ from typing import Protocol
 
 from upicker import draw
 from upicker.config import Config
-from upicker.evaluate import Score
 from upicker.io import coordinates, micrographs, mrc
 from upicker.pick.picker import Picker
 from upicker.run import compare
@@ -22,6 +21,7 @@ from upicker.run.extract import Extracting, extract_all, pair
 from upicker.run.outputs import Outputs, writable
 from upicker.run.pick import Picking, pick_all
 from upicker.run.propose import Proposing, propose_all
+from upicker.scoring import Score
 from upicker.simulate.contamination import Contamination
 from upicker.simulate.microscope.detector import Detector
 from upicker.simulate.placement import Placement

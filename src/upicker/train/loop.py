@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from upicker.config import Config, TrainConfig
-from upicker.evaluate import steady
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.model.denoising import Noised, noise
@@ -21,6 +20,7 @@ from upicker.model.detector import Detector
 from upicker.model.losses import losses
 from upicker.particles import Particles
 from upicker.pick.picker import computing, detect, device_of, to_device
+from upicker.scoring import steady
 from upicker.train import checkpoint
 from upicker.train.checkpoint import State
 from upicker.train.dataset import Batch, Sample, batch

@@ -32,10 +32,10 @@ from dataclasses import replace
 import numpy as np
 
 from upicker.config import Config
-from upicker.evaluate import Curve, curve, steadied, steady
 from upicker.geometry import Region
 from upicker.particles import Particles
 from upicker.propose.proposals import propose
+from upicker.scoring import Curve, curve, steadied, steady
 from upicker.train.checkpoint import State
 from upicker.train.labels import Truth
 from upicker.train.loop import Check

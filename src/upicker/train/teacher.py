@@ -18,12 +18,12 @@ from scipy.spatial import KDTree
 
 from upicker.config import Config
 from upicker.errors import ConfigError
-from upicker.evaluate import Curve
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.model.detector import Detector
 from upicker.particles import Particles
 from upicker.pick.picker import detect
+from upicker.scoring import Curve
 from upicker.train.checkpoint import State
 from upicker.train.dataset import sample
 from upicker.train.ranks import Ranks

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.evaluate import score, steady
 from upicker.model import weights
 from upicker.pick.picker import to_device
+from upicker.scoring import score, steady
 from upicker.train.loop import Check
 
 

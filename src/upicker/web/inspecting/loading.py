@@ -217,7 +217,7 @@ def _gathered(where: Path, files: Sequence[Path], names: Sequence[str], progress
 
 
 def side_px(labels: Particles, own_px: float | None, picks: Particles | None) -> float | None:
-    """Return the side for `upicker.evaluate.match`; None leaves it to the labels' own diameters.
+    """Return the side for `upicker.scoring.match`; None leaves it to the labels' own diameters.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from upicker import evaluate
+from upicker import scoring
 from upicker.errors import InputError, UPickerError
 from upicker.io.atomic import replacing
 from upicker.io.picks import Picks
@@ -45,7 +45,7 @@ class One:
     label : np.ndarray
         `(n,)` int: which label each pick found; -1 for none.
     side_px : float or None
-        Of the squares that are compared, see `upicker.evaluate.match`.
+        Of the squares that are compared, see `upicker.scoring.match`.
     """
 
     picks: Picks | None
@@ -64,7 +64,7 @@ class One:
         self.label = np.full(len(self.particles), _NO_LABEL)
         if self.labels is not None:
             left = self.particles.select(self.alive)
-            self.label[self.alive] = evaluate.match(left, self.labels, self.side_px).label
+            self.label[self.alive] = scoring.match(left, self.labels, self.side_px).label
 
     def group(self) -> Group:
         """Return it as it is counted."""

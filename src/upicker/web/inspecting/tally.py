@@ -2,7 +2,7 @@
 
 A threshold is then a place in each group, found in all groups at once by bisection: 3 million picks of 10,000
 micrographs are counted in about a millisecond, and the running sums at that place are the counts, the right picks and
-the sums of scores. Right picks of a prefix are those that `upicker.evaluate.match` finds among all picks, because it
+the sums of scores. Right picks of a prefix are those that `upicker.scoring.match` finds among all picks, because it
 goes by falling score: what comes later takes nothing from what came before.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upicker import evaluate
+from upicker import scoring
 
 _BINS = 200
 # A robust standard deviation of normally distributed values is this times the median absolute deviation.
@@ -132,16 +132,16 @@ class Tally:
         """Return `(m,)` F1 of each micrograph; NaN where there are no labels to compare with."""
         reach = self._reach(threshold)
         true, picks = self._until(self._true, reach), self._until(self._kept, reach)
-        return np.where(self.labels >= 0, evaluate.figures(true, picks, np.maximum(self.labels, 0))[2], np.nan)
+        return np.where(self.labels >= 0, scoring.figures(true, picks, np.maximum(self.labels, 0))[2], np.nan)
 
     def pooled(self, threshold: float) -> tuple[float, float, float] | None:
-        """Return precision, recall and F1 of the labelled micrographs together, as `upicker.evaluate.score`."""
+        """Return precision, recall and F1 of the labelled micrographs together, as `upicker.scoring.score`."""
         labelled = self.labels >= 0
         if not labelled.any():
             return None
         reach = self._reach(threshold)
         true, picks = (self._until(sums, reach)[labelled].sum() for sums in (self._true, self._kept))
-        precision, recall, f1 = evaluate.figures(true, picks, self.labels[labelled].sum())
+        precision, recall, f1 = scoring.figures(true, picks, self.labels[labelled].sum())
         return float(precision), float(recall), float(f1)
 
     def spread(self) -> Spread:
@@ -152,7 +152,7 @@ class Tally:
             return Spread(edges, histogram, counts)
         ours = np.repeat(self.labels >= 0, np.diff(self.starts)) & self.alive
         picks, true = (self._histogram(which)[1] for which in (ours, ours & self.hit))
-        return Spread(edges, histogram, counts, *evaluate.figures(true, picks, self.labels[self.labels >= 0].sum()))
+        return Spread(edges, histogram, counts, *scoring.figures(true, picks, self.labels[self.labels >= 0].sum()))
 
     def _histogram(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return `(b,)` how many lie in each bin, and `(b + 1,)` how many at or above each edge."""

@@ -29,8 +29,8 @@ from upicker.io.atomic import replacing
 from upicker.io.names import plain
 from upicker.run import detached
 from upicker.web.answers import Refused, answer, body
-from upicker.web.jobs.job import RECORD, Job, detail, read, summary
 from upicker.web.jobs import suggest, training
+from upicker.web.jobs.job import RECORD, Job, detail, read, summary
 from upicker.web.jobs.training import Labels
 
 if TYPE_CHECKING:

@@ -31,13 +31,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from upicker.errors import UPickerError
-from upicker.evaluate import match
 from upicker.io import coordinates
 from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.particles import Particles
 from upicker.run.calibration import Calibration, from_labels, from_threshold
+from upicker.scoring import match
 from upicker.units import Length, parse_length
 from upicker.web.answers import answer
 from upicker.web.jobs.training import Labelled, changes

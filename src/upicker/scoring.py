@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from upicker.errors import ConfigError
+from upicker.errors import ConfigError, InputError
 from upicker.geometry import iou_squares
 from upicker.particles import Particles
 
@@ -199,6 +199,49 @@ def score(pairs: Pairs, side_px: float | None = None, by: str = "iou", threshold
         micrographs=len(pairs),
         by=by,
     )
+
+
+def evaluate(
+    labels: Particles | Sequence[Particles],
+    picks: Particles | Sequence[Particles],
+    diameter_px: float | None = None,
+    by: str = "iou",
+    threshold: float = -np.inf,
+) -> Score:
+    """Score picks against labels, of one micrograph or of several together.
+
+    Parameters
+    ----------
+    labels, picks : Particles or sequence of Particles
+        Of one micrograph, or of several in the same order, in raw pixels.
+    diameter_px : float, optional
+        The particle diameter in raw pixels; by default each label's own.
+    by : str
+        When a pick may match a label: ``"iou"``, the squares around both overlap with an IoU of at least 0.5; or
+        ``"centre"``, their centres are at most half a diameter apart.
+    threshold : float
+        Precision, recall and F1 are those of the picks with at least this score.
+
+    Returns
+    -------
+    Score
+        Precision, recall, F1, average precision, and the best threshold.
+
+    Raises
+    ------
+    InputError
+        If there are not as many sets of picks as of labels.
+    ConfigError
+        If the criterion is unknown, or the diameter is neither given nor known from the labels.
+    """
+    truth = [labels] if isinstance(labels, Particles) else list(labels)
+    found = [picks] if isinstance(picks, Particles) else list(picks)
+    if len(truth) != len(found):
+        remedy = (
+            "Give one set of picks for each set of labels, in the same order; an empty set where nothing was picked"
+        )
+        raise InputError("evaluate", f"labels of {len(truth)} micrographs, but picks of {len(found)}", remedy)
+    return score(list(zip(found, truth)), diameter_px, by, threshold)
 
 
 def best_threshold(points: Curve) -> float:
