@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
 
-from upicker.draw.charts import Axis, Chart, ticks
 from upicker.io import coordinates
 from upicker.particles import Particles
-from upicker.report import figures as report
-from upicker.report import page as report_page
-from upicker.report import pictures as report_pictures
-from upicker.report.figures import Question
+from upicker.report import findings, pictures
+from upicker.report.charts import Axis, Chart, ticks
+from upicker.report.findings import Inputs, gather
+from upicker.report.page import MAX_ROWS, render, write
 from upicker.run import compare
 
 HOSTILE = "a<script>alert(1)<script>&amp;\"'$x_{\u202e"
@@ -90,7 +89,7 @@ def mics(folder: Path) -> tuple[Path, ...]:
 
 
 def made(folder: Path, **more) -> tuple[Page, str]:
-    report_page.write(Question(folder / "picks", **more), folder / "report.html", silent)
+    write(Inputs(folder / "picks", **more), folder / "report.html", silent)
     content = (folder / "report.html").read_text(encoding="utf-8")
     return Page(content), content
 
@@ -103,7 +102,7 @@ def check_alone(page: Page, content: str) -> None:
         assert not name.startswith("on"), (tag, name)
         if name in ("src", "href", "srcset", "data", "action"):
             assert value.startswith("data:image/jpeg;base64,"), (tag, name)
-    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[^']*'", "", content))
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[^'\"]*", "", content))
 
 
 def test_it_is_one_file_with_everything_inside(folder):
@@ -134,7 +133,7 @@ def test_its_figures_are_those_of_evaluate(folder, capsys):
     assert facts["F1"] in out
     row = page.words[page.words.index("m1 4") :].split()
     assert row[3:7] == ["5", *(f"{v:.3f}" for v in (each["m1"].precision, each["m1"].recall, each["m1"].f1))]
-    assert "Micrographs without labels, which count for nothing here: 1." in page.words
+    assert "Micrographs without labels, ignored here: 1." in page.words
 
 
 def test_labels_of_other_micrographs_are_left_out(folder):
@@ -146,8 +145,8 @@ def test_labels_of_other_micrographs_are_left_out(folder):
     page, _ = made(folder, labels=folder / "labels", threshold=0.5)
     keys = ("labels", "precision", "recall", "F1", "average precision")
     assert [page.facts()[key] for key in keys] == [alone[key] for key in keys]
-    assert "Labelled micrographs that these picks are not of, and that are left out: 2." in page.words
-    assert "without a pick" not in page.words
+    assert "Labelled micrographs that were not picked, left out: 2." in page.words
+    assert "without picks" not in page.words
 
     lines = "".join(f'[[run.micrographs]]\npath = "gone/m{number}.mrc"\n' for number in (0, 1, 2, 7))
     (folder / "picks/run.toml").write_text(f"[run]\n{lines}", encoding="utf-8")
@@ -155,12 +154,12 @@ def test_labels_of_other_micrographs_are_left_out(folder):
     assert int(page.facts()["labels"]) == int(alone["labels"]) + len(CENTRES)
     assert float(page.facts()["recall"]) == pytest.approx(float(alone["recall"]) * 2 / 3, abs=1e-3)
     assert page.facts()["precision"] == alone["precision"]
-    assert "Labelled micrographs without a pick, whose labels count as missed: 1." in page.words
-    assert "and that are left out: 1." in page.words
+    assert "Labelled micrographs without picks, whose labels count as missed: 1." in page.words
+    assert "left out: 1." in page.words
 
 
 def test_counts_are_those_above_the_threshold(folder):
-    found = report.gather(Question(folder / "picks", threshold=0.5), silent)
+    found = gather(Inputs(folder / "picks", threshold=0.5), silent)
     expected = [len(coordinates.read(folder / "picks" / f"m{number}.csv").above(0.5)) for number in range(3)]
     assert found.counts.tolist() == expected
     assert len(found.scores) == 18
@@ -172,7 +171,7 @@ def test_run_toml_says_threshold_micrographs_and_settings(folder):
     listed = "".join(f'\n[[run.micrographs]]\nname = "{path.stem}"\npath = "{path}"\n' for path in mics(folder))
     record = '[image]\nclip_sigma = 6.0\nparticles = "dark"\n\n[run]\nversion = "0.5<b>"\nthreshold = 0.6\n'
     (folder / "picks" / "run.toml").write_text(record + listed)
-    found = report.gather(Question(folder / "picks"), silent)
+    found = gather(Inputs(folder / "picks"), silent)
     assert found.threshold == 0.6
     assert list(found.paths.values()) == list(mics(folder))
     page, content = made(folder)
@@ -181,12 +180,12 @@ def test_run_toml_says_threshold_micrographs_and_settings(folder):
     assert "image.particles" not in page.facts()
     assert page.facts()["version"] == "0.5<b>"
     assert len(page.pictures) == 5
-    assert report.gather(Question(folder / "picks", threshold=0.1), silent).threshold == 0.1
+    assert gather(Inputs(folder / "picks", threshold=0.1), silent).threshold == 0.1
 
 
 def test_a_damaged_run_toml_is_as_none(folder):
     (folder / "picks" / "run.toml").write_text("[run]\nthreshold = \n")
-    assert report.gather(Question(folder / "picks"), silent).threshold is None
+    assert gather(Inputs(folder / "picks"), silent).threshold is None
 
 
 def test_hostile_names_are_text(folder):
@@ -201,13 +200,12 @@ def test_hostile_names_are_text(folder):
 
 
 def test_boxes_hold_the_particles(folder):
-    found = report.gather(Question(folder / "picks", mics(folder), threshold=0.5), silent)
-    pictures = report_pictures.make(found, silent)
-    counted, others = pictures.groups
+    found = gather(Inputs(folder / "picks", mics(folder), threshold=0.5), silent)
+    counted, others = pictures.make(found, silent).groups
     assert (counted.note, others.note) == ("12 with scores 0.53 to 0.9", "6 with scores 0.18 to 0.45")
     sheet = cv2.imdecode(np.frombuffer(counted.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
-    side = report_pictures.CELL_PX
+    side = pictures.CELL_PX
     y, x = np.mgrid[:side, :side]
     away = np.hypot(y - side / 2, x - side / 2)
     right = 0
@@ -225,8 +223,8 @@ def test_of_many_particles_the_telling_ones_are_shown(folder):
     coordinates.write(folder / "picks" / "m1.csv", many, "csv")
     shown = {}
     for threshold in (0.4, 0.001):
-        found = report.gather(Question(folder / "picks", mics(folder)[1:2], threshold=threshold), silent)
-        shown[threshold] = [(group.title, group.note) for group in report_pictures.make(found, silent).groups]
+        found = gather(Inputs(folder / "picks", mics(folder)[1:2], threshold=threshold), silent)
+        shown[threshold] = [(group.title, group.note) for group in pictures.make(found, silent).groups]
     assert [title for title, _ in shown[0.4]] == [
         "Highest scores", "Just above the threshold", "Just below the threshold, not counted",
         "Lowest scores, not counted",
@@ -241,8 +239,8 @@ def test_the_most_the_median_and_the_fewest_are_shown(tmp_path):
     for number, count in enumerate((4, 0, 2, 5, 3)):
         micrograph(tmp_path / "mics" / f"m{number}.mrc", number)
         coordinates.write(tmp_path / "picks" / f"m{number}.csv", Particles.of(CENTRES[:count], DIAMETER, 0.9), "csv")
-    found = report.gather(Question(tmp_path / "picks", mics(tmp_path)), silent)
-    shown = report_pictures.make(found, silent).overlays
+    found = gather(Inputs(tmp_path / "picks", mics(tmp_path)), silent)
+    shown = pictures.make(found, silent).overlays
     assert [(one.title, one.name, one.picks) for one in shown] == [
         ("Most picks", "m3", 5), ("Median", "m4", 3), ("Fewest picks", "m1", 0),
     ]  # fmt: skip
@@ -269,11 +267,11 @@ def test_it_stays_small_for_many_micrographs(tmp_path, monkeypatch):
     names = [f"{number:05d}_{'x' * 200}" for number in range(10_000)]
     many = {name: Particles.of(rng.uniform(0, 400, (7, 2)), 24.0, rng.uniform(0, 1, 7)) for name in names}
     many[names[77]] = Particles.of(rng.uniform(0, 400, (90, 2)), 24.0, rng.uniform(0.5, 1, 90))
-    monkeypatch.setattr(report, "_read", lambda *rest: many)
+    monkeypatch.setattr(findings, "_read", lambda *rest: many)
     (tmp_path / "picks").mkdir()
     page, content = made(tmp_path, threshold=0.5)
     assert len(content) < 3_000_000
-    assert page.tags.count("tr") < report_page.MOST_ROWS + 40
+    assert page.tags.count("tr") < MAX_ROWS + 40
     assert "10,000" in page.words
     assert names[77][:30] in page.words.split("Far from the others:")[1][:60]
 
@@ -281,20 +279,20 @@ def test_it_stays_small_for_many_micrographs(tmp_path, monkeypatch):
 def test_times_of_files_make_a_course_over_time(folder):
     counts, seconds = np.arange(6), 1.7e9 + 600.0 * np.array([3, 1, 2, 0, 5, 4])
     many = {f"m{number}": picks_of(number) for number in counts}
-    found = report.gather(Question(folder / "picks"), silent)
-    timed = report.Findings(found.question, many, None, counts, {}, seconds, None, {}, {}, [])
+    found = gather(Inputs(folder / "picks"), silent)
+    timed = findings.Findings(found.inputs, many, None, counts, {}, seconds, None, {}, {}, [])
     assert timed.is_timed
-    page = Page(report_page.page(timed, report_pictures.Pictures()))
+    page = Page(render(timed, pictures.Pictures()))
     assert "Particles over time" in page.words
-    together = report.Findings(found.question, many, None, counts, {}, seconds * 0 + 1.7e9, None, {}, {}, [])
+    together = findings.Findings(found.inputs, many, None, counts, {}, seconds * 0 + 1.7e9, None, {}, {}, [])
     assert not together.is_timed
 
 
 def test_outlying_counts():
     counts = np.array([100, 104, 96, 99, 102, 101, 3, 250])
-    assert report.outlying(counts).tolist() == [False] * 6 + [True, True]
-    assert not report.outlying(np.full(9, 40)).any()
-    assert not report.outlying(np.array([1, 900])).any()
+    assert findings.outlying(counts).tolist() == [False] * 6 + [True, True]
+    assert not findings.outlying(np.full(9, 40)).any()
+    assert not findings.outlying(np.array([1, 900])).any()
 
 
 @pytest.mark.parametrize(
@@ -319,8 +317,8 @@ def test_a_chart_puts_values_in_their_places():
     [
         (("nowhere",), 1, "nowhere"),
         (("mics",), 1, "holds no coordinate files"),
-        (("picks", "--labels", "mics"), 1, "no labels there belong to the picks"),
-        (("picks", "--micrographs", "other.mrc"), 1, "none of them belongs to the picks"),
+        (("picks", "--labels", "mics"), 1, "no labels there match the picks"),
+        (("picks", "--micrographs", "other.mrc"), 1, "no micrograph matches the picks"),
         (("picks", "--micrographs", "gone.mrc"), 1, "gone.mrc"),
     ],
 )

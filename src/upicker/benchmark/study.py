@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from upicker.benchmark import tables as benchmark_report
+from upicker.benchmark import tables
 from upicker.benchmark.labelled import Data
 from upicker.benchmark.tables import Row
 from upicker.benchmark.trial import Figures, Split, Trial, remember, remembered, split
@@ -142,7 +142,7 @@ def run(plan: Plan, watch: Watch) -> Report:
         _do(trials[seed], step, plan)
     rows = [_row(trials[seed], seed, step) for seed in plan.seeds for step in plan.steps()]
     rows += [_mean(step, [row for row in rows if row.step == step]) for step in plan.steps() if len(plan.seeds) > 1]
-    files = benchmark_report.write(plan.output, plan.data, rows, trials, TITLES)
+    files = tables.write(plan.output, plan.data, rows, trials, TITLES)
     return Report(tuple(rows), files)
 
 

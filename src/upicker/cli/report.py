@@ -24,10 +24,10 @@ def report(
     pixel_size: PixelSize = None,
     gain: Gain = None,
 ) -> int:
-    """Write all about picks into one HTML file, to be sent to a colleague.
+    """Write a self-contained HTML report of picks.
 
-    It holds counts, scores, pictures of particles and micrographs, the comparison with labels, settings and versions,
-    needs no other file and no network, and stays below some MB however many micrographs there are.
+    The file holds counts, scores, pictures of particles and micrographs, the comparison with labels, settings and
+    versions. It needs no other file and no network, and its size hardly depends on the number of micrographs.
 
     Parameters
     ----------
@@ -36,33 +36,33 @@ def report(
     output
         The file to write.
     micrographs
-        The micrographs, for pictures: files, folders, quoted patterns, lists. By default those that the run.toml
-        beside the picks names, where they are still there.
+        The micrographs, for pictures: files, folders, quoted patterns, lists; by default those listed in the run.toml
+        beside the picks that still exist.
     labels
         A folder of labels to compare with.
     threshold
         Count only picks with at least this score; by default that of the run.toml beside the picks.
     diameter
-        Diameter of the particles, e.g. 190A; by default what the files say.
+        Diameter of the particles, e.g. 190A; by default as the files give it.
     by
-        How picks are matched with labels, as in "upicker evaluate".
+        The matching criterion, as in "upicker evaluate".
     """
     from upicker.io.micrographs import Reading
-    from upicker.report.figures import Question
+    from upicker.report.findings import Inputs
     from upicker.report.page import write
 
     paths, reading = listed_micrographs(micrographs, pixel_size, gain) if micrographs else ([], Reading(pixel_size))
-    question = Question(picks, tuple(paths), reading, labels, threshold, diameter, by)
+    inputs = Inputs(picks, tuple(paths), reading, labels, threshold, diameter, by)
     with bar() as progress:
         task = progress.add_task("report", total=None, note="")
 
         def tell(doing: str, done: int, total: int) -> None:
             progress.update(task, description=doing, completed=done, total=total)
 
-        found = write(question, output, tell)
+        found = write(inputs, output, tell)
     note(f"report: {int(found.counts.sum())} particles in {len(found.counts)} micrographs -> {output}")
     if found.problems:
         warning(f"{len(found.problems)} files of picks could not be read, e.g. {found.problems[0]}")
     if not found.paths:
-        warning("no micrographs are known, so there are no pictures of particles; give --micrographs")
+        warning("no micrographs are known, so the report has no pictures of particles; give --micrographs")
     return 0

@@ -1,4 +1,4 @@
-"""The pictures of a report: particles as small boxes, and a few micrographs with their picks."""
+"""The pictures of a report: a gallery of particles as small boxes, and a few micrographs with their picks."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import numpy as np
 from upicker.draw.picks import legible, overlay
 from upicker.errors import UPickerError, heard
 from upicker.particles import Micrograph, Particles
-from upicker.report.figures import Findings, Progress, diameter_px
+from upicker.report.findings import Findings, Progress, diameter_px
 
-# Boxes are cut from so many micrographs at most, which are read for it.
-MOST_READ = 24
+# Boxes are cut from at most this many micrographs, which are read for it.
+MAX_SAMPLED = 24
 COLUMNS, ROWS, CELL_PX = 15, 4, 64
-# What a box shows, in particle diameters.
+# Side of a box, in particle diameters.
 _SIDE_DIAMETERS = 1.5
 _WIDEST_PX, _QUALITY = 1200, 80
 
 
 @dataclass(frozen=True)
 class Group:
-    """Particles of a kind, as boxes in one picture.
+    """Particles of one kind, as boxes in one picture.
 
     Attributes
     ----------
     title : str
-        Which they are.
+        Which particles they are.
     note : str
-        Their scores.
+        Their number and range of scores.
     jpeg : bytes
-        The picture: rows of `COLUMNS` boxes, in reading order.
+        Rows of `COLUMNS` boxes, in reading order.
     rows : int
-        How many rows there are.
+        Number of rows.
     """
 
     title: str
@@ -55,11 +55,11 @@ class Overlay:
     title : str
         Why it is shown.
     name : str
-        The micrograph's.
+        Of the micrograph.
     picks : int
         How many count.
     jpeg : bytes
-        The picture.
+        The micrograph with circles around its picks.
     """
 
     title: str
@@ -70,7 +70,7 @@ class Overlay:
 
 @dataclass
 class Pictures:
-    """All pictures, and what went wrong.
+    """All pictures of a report.
 
     Attributes
     ----------
@@ -78,21 +78,21 @@ class Pictures:
         The gallery.
     overlays : list of Overlay
         Micrographs with their picks.
-    looked_at : int
-        From how many micrographs the gallery was taken.
+    sampled : int
+        Number of micrographs that the gallery was taken from.
     problems : list of str
         What could not be shown, and why.
     """
 
     groups: list[Group] = field(default_factory=list)
     overlays: list[Overlay] = field(default_factory=list)
-    looked_at: int = 0
+    sampled: int = 0
     problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """One particle of the gallery: its micrograph, its place there in raw pixels, its score."""
+    """One particle of the gallery: its micrograph, its position there in raw pixels, its score."""
 
     name: str
     xy: tuple[float, float]
@@ -105,14 +105,14 @@ def make(findings: Findings, progress: Progress) -> Pictures:
     Parameters
     ----------
     findings : Findings
-        What the report says.
+        Picks, counts and paths of micrographs.
     progress : callable
-        As that of `upicker.report.figures.gather`.
+        See `upicker.report.findings.gather`.
     """
     found = Pictures()
     shown = _extremes(findings)
     sampled = _sampled(findings)
-    found.looked_at = len(sampled)
+    found.sampled = len(sampled)
     chosen = _chosen(findings, sampled)
     wanted: dict[str, list[_Cell]] = defaultdict(list)
     for cells in chosen.values():
@@ -124,7 +124,7 @@ def make(findings: Findings, progress: Progress) -> Pictures:
         progress("drawing micrographs", number, len(names))
         try:
             with heard():
-                micrograph = findings.question.reading.read(findings.paths[name])
+                micrograph = findings.inputs.reading.read(findings.paths[name])
             side = diameter_px(findings, name, micrograph.pixel_size_A)
             if side is None:
                 found.problems.append(f"{name}: the particles' diameter is not known; give it with --diameter.")
@@ -140,30 +140,30 @@ def make(findings: Findings, progress: Progress) -> Pictures:
 
 
 def _extremes(findings: Findings) -> dict[str, str]:
-    """Return the micrographs to show whole, by what they are."""
+    """Return the micrographs to show whole, by their titles."""
     names = [name for name in findings.picks if name in findings.paths]
     counts = dict(zip(findings.picks, findings.counts.tolist()))
     order = sorted(names, key=lambda name: (counts[name], name))
     if not order:
         return {}
-    places = {"Most picks": len(order) - 1, "Median": (len(order) - 1) // 2, "Fewest picks": 0}
+    ranks = {"Most picks": len(order) - 1, "Median": (len(order) - 1) // 2, "Fewest picks": 0}
     shown: dict[str, str] = {}
-    for title, place in places.items():
-        if order[place] not in shown.values():
-            shown[title] = order[place]
+    for title, rank in ranks.items():
+        if order[rank] not in shown.values():
+            shown[title] = order[rank]
     return shown
 
 
 def _sampled(findings: Findings) -> list[str]:
     """Return micrographs to take particles from, evenly spread."""
     names = [name for name, picks in findings.picks.items() if name in findings.paths and len(picks)]
-    if len(names) <= MOST_READ:
+    if len(names) <= MAX_SAMPLED:
         return names
-    return [names[int((i + 0.5) * len(names) / MOST_READ)] for i in range(MOST_READ)]
+    return [names[int((i + 0.5) * len(names) / MAX_SAMPLED)] for i in range(MAX_SAMPLED)]
 
 
 def _chosen(findings: Findings, names: Sequence[str]) -> dict[str, list[_Cell]]:
-    """Return the particles to show, by their title."""
+    """Return the particles to show, by the titles of their groups."""
     every = [
         _Cell(name, (float(x), float(y)), float(score))
         for name in names
@@ -175,7 +175,7 @@ def _chosen(findings: Findings, names: Sequence[str]) -> dict[str, list[_Cell]]:
     kept = [cell for cell in every if cell.score >= findings.lowest]
     left = every[len(kept) :]
     if len(every) <= most:
-        return {title: cells for title, cells in (("All that count", kept), ("All that do not", left)) if cells}
+        return {title: cells for title, cells in (("All that count", kept), ("All that do not count", left)) if cells}
     if left and kept:
         half = most // 2
         return {
@@ -190,7 +190,7 @@ def _chosen(findings: Findings, names: Sequence[str]) -> dict[str, list[_Cell]]:
 
 
 def _cut(micrograph: Micrograph, cells: Sequence[_Cell], side_px: float) -> dict[_Cell, np.ndarray]:
-    """Return `(CELL_PX, CELL_PX)` uint8 boxes, of equal contrast within a micrograph; the rim is continued."""
+    """Return `(CELL_PX, CELL_PX)` uint8 boxes, of equal contrast within a micrograph; border pixels are replicated."""
     if not cells:
         return {}
     scale = CELL_PX / (_SIDE_DIAMETERS * side_px)
@@ -199,15 +199,15 @@ def _cut(micrograph: Micrograph, cells: Sequence[_Cell], side_px: float) -> dict
     shown = cv2.copyMakeBorder(shown, half, half, half, half, cv2.BORDER_REPLICATE)
     boxes = {}
     for cell in cells:
-        # A pixel's centre is at its number, so that the picture begins half a pixel before 0.
-        x, y = (round((place + 0.5) * scale - 0.5) for place in cell.xy)
+        # Integer coordinates are pixel centres, so the image begins half a pixel before 0.
+        x, y = (round((position + 0.5) * scale - 0.5) for position in cell.xy)
         x, y = min(max(x, 0), shown.shape[1] - CELL_PX), min(max(y, 0), shown.shape[0] - CELL_PX)
         boxes[cell] = shown[y : y + CELL_PX, x : x + CELL_PX]
     return boxes
 
 
 def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -> Group | None:
-    """Lay boxes out in rows; None if there is not one."""
+    """Return boxes laid out in rows; None if there are none."""
     cells = [cell for cell in cells if cell in boxes]
     if not cells:
         return None
@@ -215,7 +215,7 @@ def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -
     pitch = CELL_PX + 2
     sheet = np.full((rows * pitch - 2, COLUMNS * pitch - 2), 255, np.uint8)
     for number, cell in enumerate(cells):
-        y, x = (place * pitch for place in divmod(number, COLUMNS))
+        y, x = (index * pitch for index in divmod(number, COLUMNS))
         sheet[y : y + CELL_PX, x : x + CELL_PX] = boxes[cell]
     scores = [cell.score for cell in cells]
     return Group(title, f"{len(cells)} with scores {min(scores):.3g} to {max(scores):.3g}", _jpeg(sheet), rows)
@@ -227,11 +227,11 @@ def _overlay(findings: Findings, title: str, name: str, micrograph: Micrograph, 
     accuracy = findings.accuracy
     labels: Particles | None = accuracy.labels.get(name) if accuracy else None
     matching_px = accuracy.side_px if accuracy else None
-    # The page writes the name itself: there it is plain text, whatever letters it has.
+    # The page writes the name itself, as escaped text.
     nameless = replace(micrograph, name="")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "overlay.png"
-        overlay(nameless, picks, target, labels, matching_px, findings.question.by)
+        overlay(nameless, picks, target, labels, matching_px, findings.inputs.by)
         picture = cv2.imread(str(target))
     assert picture is not None
     if picture.shape[1] > _WIDEST_PX:

@@ -1,4 +1,4 @@
-"""What a report of picks says, in numbers: read, counted, compared with labels. `report_page` makes the page of it."""
+"""The numbers of a report of picks: read from files, counted, and compared with labels."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from upicker.run.record import NAME
 from upicker.scoring import Curve, Score
 from upicker.units import Length, parse_length
 
-# Counts this many robust standard deviations from the median are named.
-FAR = 3.5
-# With fewer micrographs the spread of their counts says nothing.
-FEWEST = 5
+# Counts more than this many robust standard deviations from the median are reported as outlying.
+OUTLYING_SIGMA = 3.5
+# With fewer micrographs the spread of their counts is not known well enough.
+MIN_MICROGRAPHS = 5
 _MAD = 1.4826
 
 Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is reported on.
+class Inputs:
+    """What a report is made from.
 
     Attributes
     ----------
     picks : Path
         Folder of coordinates, or a file with those of many micrographs.
     micrographs : tuple of Path
-        The pictures; empty: those that ``run.toml`` beside the picks names and that are still there.
+        The micrographs; empty: those listed in ``run.toml`` beside the picks that still exist.
     reading : Reading
-        How they are read.
+        How micrographs are read.
     labels : Path or None
         Folder of labels to compare with.
     threshold : float or None
-        Lowest score that counts; None: that of ``run.toml``, if it tells one; else all count.
+        Lowest score that counts; None: that of ``run.toml``, if it has one; else all count.
     diameter : Length or None
-        Of the particles; None: what files say.
+        Of the particles; None: as the files give it.
     by : str
-        The rule of matching, see `upicker.scoring`.
+        The matching criterion, see `upicker.scoring`.
     """
 
     picks: Path
@@ -75,15 +75,15 @@ class Accuracy:
     each : dict of str to Score
         By the name of the label file.
     names : dict of str to str
-        Name of the picks -> that of their labels.
+        Name of the picks -> name of their labels.
     curve : Curve
-        What each threshold gives, pooled.
+        Precision, recall and F1 at every threshold, pooled.
     labels : dict of str to Particles
         By the name of the picks.
     side_px : float or None
-        The side of the squares for matching, where the labels do not carry diameters.
+        Side of the squares for matching, where the labels carry no diameters.
     notes : tuple of str
-        What a person should know.
+        Remarks for the reader, e.g. which labels were left out.
     """
 
     pooled: Score
@@ -101,8 +101,8 @@ class Findings:
 
     Attributes
     ----------
-    question : Question
-        What was asked.
+    inputs : Inputs
+        What the report is made from.
     picks : dict of str to Particles
         By name, in the files' order; of any score.
     threshold : float or None
@@ -110,20 +110,20 @@ class Findings:
     counts : np.ndarray
         `(n,)` int, picks that count, in the order of `picks`.
     paths : dict of str to Path
-        Name -> its micrograph, where there is one.
+        Name -> its micrograph, where one was found.
     seconds : np.ndarray
-        `(n,)` when each micrograph was written, seconds since 1970; NaN where that is not known.
+        `(n,)` modification time of each micrograph, seconds since 1970; NaN where unknown.
     accuracy : Accuracy or None
-        Against labels, if there are some.
+        Against labels, if they were given.
     run : mapping
         The table ``[run]`` of ``run.toml``, without the list of micrographs; empty without it.
     knobs : dict
-        Knobs of that run that are not at their defaults.
+        Knobs of that run whose values are not the defaults.
     problems : list of str
         Files that could not be read.
     """
 
-    question: Question
+    inputs: Inputs
     picks: dict[str, Particles]
     threshold: float | None
     counts: np.ndarray
@@ -136,7 +136,7 @@ class Findings:
 
     @property
     def scores(self) -> np.ndarray:
-        """`(m,)` finite scores of all picks, also of those that do not count."""
+        """`(m,)` finite scores of all picks, also of those below the threshold."""
         scores = np.concatenate([np.empty(0), *(particles.score for particles in self.picks.values())])
         return scores[np.isfinite(scores)]
 
@@ -147,48 +147,47 @@ class Findings:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the micrographs' times tell more than that they were copied together."""
+        """Whether the micrographs' times differ by more than copying them together would cause."""
         known = self.seconds[np.isfinite(self.seconds)]
-        return (
-            len(known) == len(self.counts) >= FEWEST and np.ptp(known) > 60 and len(np.unique(known)) > len(known) // 2
-        )
+        is_complete = len(known) == len(self.counts) >= MIN_MICROGRAPHS
+        return is_complete and np.ptp(known) > 60 and len(np.unique(known)) > len(known) // 2
 
 
-def gather(question: Question, progress: Progress) -> Findings:
+def gather(inputs: Inputs, progress: Progress) -> Findings:
     """Read picks and labels, count and compare.
 
     Parameters
     ----------
-    question : Question
-        What is reported on.
+    inputs : Inputs
+        Picks, micrographs and labels.
     progress : callable
-        Told what is done, how much of it, and of how much.
+        Called with a description of the step, the number of items done, and their total.
 
     Raises
     ------
     InputError
-        If there are no picks, or names do not tell what belongs together.
+        If there are no picks, or names do not tell which files belong together.
     ConfigError
         If the labels carry no diameter, and none was given.
     UPickerError
         If no file of picks can be read, or a file of labels cannot.
     """
-    run, knobs, listed = _record(question.picks)
+    run, knobs, listed = _record(inputs.picks)
     problems: list[str] = []
-    picks = _read(question.picks, problems, progress)
-    threshold = question.threshold
+    picks = _read(inputs.picks, problems, progress)
+    threshold = inputs.threshold
     if threshold is None and isinstance(run.get("threshold"), int | float):
         threshold = float(run["threshold"])  # type: ignore[arg-type]
     lowest = -np.inf if threshold is None else threshold
-    paths = _paths(question, picks, listed)
+    paths = _paths(inputs, picks, listed)
     return Findings(
-        question=question,
+        inputs=inputs,
         picks=picks,
         threshold=threshold,
         counts=np.array([int((particles.score >= lowest).sum()) for particles in picks.values()], int),
         paths=paths,
         seconds=np.array([_written(paths.get(name)) for name in picks]),
-        accuracy=None if question.labels is None else _compared(question, picks, listed, lowest, progress),
+        accuracy=None if inputs.labels is None else _compared(inputs, picks, listed, lowest, progress),
         run=run,
         knobs=knobs,
         problems=problems,
@@ -196,8 +195,8 @@ def gather(question: Question, progress: Progress) -> Findings:
 
 
 def diameter_px(findings: Findings, name: str, pixel_size_A: float | None) -> float | None:
-    """Return the particles' diameter in one micrograph, raw pixels; None if nobody says it."""
-    lengths = [findings.question.diameter, _median([findings.picks[name]])]
+    """Return the particles' diameter in one micrograph, raw pixels; None if it is not known."""
+    lengths = [findings.inputs.diameter, _median([findings.picks[name]])]
     labels = findings.accuracy.labels if findings.accuracy else {}
     lengths += [_median([labels[name]])] if name in labels else []
     with contextlib.suppress(KeyError, ConfigError):
@@ -210,13 +209,13 @@ def diameter_px(findings: Findings, name: str, pixel_size_A: float | None) -> fl
 
 
 def outlying(counts: np.ndarray) -> np.ndarray:
-    """Tell, as an `(n,)` bool, which counts are far from the others."""
-    if len(counts) < FEWEST:
+    """Return an `(n,)` bool: which counts are far from the others."""
+    if len(counts) < MIN_MICROGRAPHS:
         return np.zeros(len(counts), bool)
     away = np.abs(counts - np.median(counts))
-    # Counts scatter by their root at least, also where more than half are the same.
+    # Counts scatter by at least their square root (Poisson), also where more than half of them are equal.
     spread = max(_MAD * float(np.median(away)), float(np.sqrt(max(np.median(counts), 1))))
-    return away > FAR * spread
+    return away > OUTLYING_SIGMA * spread
 
 
 def _median(particles: Sequence[Particles]) -> Length | None:
@@ -231,7 +230,7 @@ def _read(picks: Path, problems: list[str], progress: Progress) -> dict[str, Par
     if picks.is_file():
         found = {stem(each.micrograph): each.particles for each in coordinates.read_all(picks)}
         if not found:
-            raise InputError(picks, "it holds no picks", "Give the folder or file that upicker pick wrote")
+            raise InputError(picks, "it holds no picks", "Give the folder or the file that upicker pick wrote")
         return found
     files = coordinates.stems(picks)
     read: dict[str, Particles] = {}
@@ -252,7 +251,7 @@ def _read(picks: Path, problems: list[str], progress: Progress) -> dict[str, Par
 
 
 def _record(picks: Path) -> tuple[dict[str, object], dict[str, object], list[Path]]:
-    """Return what ``run.toml`` beside the picks says: of the run, of knobs that were changed, of micrographs."""
+    """Read ``run.toml`` beside the picks: the table ``[run]``, knobs that were changed, paths of micrographs."""
     try:
         tables = tomllib.loads(((picks if picks.is_dir() else picks.parent) / NAME).read_text(encoding="utf-8"))
         run = dict(tables.pop("run", {}))
@@ -267,21 +266,21 @@ def _record(picks: Path) -> tuple[dict[str, object], dict[str, object], list[Pat
 
 
 def _plain(value: object) -> object:
-    """Bring a knob to the form that it has in TOML."""
+    """Return a knob's value in the form that it has in TOML."""
     return list(value) if isinstance(value, tuple) else "none" if value is None else value
 
 
-def _paths(question: Question, picks: Mapping[str, Particles], listed: Sequence[Path]) -> dict[str, Path]:
+def _paths(inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path]) -> dict[str, Path]:
     """Find the micrographs of the picks."""
-    candidates = list(dict.fromkeys(question.micrographs or (path for path in listed if path.is_file())))
+    candidates = list(dict.fromkeys(inputs.micrographs or (path for path in listed if path.is_file())))
     if not candidates:
         return {}
     matches = match(list(picks), candidates)
-    matches.refuse_ambiguous(question.picks)
-    if question.micrographs and not matches.pairs:
+    matches.refuse_ambiguous(inputs.picks)
+    if inputs.micrographs and not matches.pairs:
         example = f"picks are of e.g. '{next(iter(picks))}', the micrographs are e.g. '{candidates[0].name}'"
         remedy = "Picks are named after the micrograph: mic001.mrc -> mic001.csv"
-        raise InputError("--micrographs", f"none of them belongs to the picks: {example}", remedy)
+        raise InputError("--micrographs", f"no micrograph matches the picks: {example}", remedy)
     return matches.pairs
 
 
@@ -293,46 +292,47 @@ def _written(path: Path | None) -> float:
 
 
 def _compared(
-    question: Question, picks: Mapping[str, Particles], listed: Sequence[Path], lowest: float, progress: Progress
+    inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path], lowest: float, progress: Progress
 ) -> Accuracy:
     """Compare with labels, as ``upicker evaluate`` does, but only of the micrographs that the picks are of.
 
-    These are those with picks, and those that were looked at without a find: `listed` by ``run.toml`` or by the user.
+    These are those with picks, and those that were processed without any pick: `listed` by ``run.toml`` or given by
+    the user.
     """
-    assert question.labels is not None
-    files = coordinates.stems(question.labels)
+    assert inputs.labels is not None
+    files = coordinates.stems(inputs.labels)
     progress("comparing with labels", 0, max(len(files), 1))
     matches = match(list(files), list(picks))
-    matches.refuse_ambiguous(question.labels)
+    matches.refuse_ambiguous(inputs.labels)
     if not matches.pairs:
-        example = f"labels are of e.g. '{next(iter(files))}'" if files else "no coordinates file is there"
-        remedy = f"Files belong together by the micrograph's name; picks are of e.g. '{next(iter(picks))}'"
-        raise InputError(question.labels, f"no labels there belong to the picks: {example}", remedy)
-    theirs, nothing = matches.pairs, Particles.of([])
-    looked_at = match(list(files), list(dict.fromkeys([*question.micrographs, *listed]))).pairs
-    empty = [name for name in matches.unmatched_names if name in looked_at]
+        example = f"labels are of e.g. '{next(iter(files))}'" if files else "there is no coordinates file"
+        remedy = f"Files are matched by the micrograph's name; picks are of e.g. '{next(iter(picks))}'"
+        raise InputError(inputs.labels, f"no labels there match the picks: {example}", remedy)
+    theirs, no_picks = matches.pairs, Particles.of([])
+    processed = match(list(files), list(dict.fromkeys([*inputs.micrographs, *listed]))).pairs
+    empty = [name for name in matches.unmatched_names if name in processed]
     pairs = {
-        name: (picks[theirs[name]] if name in theirs else nothing, coordinates.read(file))
+        name: (picks[theirs[name]] if name in theirs else no_picks, coordinates.read(file))
         for name, file in files.items()
-        if name in theirs or name in looked_at
+        if name in theirs or name in processed
     }
     comparison = Comparison(pairs, empty, matches.unmatched_candidates)
     side_px = None
-    if question.diameter is not None:
-        side_px = question.diameter.to_px(question.reading.pixel_size_A, "--diameter")
-    each, pooled = compare.scores(comparison, side_px, question.by, lowest)
+    if inputs.diameter is not None:
+        side_px = inputs.diameter.to_px(inputs.reading.pixel_size_A, "--diameter")
+    each, pooled = compare.scores(comparison, side_px, inputs.by, lowest)
     notes = []
     if comparison.unpicked:
-        notes.append(f"Labelled micrographs without a pick, whose labels count as missed: {len(comparison.unpicked)}.")
+        notes.append(f"Labelled micrographs without picks, whose labels count as missed: {len(comparison.unpicked)}.")
     if others := len(files) - len(pairs):
-        notes.append(f"Labelled micrographs that these picks are not of, and that are left out: {others}.")
+        notes.append(f"Labelled micrographs that were not picked, left out: {others}.")
     if comparison.unlabelled:
-        notes.append(f"Micrographs without labels, which count for nothing here: {len(comparison.unlabelled)}.")
+        notes.append(f"Micrographs without labels, ignored here: {len(comparison.unlabelled)}.")
     return Accuracy(
         pooled=pooled,
         each=each,
         names={picked: name for name, picked in theirs.items()},
-        curve=scoring.curve(list(pairs.values()), side_px, question.by),
+        curve=scoring.curve(list(pairs.values()), side_px, inputs.by),
         labels={picked: pairs[name][1] for name, picked in theirs.items()},
         side_px=side_px,
         notes=tuple(notes),
