@@ -37,7 +37,7 @@ def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        pytest.skip("there is no Chromium")
+        pytest.skip("Chromium is not installed (Debian's package chromium)")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser

@@ -1,10 +1,74 @@
-"""What several test files share."""
+"""What several test files share: fixtures for what may be missing on a machine, and the option that forbids it.
 
+A test that uses the fixture `chromium` or `relion` gets the marker `browser` or `relion`. Where the program is not
+installed it skips, with a reason; under ``--must-run=browser`` it fails instead, and so does a run in which no test
+with that marker passed.
+"""
+
+import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--must-run",
+        action="append",
+        default=[],
+        metavar="MARKER",
+        help="fail if a test with this marker is skipped, or if none passes (may be repeated)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("must_run"):
+        config.pluginmanager.register(MustRun(config), "must-run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in MARKER_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKER_OF_FIXTURE[fixture])
+
+
+class MustRun:
+    """Turn skips of tests with the required markers into failures.
+
+    With pytest-xdist, the workers run the tests and turn the skips; the process that started them counts.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.required = set(config.getoption("must_run"))
+        self.passed: set[str] = set()
+        self.is_worker = hasattr(config, "workerinput")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report = yield
+        required = self.required & {marker.name for marker in item.iter_markers()}
+        if required and report.skipped:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in spite of --must-run={min(required)}: {report.longrepr}"
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self.passed |= self.required & set(report.keywords)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not self.is_worker and self.required - self.passed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        for marker in sorted(self.required - self.passed):
+            terminalreporter.line(f"--must-run={marker}: no test with this marker passed", red=True)
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +77,21 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the folder of real micrographs is not here")
     return SHARED
+
+
+# Not for the whole session: while it is open, its event loop counts as running, and other tests start their own.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser of Playwright's; tests that use it skip where there is none."""
+    from browser import chromium
+
+    yield from chromium()
+
+
+@pytest.fixture(scope="session")
+def relion() -> str:
+    """RELION's program that cuts particles; tests that use it skip where RELION is not installed."""
+    program = shutil.which("relion_preprocess")
+    if program is None:
+        pytest.skip("RELION is not installed (Debian's package relion)")
+    return program

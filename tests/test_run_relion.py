@@ -1,6 +1,5 @@
 """As an external job of RELION: its layout, its lists, its signs; and RELION itself, where it is installed."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from upicker.io import coordinates
 from upicker.run.relion import coordinates_file
 from upicker.simulate.scene import Scene, make
 
-RELION = shutil.which("relion_preprocess")
 LIST = """# version {version}
 
 data_optics
@@ -165,16 +163,15 @@ def test_extraction_carries_optics_and_ctf_of_the_list(capsys, project):
     assert set(particles.rlnDefocusV) == {14000.25}
 
 
-@pytest.mark.skipif(RELION is None, reason="RELION is not installed")
 @pytest.mark.parametrize("more", [(), ("--scale", "24")])
-def test_relion_cuts_the_particles_that_we_cut(capsys, project, more):
+def test_relion_cuts_the_particles_that_we_cut(capsys, project, relion, more):
     assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
-    relion = [
-        *("relion_preprocess", "--i", "CtfFind/job003/micrographs_ctf.star", "--coord_suffix", "_autopick.star"),
+    command = [
+        *(relion, "--i", "CtfFind/job003/micrographs_ctf.star", "--coord_suffix", "_autopick.star"),
         *("--coord_dir", "External/job012/", "--part_dir", "Extract/job013/", "--part_star", "Extract/job013/p.star"),
         *("--extract", "--extract_size", "48", "--norm", "--bg_radius", "9" if more else "18", "--invert_contrast"),
     ]
-    subprocess.run([*relion, *more], check=True, capture_output=True)
+    subprocess.run([*command, *more], check=True, capture_output=True)
     for folder in ("Movies", "Raw"):
         picks = Path("External/job012") / folder
         mics = "MotionCorr/job002/Movies" if folder == "Movies" else "Raw"
@@ -184,3 +181,23 @@ def test_relion_cuts_the_particles_that_we_cut(capsys, project, more):
         for path in sorted(Path(folder, "Particles").glob("*.mrcs")):
             theirs = mrcfile.read(Path("Extract/job013", folder, path.name))
             np.testing.assert_allclose(mrcfile.read(path), theirs, atol=2e-4)
+
+
+def test_relion_reads_the_particles_that_we_wrote(capsys, project, relion):
+    """Its own program stacks them anew: it finds every image, in the list's order, with the list's optics."""
+    assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
+    options = ("--micrographs", "CtfFind/job003/micrographs_ctf.star", "--box", "48px")
+    code, _, err = upicker(capsys, "extract", "External/job012/Movies", *options, "-o", "Extract/particles.star")
+    assert code == 0, err
+    program = Path(relion).with_name("relion_stack_create")
+    subprocess.run([program, "--i", "Extract/particles.star", "--o", "again"], check=True, capture_output=True)
+    ours, theirs = (starfile.read(name) for name in ("Extract/particles.star", "again.star"))
+    assert len(ours["particles"]) > 10
+    images = []
+    for name in ours["particles"].rlnImageName:
+        number, file = name.split("@")
+        images.append(mrcfile.read(file)[int(number) - 1])
+    np.testing.assert_array_equal(mrcfile.read("again.mrcs"), images)
+    assert theirs["particles"].rlnCoordinateX.tolist() == pytest.approx(ours["particles"].rlnCoordinateX.tolist())
+    for column in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnImagePixelSize", "rlnImageSize"):
+        assert theirs["optics"][column].tolist() == pytest.approx(ours["optics"][column].tolist())

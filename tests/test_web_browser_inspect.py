@@ -20,11 +20,6 @@ N = 4
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    yield from browser.chromium()
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four micrographs with picks, the first two with labels; the fourth has a name that means harm."""
     folder = tmp_path_factory.mktemp("inspect")

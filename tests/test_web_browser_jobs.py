@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Server, chromium, make_micrographs, visit
+from browser import Server, make_micrographs, visit
 from command_line import TOY
 
 from upicker.io import coordinates
@@ -18,7 +18,6 @@ SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={va
 PATIENCE_S = 300
 
 pytestmark = pytest.mark.slow
-browser = pytest.fixture(scope="module")(chromium)
 
 
 @pytest.fixture
@@ -58,9 +57,9 @@ def text(page: Any, words: str) -> None:
     until(page, "(words) => document.querySelector('.jobs')?.innerText.includes(words)", words)
 
 
-def test_a_model_is_trained_and_asked_from_the_page(server, browser, tmp_path):
+def test_a_model_is_trained_and_asked_from_the_page(server, chromium, tmp_path):
     shots = Path(tmp_path)
-    with visit(browser, server.url) as page:
+    with visit(chromium, server.url) as page:
         panel = show_panel(page)
         panel.get_by_role("button", name="Train on 5 micrographs").wait_for()
         text(page, "40 particles in 5 micrographs.")
@@ -72,7 +71,7 @@ def test_a_model_is_trained_and_asked_from_the_page(server, browser, tmp_path):
         panel.screenshot(path=shots / "running.png")
     server.kill()
     server.start()
-    with visit(browser, server.url) as page:
+    with visit(chromium, server.url) as page:
         panel = show_panel(page)
         text(page, "Trained in")
         text(page, "On labels kept aside: F1")
@@ -87,8 +86,8 @@ def test_a_model_is_trained_and_asked_from_the_page(server, browser, tmp_path):
         assert page.mistakes == []
 
 
-def test_a_training_is_stopped_from_the_page(server, browser, tmp_path):
-    with visit(browser, server.url, 700, 800) as page:
+def test_a_training_is_stopped_from_the_page(server, chromium, tmp_path):
+    with visit(chromium, server.url, 700, 800) as page:
         if page.locator("[data-fold=right]").is_visible():
             page.locator("[data-fold=right]").click()
         panel = show_panel(page)

@@ -16,11 +16,6 @@ AWAY = "() => document.querySelector('#save').dataset.state === 'away'"
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    yield from browser.chromium()
-
-
-@pytest.fixture(scope="module")
 def micrographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return browser.make_micrographs(tmp_path_factory.mktemp("micrographs"), 3, SHAPE)
 
