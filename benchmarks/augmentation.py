@@ -6,7 +6,7 @@
 
 Prints a table of processor times for a tile (median of --repeat, one thread), and draws a contact sheet: a tile as it
 is cut, then each augmentation alone at the strength shown, all together, and offline copies of a whole micrograph, with
-the boxes that are learned from. Other strengths: --set.
+the boxes that are trained on. Other strengths: --set.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def milliseconds(work: Callable[[int], object], repeat: int) -> float:
     return float(np.median(took))
 
 
-def show(axes: Axes, picture: Sample, title: str) -> None:
-    """Draw a picture with its boxes."""
-    axes.imshow(picture.pixels, cmap="gray", vmin=-3, vmax=5, interpolation="nearest")
-    for (x, y), side in zip(picture.xy, picture.side, strict=True):
+def show(axes: Axes, drawn: Sample, title: str) -> None:
+    """Draw a training sample with its boxes."""
+    axes.imshow(drawn.pixels, cmap="gray", vmin=-3, vmax=5, interpolation="nearest")
+    for (x, y), side in zip(drawn.xy, drawn.side, strict=True):
         axes.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor="lime", linewidth=0.7))
-    axes.set_title(f"{title} ({len(picture.xy)} boxes)", fontsize=8)
+    axes.set_title(f"{title} ({len(drawn.xy)} boxes)", fontsize=8)
     axes.set_axis_off()
 
 

@@ -3,10 +3,10 @@
     python benchmarks/figure3.py grid    3a: F1 over labelled micrographs, a line for each number of unlabelled ones
     python benchmarks/figure3.py loss    3b: losses of fine-tuning, two-stage and from scratch; uses the grid's logs
     python benchmarks/figure3.py labels  3c: labels of 100, 50 and 10 % and few micrographs, two-stage and from scratch
-    python benchmarks/figure3.py curves  3d: precision over recall of two-stage training, all data sets in one picture
+    python benchmarks/figure3.py curves  3d: precision over recall of two-stage training, all data sets in one figure
     python benchmarks/figure3.py boxes   3e: precision, recall and F1 of each test micrograph, by method
 
-For each data set (--set) and seed (--seeds) micrographs are divided as `experiment.py` says; fewer micrographs are a
+For each data set (--set) and seed (--seeds) micrographs are divided as in `experiment.py`; fewer micrographs are a
 part of more. 0 unlabelled micrographs: a random start. The labels that `labels` keeps are drawn by chance, and fewer
 are a part of more; the others are background to the training, as in the paper, unless --partial tells it that labels
 are not complete. `boxes` also takes picks of other programs: ``--picks SET:NAME=FOLDER``, files named after
@@ -42,7 +42,7 @@ METRICS = ("precision", "recall", "f1")
 
 
 def two_stage(of: Experiment, seed: int, labelled: int | None, unlabelled: int | None = None) -> Trial:
-    """Train on so many micrographs and return the trial; its step is `step_of(unlabelled)`."""
+    """Train on that many micrographs and return the trial; its step is `step_of(unlabelled)`."""
     division = of.split(seed, labelled, unlabelled)
     u, n = len(division.unlabelled), len(division.labelled)
     initial = None
@@ -215,7 +215,7 @@ def thinned(of: Experiment, seed: int, paths: Sequence[Path], share: float) -> t
 
 
 def curves(all_of: Sequence[Experiment]) -> None:
-    """Draw precision over recall of two-stage training on all there is, every data set in one picture."""
+    """Draw precision over recall of two-stage training on all there is, every data set in one figure."""
     lines, points, rows = {}, {}, []
     for of in all_of:
         trials = [two_stage(of, seed, None) for seed in of.options.seeds]

@@ -99,13 +99,13 @@ def serving(*arguments: str | Path) -> Iterator[str]:
 
 
 def pan(middle: tuple[float, float], step: int) -> tuple[str, tuple[float, float]]:
-    """Say where the mouse is next when it drags the picture round and round."""
+    """Yield mouse positions that drag the micrograph round and round."""
     angle = 0.04 * step
     return "move", (middle[0] + 160 * math.cos(angle) - 160, middle[1] + 110 * math.sin(angle))
 
 
 def zoom(middle: tuple[float, float], step: int) -> tuple[str, tuple[float, float]]:
-    """Say how the wheel is turned next, in and out."""
+    """Yield turns of the wheel, in and out."""
     return "wheel", (0, -20 if step // 60 % 2 == 0 else 20)
 
 
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each movement")
     parser.add_argument("--picks", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="where files are written; by default a temporary folder")
-    parser.add_argument("--shots", type=Path, help="a folder for pictures of what is seen")
+    parser.add_argument("--shots", type=Path, help="folder for screenshots")
     options = parser.parse_args()
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None or importlib.util.find_spec("playwright") is None:

@@ -1,4 +1,4 @@
-"""Damaged coordinates files, by the ten thousand: every reader answers or says CoordinatesError, nothing else.
+"""Damaged coordinate files by the ten thousand: every reader returns particles or raises CoordinatesError.
 
     python benchmarks/fuzz.py --inputs 100000 --seed 0 --keep /tmp/findings
 

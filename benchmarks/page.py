@@ -4,8 +4,8 @@ Run from the checkout::
 
     python benchmarks/page.py [--screen 1400x900] [--folder DIR]
 
-A first view is the description of the picture and all tiles of the level that fills the screen, four at a time as
-the page asks for them. Pictures are written to a temporary folder first: 4096 x 4096 (67 MB) and 11520 x 8184 (377 MB),
+A first view is the description of the micrograph and all tiles of the level that fills the screen, four at a time as
+the page requests them. Micrographs are first written to a temporary folder: 4096 x 4096 (67 MB), 11520 x 8184 (377 MB),
 32-bit floats. Wall-clock and processor seconds differ where the disk is waited for, where two cores work at once, and
 where others work on the same machine. Prints markdown.
 """
@@ -138,11 +138,11 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--screen", default="1400x900", help="columns x rows of the window, in pixels")
-    parser.add_argument("--folder", type=Path, help="where pictures are written; by default a temporary folder")
+    parser.add_argument("--folder", type=Path, help="where micrographs are written; by default a temporary folder")
     options = parser.parse_args()
     columns, rows = map(int, options.screen.split("x"))
     print(f"{machine()}; screen {columns} x {rows}\n")
-    print("| picture | view | s | processor s |\n|---|---|---|---|", flush=True)
+    print("| micrograph | view | s | processor s |\n|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name, (shape, pixel_size_A) in SIZES.items():
             paths = write(Path(folder), shape, pixel_size_A)

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("micrographs", nargs="+")
     parser.add_argument("--diameter", type=parse_length, help="e.g. 108px; by default that of the weights")
     parser.add_argument("--jobs", type=int, nargs="*", help="by default 1, and what upicker pick takes by itself")
-    parser.add_argument("--views", type=int, nargs="*", default=[None], help="by default what the weights' config says")
+    parser.add_argument("--views", type=int, nargs="*", default=[None], help="default: from the weights' config")
     options = parser.parse_args()
     paths = micrographs.find(options.micrographs)
     print(f"{len(paths)} micrographs, {cores()} cores", flush=True)

@@ -4,7 +4,7 @@ Run from the checkout::
 
     OMP_NUM_THREADS=1 python benchmarks/preprocessing.py [--data ../shared/data] [--first N]
 
-Only training micrographs are looked at (EMPIAR-10017: the first 8 by name; apoferritin: the first 7, with the
+Only training micrographs are used (EMPIAR-10017: the first 8 by name; apoferritin: the first 7, with the
 diameters 72 to 100 px of a hollow particle). Best F1 over all thresholds and average precision at IoU > 0.5.
 Prints markdown.
 """
@@ -65,7 +65,7 @@ def figures(data: Path, of: DataSet, first: int | None, changes: dict[str, objec
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--first", type=int, default=None, help="only so many micrographs of each set")
+    parser.add_argument("--first", type=int, default=None, help="at most this many micrographs of each set")
     options = parser.parse_args()
     chosen = SETS[0], SETS[2]
     print("| preprocessing |" + "".join(f" {of.name}: F1 (AP) | prepare, s |" for of in chosen))

@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--set", action="append", default=[], metavar="room.knob=value")
-    parser.add_argument("--first", type=int, default=None, help="only so many micrographs of each part")
+    parser.add_argument("--first", type=int, default=None, help="at most this many micrographs of each part")
     options = parser.parse_args()
     config = Config().with_changes(dict(change.split("=", 1) for change in options.set))
     print("| data set | part | labels | best F1 | AP | recall of all | F1 at theta = mean (picks) ", end="")

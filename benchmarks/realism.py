@@ -1,13 +1,13 @@
-"""Real and simulated micrographs side by side: pictures, power spectra, contrast and SNR.
+"""Real and simulated micrographs side by side: images, power spectra, contrast and SNR.
 
     python benchmarks/realism.py [--data ../shared/data] [--structures ../shared/structures] [--count 5]
 
-Three pairs: the proteasome pictures (20S, 7.84 A a pixel) and simulated 20S proteasomes (3J9I); apoferritin
+Three pairs: the proteasome micrographs (20S, 7.84 A a pixel) and simulated 20S proteasomes (3J9I); apoferritin
 (about 1.6 A) and simulated apoferritin (4V1W); EMPIAR-10017 (beta-galactosidase, 1.77 A) and the built-in rod of D2
-symmetry. What the simulation cannot know was taken from the real pictures: the number of particles and how they lie,
+symmetry. What the simulation cannot know was taken from the real micrographs: the number of particles and how they lie,
 the range of defocus (where the spectrum's first zero is) and the dose (from the noise's floor in the spectrum; it is an
 effective one, because the losses of their cameras are not known). So what is compared is the look and the
-spectrum's shape, not the amount of noise. Of the real pictures
+spectrum's shape, not the amount of noise. Of the real micrographs
 
 - those of the proteasome were reduced from a finer pixel and cut off at 0 and 255, and the first and third set were
   flattened; the simulated ones have as many pixels cut off;
@@ -23,7 +23,7 @@ What is computed is computed alike for both:
 - SNR by labels: after a band-pass from 1/400 to 1/20 A, the mean square within 0.4 diameters of the labels (about the
   mean of the background: what lies beyond 0.75 diameters of all labels), less the background's variance, over the
   latter; and contrast: how many standard deviations of the background the discs' mean lies below it. Labels of real
-  pictures miss particles and hit ice, which lowers both, most of all for the proteasome: its labels are some
+  micrographs miss particles and hit ice, which lowers both, most of all for the proteasome: its labels are some
   program's, and hardly any background lies between the particles.
 
 Writes docs/realism.png and docs/spectra.png, prints markdown.
@@ -56,8 +56,8 @@ INSIDE, OUTSIDE = 0.4, 0.75
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture and its labels, at the pixel size where it is compared."""
+class Labelled:
+    """A micrograph and its labels, at the pixel size of the comparison."""
 
     pixels: np.ndarray
     labels: Particles
@@ -66,17 +66,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pair:
-    """A set of real pictures, and how like ones are simulated.
+    """A set of real micrographs, and how similar ones are simulated.
 
     Attributes
     ----------
     name, folder : in the folder of data.
-    pixel_size_A : of the real pictures as stored.
+    pixel_size_A : of the real micrographs as stored.
     reduced : by how much they are reduced before the comparison.
     border_px : what is cut off from each side: frames that motion correction left.
     scene : of the simulation, at `finer` times the pixels of the comparison.
-    finer : by how much the simulated pictures are reduced.
-    denoised : whether somebody filtered the real pictures.
+    finer : by how much the simulated micrographs are reduced.
+    denoised : whether somebody filtered the real micrographs.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Pair:
 
     @property
     def kinds(self) -> tuple[str, str]:
-        """What the real and the simulated pictures are called."""
+        """What the real and the simulated micrographs are called."""
         return "real, denoised by others" if self.denoised else "real", "simulated"
 
 
@@ -164,8 +164,8 @@ PAIRS = (
 )
 
 
-def real(data: Path, pair: Pair, count: int) -> list[Picture]:
-    """Read the first real pictures of a pair."""
+def real(data: Path, pair: Pair, count: int) -> list[Labelled]:
+    """Read the first real micrographs of a pair."""
     found = []
     for path in micrographs.find([data / pair.folder / "micrographs"])[:count]:
         inner = micrographs.read(path).pixels[pair.border_px :, pair.border_px :]
@@ -175,66 +175,66 @@ def real(data: Path, pair: Pair, count: int) -> list[Picture]:
     return found
 
 
-def simulated(structures: Path, pair: Pair, count: int, like: list[Picture]) -> list[Picture]:
-    """Simulate pictures, reduce them, and cut off as many pixels at both ends as in the real ones."""
+def simulated(structures: Path, pair: Pair, count: int, like: list[Labelled]) -> list[Labelled]:
+    """Simulate micrographs, reduce them, and cut off as many pixels at both ends as in the real ones."""
     scene = pair.scene
     scene = replace(scene, specimens=tuple(n if n in BUILT_IN else str(structures / n) for n in scene.specimens))
     found = []
     for index in range(count):
         made = make(scene, index)
-        picture = _reduced(made.micrograph.pixels, made.particles, scene.pixel_size_A, pair.finer)
+        example = _reduced(made.micrograph.pixels, made.particles, scene.pixel_size_A, pair.finer)
         other = like[index % len(like)].pixels
         ends = [np.mean(other <= other.min()), 1 - np.mean(other >= other.max())]
-        low, high = np.quantile(picture.pixels, ends)
-        found.append(replace(picture, pixels=np.clip(picture.pixels, low, high)))
+        low, high = np.quantile(example.pixels, ends)
+        found.append(replace(example, pixels=np.clip(example.pixels, low, high)))
         print(f"{pair.name}, simulated {index}: {len(made.particles)} particles, defocus {made.defocus_A / 1e4:.2f} um")
     return found
 
 
-def _reduced(pixels: np.ndarray, labels: Particles, pixel_size_A: float, factor: int) -> Picture:
+def _reduced(pixels: np.ndarray, labels: Particles, pixel_size_A: float, factor: int) -> Labelled:
     rows, columns = (n // factor for n in pixels.shape)
     inside = labels.select(labels.inside((factor * rows, factor * columns)))
     scaled = Particles.of(inside.xy / factor, inside.diameter_px / factor)
     whole = pixels[: factor * rows, : factor * columns]
-    return Picture(resample(whole, (rows, columns)), scaled, pixel_size_A * factor)
+    return Labelled(resample(whole, (rows, columns)), scaled, pixel_size_A * factor)
 
 
-def filtered(picture: Picture) -> np.ndarray:
-    """Return the picture between `HIGHPASS_A` and `LOWPASS_A`, Gaussian flanks, in standard deviations."""
-    mirrored = np.pad(picture.pixels, [(0, n) for n in picture.pixels.shape], mode="symmetric")
-    rows, columns = (np.fft.fftfreq(n, picture.pixel_size_A) for n in mirrored.shape)
+def filtered(example: Labelled) -> np.ndarray:
+    """Return the micrograph between `HIGHPASS_A` and `LOWPASS_A`, Gaussian flanks, in standard deviations."""
+    mirrored = np.pad(example.pixels, [(0, n) for n in example.pixels.shape], mode="symmetric")
+    rows, columns = (np.fft.fftfreq(n, example.pixel_size_A) for n in mirrored.shape)
     k2 = rows[:, None] ** 2 + columns**2
     keep = np.exp(-k2 * LOWPASS_A**2 / 2) - np.exp(-k2 * HIGHPASS_A**2 / 2)
-    height, width = picture.pixels.shape
+    height, width = example.pixels.shape
     smooth = np.real(np.fft.ifft2(np.fft.fft2(mirrored) * keep))[:height, :width]
     return smooth / smooth.std()
 
 
-def spectrum(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+def spectrum(examples: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
     """Return frequencies (1 / A) and the mean power by ring, both without ring 0, over the power in `BAND_A`."""
     window = np.hanning(SQUARE_PX)[:, None] * np.hanning(SQUARE_PX)
     k = np.fft.fftfreq(SQUARE_PX, 1 / SQUARE_PX)
     ring = np.hypot(k[:, None], k).round().astype(int).ravel()
     total, squares = np.zeros(SQUARE_PX // 2 - 1), 0
-    for picture in pictures:
-        for top in range(0, picture.pixels.shape[0] - SQUARE_PX + 1, SQUARE_PX // 2):
-            for left in range(0, picture.pixels.shape[1] - SQUARE_PX + 1, SQUARE_PX // 2):
-                square = picture.pixels[top : top + SQUARE_PX, left : left + SQUARE_PX]
+    for example in examples:
+        for top in range(0, example.pixels.shape[0] - SQUARE_PX + 1, SQUARE_PX // 2):
+            for left in range(0, example.pixels.shape[1] - SQUARE_PX + 1, SQUARE_PX // 2):
+                square = example.pixels[top : top + SQUARE_PX, left : left + SQUARE_PX]
                 power = np.abs(np.fft.fft2((square - square.mean()) * window)).ravel() ** 2
                 total += (np.bincount(ring, power) / np.bincount(ring))[1 : SQUARE_PX // 2]
                 squares += 1
-    frequency = np.arange(1, SQUARE_PX // 2) / (SQUARE_PX * pictures[0].pixel_size_A)
+    frequency = np.arange(1, SQUARE_PX // 2) / (SQUARE_PX * examples[0].pixel_size_A)
     band = (frequency > 1 / BAND_A[0]) & (frequency < 1 / BAND_A[1])
     return frequency, total / total[band].mean()
 
 
-def matched(picture: Picture, own: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> Picture:
-    """Filter a picture by ring, so that pictures of the spectrum `own` get the spectrum `other`."""
-    rows, columns = (np.fft.fftfreq(n, picture.pixel_size_A) for n in picture.pixels.shape)
+def matched(example: Labelled, own: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> Labelled:
+    """Filter a micrograph by ring, so that micrographs of the spectrum `own` get the spectrum `other`."""
+    rows, columns = (np.fft.fftfreq(n, example.pixel_size_A) for n in example.pixels.shape)
     k = np.hypot(rows[:, None], columns)
     gain = np.sqrt(np.interp(k, *other) / np.interp(k, *own))
-    centred = picture.pixels - picture.pixels.mean()
-    return replace(picture, pixels=np.real(np.fft.ifft2(np.fft.fft2(centred) * gain)))
+    centred = example.pixels - example.pixels.mean()
+    return replace(example, pixels=np.real(np.fft.ifft2(np.fft.fft2(centred) * gain)))
 
 
 def above_floor(frequency: np.ndarray, power: np.ndarray) -> float:
@@ -244,26 +244,26 @@ def above_floor(frequency: np.ndarray, power: np.ndarray) -> float:
     return float(np.average(power[band], weights=frequency[band]) / power[top].mean() - 1)
 
 
-def contrast(pictures: Sequence[Picture]) -> tuple[float, float, int]:
-    """Return SNR and contrast as the module says, pooled, and how many labels a picture has."""
+def contrast(examples: Sequence[Labelled]) -> tuple[float, float, int]:
+    """Return SNR and contrast as the module says, pooled, and how many labels a micrograph has."""
     inside, outside = [], []
-    for picture in pictures:
-        smooth = filtered(picture)
+    for example in examples:
+        smooth = filtered(example)
         rows, columns = np.indices(smooth.shape)
-        distance, _ = KDTree(picture.labels.xy).query(np.stack([columns.ravel(), rows.ravel()], 1))
-        distance /= np.median(picture.labels.diameter_px)
+        distance, _ = KDTree(example.labels.xy).query(np.stack([columns.ravel(), rows.ravel()], 1))
+        distance /= np.median(example.labels.diameter_px)
         inside.append(smooth.ravel()[distance < INSIDE])
         outside.append(smooth.ravel()[distance > OUTSIDE])
     within, beyond = np.concatenate(inside), np.concatenate(outside)
     noise = beyond.var()
     # About the background's mean: a particle is darker than it, which is part of its signal.
     signal = np.mean((within - beyond.mean()) ** 2) - noise
-    labels = round(sum(len(p.labels) for p in pictures) / len(pictures))
+    labels = round(sum(len(p.labels) for p in examples) / len(examples))
     return float(signal / noise), float((beyond.mean() - within.mean()) / np.sqrt(noise)), labels
 
 
-def show(rows: list[tuple[Pair, list[Picture], list[Picture]]], path: Path, diameters: float) -> None:
-    """Draw the middle of the first real and simulated pictures, as they are and filtered."""
+def show(rows: list[tuple[Pair, list[Labelled], list[Labelled]]], path: Path, diameters: float) -> None:
+    """Draw the middle of the first real and simulated micrographs, as they are and filtered."""
     figure = Figure((16, 4.25 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 4, squeeze=False)
     for line, (pair, ones, others) in zip(axes, rows):
@@ -277,8 +277,8 @@ def show(rows: list[tuple[Pair, list[Picture], list[Picture]]], path: Path, diam
             (ones[0], filtered(ones[0]), f"{pair.kinds[0]}: {band}"),
             (others[0], filtered(alike), f"{pair.kinds[1]}: {how}"),
         )
-        for axis, (picture, pixels, title) in zip(line, shown):
-            side = min(*pixels.shape, round(diameters * float(np.median(picture.labels.diameter_px))))
+        for axis, (example, pixels, title) in zip(line, shown):
+            side = min(*pixels.shape, round(diameters * float(np.median(example.labels.diameter_px))))
             top, left = ((n - side) // 2 for n in pixels.shape)
             part = pixels[top : top + side, left : left + side]
             low, high = part.mean() - 3 * part.std(), part.mean() + 3 * part.std()
@@ -288,13 +288,13 @@ def show(rows: list[tuple[Pair, list[Picture], list[Picture]]], path: Path, diam
     style.save(figure, path)
 
 
-def plot(rows: list[tuple[Pair, list[Picture], list[Picture]]], path: Path) -> None:
+def plot(rows: list[tuple[Pair, list[Labelled], list[Labelled]]], path: Path) -> None:
     """Draw the power spectra of all pairs."""
     figure = Figure((5 * len(rows), 4.2), layout="constrained")
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for axis, (pair, *both) in zip(axes, rows):
-        for pictures, kind, colour in zip(both, pair.kinds, (style.BLUE, style.VERMILION)):
-            axis.semilogy(*spectrum(pictures), color=colour, label=f"{kind} ({len(pictures)})")
+        for examples, kind, colour in zip(both, pair.kinds, (style.BLUE, style.VERMILION)):
+            axis.semilogy(*spectrum(examples), color=colour, label=f"{kind} ({len(examples)})")
         axis.set(title=pair.name, xlabel="1 / Å", ylabel="power, over that of 1/300 to 1/60 Å")
         axis.legend()
         axis.grid(alpha=0.3)
@@ -306,8 +306,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--structures", type=Path, default=Path("../shared/structures"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the pictures go")
-    parser.add_argument("--count", type=int, default=5, help="pictures of each kind, the first by name")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the drawings")
+    parser.add_argument("--count", type=int, default=5, help="micrographs of each kind, the first by name")
     parser.add_argument("--diameters", type=float, default=16, help="side of the parts that are drawn")
     options = parser.parse_args()
     pairs = []
@@ -318,13 +318,13 @@ def main() -> None:
         pairs.append((pair, ones, simulated(options.structures, pair, options.count, ones)))
     show(pairs, options.docs / "realism.png", options.diameters)
     plot(pairs, options.docs / "spectra.png")
-    print("| set | pictures | labels a picture | SNR by spectrum | SNR by labels | contrast by labels |")
+    print("| set | micrographs | labels per micrograph | SNR by spectrum | SNR by labels | contrast by labels |")
     print("|---|---|---|---|---|---|")
     for pair, *both in pairs:
-        for kind, pictures in zip(pair.kinds, both):
-            snr, depth, labels = contrast(pictures)
-            whole = "-" if pair.denoised and pictures is both[0] else f"{above_floor(*spectrum(pictures)):.2f}"
-            print(f"| {pair.name}, {kind} | {len(pictures)} | {labels} | {whole} | {snr:.2f} | {depth:.2f} |")
+        for kind, examples in zip(pair.kinds, both):
+            snr, depth, labels = contrast(examples)
+            whole = "-" if pair.denoised and examples is both[0] else f"{above_floor(*spectrum(examples)):.2f}"
+            print(f"| {pair.name}, {kind} | {len(examples)} | {labels} | {whole} | {snr:.2f} | {depth:.2f} |")
 
 
 if __name__ == "__main__":

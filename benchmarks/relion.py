@@ -10,7 +10,7 @@ with it, and with RELION's default.
 
 `classes` extracts the picks with UPicker, with boxes reduced to `--box` pixels, adds the defocus that the
 simulation knows (as a program for CTF estimation would), and lets ``relion_refine`` sort them on the CPU; the
-class averages are drawn by falling population (--picture).
+class averages are drawn by falling population (--drawing).
 
 `truth` gives the picks that found a particle its true orientation, without any refinement, and lets
 ``relion_reconstruct`` make a map of each half; prints where their FSC, and that with the known map, falls below .143
@@ -197,11 +197,11 @@ def classes(folder: sets.SetFolder, options: argparse.Namespace) -> None:
     count = sum(len(t.rows) for t in star.parse(source.read_text(encoding="utf-8"), source) if t.name == "particles")
     order = [at for at in np.argsort(shares)[::-1] if shares[at] > 0]
     averages = np.atleast_3d(mrcfile.read(last.with_name(last.name.replace("_model.star", "_classes.mrcs"))))
-    draw([(averages[at], f"{shares[at] * count:.0f}, {limits[at]:.0f} Å") for at in order], options.picture)
+    draw([(averages[at], f"{shares[at] * count:.0f}, {limits[at]:.0f} Å") for at in order], options.drawing)
     box = averages.shape[-1]
     print(f"{count} particles, box {box} px of {pixel_size_A:.2f} A, {len(order)} of {len(shares)} classes hold some")
     print("particles (resolution): " + ", ".join(f"{shares[at] * count:.0f} ({limits[at]:.1f} A)" for at in order))
-    print(f"picture: {options.picture}")
+    print(f"drawing: {options.drawing}")
 
 
 def draw(tiles: list[tuple[np.ndarray, str]], path: Path, across: int = 6) -> None:
@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--box", type=int, default=64, help="side of the reduced boxes, pixels")
     parser.add_argument("--classes", type=int, default=12)
     parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--picture", type=Path, default=Path("docs/class2d.png"))
+    parser.add_argument("--drawing", type=Path, default=Path("docs/class2d.png"))
     parser.add_argument("--symmetry", default="C1", help="truth: e.g. D7, where the structure lies on RELION's axes")
     parser.add_argument("--map", type=Path, help="truth: the known map")
     parser.add_argument("--jobs", type=int, default=2, help="threads of relion_refine")

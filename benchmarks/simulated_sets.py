@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--change", action="append", default=[], metavar="ROOM.KNOB=VALUE")
     parser.add_argument("--seed", type=int, default=7, help="of the simulation and the training")
     parser.add_argument("--jobs", type=int, default=2, help="processes of simulating and proposing")
-    parser.add_argument("--small", type=float, default=1.0, help="side of the pictures, as a share of the preset's")
+    parser.add_argument("--small", type=float, default=1.0, help="side of the micrographs, in those of the preset")
     sets.add_sizes(parser)
     options = parser.parse_args()
     print(sets.HEAD)

@@ -87,8 +87,8 @@ def micrographs(structures: Path) -> None:
         profile = cProfile.Profile()
         profile.runcall(make, scene, 1)
         spent = stages(profile, (Path(scenes.__file__).name, "make"))[:SHOWN]
-        told = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in spent if seconds > 0.05)
-        print(f"| {Path(name).name} | {first:.1f} | {second:.1f} | {told} |", flush=True)
+        details = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in spent if seconds > 0.05)
+        print(f"| {Path(name).name} | {first:.1f} | {second:.1f} | {details} |", flush=True)
 
 
 def main() -> None:

@@ -76,19 +76,21 @@ def _speed(specimen: Specimen, kDa: str) -> None:
 def _show(axes: np.ndarray, specimen: Specimen, size_A: float = 340.0, span: tuple[float, float] | None = None) -> None:
     """Draw four projections, dark on light, and a profile through the first."""
     size = int(size_A / PIXEL_A)
-    pictures = [specimen.projection(view, size, PIXEL_A) for view in VIEWS]
-    low, high = span or (-50.0, max(float(picture.max()) for picture in pictures))
-    for axis, picture in zip(axes, pictures, strict=False):
-        axis.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
+    projections = [specimen.projection(view, size, PIXEL_A) for view in VIEWS]
+    low, high = span or (-50.0, max(float(projection.max()) for projection in projections))
+    for axis, projection in zip(axes, projections, strict=False):
+        axis.imshow(projection, cmap="gray_r", vmin=low, vmax=high)
         axis.set(xticks=[], yticks=[])
     axes[0].set_title(f"{specimen.name}, {specimen.diameter_A:.0f} A", fontsize=9)
     axes[0].set_ylabel("340 A")
-    _profile(axes[4], pictures[1])
+    _profile(axes[4], projections[1])
 
 
-def _profile(axis: Axes, picture: np.ndarray) -> None:
-    middle = len(picture) // 2
-    axis.plot((np.arange(len(picture)) - middle) * PIXEL_A, picture[middle - 4 : middle + 5].mean(0), color=style.BLUE)
+def _profile(axis: Axes, projection: np.ndarray) -> None:
+    middle = len(projection) // 2
+    axis.plot(
+        (np.arange(len(projection)) - middle) * PIXEL_A, projection[middle - 4 : middle + 5].mean(0), color=style.BLUE
+    )
     axis.axhline(0, color=style.BLACK, lw=0.5)
     axis.set_title("second view, middle rows, V A", fontsize=9)
 

@@ -42,17 +42,17 @@ def log_odds(picks: Particles) -> np.ndarray:
     return np.log(picks.score / (1 - picks.score))
 
 
-def kinds(picks: Particles, picture: Prepared, raw: Micrograph, profile: np.ndarray) -> dict[str, np.ndarray]:
+def kinds(picks: Particles, prepared: Prepared, raw: Micrograph, profile: np.ndarray) -> dict[str, np.ndarray]:
     """Return what can be known of each pick, `(n, k)` by kind."""
-    x, y = np.rint(picture.frame.to_working(picks.xy)).astype(int).T
-    at = (y.clip(0, picture.pixels.shape[0] - 1), x.clip(0, picture.pixels.shape[1] - 1))
-    answers = template.answers(picture.pixels, profile, picture.working_diameter)
-    means = [ndimage.gaussian_filter(picture.pixels, width) for width in WIDTHS]
-    squares = [ndimage.gaussian_filter(picture.pixels**2, width) for width in WIDTHS]
-    usable = np.ones(picture.pixels.shape, bool) if picture.usable is None else picture.usable
+    x, y = np.rint(prepared.frame.to_working(picks.xy)).astype(int).T
+    at = (y.clip(0, prepared.pixels.shape[0] - 1), x.clip(0, prepared.pixels.shape[1] - 1))
+    answers = template.answers(prepared.pixels, profile, prepared.working_diameter)
+    means = [ndimage.gaussian_filter(prepared.pixels, width) for width in WIDTHS]
+    squares = [ndimage.gaussian_filter(prepared.pixels**2, width) for width in WIDTHS]
+    usable = np.ones(prepared.pixels.shape, bool) if prepared.usable is None else prepared.usable
     tree, odds = KDTree(picks.xy), log_odds(picks)
     distance, near = tree.query(picks.xy, k=NEIGHBOURS + 1)
-    around = [tree.query_ball_point(picks.xy, times * picture.diameter_px) for times in AROUND_DIAMETERS]
+    around = [tree.query_ball_point(picks.xy, times * prepared.diameter_px) for times in AROUND_DIAMETERS]
     return {
         "score": odds[:, None],
         "template": answers[at][:, None],

@@ -6,10 +6,10 @@
 
 Methods: `template`, our proposals; `alog`, the paper's, which it is learned from; `log`, the same without the mask;
 `relion`, RELION's LoG picker, if Debian's package ``relion`` is there; `edgebox` and `selective` from OpenCV's
-contributed modules, in an environment of their own that `opencv_proposals.py` says how to make; `edgebox-sized` and
+contributed modules, in an environment of their own described in `opencv_proposals.py`; `edgebox-sized` and
 `selective-sized`, of these only boxes whose sides are in the range of diameters that A-LoG is given, too; `random`,
 squares of diameters in that range; `none`, no pretraining.
-All see the same prepared picture, but for RELION, which gets the raw one. K: the 30, 50, 80 best, all, or `auto`,
+All get the same preprocessed micrograph, except RELION, which gets the raw one. K: the 30, 50, 80 best, all, or `auto`,
 A-LoG's own choice.
 
 A box is right if it overlaps a label's square by IoU >= 0.5, one to one, best first: once as proposed, once as a square
@@ -115,11 +115,11 @@ def proposed(of: Experiment, method: str, prepared: Prepared, top_k: str) -> Par
 @cache
 def knobs(of: Experiment, template: bool) -> ProposeConfig:
     """Return how to propose, the template learned from a few of the micrographs."""
-    config, pictures = config_of(of.options), []
+    config, examples = config_of(of.options), []
     for path in asked(of.data.labelled) if template else []:
         prepared = prepare(of.data.reading.read(path), diameter_px(of, path), config.image)
-        pictures.append(replace(prepared, usable=usable(prepared, config.image)))
-    return settled(replace(config.propose, template=template), pictures, config.image)
+        examples.append(replace(prepared, usable=usable(prepared, config.image)))
+    return settled(replace(config.propose, template=template), examples, config.image)
 
 
 def diameter_px(of: Experiment, path: Path) -> float:
@@ -135,13 +135,13 @@ def ratios(of: Experiment) -> tuple[float, float]:
 def contributed(of: Experiment, method: str, prepared: Prepared) -> np.ndarray:
     """Ask the other environment, which has OpenCV's contributed modules."""
     with tempfile.TemporaryDirectory() as folder:
-        picture, answer = Path(folder) / "picture.npy", Path(folder) / "boxes.npy"
-        np.save(picture, prepared.pixels)
-        words = (of.options.contrib, HERE / "opencv_proposals.py", method, picture, prepared.working_diameter, answer)
+        image, boxes = Path(folder) / "image.npy", Path(folder) / "boxes.npy"
+        np.save(image, prepared.pixels)
+        words = (of.options.contrib, HERE / "opencv_proposals.py", method, image, prepared.working_diameter, boxes)
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{method}: {of.options.contrib} failed; see opencv_proposals.py\n{done.stderr[-2000:]}")
-        x, y, width, height, score = np.load(answer).astype(float).T
+        x, y, width, height, score = np.load(boxes).astype(float).T
     scale_x, scale_y = prepared.frame.scale_xy
     centre = prepared.frame.to_raw(np.stack([x + (width - 1) / 2, y + (height - 1) / 2], 1))
     return np.column_stack([centre, width / scale_x, height / scale_y, score])

@@ -1,6 +1,6 @@
-"""Damaged pictures and lists: each must be refused with an error for people, soon, and in little memory.
+"""Damaged image files and lists: each must be refused with a clear error, quickly and in little memory.
 
-    python benchmarks/fuzz_pictures.py --inputs 100000 --seed 0
+    python benchmarks/fuzz_images.py --inputs 100000 --seed 0
 
 Small good files of each kind are damaged (numbers in headers replaced, bytes changed, pieces cut out, doubled or
 exchanged between kinds) and read. Printed are, for each kind, how many were read and refused, and each finding: an
@@ -41,7 +41,7 @@ PATIENCE_S = 20
 def seeds(folder: Path) -> dict[str, bytes]:
     """Make one good file of each kind."""
     rng = np.random.default_rng(0)
-    picture = rng.normal(100, 9, SHAPE)
+    image = rng.normal(100, 9, SHAPE)
     made: dict[str, bytes] = {}
 
     def keep(name: str) -> None:
@@ -49,7 +49,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
 
     for name, dtype in (("b.mrc", "i1"), ("h.mrc", "i2"), ("f.mrc", "f4"), ("u.mrc", "u2"), ("e.mrc", "f2")):
         with mrcfile.new(folder / name, overwrite=True) as file:
-            file.set_data(picture.astype(dtype))
+            file.set_data(image.astype(dtype))
         keep(name)
     made["g.mrc.gz"], made["b.mrc.bz2"] = gzip.compress(made["h.mrc"]), bz2.compress(made["h.mrc"])
     options: dict[str, dict] = {
@@ -63,12 +63,12 @@ def seeds(folder: Path) -> dict[str, bytes]:
         "big.tif": {"bigtiff": True, "byteorder": ">"},
     }
     for name, how in options.items():
-        tifffile.imwrite(folder / name, picture.astype("u2"), **how)
+        tifffile.imwrite(folder / name, image.astype("u2"), **how)
         keep(name)
-    tifffile.imwrite(folder / "movie.tif", np.stack([picture.astype("u1")] * 3), photometric="minisblack")
-    tifffile.imwrite(folder / "rgb.tif", np.stack([picture.astype("u1")] * 3, -1), photometric="rgb")
+    tifffile.imwrite(folder / "movie.tif", np.stack([image.astype("u1")] * 3), photometric="minisblack")
+    tifffile.imwrite(folder / "rgb.tif", np.stack([image.astype("u1")] * 3, -1), photometric="rgb")
     for name in ("p.png", "p.jpg"):
-        cv2.imwrite(str(folder / name), picture.astype("u1"))
+        cv2.imwrite(str(folder / name), image.astype("u1"))
     for name in ("movie.tif", "rgb.tif", "p.png", "p.jpg"):
         keep(name)
     table = np.array([(7, b"m.mrc", (33, 41), 1.5)] * 2, [("uid", "<u8"), ("micrograph_blob/path", "S9"),
