@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from sniffing import RULES, imported
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "upicker"
 FLOORS = (
@@ -38,14 +39,10 @@ def tree_of(path: Path) -> ast.Module:
 
 def modules_imported(path: Path) -> list[str]:
     """Full names of what a file imports, in functions and under TYPE_CHECKING too."""
-    names = []
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports name the whole package"
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return names
+    tree = tree_of(path)
+    relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    assert not relative, f"{path}: imports name the whole package"
+    return [name for node in ast.walk(tree) for name in imported(node)]
 
 
 def rooms_imported(path: Path) -> set[str]:
@@ -84,22 +81,18 @@ def calls(path: Path) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("what", "allowed"),
-    [
-        ({"print", "input", "exit", "quit", "sys.exit"}, "cli"),
-        ({"ProcessPoolExecutor", "multiprocessing.Process", "subprocess.run", "subprocess.Popen"}, "run"),
-        ({"os.chdir", "contextlib.chdir", "chdir"}, None),
-        ({"np.random.seed", "numpy.random.seed", "random.seed"}, None),
-        ({"pickle.load", "pickle.loads"}, None),
-    ],
-)
-def test_only_one_room_does_it(what, allowed):
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.what)
+def test_only_one_room_does_it(rule):
     for path in FILES:
-        if room_of(path) == allowed:
-            continue
-        found = [f"line {line}: {call}" for line, call in calls(path) if call in what]
-        assert not found, f"{named(path)} {found}"
+        found = rule.found_in(tree_of(path), named(path))
+        assert not found, f"{named(path)} {rule.what}: {found}; only {rule.room or 'nobody'} may"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.what)
+def test_no_exception_is_left_over(rule):
+    there = {place for place in rule.exceptions if (ROOT / place).exists()}
+    used = set().union(*(rule.exceptions_used_in(tree_of(path), named(path)) for path in FILES))
+    assert there <= used, f"no longer needed: {there - used}"
 
 
 def test_global_generators_are_not_seeded():
