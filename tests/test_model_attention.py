@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from upicker.model.attention import DeformableAttention, sample_levels
-from upicker.model.position import FASTEST, SLOWEST, grid_centres, sine
+from upicker.model.attention import MSDeformAttn, ms_deform_attn
+from upicker.model.position import FASTEST, SLOWEST, grid_points, sine_embedding
 
 SHAPES = [(7, 5), (4, 3), (2, 1)]
 B, Q, H, P, WIDTH = 2, 6, 3, 4, 2
@@ -17,31 +17,31 @@ L = sum(h * w for h, w in SHAPES)
 
 
 def random_input(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Values, places (a good part of them outside or on the rim) and weights, in float64."""
+    """Values, sampling locations (many of them outside or on the edge) and weights, in float64."""
     random = torch.Generator().manual_seed(seed)
     values = torch.randn(B, L, H, WIDTH, generator=random, dtype=torch.float64)
-    places = torch.rand(B, Q, H, len(SHAPES), P, 2, generator=random, dtype=torch.float64) * 1.6 - 0.3
+    locations = torch.rand(B, Q, H, len(SHAPES), P, 2, generator=random, dtype=torch.float64) * 1.6 - 0.3
     weights = torch.rand(B, Q, H, len(SHAPES) * P, generator=random, dtype=torch.float64).softmax(-1)
-    return values, places, weights.view(B, Q, H, len(SHAPES), P)
+    return values, locations, weights.view(B, Q, H, len(SHAPES), P)
 
 
-def plain_sample(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def plain_sample(values: np.ndarray, locations: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The definition, one number at a time."""
     out = np.zeros((B, Q, H, WIDTH))
     first = np.cumsum([0, *(h * w for h, w in SHAPES)])
     for b, q, h, n, p in np.ndindex(B, Q, H, len(SHAPES), P):
         rows, columns = SHAPES[n]
-        x, y = places[b, q, h, n, p] * (columns, rows) - 0.5
+        x, y = locations[b, q, h, n, p] * (columns, rows) - 0.5
         for i in (math.floor(y), math.floor(y) + 1):
             for j in (math.floor(x), math.floor(x) + 1):
                 if 0 <= i < rows and 0 <= j < columns:
-                    share = (1 - abs(y - i)) * (1 - abs(x - j)) * weights[b, q, h, n, p]
-                    out[b, q, h] += share * values[b, first[n] + i * columns + j, h]
+                    weight = (1 - abs(y - i)) * (1 - abs(x - j)) * weights[b, q, h, n, p]
+                    out[b, q, h] += weight * values[b, first[n] + i * columns + j, h]
     return out.reshape(B, Q, H * WIDTH)
 
 
 def reference():
-    """The transformers implementation; its import may warn about things that are not ours."""
+    """The transformers implementation; its import may warn about other code than ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.importorskip("transformers")
@@ -49,31 +49,31 @@ def reference():
 
 
 def test_sampling_agrees_with_a_plain_loop():
-    values, places, weights = random_input()
-    found = sample_levels(values, SHAPES, places, weights)
-    expected = plain_sample(values.numpy(), places.numpy(), weights.numpy())
+    values, locations, weights = random_input()
+    found = ms_deform_attn(values, SHAPES, locations, weights)
+    expected = plain_sample(values.numpy(), locations.numpy(), weights.numpy())
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
-def test_a_place_at_the_centre_of_a_cell_gives_that_cell():
+def test_a_location_at_the_centre_of_a_cell_gives_that_cell():
     """The convention that boxes rely on: 0..1 spans the outer edges of the pixels of each level."""
     values = torch.arange(35.0, dtype=torch.float64).view(1, 35, 1, 1)
-    places = grid_centres((7, 5)).double().view(1, 35, 1, 1, 1, 2)
-    found = sample_levels(values, [(7, 5)], places, torch.ones(1, 35, 1, 1, 1, dtype=torch.float64))
+    locations = grid_points((7, 5)).double().view(1, 35, 1, 1, 1, 2)
+    found = ms_deform_attn(values, [(7, 5)], locations, torch.ones(1, 35, 1, 1, 1, dtype=torch.float64))
     torch.testing.assert_close(found.flatten(), torch.arange(35.0, dtype=torch.float64), atol=1e-5, rtol=0)
 
 
 def test_derivatives_of_sampling_are_right():
-    values, places, weights = (t[:1].clone().requires_grad_() for t in random_input(1))
+    values, locations, weights = (t[:1].clone().requires_grad_() for t in random_input(1))
     # Away from the kinks of bilinear interpolation, where there is no derivative.
-    cells = places.detach() * torch.tensor([(w, h) for h, w in SHAPES])[:, None] - 0.5
+    cells = locations.detach() * torch.tensor([(w, h) for h, w in SHAPES])[:, None] - 0.5
     assert ((cells - cells.round()).abs() > 1e-4).all()
-    assert torch.autograd.gradcheck(lambda v, p, w: sample_levels(v, SHAPES, p, w), (values, places, weights))
+    assert torch.autograd.gradcheck(lambda v, p, w: ms_deform_attn(v, SHAPES, p, w), (values, locations, weights))
 
 
 def test_derivatives_of_the_whole_module_are_right():
     random = torch.Generator().manual_seed(3)
-    module = DeformableAttention(4, 2, 2, 2).double()
+    module = MSDeformAttn(4, 2, 2, 2).double()
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5, generator=random)
     shapes = [(3, 4), (2, 2)]
@@ -85,10 +85,10 @@ def test_derivatives_of_the_whole_module_are_right():
 
 def test_sampling_agrees_with_transformers():
     other = reference().MultiScaleDeformableAttention()
-    values, places, weights = random_input(2)
+    values, locations, weights = random_input(2)
     shapes = torch.tensor(SHAPES)
-    expected = other(values, shapes, SHAPES, None, places, weights, 64)
-    torch.testing.assert_close(sample_levels(values, SHAPES, places, weights), expected, atol=1e-12, rtol=0)
+    expected = other(values, shapes, SHAPES, None, locations, weights, 64)
+    torch.testing.assert_close(ms_deform_attn(values, SHAPES, locations, weights), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("form", [2, 4], ids=["points", "boxes"])
@@ -99,34 +99,34 @@ def test_the_module_agrees_with_transformers(form):
         use_timm_backbone=False, use_pretrained_backbone=False,
     )  # fmt: skip
     other = room.DeformableDetrMultiscaleDeformableAttention(config, num_heads=3, n_points=P).double()
-    own = DeformableAttention(24, 3, 3, P).double()
+    own = MSDeformAttn(24, 3, 3, P).double()
     random = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for mine, theirs in (
-            (own.offsets, other.sampling_offsets),
-            (own.weights, other.attention_weights),
-            (own.value, other.value_proj),
-            (own.out, other.output_proj),
+            (own.sampling_offsets, other.sampling_offsets),
+            (own.attention_weights, other.attention_weights),
+            (own.value_proj, other.value_proj),
+            (own.output_proj, other.output_proj),
         ):
             for name in ("weight", "bias"):
                 drawn = torch.randn(getattr(mine, name).shape, generator=random, dtype=torch.float64) * 0.3
                 getattr(mine, name).copy_(drawn)
                 getattr(theirs, name).copy_(drawn)
     queries, memory = (torch.randn(B, n, 24, generator=random, dtype=torch.float64) for n in (Q, L))
-    places = torch.rand(B, Q, form, generator=random, dtype=torch.float64)
+    reference_points = torch.rand(B, Q, form, generator=random, dtype=torch.float64)
     expected, _ = other(
         queries,
         encoder_hidden_states=memory,
-        reference_points=places[:, :, None].expand(-1, -1, 3, -1),
+        reference_points=reference_points[:, :, None].expand(-1, -1, 3, -1),
         spatial_shapes=torch.tensor(SHAPES),
         spatial_shapes_list=SHAPES,
     )
-    torch.testing.assert_close(own(queries, places, memory, SHAPES), expected, atol=1e-11, rtol=0)
+    torch.testing.assert_close(own(queries, reference_points, memory, SHAPES), expected, atol=1e-11, rtol=0)
 
 
-def test_heads_start_by_looking_in_different_directions_farther_and_farther_out():
-    module = DeformableAttention(16, 8, 2, 3)
-    start = module.offsets(torch.randn(1, 16)).detach().view(8, 2, 3, 2)
+def test_heads_start_in_different_directions_with_points_at_growing_distances():
+    module = MSDeformAttn(16, 8, 2, 3)
+    start = module.sampling_offsets(torch.randn(1, 16)).detach().view(8, 2, 3, 2)
     torch.testing.assert_close(start[:, 0], start[:, 1])
     reach = start.abs().amax(-1)[:, 0]
     torch.testing.assert_close(reach, torch.tensor([1.0, 2.0, 3.0]).expand(8, 3))
@@ -134,14 +134,14 @@ def test_heads_start_by_looking_in_different_directions_farther_and_farther_out(
     assert len(set((angle / (math.pi / 4)).round().int().tolist()) | {4}) >= 8
 
 
-def test_boxes_twice_as_large_are_looked_at_twice_as_far():
-    """Boxes set the unit of the offsets: a box of two cells is seen as points two cells apart are."""
-    module = DeformableAttention(8, 2, 1, 1)
+def test_boxes_twice_as_large_are_sampled_twice_as_far():
+    """Boxes set the unit of the offsets: a box of two cells is sampled as points two cells apart are."""
+    module = MSDeformAttn(8, 2, 1, 1)
     seen = []
     for side in (0.1, 0.2):
-        memory = grid_centres((20, 20))[None] @ torch.eye(2, 8)
-        torch.nn.init.eye_(module.value.weight)
-        torch.nn.init.eye_(module.out.weight)
+        memory = grid_points((20, 20))[None] @ torch.eye(2, 8)
+        torch.nn.init.eye_(module.value_proj.weight)
+        torch.nn.init.eye_(module.output_proj.weight)
         found = module(torch.zeros(1, 1, 8), torch.tensor([[[0.5, 0.5, side, side]]]), memory, [(20, 20)])
         seen.append(found.detach()[0, 0, :2] - 0.5)
     torch.testing.assert_close(seen[1], 2 * seen[0], atol=1e-5, rtol=0)
@@ -149,15 +149,15 @@ def test_boxes_twice_as_large_are_looked_at_twice_as_far():
 
 
 def test_cell_centres_run_row_by_row():
-    centres = grid_centres((2, 4))
+    centres = grid_points((2, 4))
     torch.testing.assert_close(centres[:, 0], torch.tensor([0.125, 0.375, 0.625, 0.875] * 2))
     torch.testing.assert_close(centres[:, 1], torch.tensor([0.25] * 4 + [0.75] * 4))
 
 
-def test_the_sine_embedding_tells_places_apart_by_their_distance_only():
-    """Its products depend on differences; near places look alike, places one particle apart do not."""
+def test_products_of_sine_embeddings_depend_on_the_distance_only():
+    """Near positions have similar embeddings, positions one particle apart do not."""
     x = torch.linspace(0.1, 0.9, 81, dtype=torch.float64)[:, None]
-    known = sine(x, 64)
+    known = sine_embedding(x, 64)
     assert known.shape == (81, 64)
     products = known @ known.T / 32
     for step in (0, 1, 5, 20):
@@ -171,4 +171,6 @@ def test_the_sine_embedding_tells_places_apart_by_their_distance_only():
 
 def test_the_sine_embedding_of_two_values_is_that_of_each_beside_the_other():
     both = torch.tensor([[0.2, 0.7]])
-    torch.testing.assert_close(sine(both, 8), torch.cat([sine(both[:, :1], 8), sine(both[:, 1:], 8)], 1))
+    torch.testing.assert_close(
+        sine_embedding(both, 8), torch.cat([sine_embedding(both[:, :1], 8), sine_embedding(both[:, 1:], 8)], 1)
+    )

@@ -5,7 +5,7 @@ import torch
 
 from upicker.config import preset
 from upicker.model import weights
-from upicker.model.backbone import CompactBackbone, FrozenBatchNorm, ResNet
+from upicker.model.backbone import CompactBackbone, FrozenBatchNorm2d, ResNet
 
 
 def test_the_paper_preset_builds_with_the_papers_sizes():
@@ -13,15 +13,15 @@ def test_the_paper_preset_builds_with_the_papers_sizes():
         model = weights.build(preset("paper"))
     assert isinstance(model.backbone, ResNet)
     assert model.backbone.channels == (512, 1024, 2048)
-    assert (len(model.encoder), len(model.decoder.layers)) == (6, 6)
-    assert (len(model.project), len(model.extra)) == (3, 1)
-    assert model.content.weight.shape == (900, 256)
+    assert (len(model.encoder.layers), len(model.decoder.layers)) == (6, 6)
+    assert [proj[0].kernel_size for proj in model.input_proj] == [(1, 1)] * 3 + [(3, 3)]  # type: ignore[index]
+    assert model.query_embed.weight.shape == (900, 256)
     assert 35e6 < sum(p.numel() for p in model.parameters()) < 60e6
 
 
 def test_frozen_batch_norm_is_batch_norm_that_does_not_learn():
     random = torch.Generator().manual_seed(2)
-    own, other = FrozenBatchNorm(6), torch.nn.BatchNorm2d(6).eval()
+    own, other = FrozenBatchNorm2d(6), torch.nn.BatchNorm2d(6).eval()
     for name in ("weight", "bias", "running_mean", "running_var"):
         drawn = torch.rand(6, generator=random) + 0.5
         getattr(own, name).copy_(drawn)

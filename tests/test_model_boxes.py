@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from upicker.model.boxes import generalized_iou, inverse_sigmoid, to_centres, to_corners
+from upicker.model.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, generalized_box_iou, inverse_sigmoid
 
 
 def boxes(n: int, seed: int) -> torch.Tensor:
@@ -24,18 +24,20 @@ def plain_giou(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_forms_undo_each_other():
     a = boxes(40, 0)
-    torch.testing.assert_close(to_centres(to_corners(a)), a)
-    torch.testing.assert_close(to_corners(torch.tensor([0.5, 0.25, 0.2, 0.1])), torch.tensor([0.4, 0.2, 0.6, 0.3]))
+    torch.testing.assert_close(box_xyxy_to_cxcywh(box_cxcywh_to_xyxy(a)), a)
+    torch.testing.assert_close(
+        box_cxcywh_to_xyxy(torch.tensor([0.5, 0.25, 0.2, 0.1])), torch.tensor([0.4, 0.2, 0.6, 0.3])
+    )
 
 
 def test_generalized_iou_agrees_with_its_definition():
     a, b = boxes(30, 1), boxes(20, 2)
-    found = generalized_iou(a[:, None], b[None])
+    found = generalized_box_iou(a[:, None], b[None])
     expected = [[plain_giou(x, y) for y in b.numpy()] for x in a.numpy()]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
     assert (found.numpy() < 0).any()
     assert (found.numpy() > 0.2).any()
-    torch.testing.assert_close(found, generalized_iou(b[None], a[:, None]))
+    torch.testing.assert_close(found, generalized_box_iou(b[None], a[:, None]))
 
 
 @pytest.mark.parametrize(
@@ -49,13 +51,13 @@ def test_generalized_iou_agrees_with_its_definition():
     ],
 )
 def test_generalized_iou_of_boxes_drawn_by_hand(a, b, value):
-    found = generalized_iou(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
+    found = generalized_box_iou(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
     assert float(found) == pytest.approx(value, abs=1e-12)
 
 
 def test_generalized_iou_of_points_is_finite_and_so_is_its_gradient():
     a = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.2, 0.2, 0.0, 0.1]], requires_grad=True)
-    found = generalized_iou(a, a.detach().clone())
+    found = generalized_box_iou(a, a.detach().clone())
     found.sum().backward()
     assert found.isfinite().all()
     assert a.grad is not None
@@ -65,7 +67,7 @@ def test_generalized_iou_of_points_is_finite_and_so_is_its_gradient():
 def test_generalized_iou_falls_with_distance_even_without_overlap():
     x = torch.linspace(0.1, 0.9, 30)
     moving = torch.stack([x, torch.full_like(x, 0.5), torch.full_like(x, 0.1), torch.full_like(x, 0.1)], 1)
-    assert (generalized_iou(moving, moving[:1]).diff() < 0).all()
+    assert (generalized_box_iou(moving, moving[:1]).diff() < 0).all()
 
 
 def test_inverse_sigmoid_undoes_and_stays_finite_at_the_ends():

@@ -8,8 +8,8 @@ import torch
 from upicker.config import Config, DenoiseConfig, ModelConfig
 from upicker.model import weights
 from upicker.model.boxes import inverse_sigmoid
-from upicker.model.denoising import noise
-from upicker.model.detector import PRIOR, Detector
+from upicker.model.denoising import prepare_denoising
+from upicker.model.detector import PRIOR_PROBABILITY, Detector
 
 TINY = ModelConfig(
     widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=3, queries=12
@@ -32,8 +32,8 @@ def images(n: int, *size: int) -> torch.Tensor:
     return torch.randn(n, 1, *size, generator=torch.Generator().manual_seed(1))
 
 
-def noised_queries():
-    return noise(TARGETS, DenoiseConfig(groups=2), torch.Generator().manual_seed(0))
+def denoising_queries():
+    return prepare_denoising(TARGETS, DenoiseConfig(groups=2), torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -50,55 +50,49 @@ def noised_queries():
 def test_shapes_and_ranges_of_the_output(config, size):
     model = built(config)
     with torch.no_grad():
-        output = model(images(2, *size), noised_queries())
-    assert len(output.logits) == len(output.boxes) == len(output.noised_logits) == config.decoder_layers
-    for logits, boxes in [
-        *zip(output.logits, output.boxes, strict=True),
-        (output.encoder_logits, output.encoder_boxes),
-    ]:
+        output = model(images(2, *size), denoising_queries())
+    assert len(output.aux_logits) + 1 == len(output.aux_boxes) + 1 == len(output.dn_logits) == config.decoder_layers
+    for logits, boxes in output.layers:
         assert logits.shape == (2, 12, 1)
         assert boxes.shape == (2, 12, 4)
         assert logits.isfinite().all()
         assert ((boxes > 0) & (boxes < 1)).all()
-    assert output.noised_logits[0].shape == (2, 2 * 2 * 2, 1)
-    assert output.noised_boxes[0].shape == (2, 2 * 2 * 2, 4)
+    assert output.dn_logits[0].shape == (2, 2 * 2 * 2, 1)
+    assert output.dn_boxes[0].shape == (2, 2 * 2 * 2, 4)
 
 
 def test_without_denoising_queries_there_are_no_denoising_outputs():
     with torch.no_grad():
         output = built(TINY)(images(1, 64, 64))
-    assert output.noised_logits == output.noised_boxes == []
+    assert output.dn_logits == output.dn_boxes == []
 
 
 def test_a_batch_is_its_singles():
-    model, pictures = built(TINY, 0.1), images(3, 70, 100)
+    model, tiles = built(TINY, 0.1), images(3, 70, 100)
     with torch.no_grad():
-        together = model(pictures)
+        together = model(tiles)
         for i in range(3):
-            alone = model(pictures[i : i + 1])
-            for a, b in zip(
-                (*together.logits, *together.boxes, together.encoder_logits, together.encoder_boxes),
-                (*alone.logits, *alone.boxes, alone.encoder_logits, alone.encoder_boxes),
-                strict=True,
-            ):
-                torch.testing.assert_close(a[i : i + 1], b, atol=2e-5, rtol=1e-4)
+            alone = model(tiles[i : i + 1])
+            for several, one in zip(together.layers, alone.layers, strict=True):
+                for a, b in zip(several, one, strict=True):
+                    torch.testing.assert_close(a[i : i + 1], b, atol=2e-5, rtol=1e-4)
 
 
-def test_fewer_tokens_than_queries_give_fewer_answers():
+def test_fewer_tokens_than_queries_give_fewer_detections():
     model = built(replace(TINY, queries=500))
     with torch.no_grad():
-        output = model(images(2, 64, 64), noised_queries())
+        output = model(images(2, 64, 64), denoising_queries())
     tokens = 8 * 8 + 4 * 4 + 2 * 2
-    assert output.logits[-1].shape == (2, tokens, 1)
+    assert output.pred_logits.shape == (2, tokens, 1)
 
 
-def test_a_fresh_detector_expects_few_particles_of_the_expected_size_where_it_looks():
+def test_a_fresh_detector_expects_few_particles_of_the_expected_size():
     model = built(TINY)
     with torch.no_grad():
         output = model(images(1, 64, 64))
-    assert float(output.encoder_boxes[..., 2:].min()) == pytest.approx(0.2, abs=1e-4)
-    torch.testing.assert_close(output.boxes[-1], output.encoder_boxes, atol=1e-4, rtol=0)
-    assert float(output.logits[-1].sigmoid().median()) == pytest.approx(PRIOR, abs=3 * PRIOR)
+    assert float(output.enc_boxes[..., 2:].min()) == pytest.approx(0.2, abs=1e-4)
+    torch.testing.assert_close(output.pred_boxes, output.enc_boxes, atol=1e-4, rtol=0)
+    assert float(output.pred_logits.sigmoid().median()) == pytest.approx(PRIOR_PROBABILITY, abs=3 * PRIOR_PROBABILITY)
 
 
 def test_query_selection_takes_the_tokens_with_the_highest_scores():
@@ -106,19 +100,19 @@ def test_query_selection_takes_the_tokens_with_the_highest_scores():
     with torch.no_grad():
         memory, shapes = model.encode(images(2, 64, 96))
         logits, boxes = model.select_queries(memory, shapes)
-        every = model.select_class(model.select(memory))[..., 0]
+        every = model.enc_out_class_embed(model.enc_output_norm(model.enc_output(memory)))[..., 0]
     torch.testing.assert_close(logits[..., 0], every.sort(1, descending=True).values[:, :12])
     assert boxes.shape == (2, 12, 4)
 
 
-def test_content_queries_are_learned_and_do_not_depend_on_the_picture():
-    """Mixed query selection: places from the picture, content from the embedding."""
+def test_the_content_of_queries_is_learned_and_does_not_depend_on_the_image():
+    """Mixed query selection: positions from the image, content from the embedding."""
     model = built(TINY, 0.1)
     seen = []
     model.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     with torch.no_grad():
         model(images(2, 64, 64))
-    assert torch.equal(seen[0], model.content.weight.expand(2, -1, -1))
+    assert torch.equal(seen[0], model.query_embed.weight.expand(2, -1, -1))
 
 
 def decoder_steps(model: Detector) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
@@ -129,12 +123,12 @@ def decoder_steps(model: Detector) -> tuple[list[torch.Tensor], list[torch.Tenso
         step.retain_grad()
         steps.append(step)
 
-    hook = model.decoder.box_head.register_forward_hook(keep)
+    hook = model.decoder.bbox_embed.register_forward_hook(keep)
     with torch.no_grad():
         memory, shapes = model.encode(images(1, 64, 64))
         _, first = model.select_queries(memory, shapes)
     first = first.requires_grad_()
-    content = model.content.weight[None, : first.shape[1]]
+    content = model.query_embed.weight[None, : first.shape[1]]
     _, boxes = model.decoder(content, first, memory, shapes)
     hook.remove()
     return steps, boxes, first
@@ -142,7 +136,7 @@ def decoder_steps(model: Detector) -> tuple[list[torch.Tensor], list[torch.Tenso
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_look_forward_twice(layer):
-    """A layer's box teaches its own step and the one before, and none farther back."""
+    """The gradient of a layer's box reaches its own step and the one before, and none further back."""
     steps, boxes, first = decoder_steps(built(TINY, 0.1))
     boxes[layer].sum().backward()
     for other, step in enumerate(steps):
@@ -153,7 +147,7 @@ def test_look_forward_twice(layer):
 
 
 def test_boxes_are_refined_step_by_step():
-    """Each box is the sum of all steps so far, in logits; looking forward changes gradients only."""
+    """Each box is the sum of all steps so far, in logits; looking forward twice changes gradients only."""
     steps, boxes, first = decoder_steps(built(TINY, 0.1))
     at = inverse_sigmoid(first)
     for step, box in zip(steps, boxes, strict=True):
@@ -161,40 +155,40 @@ def test_boxes_are_refined_step_by_step():
         torch.testing.assert_close(at.sigmoid(), box, atol=1e-4, rtol=0)
 
 
-def test_the_encoder_is_not_taught_by_the_decoders_boxes_through_its_choice():
+def test_the_query_selection_gets_no_gradient_from_the_decoders_boxes():
     model = built(TINY, 0.1)
     output = model(images(1, 64, 64))
-    output.boxes[-1].sum().backward()
-    for parameter in model.select_box.parameters():
+    output.pred_boxes.sum().backward()
+    for parameter in model.enc_out_bbox_embed.parameters():
         assert parameter.grad is None or not parameter.grad.any()
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, levels=4)])
 def test_bfloat16_is_finite_near_float32_and_leaves_boxes_in_float32(config):
     model = built(config, 0.02)
-    pictures = images(2, 64, 96)
-    exact = model(pictures, noised_queries())
+    tiles = images(2, 64, 96)
+    exact = model(tiles, denoising_queries())
     with torch.autocast("cpu", torch.bfloat16):
-        rough = model(pictures, noised_queries())
+        rough = model(tiles, denoising_queries())
     for output in (exact, rough):
-        for tensors in (output.logits, output.boxes, output.noised_logits, output.noised_boxes):
+        for tensors in (*output.layers[:-1], output.dn_logits, output.dn_boxes):
             assert all(t.dtype == torch.float32 and t.isfinite().all() for t in tensors)
     # The same tokens need not win in half precision; the denoising queries are the same ones.
-    torch.testing.assert_close(rough.noised_boxes[-1], exact.noised_boxes[-1], atol=0.02, rtol=0)
-    sum(t.sum() for t in (*rough.logits, *rough.boxes)).backward()
+    torch.testing.assert_close(rough.dn_boxes[-1], exact.dn_boxes[-1], atol=0.02, rtol=0)
+    sum(t.sum() for layer in rough.layers[:-1] for t in layer).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
-def test_the_detector_does_not_change_what_it_is_given():
-    pictures = images(1, 64, 64)
-    before = pictures.clone()
+def test_the_detector_does_not_change_its_input():
+    tiles = images(1, 64, 64)
+    before = tiles.clone()
     with torch.no_grad():
-        built(TINY)(pictures)
-    assert torch.equal(pictures, before)
+        built(TINY)(tiles)
+    assert torch.equal(tiles, before)
 
 
 def test_the_expected_side_is_the_working_diameter_in_tiles():
     config = Config().with_changes({"image.working_diameter_px": 24, "train.tile_px": 96})
     with torch.device("meta"):
-        assert weights.build(config).side == 0.25
+        assert weights.build(config).box_side == 0.25

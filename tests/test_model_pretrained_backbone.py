@@ -1,4 +1,4 @@
-"""ImageNet weights: torchvision's names and shapes, grey pictures, and what is said of files that do not fit."""
+"""ImageNet weights: torchvision's names and shapes, grey images, and errors about files that do not fit."""
 
 import pickle
 import sys
@@ -124,7 +124,7 @@ def test_files_of_the_old_format_load_too(tmp_path, state18):
     assert torch.equal(model.backbone.state_dict()["bn1.bias"], state18["bn1.bias"])
 
 
-def test_grey_is_seen_as_rgb(state18):
+def test_a_grey_image_gives_what_it_would_as_rgb(state18):
     kept = imagenet.converted(state18)
     grey = torch.randn(2, 1, 30, 42, generator=torch.Generator().manual_seed(1))
     expected = F.conv2d(grey.expand(-1, 3, -1, -1), state18["conv1.weight"], None, 2, 3)
@@ -134,14 +134,14 @@ def test_grey_is_seen_as_rgb(state18):
     assert torch.equal(imagenet.converted(one)["conv1.weight"], one["conv1.weight"])
 
 
-def test_what_does_not_fit_is_told_by_name(tmp_path, state18):
+def test_tensors_that_do_not_fit_are_listed(tmp_path, state18):
     path = tmp_path / "resnet18.pth"
     short = {k: v for k, v in state18.items() if k != "layer3.1.conv2.weight"}
     error = refused(saved(path, short))
     assert error.where == str(path)
     assert "1 missing (layer3.1.conv2.weight)" in error.found
     error = refused(saved(path, state18 | {"head.bias": torch.zeros(5)}))
-    assert "1 not expected (head.bias)" in error.found
+    assert "1 unexpected (head.bias)" in error.found
     error = refused(saved(path, state18 | {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}))
     assert "1 of another shape (layer1.0.conv1.weight (64, 64, 1, 1) instead of (64, 64, 3, 3))" in error.found
     assert "huggingface.co/timm/resnet18.a1_in1k" in error.remedy
@@ -157,7 +157,7 @@ def test_weights_of_another_depth_are_recognised(tmp_path, state18):
 
 def test_files_of_something_else_are_refused(tmp_path, state18):
     path = tmp_path / "r.pth"
-    assert "'state_dict' is no tensor" in refused(saved(path, {"state_dict": state18})).found
+    assert "'state_dict' is not a tensor" in refused(saved(path, {"state_dict": state18})).found
     assert "it is a list" in refused(saved(path, [1, 2])).found
     for content in (b"", b"PK\x03\x04junk", b"junk"):
         path.write_bytes(content)
@@ -196,7 +196,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, stat
     assert sprung.exists()  # the trap works
 
 
-def test_the_compact_backbone_takes_none(tmp_path, state18):
+def test_the_compact_backbone_takes_no_imagenet_weights(tmp_path, state18):
     with pytest.raises(ConfigError, match=r"compact.*--set model\.backbone=NAME.*resnet34"):
         imagenet.load_backbone(fresh("compact"), saved(tmp_path / "r.pth", state18))
 
@@ -215,7 +215,7 @@ def test_the_hub_is_asked_for_timms_weights(tmp_path, state18, monkeypatch):
     assert torch.equal(model.backbone.state_dict()["bn1.bias"], state18["bn1.bias"])
 
 
-def test_without_the_hub_the_file_to_bring_is_named(monkeypatch):
+def test_without_the_hub_the_file_to_give_is_named(monkeypatch):
     def offline(repository: str, file: str) -> str:
         raise ConnectionError("no route to host.\nMore of it.")
 

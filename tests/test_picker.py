@@ -16,7 +16,7 @@ from upicker.errors import ConfigError, InputError, MicrographError, WeightsErro
 from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.model import weights
-from upicker.model.detector import Output
+from upicker.model.detector import DetectorOutput
 from upicker.model.weights import Card
 from upicker.particles import Micrograph, Particles
 from upicker.pick.picker import FLOOR, Picker, cut, detect
@@ -50,7 +50,7 @@ class Dots(nn.Module):
         self.queries, self.side = queries, side
         self.largest_batch = 0
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, images: Tensor) -> DetectorOutput:
         self.largest_batch = max(self.largest_batch, len(images))
         size = images.shape[-1]
         wide = F.pad(images, (1, 1, 1, 1))
@@ -66,7 +66,7 @@ class Dots(nn.Module):
         centre = torch.stack([x + vertex(0, 1), y + vertex(1, 0)], -1)
         boxes = torch.cat([(centre + 0.5) / size, torch.full_like(centre, self.side / size)], -1)
         logits = torch.where(heights > 0.05, torch.logit(heights.clamp(0.0, 1.0), eps=1e-6), -20.0)[..., None]
-        return Output([logits], [boxes], logits, boxes, [], [])
+        return DetectorOutput(logits, boxes, [], [], logits, boxes, [], [])
 
 
 def dotted(shape: tuple[int, int], xy: np.ndarray, heights: np.ndarray) -> Prepared:
@@ -162,10 +162,10 @@ def test_a_particle_whose_tiles_disagree_about_its_place_is_picked_once():
             super().__init__()
             self.shift, self.calls = shift, 0
 
-        def forward(self, images: Tensor) -> Output:
+        def forward(self, images: Tensor) -> DetectorOutput:
             output = super().forward(images)
             self.calls += 1
-            output.boxes[0][..., 0] += self.shift * (1 if self.calls % 2 else -1) / images.shape[-1]
+            output.pred_boxes[..., 0] += self.shift * (1 if self.calls % 2 else -1) / images.shape[-1]
             return output
 
     config = CONFIG.with_changes({"pick.batch": 1, "pick.nms_iou": None})
@@ -198,9 +198,9 @@ def test_noise_below_the_floor_is_left_out():
     prepared = dotted((64, 64), np.array([[10, 10], [40, 30]]), np.array([0.5, 0.5]))
 
     class Faint(Dots):
-        def forward(self, images: Tensor) -> Output:
+        def forward(self, images: Tensor) -> DetectorOutput:
             output = super().forward(images)
-            output.logits[0][:, 0] = float(torch.logit(torch.tensor(FLOOR / 2)))
+            output.pred_logits[:, 0] = float(torch.logit(torch.tensor(FLOOR / 2)))
             return output
 
     assert len(detect(Faint(), prepared, CONFIG)) == 1
@@ -261,7 +261,7 @@ def stub_picker(path: Path, monkeypatch, **changes) -> Picker:
     """A picker whose network is the stub; a height of 100 robust sigmas is a score of one."""
 
     class Scaled(Dots):
-        def forward(self, images: Tensor) -> Output:
+        def forward(self, images: Tensor) -> DetectorOutput:
             return super().forward(images / 100)
 
     # The drawn particles stand out of the noise as no real ones do: nothing may take them for hot pixels.

@@ -15,6 +15,7 @@ from upicker.errors import InputError, OutputError, WeightsError
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.model import weights
+from upicker.model.criterion import SetCriterion
 from upicker.particles import Particles
 from upicker.train import checkpoint, loop
 from upicker.train.checkpoint import State
@@ -143,7 +144,7 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, at, error):
 def test_ctrl_c_in_the_middle_of_a_step_leaves_no_half_step(tmp_path, uninterrupted, monkeypatch, place):
     room, name, at = {
         "validation": (loop, "steady", 2),
-        "matching": (loop, "losses", 5),
+        "matching": (SetCriterion, "__call__", 5),
         "optimizer": (torch.optim.AdamW, "step", 5),
         "average": (loop, "_follow", 5),
     }[place]
@@ -377,13 +378,13 @@ def test_without_checks_the_last_weights_are_kept(tmp_path):
 
 
 def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path, monkeypatch):
-    original = loop.losses
+    original = SetCriterion.__call__
 
     def broken(*args):
         parts = original(*args)
         return parts | {"loss": parts["loss"] * float("nan")}
 
-    monkeypatch.setattr(loop, "losses", broken)
+    monkeypatch.setattr(SetCriterion, "__call__", broken)
     state, _ = trained(plan_of(tmp_path, steps=2, checks=False))
     assert same(state.model.state_dict(), fresh().state_dict())
     assert state.step == 2
@@ -402,7 +403,7 @@ def test_the_average_follows_the_weights_and_can_be_turned_off(tmp_path):
     assert same(state.average.state_dict(), state.model.state_dict())
     start = fresh().state_dict()
     state, _ = trained(plan_of(tmp_path / "on", CONFIG.with_changes({"train.average": 0.999}), 3, checks=False))
-    name = "decoder.box_head.layers.0.weight"
+    name = "decoder.bbox_embed.layers.0.weight"
     whole = float((state.model.state_dict()[name] - start[name]).norm())
     left = float((state.model.state_dict()[name] - state.average.state_dict()[name]).norm())
     # The first steps count fully, or the random start would linger in 0.999 ** 3 of the average.

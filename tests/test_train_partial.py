@@ -16,9 +16,10 @@ from upicker.errors import ConfigError
 from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.io import coordinates
-from upicker.model.denoising import noise
-from upicker.model.detector import Output
-from upicker.model.losses import box_losses, focal, losses, match
+from upicker.model.criterion import SetCriterion, box_losses, sigmoid_focal_loss
+from upicker.model.denoising import prepare_denoising
+from upicker.model.detector import DetectorOutput
+from upicker.model.matcher import HungarianMatcher
 from upicker.particles import Particles
 from upicker.scoring import Curve, best_threshold, curve, steady
 from upicker.train import course, loop, stages
@@ -33,6 +34,7 @@ from upicker.train.sample import Sample
 from upicker.train.teacher import Lesson
 
 LOSS = LossConfig(unsure_weight=0.0)
+CRITERION = SetCriterion(LOSS)
 SHAPE = (90, 130)
 
 
@@ -40,16 +42,18 @@ def boxes(*centres: tuple[float, float], side: float = 0.1) -> torch.Tensor:
     return torch.tensor([[x, y, side, side] for x, y in centres]).reshape(-1, 4)
 
 
-def said(places: torch.Tensor, scores: list[float]) -> Output:
+def said(places: torch.Tensor, scores: list[float]) -> DetectorOutput:
     """A detector that says this in each of two layers and of its encoder."""
     logits = torch.tensor(scores)[None, :, None].requires_grad_()
-    return Output([logits, logits], [places[None]] * 2, logits, places[None], [], [])
+    return DetectorOutput(logits, places[None], [logits], [places[None]], logits, places[None], [], [])
 
 
-def pushes(output: Output, target: torch.Tensor, unsure: torch.Tensor | None, config: LossConfig = LOSS) -> np.ndarray:
+def pushes(
+    output: DetectorOutput, target: torch.Tensor, unsure: torch.Tensor | None, config: LossConfig = LOSS
+) -> np.ndarray:
     """What the class loss does to each query: positive, its score falls; negative, it rises; 0, it is let alone."""
-    found = losses(output, [target], None, config, None if unsure is None else [unsure])
-    (gradient,) = torch.autograd.grad(found["loss_class"], output.encoder_logits)
+    found = SetCriterion(config)(output, [target], None, None if unsure is None else [unsure])
+    (gradient,) = torch.autograd.grad(found["loss_class"], output.enc_logits)
     return gradient[0, :, 0].numpy()
 
 
@@ -83,7 +87,7 @@ def test_only_predictions_about_an_unsure_place_are_let_alone(offset, taught):
 def test_labels_come_first_and_boxes_of_unsure_places_are_not_learned():
     output = said(QUERIES, SCORES)
     target, unsure = boxes((0.2, 0.2)), boxes((0.52, 0.53))
-    found, complete = losses(output, [target], None, LOSS, [unsure]), losses(output, [target], None, LOSS)
+    found, complete = CRITERION(output, [target], None, [unsure]), CRITERION(output, [target], None)
     assert torch.equal(found["loss_l1"], complete["loss_l1"])
     assert torch.equal(found["loss_giou"], complete["loss_giou"])
     assert float(found["loss_class"].detach()) < float(complete["loss_class"].detach())
@@ -91,20 +95,20 @@ def test_labels_come_first_and_boxes_of_unsure_places_are_not_learned():
 
 def test_negative_denoising_queries_on_unsure_places_are_let_alone():
     target = boxes((0.3, 0.3), (0.7, 0.6), side=0.2)
-    noised = noise([target], DenoiseConfig(groups=3), torch.Generator().manual_seed(1))
-    assert noised is not None
-    logits = torch.zeros(1, len(noised), 1, requires_grad=True)
+    denoising = prepare_denoising([target], DenoiseConfig(groups=3), torch.Generator().manual_seed(1))
+    assert denoising is not None
+    logits = torch.zeros(1, len(denoising), 1, requires_grad=True)
     matching = said(QUERIES, SCORES)
-    output = replace(matching, noised_logits=[logits], noised_boxes=[noised.boxes])
-    bad = torch.nonzero(noised.negative[0])[0, 0]
-    unsure = noised.boxes[0, bad][None].clone()
+    output = replace(matching, dn_logits=[logits], dn_boxes=[denoising.boxes])
+    bad = torch.nonzero(denoising.negative[0])[0, 0]
+    unsure = denoising.boxes[0, bad][None].clone()
     unsure[:, 2:] = 0.02
-    (push,) = torch.autograd.grad(losses(output, [target], noised, LOSS, [unsure])["loss_denoise"], logits)
-    (complete,) = torch.autograd.grad(losses(output, [target], noised, LOSS)["loss_denoise"], logits)
-    there = (noised.boxes[0, :, :2] - unsure[:, :2]).norm(dim=1) <= 0.01
-    there &= noised.negative[0]
+    (push,) = torch.autograd.grad(CRITERION(output, [target], denoising, [unsure])["loss_denoise"], logits)
+    (complete,) = torch.autograd.grad(CRITERION(output, [target], denoising)["loss_denoise"], logits)
+    there = (denoising.boxes[0, :, :2] - unsure[:, :2]).norm(dim=1) <= 0.01
+    there &= denoising.negative[0]
     assert there[bad]
-    assert 0 < there.sum() < noised.negative.sum()
+    assert 0 < there.sum() < denoising.negative.sum()
     assert (push[0, there] == 0).all()
     assert (complete[0, there] > 0).all()
     assert torch.equal(push[0, ~there], complete[0, ~there])
@@ -113,26 +117,26 @@ def test_negative_denoising_queries_on_unsure_places_are_let_alone():
 def test_without_unsure_places_the_loss_is_bitwise_what_it_was():
     """Eq. (2) to (4) written down without them, operation by operation."""
     target = boxes((0.2, 0.2), (0.77, 0.33))
-    noised = noise([target], DenoiseConfig(), torch.Generator().manual_seed(0))
-    assert noised is not None
-    logits = torch.linspace(-2, 2, len(noised))[None, :, None]
-    output = replace(said(QUERIES, SCORES), noised_logits=[logits], noised_boxes=[noised.boxes])
+    denoising = prepare_denoising([target], DenoiseConfig(), torch.Generator().manual_seed(0))
+    assert denoising is not None
+    logits = torch.linspace(-2, 2, len(denoising))[None, :, None]
+    output = replace(said(QUERIES, SCORES), dn_logits=[logits], dn_boxes=[denoising.boxes])
     parts = {"class": torch.zeros(()), "l1": torch.zeros(()), "giou": torch.zeros(())}
-    for logit, box in [*zip(output.logits, output.boxes, strict=True), (output.encoder_logits, output.encoder_boxes)]:
-        queries, objects = match(logit[0], box[0], target, LOSS)
+    for logit, box in output.layers:
+        queries, objects = HungarianMatcher(LOSS)(logit[0], box[0], target)
         truth = torch.zeros_like(logit)
         truth[0, queries] = 1
         l1, giou = box_losses(box[0, queries], target[objects])
-        parts["class"] = parts["class"] + LOSS.class_weight * focal(logit, truth, LOSS).sum() / 2
+        parts["class"] = parts["class"] + LOSS.class_weight * sigmoid_focal_loss(logit, truth, LOSS).sum() / 2
         parts["l1"] = parts["l1"] + LOSS.l1_weight * l1 / 2
         parts["giou"] = parts["giou"] + LOSS.giou_weight * giou / 2
-    yes, no = noised.positive, noised.negative
-    l1, giou = box_losses(noised.boxes[yes], noised.truth[yes])
-    classes = LOSS.class_weight * focal(logits, yes.float()[..., None], LOSS)[yes | no].sum()
+    yes, no = denoising.positive, denoising.negative
+    l1, giou = box_losses(denoising.boxes[yes], denoising.targets[yes])
+    classes = LOSS.class_weight * sigmoid_focal_loss(logits, yes.float()[..., None], LOSS)[yes | no].sum()
     parts["denoise"] = (classes + LOSS.l1_weight * l1 + LOSS.giou_weight * giou) / int(yes.sum())
     parts[""] = parts["class"] + parts["l1"] + parts["giou"] + parts["denoise"]
     for unsure in (None, [boxes()]):
-        for name, value in losses(output, [target], noised, LOSS, unsure).items():
+        for name, value in CRITERION(output, [target], denoising, unsure).items():
             assert torch.equal(value, parts[name.removeprefix("loss").removeprefix("_")]), name
 
 

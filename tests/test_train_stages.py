@@ -179,7 +179,7 @@ def test_interrupted_in_its_first_step_a_stage_says_so_and_nothing_else(data, tm
     def interrupted(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("upicker.train.loop.losses", interrupted)
+    monkeypatch.setattr("upicker.model.criterion.SetCriterion.__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "pre.safetensors", CONFIG))
 

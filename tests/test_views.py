@@ -9,7 +9,7 @@ from test_picker import CONFIG, DIAMETER, SHAPE, Dots, dotted, found_once, scatt
 from torch import Tensor
 
 from upicker.errors import ConfigError
-from upicker.model.detector import Output
+from upicker.model.detector import DetectorOutput
 from upicker.particles import Particles
 from upicker.pick.picker import detect, views_of
 from upicker.pick.views import VIEWS, back, fused, seen
@@ -46,14 +46,14 @@ def test_a_detector_that_has_no_up_or_down_finds_the_same_in_more_views(views):
 class Doubling(Dots):
     """Beside every particle a weak second pick, on the other side of where the particle is."""
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, images: Tensor) -> DetectorOutput:
         output = super().forward(images)
-        logits, boxes = output.logits[0], output.boxes[0]
+        logits, boxes = output.pred_logits, output.pred_boxes
         strong, weak = boxes.clone(), boxes.clone()
         strong[..., 1] += 1.0 / images.shape[-1]
         weak[..., 1] -= 0.8 / images.shape[-1]
         logits, boxes = torch.cat([logits, logits - 1], 1), torch.cat([strong, weak], 1)
-        return Output([logits], [boxes], logits, boxes, [], [])
+        return DetectorOutput(logits, boxes, [], [], logits, boxes, [], [])
 
 
 def test_doubles_of_a_view_go_before_views_are_joined():

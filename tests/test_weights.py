@@ -14,7 +14,7 @@ from upicker import __version__
 from upicker.config import Config
 from upicker.errors import ConfigError, OutputError, UPickerError, WeightsError
 from upicker.model import weights
-from upicker.model.backbone import FrozenBatchNorm
+from upicker.model.backbone import FrozenBatchNorm2d
 from upicker.model.weights import Card
 from upicker.units import Length
 
@@ -77,12 +77,12 @@ def test_a_loaded_detector_answers_as_the_saved_one(saved):
     picture = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         one, other = fresh().eval()(picture), model.eval()(picture)
-    assert torch.equal(one.logits[-1], other.logits[-1])
-    assert torch.equal(one.boxes[-1], other.boxes[-1])
+    assert torch.equal(one.pred_logits, other.pred_logits)
+    assert torch.equal(one.pred_boxes, other.pred_boxes)
 
 
 def test_buffers_travel_too(tmp_path):
-    module = FrozenBatchNorm(4)
+    module = FrozenBatchNorm2d(4)
     module.running_mean.fill_(3.0)
     weights.save(tmp_path / "x.safetensors", module, card())
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
@@ -212,7 +212,7 @@ def test_tensors_that_do_not_fit_the_header_are_refused(saved):
     with safe_open(saved, "pt") as file:
         metadata = file.metadata()
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    name = "class_head.weight"
+    name = "class_embed.weight"
     for wrong in (
         {k: v for k, v in state.items() if k != name},
         state | {name: torch.zeros(1, 7)},

@@ -12,31 +12,31 @@ from torch.nn import functional as F
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    # Groups, not batches: a step holds two tiles, far too few for batch statistics.
+    # Not batch normalisation: a batch holds two tiles, far too few for its statistics.
     return nn.GroupNorm(8, channels)
 
 
-class Residual(nn.Module):
-    """Two 3 x 3 convolutions and a short cut."""
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut."""
 
-    def __init__(self, before: int, after: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm1 = _norm(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norm2 = _norm(after)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.norm1 = _norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.norm2 = _norm(out_channels)
         nn.init.zeros_(self.norm2.weight)
-        same = before == after and stride == 1
-        self.short = nn.Identity() if same else nn.Conv2d(before, after, 1, stride, bias=False)
+        same = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, before, h, w)` -> `(B, after, h/stride, w/stride)`."""
+        """`(B, in_channels, h, w)` -> `(B, out_channels, h/stride, w/stride)`."""
         y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(y)) + self.short(x))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
 class CompactBackbone(nn.Module):
-    """A residual backbone whose cost lies at strides 8 and 16, where a particle has 4 and 2 cells.
+    """A residual backbone that spends its cost at strides 8 and 16, where a particle spans 3 and 1.5 cells.
 
     Parameters
     ----------
@@ -48,20 +48,20 @@ class CompactBackbone(nn.Module):
         super().__init__()
         w2, w4, w8, w16, w32 = widths
         self.stem = nn.Sequential(nn.Conv2d(1, w2, 5, 2, 2, bias=False), _norm(w2), nn.ReLU(inplace=True))
-        self.stage4 = Residual(w2, w4, 2)
-        self.stage8 = nn.Sequential(Residual(w4, w8, 2), Residual(w8, w8))
-        self.stage16 = nn.Sequential(Residual(w8, w16, 2), Residual(w16, w16))
-        self.stage32 = nn.Sequential(Residual(w16, w32, 2), Residual(w32, w32))
+        self.stage4 = ResidualBlock(w2, w4, 2)
+        self.stage8 = nn.Sequential(ResidualBlock(w4, w8, 2), ResidualBlock(w8, w8))
+        self.stage16 = nn.Sequential(ResidualBlock(w8, w16, 2), ResidualBlock(w16, w16))
+        self.stage32 = nn.Sequential(ResidualBlock(w16, w32, 2), ResidualBlock(w32, w32))
         self.channels = (w8, w16, w32)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """`(B, 1, t, t)` -> maps at strides 8, 16, 32."""
-        at8 = self.stage8(self.stage4(self.stem(images)))
-        at16 = self.stage16(at8)
-        return [at8, at16, self.stage32(at16)]
+        """`(B, 1, t, t)` -> feature maps at strides 8, 16, 32."""
+        stride8 = self.stage8(self.stage4(self.stem(images)))
+        stride16 = self.stage16(stride8)
+        return [stride8, stride16, self.stage32(stride16)]
 
 
-class FrozenBatchNorm(nn.Module):
+class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation with fixed statistics, under torchvision's key names."""
 
     weight: Tensor
@@ -69,9 +69,9 @@ class FrozenBatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, start: float = 1.0) -> None:
+    def __init__(self, channels: int, scale: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.full((channels,), start))
+        self.register_buffer("weight", torch.full((channels,), scale))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
@@ -82,9 +82,9 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + (self.bias - self.running_mean * scale)[:, None, None]
 
 
-# Where a block joins its short cut it starts small, so that sixteen blocks without live normalisation neither explode
-# nor vanish from a random start.
-JOINT = 0.2
+# Initial scale of a block's last norm, where it joins the shortcut: small, so that activations neither explode nor
+# vanish over sixteen blocks whose statistics are frozen.
+LAST_SCALE = 0.2
 
 
 class BasicBlock(nn.Module):
@@ -92,16 +92,16 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, before: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
-        self.bn1 = FrozenBatchNorm(width)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
+        self.bn1 = FrozenBatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = FrozenBatchNorm(width, start=JOINT)
-        self.downsample = _short_cut(before, width, stride)
+        self.bn2 = FrozenBatchNorm2d(width, scale=LAST_SCALE)
+        self.downsample = _downsample(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, before, h, w)` -> `(B, width, h/stride, w/stride)`."""
+        """`(B, in_channels, h, w)` -> `(B, width, h/stride, w/stride)`."""
         y = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(y)) + (x if self.downsample is None else self.downsample(x)))
 
@@ -111,25 +111,25 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, before: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        after = self.expansion * width
-        self.conv1 = nn.Conv2d(before, width, 1, bias=False)
-        self.bn1 = FrozenBatchNorm(width)
+        out_channels = self.expansion * width
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = FrozenBatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = FrozenBatchNorm(width)
-        self.conv3 = nn.Conv2d(width, after, 1, bias=False)
-        self.bn3 = FrozenBatchNorm(after, start=JOINT)
-        self.downsample = _short_cut(before, after, stride)
+        self.bn2 = FrozenBatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = FrozenBatchNorm2d(out_channels, scale=LAST_SCALE)
+        self.downsample = _downsample(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, before, h, w)` -> `(B, 4 width, h/stride, w/stride)`."""
+        """`(B, in_channels, h, w)` -> `(B, 4 width, h/stride, w/stride)`."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
 
 
-# Block and number of blocks at strides 4, 8, 16, 32.
+# Block, and number of blocks at strides 4, 8, 16, 32.
 RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -138,7 +138,7 @@ RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
 
 
 class ResNet(nn.Module):
-    """A ResNet for one-channel pictures, with torchvision's key names.
+    """A ResNet for one-channel images, with torchvision's key names.
 
     Parameters
     ----------
@@ -148,34 +148,36 @@ class ResNet(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        block, numbers = RESNETS[name]
+        block, blocks = RESNETS[name]
         self.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        self.bn1 = FrozenBatchNorm(64)
+        self.bn1 = FrozenBatchNorm2d(64)
         widths = [width * block.expansion for width in (64, 128, 256, 512)]
-        self.layer1 = _stage(block, 64, 64, numbers[0], 1)
-        self.layer2 = _stage(block, widths[0], 128, numbers[1], 2)
-        self.layer3 = _stage(block, widths[1], 256, numbers[2], 2)
-        self.layer4 = _stage(block, widths[2], 512, numbers[3], 2)
+        self.layer1 = _stage(block, 64, 64, blocks[0], 1)
+        self.layer2 = _stage(block, widths[0], 128, blocks[1], 2)
+        self.layer3 = _stage(block, widths[1], 256, blocks[2], 2)
+        self.layer4 = _stage(block, widths[2], 512, blocks[3], 2)
         self.channels = tuple(widths[1:])
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """`(B, 1, t, t)` -> maps at strides 8, 16, 32."""
+        """`(B, 1, t, t)` -> feature maps at strides 8, 16, 32."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
-        at8 = self.layer2(self.layer1(x))
-        at16 = self.layer3(at8)
-        return [at8, at16, self.layer4(at16)]
+        stride8 = self.layer2(self.layer1(x))
+        stride16 = self.layer3(stride8)
+        return [stride8, stride16, self.layer4(stride16)]
 
 
-def _short_cut(before: int, after: int, stride: int) -> nn.Sequential | None:
-    """What brings a block's input to its output's shape; None where it has it."""
-    if before == after and stride == 1:
+def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+    """Return the shortcut's projection to the output shape; None where the shapes are equal."""
+    if in_channels == out_channels and stride == 1:
         return None
-    return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), FrozenBatchNorm(after))
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), FrozenBatchNorm2d(out_channels))
 
 
-def _stage(block: type[BasicBlock | Bottleneck], before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+def _stage(
+    block: type[BasicBlock | Bottleneck], in_channels: int, width: int, blocks: int, stride: int
+) -> nn.Sequential:
     rest = [block(width * block.expansion, width, 1) for _ in range(blocks - 1)]
-    return nn.Sequential(block(before, width, stride), *rest)
+    return nn.Sequential(block(in_channels, width, stride), *rest)

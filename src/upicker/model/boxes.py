@@ -6,20 +6,23 @@ import torch
 from torch import Tensor
 
 
-def to_corners(boxes: Tensor) -> Tensor:
-    """Turn `(..., 4)` centre form into corner form."""
+def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Convert `(..., 4)` centre form to corner form."""
     centre, size = boxes[..., :2], boxes[..., 2:]
     return torch.cat([centre - size / 2, centre + size / 2], -1)
 
 
-def to_centres(corners: Tensor) -> Tensor:
-    """Turn `(..., 4)` corner form into centre form."""
+def box_xyxy_to_cxcywh(corners: Tensor) -> Tensor:
+    """Convert `(..., 4)` corner form to centre form."""
     low, high = corners[..., :2], corners[..., 2:]
     return torch.cat([(low + high) / 2, high - low], -1)
 
 
-def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised intersection over union (the paper's ref. 36) of boxes in centre form.
+def generalized_box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the generalised intersection over union (the paper's ref. 36) of boxes in centre form.
+
+    That is the IoU less the fraction of the hull (the smallest box around both) that neither box covers, so that it
+    still falls with distance where boxes do not overlap.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     Tensor
         `(...)` in -1..1.
     """
-    a, b = to_corners(a), to_corners(b)
+    a, b = box_cxcywh_to_xyxy(a), box_cxcywh_to_xyxy(b)
     inter = _area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
     hull = _area(torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:]))
     union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - inter
@@ -44,5 +47,5 @@ def _area(low: Tensor, high: Tensor) -> Tensor:
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:
-    """Return the logits of values in 0..1, kept away from the ends."""
+    """Return the logits of values in 0..1, clamped away from the ends."""
     return torch.logit(x, eps=1e-5)

@@ -1,4 +1,4 @@
-"""The detection transformer of the paper's Fig. 1c."""
+"""The detection transformer of the paper's Fig. 1c: Deformable DETR with the queries and the denoising of DINO."""
 
 from __future__ import annotations
 
@@ -11,34 +11,44 @@ from torch import Tensor, nn
 from upicker.config import ModelConfig
 from upicker.model.backbone import RESNETS, CompactBackbone, ResNet
 from upicker.model.boxes import inverse_sigmoid
-from upicker.model.denoising import Noised
-from upicker.model.position import grid_centres, sine
-from upicker.model.transformer import Decoder, EncoderLayer, Mlp
+from upicker.model.denoising import DenoisingQueries
+from upicker.model.position import grid_points, sine_embedding
+from upicker.model.transformer import MLP, DeformableTransformerDecoder, DeformableTransformerEncoder
 
-# Few places hold a particle: heads start by saying so, or the first steps are spent on learning it.
-PRIOR = 0.01
+# Initial probability of a particle: few queries hold one, and the first steps need not be spent on learning that.
+PRIOR_PROBABILITY = 0.01
 
 
 @dataclass(frozen=True)
-class Output:
-    """What the detector says of a batch of tiles.
+class DetectorOutput:
+    """Predictions for a batch of tiles; boxes in centre form, 0..1.
 
     Attributes
     ----------
-    logits, boxes : list of Tensor
-        Per decoder layer, the last one being the answer: `(B, Q, 1)`, `(B, Q, 4)` (centre form, 0..1).
-    encoder_logits, encoder_boxes : Tensor
-        `(B, Q, 1)`, `(B, Q, 4)` of the encoder's selected tokens.
-    noised_logits, noised_boxes : list of Tensor
-        Per decoder layer, those of the denoising queries: `(B, 2GM, 1)`, `(B, 2GM, 4)`; empty lists without them.
+    pred_logits, pred_boxes : Tensor
+        `(B, Q, 1)`, `(B, Q, 4)` of the last decoder layer: the detections.
+    aux_logits, aux_boxes : list of Tensor
+        The same of each decoder layer before the last, for the auxiliary losses.
+    enc_logits, enc_boxes : Tensor
+        `(B, Q, 1)`, `(B, Q, 4)` of the encoder tokens that were selected as queries.
+    dn_logits, dn_boxes : list of Tensor
+        `(B, 2GM, 1)`, `(B, 2GM, 4)` of the denoising queries, per decoder layer; empty lists without such queries.
     """
 
-    logits: list[Tensor]
-    boxes: list[Tensor]
-    encoder_logits: Tensor
-    encoder_boxes: Tensor
-    noised_logits: list[Tensor]
-    noised_boxes: list[Tensor]
+    pred_logits: Tensor
+    pred_boxes: Tensor
+    aux_logits: list[Tensor]
+    aux_boxes: list[Tensor]
+    enc_logits: Tensor
+    enc_boxes: Tensor
+    dn_logits: list[Tensor]
+    dn_boxes: list[Tensor]
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Logits and boxes of the matching queries of every decoder layer, first to last, and of the encoder."""
+        aux = zip(self.aux_logits, self.aux_boxes, strict=True)
+        return [*aux, (self.pred_logits, self.pred_boxes), (self.enc_logits, self.enc_boxes)]
 
 
 class Detector(nn.Module):
@@ -48,96 +58,106 @@ class Detector(nn.Module):
     ----------
     config : ModelConfig
         Architecture.
-    side : float
-        Expected box side over the tile's side; the boxes' starting point.
+    box_side : float
+        Expected side of a box over the side of the tile: the initial size of all boxes.
     """
 
-    def __init__(self, config: ModelConfig, side: float) -> None:
+    def __init__(self, config: ModelConfig, box_side: float) -> None:
         super().__init__()
-        self.config, self.side = config, side
+        self.config, self.box_side = config, box_side
         self.backbone = ResNet(config.backbone) if config.backbone in RESNETS else CompactBackbone(config.widths)
         channels = list(self.backbone.channels)
-        self.project = nn.ModuleList(_projection(c, config.dim, 1) for c in channels[: config.levels])
-        # Levels beyond the backbone's: each half as fine as the one before.
-        self.extra = nn.ModuleList(
+        self.input_proj = nn.ModuleList(_projection(c, config.dim, 1) for c in channels[: config.levels])
+        # Levels beyond the backbone's: each at half the resolution of the one before.
+        self.input_proj.extend(
             _projection(channels[-1] if i == 0 else config.dim, config.dim, 3)
             for i in range(config.levels - len(channels))
         )
-        self.level = nn.Parameter(torch.randn(config.levels, config.dim) * 0.1)
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        self.select = nn.Sequential(nn.Linear(config.dim, config.dim), nn.LayerNorm(config.dim))
-        self.select_class = nn.Linear(config.dim, 1)
-        self.select_box = Mlp(config.dim, config.dim, 4).starting_at_zero()
-        self.content = nn.Embedding(config.queries, config.dim)
-        self.noised_content = nn.Embedding(2, config.dim)
-        self.decoder = Decoder(config)
-        self.class_head = nn.Linear(config.dim, 1)
-        for head in (self.select_class, self.class_head):
-            nn.init.constant_(head.bias, -math.log((1 - PRIOR) / PRIOR))
+        self.level_embed = nn.Parameter(torch.randn(config.levels, config.dim) * 0.1)
+        self.encoder = DeformableTransformerEncoder(config)
+        self.enc_output = nn.Linear(config.dim, config.dim)
+        self.enc_output_norm = nn.LayerNorm(config.dim)
+        self.enc_out_class_embed = nn.Linear(config.dim, 1)
+        self.enc_out_bbox_embed = MLP(config.dim, config.dim, 4).zero_init()
+        self.query_embed = nn.Embedding(config.queries, config.dim)
+        self.label_enc = nn.Embedding(2, config.dim)
+        self.decoder = DeformableTransformerDecoder(config)
+        self.class_embed = nn.Linear(config.dim, 1)
+        for head in (self.enc_out_class_embed, self.class_embed):
+            nn.init.constant_(head.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
 
-    def forward(self, images: Tensor, noised: Noised | None = None) -> Output:
+    def forward(self, images: Tensor, denoising: DenoisingQueries | None = None) -> DetectorOutput:
         """Detect.
 
         Parameters
         ----------
         images : Tensor
             `(B, 1, t, t)` prepared tiles.
-        noised : Noised, optional
+        denoising : DenoisingQueries, optional
             Denoising queries, in training.
         """
-        memory, shapes = self.encode(images)
-        encoder_logits, encoder_boxes = self.select_queries(memory, shapes)
-        content = self.content.weight.expand(len(images), -1, -1)[:, : encoder_boxes.shape[1]]
-        boxes, hidden, extra = encoder_boxes.detach(), None, 0
-        if noised is not None:
-            content = torch.cat([self.noised_content(noised.labels), content], 1)
-            boxes = torch.cat([noised.boxes, boxes], 1)
-            hidden, extra = noised.hidden(encoder_boxes.shape[1]), len(noised)
-        contents, refined = self.decoder(content, boxes, memory, shapes, hidden)
-        # In float32 whatever the rest computes in: bfloat16's steps would make picks of equal score.
+        memory, spatial_shapes = self.encode(images)
+        enc_logits, enc_boxes = self.select_queries(memory, spatial_shapes)
+        # Mixed query selection: boxes of the selected tokens, contents learned. The decoder's losses do not train the
+        # selection through the boxes; it has a loss of its own.
+        tgt = self.query_embed.weight.expand(len(images), -1, -1)[:, : enc_boxes.shape[1]]
+        reference_points, attn_mask, n_dn = enc_boxes.detach(), None, 0
+        if denoising is not None:
+            tgt = torch.cat([self.label_enc(denoising.labels), tgt], 1)
+            reference_points = torch.cat([denoising.boxes, reference_points], 1)
+            attn_mask, n_dn = denoising.attn_mask(enc_boxes.shape[1]), len(denoising)
+        hs, boxes = self.decoder(tgt, reference_points, memory, spatial_shapes, attn_mask)
+        # In float32 whatever the rest computes in: rounded to bfloat16, many picks would have equal scores.
         with torch.autocast(images.device.type, enabled=False):
-            logits = [self.class_head(c.float()) for c in contents]
-        return Output(
-            logits=[x[:, extra:] for x in logits],
-            boxes=[x[:, extra:] for x in refined],
-            encoder_logits=encoder_logits,
-            encoder_boxes=encoder_boxes,
-            noised_logits=[x[:, :extra] for x in logits] if extra else [],
-            noised_boxes=[x[:, :extra] for x in refined] if extra else [],
+            logits = [self.class_embed(output.float()) for output in hs]
+        *aux_logits, pred_logits = [x[:, n_dn:] for x in logits]
+        *aux_boxes, pred_boxes = [x[:, n_dn:] for x in boxes]
+        return DetectorOutput(
+            pred_logits=pred_logits,
+            pred_boxes=pred_boxes,
+            aux_logits=aux_logits,
+            aux_boxes=aux_boxes,
+            enc_logits=enc_logits,
+            enc_boxes=enc_boxes,
+            dn_logits=[x[:, :n_dn] for x in logits] if n_dn else [],
+            dn_boxes=[x[:, :n_dn] for x in boxes] if n_dn else [],
         )
 
     def encode(self, images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Return the encoder's tokens `(B, L, D)` and the levels' rows, columns."""
-        maps = self.backbone(images)
-        levels = [project(m) for project, m in zip(self.project, maps, strict=False)]
-        for i, project in enumerate(self.extra):
-            levels.append(project(maps[-1] if i == 0 else levels[-1]))
-        shapes = [(m.shape[2], m.shape[3]) for m in levels]
-        tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in levels], 1)
-        centres = torch.cat([grid_centres(shape, images.device) for shape in shapes])[None]
-        sizes = torch.tensor([h * w for h, w in shapes], device=images.device)
-        position = sine(centres, self.config.dim // 2) + self.level.repeat_interleave(sizes, 0)
-        for layer in self.encoder:
-            tokens = layer(tokens, position, centres, shapes)
-        return tokens, shapes
+        """Return the memory, the encoder's tokens `(B, L, D)`, and the levels' rows, columns."""
+        features = self.backbone(images)
+        srcs = [proj(feature) for proj, feature in zip(self.input_proj, features, strict=False)]
+        for proj in list(self.input_proj)[len(features) :]:
+            srcs.append(proj(features[-1] if len(srcs) == len(features) else srcs[-1]))
+        spatial_shapes = [(src.shape[2], src.shape[3]) for src in srcs]
+        src = torch.cat([src.flatten(2).transpose(1, 2) for src in srcs], 1)
+        reference_points = torch.cat([grid_points(shape, images.device) for shape in spatial_shapes])[None]
+        sizes = torch.tensor([h * w for h, w in spatial_shapes], device=images.device)
+        level_embed = self.level_embed.repeat_interleave(sizes, 0)
+        pos = sine_embedding(reference_points, self.config.dim // 2) + level_embed
+        return self.encoder(src, pos, reference_points, spatial_shapes), spatial_shapes
 
-    def select_queries(self, memory: Tensor, shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Mixed query selection: the top tokens become the positional queries.
+    def select_queries(self, memory: Tensor, spatial_shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Select the encoder tokens with the highest scores; their boxes become the queries' first reference boxes.
+
+        Half of DINO's *mixed query selection*: positions come from the image, contents from `query_embed`. Contents
+        taken from the tokens, too, would be ambiguous, since a token may cover several particles or a part of one.
 
         Returns
         -------
         logits, boxes : Tensor
-            `(B, Q, 1)`, `(B, Q, 4)` of the `Q` tokens with the highest scores (fewer if there are fewer tokens).
+            `(B, Q, 1)`, `(B, Q, 4)` of the `Q` selected tokens (fewer if there are fewer tokens).
         """
-        tokens = self.select(memory)
-        logits = self.select_class(tokens).float()
+        output_memory = self.enc_output_norm(self.enc_output(memory))
+        logits = self.enc_out_class_embed(output_memory).float()
         top = logits[..., 0].topk(min(self.config.queries, logits.shape[1]), 1).indices[..., None]
-        centres = torch.cat([grid_centres(shape, memory.device) for shape in shapes])
-        start = torch.cat([centres, torch.full_like(centres, self.side)], 1).expand(len(memory), -1, -1)
-        step = self.select_box(tokens.gather(1, top.expand(-1, -1, tokens.shape[-1]))).float()
-        boxes = (step + inverse_sigmoid(start.gather(1, top.expand(-1, -1, 4)))).sigmoid()
+        centres = torch.cat([grid_points(shape, memory.device) for shape in spatial_shapes])
+        proposals = torch.cat([centres, torch.full_like(centres, self.box_side)], 1).expand(len(memory), -1, -1)
+        delta = self.enc_out_bbox_embed(output_memory.gather(1, top.expand(-1, -1, output_memory.shape[-1]))).float()
+        boxes = (delta + inverse_sigmoid(proposals.gather(1, top.expand(-1, -1, 4)))).sigmoid()
         return logits.gather(1, top), boxes
 
 
-def _projection(before: int, dim: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, dim, kernel, 1 if kernel == 1 else 2, kernel // 2), nn.GroupNorm(32, dim))
+def _projection(in_channels: int, dim: int, kernel: int) -> nn.Sequential:
+    stride = 1 if kernel == 1 else 2
+    return nn.Sequential(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2), nn.GroupNorm(32, dim))

@@ -1,4 +1,4 @@
-"""Sine embeddings of positions and boxes."""
+"""Sine embeddings of positions and boxes, and the reference points of feature maps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-# Cycles per tile of the slowest and the fastest wave. DETR's fastest makes one cycle over a picture; here a tile
-# is a dozen particles wide, and queries must tell a neighbour from a duplicate, a fraction of a particle away.
+# Cycles per tile of the slowest and the fastest wave. DETR's fastest makes one cycle over an image; here a tile
+# is a dozen particles wide, and queries must distinguish a neighbour from a duplicate, a fraction of a particle away.
 SLOWEST, FASTEST = 0.5, 24.0
 
 
-def sine(values: Tensor, features: int) -> Tensor:
+def sine_embedding(values: Tensor, features: int) -> Tensor:
     """Embed each value in 0..1 by sines and cosines.
 
     Parameters
@@ -34,8 +34,8 @@ def sine(values: Tensor, features: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(-3)
 
 
-def grid_centres(shape: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Return `(h * w, 2)` centres x, y of a map's cells, row by row, in 0..1."""
+def grid_points(shape: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """Return `(h * w, 2)` centres x, y of a feature map's cells, row by row, in 0..1: its tokens' reference points."""
     h, w = shape
     y = (torch.arange(h, device=device, dtype=torch.float32) + 0.5) / h
     x = (torch.arange(w, device=device, dtype=torch.float32) + 0.5) / w

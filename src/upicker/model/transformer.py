@@ -1,4 +1,4 @@
-"""Encoder and decoder layers of the deformable detection transformer."""
+"""Encoder and decoder of the deformable detection transformer, without dropout."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from upicker.config import ModelConfig
-from upicker.model.attention import DeformableAttention
+from upicker.model.attention import MSDeformAttn
 from upicker.model.boxes import inverse_sigmoid
-from upicker.model.position import sine
+from upicker.model.position import sine_embedding
 
 
-class Mlp(nn.Module):
+class MLP(nn.Module):
     """Linear layers with ReLU between them."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
 
-    def starting_at_zero(self) -> Mlp:
-        """Make the last layer say 0, so that boxes start where their references are; returns itself."""
+    def zero_init(self) -> MLP:
+        """Initialise the last layer to 0, so that boxes start at their reference boxes; returns itself."""
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -34,131 +34,156 @@ class Mlp(nn.Module):
         return self.layers[-1](x)
 
 
-class FeedForward(nn.Module):
-    """Two linear layers with a short cut and a norm."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.mlp = Mlp(dim, hidden, dim)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, n, D)` -> the same."""
-        return self.norm(x + self.mlp(x))
-
-
-class EncoderLayer(nn.Module):
-    """Every token looks at a few places of all levels around itself."""
+class DeformableTransformerEncoderLayer(nn.Module):
+    """Deformable self-attention of the tokens of all levels, then a feed-forward network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention = DeformableAttention(config.dim, config.heads, config.levels, config.points)
-        self.norm = nn.LayerNorm(config.dim)
-        self.feed = FeedForward(config.dim, config.feedforward)
+        self.self_attn = MSDeformAttn(config.dim, config.heads, config.levels, config.points)
+        self.norm1 = nn.LayerNorm(config.dim)
+        self.linear1 = nn.Linear(config.dim, config.feedforward)
+        self.linear2 = nn.Linear(config.feedforward, config.dim)
+        self.norm2 = nn.LayerNorm(config.dim)
 
-    def forward(self, tokens: Tensor, position: Tensor, centres: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    def forward(
+        self, src: Tensor, pos: Tensor, reference_points: Tensor, spatial_shapes: list[tuple[int, int]]
+    ) -> Tensor:
         """Refine the tokens.
 
         Parameters
         ----------
-        tokens : Tensor
-            `(B, L, D)`.
-        position : Tensor
-            `(1, L, D)` sine position plus level embedding.
-        centres : Tensor
-            `(1, L, 2)` the tokens' own places, 0..1.
-        shapes : list of tuple of int
+        src : Tensor
+            `(B, L, D)`, the tokens.
+        pos : Tensor
+            `(1, L, D)` sine embedding of their positions plus that of their level.
+        reference_points : Tensor
+            `(1, L, 2)` the tokens' own positions, 0..1.
+        spatial_shapes : list of tuple of int
             Rows, columns of the levels.
         """
-        reference = centres.expand(len(tokens), -1, -1)
-        seen = self.attention(tokens + position, reference, tokens, shapes)
-        return self.feed(self.norm(tokens + seen))
+        reference_points = reference_points.expand(len(src), -1, -1)
+        src2 = self.self_attn(src + pos, reference_points, src, spatial_shapes)
+        src = self.norm1(src + src2)
+        return self.norm2(src + self.linear2(F.relu(self.linear1(src))))
 
 
-class DecoderLayer(nn.Module):
-    """Queries talk to each other, then look at the picture around their boxes."""
+class DeformableTransformerEncoder(nn.Module):
+    """The encoder layers; its output tokens are the memory that the decoder samples."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.talk = nn.MultiheadAttention(config.dim, config.heads, batch_first=True)
+        self.layers = nn.ModuleList(DeformableTransformerEncoderLayer(config) for _ in range(config.encoder_layers))
+
+    def forward(
+        self, src: Tensor, pos: Tensor, reference_points: Tensor, spatial_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Return the memory `(B, L, D)`; parameters as for a layer."""
+        for layer in self.layers:
+            src = layer(src, pos, reference_points, spatial_shapes)
+        return src
+
+
+class DeformableTransformerDecoderLayer(nn.Module):
+    """Self-attention of the queries, deformable cross-attention to the memory, then a feed-forward network."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(config.dim, config.heads, batch_first=True)
         self.norm1 = nn.LayerNorm(config.dim)
-        self.look = DeformableAttention(config.dim, config.heads, config.levels, config.points)
+        self.cross_attn = MSDeformAttn(config.dim, config.heads, config.levels, config.points)
         self.norm2 = nn.LayerNorm(config.dim)
-        self.feed = FeedForward(config.dim, config.feedforward)
+        self.linear1 = nn.Linear(config.dim, config.feedforward)
+        self.linear2 = nn.Linear(config.feedforward, config.dim)
+        self.norm3 = nn.LayerNorm(config.dim)
 
     def forward(
         self,
-        content: Tensor,
-        position: Tensor,
-        boxes: Tensor,
+        tgt: Tensor,
+        query_pos: Tensor,
+        reference_points: Tensor,
         memory: Tensor,
-        shapes: list[tuple[int, int]],
-        hidden: Tensor | None,
+        spatial_shapes: list[tuple[int, int]],
+        attn_mask: Tensor | None,
     ) -> Tensor:
         """Refine the queries.
 
         Parameters
         ----------
-        content, position : Tensor
-            `(B, Q, D)` what the queries know, and the embedding of where they are.
-        boxes : Tensor
-            `(B, Q, 4)` centre form, 0..1.
+        tgt, query_pos : Tensor
+            `(B, Q, D)` content of the queries, and the embedding of their reference boxes.
+        reference_points : Tensor
+            `(B, Q, 4)` reference boxes, centre form, 0..1: the query samples around the centre, in units of the box.
         memory : Tensor
             `(B, L, D)`.
-        shapes : list of tuple of int
+        spatial_shapes : list of tuple of int
             Rows, columns of the levels.
-        hidden : Tensor or None
-            `(Q, Q)` bool, True where the row's query must not see the column's.
+        attn_mask : Tensor or None
+            `(Q, Q)` bool for the self-attention, True where the row's query must not attend to the column's.
         """
-        query = content + position
+        query = tgt + query_pos
         # On a CPU the gradient of attention takes three times as long in bfloat16 as in float32.
         with torch.autocast("cpu", enabled=False):
-            query, value = (x.to(self.norm1.weight.dtype) for x in (query, content))
-            told, _ = self.talk(query, query, value, attn_mask=hidden, need_weights=False)
-        content = self.norm1(content + told)
-        seen = self.look(content + position, boxes, memory, shapes)
-        return self.feed(self.norm2(content + seen))
+            query, value = (x.to(self.norm1.weight.dtype) for x in (query, tgt))
+            tgt2, _ = self.self_attn(query, query, value, attn_mask=attn_mask, need_weights=False)
+        tgt = self.norm1(tgt + tgt2)
+        tgt2 = self.cross_attn(tgt + query_pos, reference_points, memory, spatial_shapes)
+        tgt = self.norm2(tgt + tgt2)
+        return self.norm3(tgt + self.linear2(F.relu(self.linear1(tgt))))
 
 
-class Decoder(nn.Module):
-    """Decoder layers with iterative box refinement and look-forward-twice (the paper's ref. 27).
+class DeformableTransformerDecoder(nn.Module):
+    """Decoder layers with iterative box refinement and look forward twice (DINO, the paper's ref. 27).
 
-    The box head is shared by the layers.
+    Each layer moves the reference boxes by the output of `bbox_embed`, in logits, and the next layer samples the
+    memory around the moved boxes. `bbox_embed` and `norm` are shared by the layers.
+
+    The reference boxes carry no gradient from layer to layer, which keeps training stable. The loss of layer i is
+    therefore computed on another box: the reference of layer i without that detachment (`undetached`), moved by layer
+    i. Its value is the same, but its gradient reaches the moves of layers i and i - 1, so that a layer also learns
+    what helps the next one ("look forward twice").
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.dim = config.dim
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
-        self.place = Mlp(2 * config.dim, config.dim, config.dim)
+        self.layers = nn.ModuleList(DeformableTransformerDecoderLayer(config) for _ in range(config.decoder_layers))
+        self.ref_point_head = MLP(2 * config.dim, config.dim, config.dim)
         self.norm = nn.LayerNorm(config.dim)
-        self.box_head = Mlp(config.dim, config.dim, config.dim, 4).starting_at_zero()
+        self.bbox_embed = MLP(config.dim, config.dim, config.dim, 4).zero_init()
 
     def forward(
         self,
-        content: Tensor,
-        boxes: Tensor,
+        tgt: Tensor,
+        reference_points: Tensor,
         memory: Tensor,
-        shapes: list[tuple[int, int]],
-        hidden: Tensor | None = None,
+        spatial_shapes: list[tuple[int, int]],
+        attn_mask: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Decode.
 
+        Parameters
+        ----------
+        tgt : Tensor
+            `(B, Q, D)` content of the queries.
+        reference_points : Tensor
+            `(B, Q, 4)` first reference boxes, centre form, 0..1.
+        memory, spatial_shapes, attn_mask
+            As for a layer.
+
         Returns
         -------
-        contents, boxes : list of Tensor
-            Per layer `(B, Q, D)` and `(B, Q, 4)`. A layer's box is its own step from the box before it, with
-            the gradient going on into the layer before (look forward twice); its reference carries none.
+        hs, boxes : list of Tensor
+            Per layer, the normalised queries `(B, Q, D)` and the predicted boxes `(B, Q, 4)`.
         """
-        contents, refined = [], []
-        before = boxes
+        hs, boxes = [], []
+        undetached = reference_points
         for layer in self.layers:
-            reference = before.detach()
-            position = self.place(sine(reference, self.dim // 2))
-            content = layer(content, position, reference, memory, shapes, hidden)
-            known = self.norm(content)
-            step = self.box_head(known).float()
-            contents.append(known)
-            refined.append((step + inverse_sigmoid(before)).sigmoid())
-            before = (step + inverse_sigmoid(reference)).sigmoid()
-        return contents, refined
+            reference_points = undetached.detach()
+            query_pos = self.ref_point_head(sine_embedding(reference_points, self.dim // 2))
+            tgt = layer(tgt, query_pos, reference_points, memory, spatial_shapes, attn_mask)
+            output = self.norm(tgt)
+            delta = self.bbox_embed(output).float()
+            hs.append(output)
+            boxes.append((delta + inverse_sigmoid(undetached)).sigmoid())
+            undetached = (delta + inverse_sigmoid(reference_points)).sigmoid()
+        return hs, boxes

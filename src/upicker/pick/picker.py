@@ -226,8 +226,8 @@ def _detect_tiles(model: Detector, pixels: np.ndarray, batch: list[Tile], config
     images = torch.from_numpy(np.stack([cut(pixels, tile.x, tile.y, size) for tile in batch]))[:, None]
     with torch.inference_mode(), computing(config, device):
         output = model(images.to(device, memory_format=torch.channels_last))
-    scores = output.logits[-1][..., 0].sigmoid().float().cpu().numpy().astype(np.float64)
-    boxes = output.boxes[-1].float().cpu().numpy().astype(np.float64) * size
+    scores = output.pred_logits[..., 0].sigmoid().float().cpu().numpy().astype(np.float64)
+    boxes = output.pred_boxes.float().cpu().numpy().astype(np.float64) * size
     for tile, score, box in zip(batch, scores, boxes, strict=True):
         # A tile spans 0..1 from the outer edge of its first pixel, whose centre is at 0.
         xy = box[:, :2] - 0.5 + (tile.x, tile.y)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from upicker.config import Config, TrainConfig
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.model.denoising import Noised, noise
+from upicker.model.criterion import SetCriterion
+from upicker.model.denoising import DenoisingQueries, prepare_denoising
 from upicker.model.detector import Detector
-from upicker.model.losses import losses
 from upicker.particles import Particles
 from upicker.pick.picker import computing, detect, device_of, to_device
 from upicker.scoring import steady
@@ -235,21 +235,21 @@ def _learn(plan: Plan, state: State) -> dict[str, float]:
     targets = [t.to(device) for t in targets]
     unsure = None if unsure is None else [places.to(device) for places in unsure]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    noised = noise(targets, config.denoise, generator)
-    everything = _objects(targets)
+    denoising = prepare_denoising(targets, config.denoise, generator)
+    criterion, everything = SetCriterion(config.loss), _objects(targets)
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     parts_of_step = plan.ranks.parts(len(targets), config.train.accumulate)
-    for part, pictures in zip(parts_of_step, images.chunk(len(parts_of_step)), strict=True):
-        own, own_noised = targets[part], _part(noised, part)
+    for part, tiles in zip(parts_of_step, images.chunk(len(parts_of_step)), strict=True):
+        own, own_denoising = targets[part], _part(denoising, part)
         with computing(config, device):
-            output = state.model(pictures.to(device, memory_format=torch.channels_last), own_noised)
+            outputs = state.model(tiles.to(device, memory_format=torch.channels_last), own_denoising)
         # Losses are divided by the objects of the tiles they are given (or a multiple); that has to be all tiles of
         # the step, or tiles with few objects would count more for being apart from the others.
         share = _objects(own) / everything
         own_unsure = None if unsure is None else unsure[part]
-        found = losses(output, own, own_noised, config.loss, own_unsure)
+        found = criterion(outputs, own, own_denoising, own_unsure)
         parts = {name: value * share for name, value in found.items()}
         parts["loss"].backward()
         sums = {name: sums.get(name, 0) + value.detach() for name, value in parts.items()}
@@ -261,12 +261,12 @@ def _objects(targets: list[Tensor]) -> int:
     return max(sum(len(boxes) for boxes in targets), 1)
 
 
-def _part(noised: Noised | None, part: slice) -> Noised | None:
+def _part(denoising: DenoisingQueries | None, part: slice) -> DenoisingQueries | None:
     """The denoising queries of some tiles."""
-    if noised is None:
+    if denoising is None:
         return None
-    values = {f.name: getattr(noised, f.name) for f in fields(noised)}
-    return replace(noised, **{name: value[part] for name, value in values.items() if isinstance(value, Tensor)})
+    values = {f.name: getattr(denoising, f.name) for f in fields(denoising)}
+    return replace(denoising, **{name: value[part] for name, value in values.items() if isinstance(value, Tensor)})
 
 
 def _step(plan: Plan, state: State) -> None:
