@@ -15,13 +15,13 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks plugins
-	$(BIN)/ruff format --check src tests benchmarks plugins
+	$(BIN)/ruff check src tests benchmarks plugins docs
+	$(BIN)/ruff format --check src tests benchmarks plugins docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix src tests benchmarks plugins
-	$(BIN)/ruff format src tests benchmarks plugins
+	$(BIN)/ruff check --fix src tests benchmarks plugins docs
+	$(BIN)/ruff format src tests benchmarks plugins docs
 
 $(STAMP): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -206,9 +206,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_named_with_the_known(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'dog'.*csv, star, box"):
+    with pytest.raises(ConfigError, match=r"'dog'.*csv, tsv, star"):
         coordinates.output_path(tmp_path, "mic", "dog")
-    with pytest.raises(ConfigError, match=r"'dog'.*csv, star, box"):
+    with pytest.raises(ConfigError, match=r"'dog'.*csv, tsv, star"):
         coordinates.write(tmp_path / "mic.dog", some(), "dog")
 
 

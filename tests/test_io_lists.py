@@ -10,8 +10,7 @@ import pytest
 import starfile
 
 from upicker.errors import InputError
-from upicker.io import lists, micrographs, mrc
-from upicker.io.formats import npy
+from upicker.io import lists, micrographs, mrc, npy
 from upicker.io.micrographs import Reading
 
 SHAPE = (20, 31)

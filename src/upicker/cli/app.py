@@ -71,8 +71,14 @@ USAGE = {
     benchmark.benchmark: "--dataset DIR -o OUT [OPTIONS]",
     demo.demo: "[--out DIR]",
 }
+HELP = {convert.convert: convert.help_with_formats}
 for _order, (_command, _usage) in enumerate(USAGE.items()):
-    app.command(_command, usage=f"Usage: upicker {name_of(_command)} {_usage}", sort_key=_order)
+    app.command(
+        _command,
+        usage=f"Usage: upicker {name_of(_command)} {_usage}",
+        sort_key=_order,
+        help_formatter=HELP.get(_command),
+    )
 
 
 class Terminated(KeyboardInterrupt):

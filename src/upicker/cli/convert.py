@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -29,38 +29,37 @@ def convert(
     pixel_size: PixelSize = None,
     threshold: float | None = None,
 ) -> int:
-    """Convert coordinates between the formats of all programs; our own model is not needed.
+    """Convert coordinates between the formats of other programs; needs neither a model nor labels.
 
-    The format of what is read is found out from its content. What was written is read again, and what it cannot hold
-    (scores, diameters, classes, angles) is said.
+    The input format is recognised by its content. What was written is read back, and what the format cannot hold
+    (scores, diameters, classes, angles) is reported.
 
-    Flips: "upside-down" (a picture was saved with its rows reversed, as a JPG or PNG made from an MRC), "tiff" (TIFF
-    micrographs, for or from RELION, MotionCor2 or IMOD, which turn TIFF over), "eman2" (picked in EMAN2 or crYOLO on
-    TIFF, PNG or JPG), "cryosparc" (cryoSPARC's motion correction against RELION's or MotionCor's).
+    Flips: "upside-down" (one of the images was saved with its rows reversed, such as a JPG or PNG made from an MRC),
+    "tiff" (TIFF micrographs, for or from RELION, MotionCor2 or IMOD, which flip TIFF), "eman2" (picked in EMAN2 or
+    crYOLO on TIFF, PNG or JPG), "cryosparc" (cryoSPARC's motion correction against RELION's or MotionCor's).
     `upicker check-frame` tells whether one is needed.
 
     Parameters
     ----------
     files
-        Coordinates: files of one micrograph or of many, quoted patterns, folders, RELION's autopick.star.
+        Coordinates: files of one or many micrographs, quoted patterns, folders, RELION's autopick.star.
     to
-        The format to write: csv, tsv, star (RELION, one file for each micrograph), relion (a picking job's folder
-        with its autopick.star), particles, cs (cryoSPARC), box, eman2, cbox, topaz, warp, cryoppp, coco.
+        The format to write, see Formats below.
     output
         The file or folder to write to.
     micrographs
-        The micrographs: files, folders, quoted patterns, lists. Needed for flips and cryoSPARC; the picks then bear
+        The micrographs: files, folders, quoted patterns, lists. Needed for flips and cryoSPARC; the output then uses
         the names of these micrographs.
     from_flip
-        The situation in which what is read was made: its positions are turned over.
+        Flip of the input: the situation in which it was made.
     flip
-        The situation that the output is for: its positions are turned over.
+        Flip of the output: the situation that it is for.
     scale
-        Positions that are read, times this, are pixels of the micrographs; 8 for picks on 8 times binned ones.
+        Input positions times this are pixels of the micrographs, e.g. 8 for picks on micrographs binned 8 times.
     to_scale
-        Positions that are written, times this, are pixels of the micrographs.
+        Output positions times this are pixels of the micrographs.
     diameter
-        Diameter of particles that have none, e.g. 190A or 108px.
+        Diameter of particles without one, e.g. 190A or 108px.
     box
         Side of the boxes in box formats, e.g. 160px; by default the diameter.
     threshold
@@ -75,6 +74,21 @@ def convert(
     reading = ReadOptions(flip=from_flip, scale=scale, threshold=threshold, pixel_size_A=pixel_size)
     work = run.Converting(to, output, reading, WriteOptions(flip=flip, scale=to_scale), diameter, box)
     return _tell(run.convert(files, work, entries(micrographs) if micrographs else None), output)
+
+
+def help_with_formats(console: Any, options: Any, panel: Any) -> None:
+    """Print a panel of the help, the formats below the options; these are imported only when this help is wanted."""
+    from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
+
+    from upicker.io.formats import COMMON_FIRST
+
+    DefaultFormatter()(console, options, panel)
+    if panel.title == "Parameters":
+        entries = [
+            HelpEntry(positive_names=(one.name,), description=f"for {one.programs}; {one.files}")
+            for one in COMMON_FIRST
+        ]
+        DefaultFormatter()(console, options, HelpPanel("command", "Formats", entries=entries))
 
 
 def _tell(report: Report, output: Path) -> int:

@@ -51,7 +51,7 @@ def pick(
     diameter
         Diameter of the particles, e.g. 190A; by default the one that the weights were trained for.
     format
-        Any of csv, star, box, with commas between.
+        Formats of coordinates, separated by commas; upicker convert --help lists them.
     threshold
         Lowest score, 0..1; by default the one that training chose and stored with the weights.
     overlay

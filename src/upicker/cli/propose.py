@@ -67,7 +67,7 @@ def propose(
     no_mask
         Turn the built-in contamination mask off.
     format
-        Any of csv, star, box, with commas between.
+        Formats of coordinates, separated by commas; upicker convert --help lists them.
     overlay
         Draw each micrograph with its proposals, too.
     skip_existing

@@ -1,59 +1,30 @@
 """Reading and writing coordinates in the formats of all programs; the content decides about the format.
 
-This file is the way in: it opens, sniffs, and hands over to `upicker.io.formats`, where each format says which frame
-its program has and where that is known from. `upicker.io.picks` then turns it into the contract of
-`upicker.particles`, in which the centre of the first stored pixel is ``(0, 0)``.
+This file is the way in: it opens, asks the formats of `upicker.io.formats` which of them recognises the content, and
+hands over to it. Each format says which frame its program has and where that is known from; `upicker.io.picks` then
+turns it into the contract of `upicker.particles`, in which the centre of the first stored pixel is ``(0, 0)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
-from upicker.io import delimited
 from upicker.io.atomic import replacing
-from upicker.io.formats import box, cbox, coco, cryosparc, eman2, relion, relion_lists, relion_write, sniff, table
+from upicker.io.formats import COMMON_FIRST, recognized
+from upicker.io.formats.content import Content, load
+from upicker.io.formats.format import Format
 from upicker.io.picks import Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 
-# Those that hold one micrograph's particles only, and those that can hold many micrographs'.
-_ONE: dict[str, Callable[[Path, Picks, WriteOptions], str]] = {
-    "star": relion_write.one,
-    "box": box.one,
-    "cbox": cbox.one,
-    "eman2": eman2.one,
-    "cryoppp": table.cryoppp,
-}
-_MANY: dict[str, Callable[[Path, list[Picks], WriteOptions], str | bytes]] = {
-    "csv": table.ours,
-    "tsv": lambda path, picks, options: table.ours(path, picks, options, "\t"),
-    "topaz": table.topaz,
-    "cs": cryosparc.many,
-    "coco": coco.many,
-    "warp": relion_write.warp,
-    "particles": relion_write.particles,
-}
-_ENDINGS = {
-    "csv": ".csv",
-    "star": "_autopick.star",
-    "box": ".box",
-    "cbox": ".cbox",
-    "eman2": "_info.json",
-    "cs": ".cs",
-    "tsv": ".tsv",
-    "topaz": ".txt",
-    "coco": "_coco.json",
-    "cryoppp": ".csv",
-    "warp": "_BoxNet.star",
-    "particles": "_particles.star",
-}
-FORMATS = tuple(_ENDINGS)
-# What `write_all` knows beside: a picking job's folder as RELION 4 and later lay it out.
-TARGETS = (*FORMATS, "relion")
-_FILES = {"cs": "picks.cs", "coco": "picks.json", "topaz": "picks.txt"}
-_FILES |= {"warp": "allparticles.star", "particles": "particles.star"}
+# Those in which `write` can write one micrograph's particles, and what `write_all` knows: also folders of a job.
+FORMATS = tuple(format.name for format in COMMON_FIRST if format.layout != "folder")
+TARGETS = tuple(format.name for format in COMMON_FIRST)
+_BY_NAME = {format.name: format for format in COMMON_FIRST}
+# Of several files for one micrograph the first is taken.
+_PREFERENCE = tuple((ending, format) for format in COMMON_FIRST for ending in format.endings)
 _HEAD_BYTES = 65_536
 _DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
@@ -80,7 +51,7 @@ def read(path: str | Path) -> Particles:
         has a value that is not a finite number (the line is named).
     """
     path = Path(path)
-    found = sniff.parsed(path, sniff.load(path), _DEFAULT_READ)
+    found = _parsed(_load(path), _DEFAULT_READ)
     if len(found) > 1:
         raise CoordinatesError(
             path, f"it holds the particles of {len(found)} micrographs", "Give one file per micrograph"
@@ -110,13 +81,13 @@ def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
         As `read`; also if a listed file is not there, or what a flip needs is not known.
     """
     path = Path(path)
-    content = sniff.load(path)
-    files = relion_lists.listed(path, sniff.decoded(path, content)) if sniff.may_be_list(path, content) else None
-    if files is None:
-        return [to_contract(path, picks, options) for picks in sniff.parsed(path, content, options)]
+    content = _load(path)
+    listing = recognized(content).listing
+    if listing is None:
+        return [to_contract(path, picks, options) for picks in _parsed(content, options)]
     found: list[Picks] = []
-    for name, file in files:
-        inner = sniff.parsed(file, sniff.load(file), options)
+    for name, file in listing.files(content):
+        inner = _parsed(_load(file), options)
         named = [replace(inner[0], micrograph=name)] if len(inner) == 1 else inner
         found += [to_contract(file, picks, options) for picks in named or [Picks(name, Particles.of([]))]]
     return found
@@ -153,9 +124,9 @@ def write(
         If the file cannot be written, or the format needs a diameter, a shape or a pixel size that is not known.
     """
     path = Path(path)
-    _known(format, FORMATS)
-    picks = Picks(sniff.name_of(path, _ENDINGS[format]), particles, shape, pixel_size_A)
-    _write_file(path, [picks], format, _DEFAULT_WRITE, named=False)
+    kind = format_of(format, FORMATS)
+    picks = Picks(_without(path, kind.ending), particles, shape, pixel_size_A)
+    _write_files(kind, path, [picks], replace(_DEFAULT_WRITE, named=False))
 
 
 def write_all(
@@ -189,30 +160,30 @@ def write_all(
         As `write`; also if two micrographs would share a file, or a name holds control characters.
     """
     target = Path(target)
-    _known(format, TARGETS)
+    kind = format_of(format, TARGETS)
     for picks in all_picks:
         if any(ord(mark) < 32 or mark in "\x7f\x85\u2028\u2029" for mark in picks.micrograph):
             raise OutputError(
                 target, f"the name {picks.micrograph!r} holds control characters", "Rename the micrograph"
             )
-    if format == "relion":
-        return relion_write.job(target, list(all_picks), options)
-    if format in _MANY and target.suffix:
-        return _write_file(target, list(all_picks), format, options)
-    if format in _FILES:
-        return _write_file(target / _FILES[format], list(all_picks), format, options)
-    if target.suffix and len(all_picks) == 1:
-        return _write_file(target, list(all_picks), format, options, named=False)
+    if kind.layout == "folder" or (kind.layout in ("either", "together") and target.suffix):
+        return _write_files(kind, target, list(all_picks), options)
+    if kind.layout == "together":
+        return _write_files(kind, target / kind.file_of_all, list(all_picks), options)
+    files = {target: all_picks[0]} if target.suffix and len(all_picks) == 1 else _file_each(target, all_picks, kind)
+    alone = replace(options, named=False)
+    return [written for file, picks in files.items() for written in _write_files(kind, file, [picks], alone)]
+
+
+def _file_each(folder: Path, all_picks: Sequence[Picks], kind: Format) -> dict[Path, Picks]:
     files: dict[Path, Picks] = {}
     for picks in all_picks:
-        file = output_path(target, stem(picks.micrograph), format)
+        file = output_path(folder, stem(picks.micrograph), kind.name)
         if file in files:
             names = f"{files[file].micrograph!r} and {picks.micrograph!r}"
             raise OutputError(file, f"the micrographs {names} would share it", "Rename one of them")
         files[file] = picks
-    return [
-        written for file, picks in files.items() for written in _write_file(file, [picks], format, options, named=False)
-    ]
+    return files
 
 
 def output_path(folder: Path, stem: str, format: str) -> Path:
@@ -223,8 +194,24 @@ def output_path(folder: Path, stem: str, format: str) -> Path:
     ConfigError
         For an unknown format.
     """
-    _known(format, FORMATS)
-    return Path(folder) / f"{stem}{_ENDINGS[format]}"
+    return Path(folder) / f"{stem}{format_of(format, FORMATS).ending}"
+
+
+def lists(folder: Path) -> list[Path]:
+    """Return the lists of coordinates files in a folder, such as RELION's ``autopick.star``; each stands for all."""
+    patterns = [pattern for format in COMMON_FIRST if format.listing for pattern in format.listing.patterns]
+    return sorted(file for pattern in patterns for file in Path(folder).glob(pattern))
+
+
+def collections(folder: Path) -> list[Path]:
+    """Return the files of a folder that may hold many micrographs' particles and are not named after one."""
+    suffixes = {Path(format.file_of_all).suffix for format in COMMON_FIRST if format.file_of_all}
+    return sorted(
+        file
+        for suffix in suffixes - {ending for ending, _ in _PREFERENCE}
+        for file in Path(folder).glob(f"*{suffix}")
+        if file.is_file()
+    )
 
 
 def stems(folder: Path) -> dict[str, Path]:
@@ -244,7 +231,9 @@ def stems(folder: Path) -> dict[str, Path]:
     found: dict[str, tuple[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         rank, name = _rank(path.name)
-        if name and (name not in found or rank < found[name][0]) and path.is_file() and not _is_something_else(path):
+        if not name or (name in found and rank >= found[name][0]) or not path.is_file():
+            continue
+        if not _holds_other(path, _PREFERENCE[rank][1]):
             found[name] = rank, path
     return {name: path for name, (_, path) in sorted(found.items())}
 
@@ -290,52 +279,57 @@ def check_inside(
     return particles.select(inside), dropped
 
 
-def _write_file(
-    path: Path, all_picks: list[Picks], format: str, options: WriteOptions, named: bool = True
-) -> list[Path]:
-    """Write one file; of `all_picks` the first only where the format holds one micrograph."""
-    if format in _ONE:
-        content: str | bytes = _ONE[format](path, all_picks[0], options)
-    elif format in ("csv", "tsv"):
-        content = table.ours(path, all_picks, options, "," if format == "csv" else "\t", named)
-    else:
-        content = _MANY[format](path, all_picks, options)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    if format != "cs":
-        return [path]
-    with replacing(path.with_suffix(".csg")) as temporary:
-        n = sum(len(picks.particles) for picks in all_picks)
-        temporary.write_text(cryosparc.group(path.name, n), encoding="utf-8")
-    return [path, path.with_suffix(".csg")]
+def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:
+    """Return the format of a name.
+
+    Raises
+    ------
+    ConfigError
+        If it is not one of `known`.
+    """
+    if name not in known:
+        raise ConfigError("--format", f"there is no format {name!r}", f"There are: {', '.join(known)}")
+    return _BY_NAME[name]
 
 
-def _known(format: str, formats: Sequence[str]) -> None:
-    if format not in formats:
-        raise ConfigError("--format", f"there is no format {format!r}", f"There are: {', '.join(formats)}")
+def _load(path: Path) -> Content:
+    return load(path, _without(path, *(ending for ending, _ in _PREFERENCE)))
+
+
+def _parsed(content: Content, options: ReadOptions) -> list[Picks]:
+    """Read a content in its own pixels; a list as the table that it is, without the files that it names."""
+    return recognized(content).read(content, options)
+
+
+def _write_files(kind: Format, target: Path, all_picks: list[Picks], options: WriteOptions) -> list[Path]:
+    written = []
+    for path, content in kind.write(target, all_picks, options):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        written.append(path)
+    return written
+
+
+def _without(path: Path, *endings: str) -> str:
+    """Return a file's name without the longest of `endings` that it has; else without its suffix."""
+    fitting = [ending for ending in endings if path.name.endswith(ending) and path.name != ending]
+    return path.name[: -len(max(fitting, key=len))] if fitting else path.stem
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """Return the place in `sniff.PREFERENCE` and the micrograph's stem, which is empty for other files."""
-    for i in sorted(range(len(sniff.PREFERENCE)), key=lambda i: -len(sniff.PREFERENCE[i])):
-        if name.endswith(sniff.PREFERENCE[i]) and not name.startswith("."):
-            return i, name[: -len(sniff.PREFERENCE[i])]
-    return len(sniff.PREFERENCE), ""
+    """Return the index in `_PREFERENCE` and the micrograph's stem, which is empty for other files."""
+    fitting = [(len(ending), i) for i, (ending, _) in enumerate(_PREFERENCE) if name.endswith(ending)]
+    if not fitting or name.startswith("."):
+        return len(_PREFERENCE), ""
+    length, rank = max(fitting)
+    return rank, name[:-length]
 
 
-def _is_something_else(path: Path) -> bool:
-    """Tell whether a file surely holds no coordinates of a micrograph: its header names other columns."""
+def _holds_other(path: Path, kind: Format) -> bool:
+    """Tell whether a file certainly holds something else than coordinates; one that cannot be read does not."""
     try:
         with path.open("rb") as file:
-            text = file.read(_HEAD_BYTES).decode("utf-8-sig", "ignore")
+            head = file.read(_HEAD_BYTES)
     except OSError:
         return False
-    if path.suffix == ".star":
-        words = set(text.split())
-        return "_rlnImageName" in words or (sniff.is_star(text) and not {relion.X, relion.Y} <= words)
-    if path.suffix == ".json":
-        return '"boxes"' not in text
-    if path.suffix not in (".csv", ".tsv") or "\0" in text or not text.strip():
-        return False
-    first = next((cells for _, cells in delimited.rows(text, delimited.delimiter(text)) if any(cells)), [])
-    return not delimited.is_numeric(first) and not {"x", "y"} <= table.places(first).keys()
+    return kind.is_other(head.decode("utf-8-sig", "ignore"))

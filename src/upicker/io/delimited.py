@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def _quoted(line: str, delimiter: str) -> list[str]:
 def is_numeric(cells: Sequence[str]) -> bool:
     """Tell whether all cells are numbers or blank: then a first line is no header."""
     return all(_is_number(cell) or not cell for cell in cells)
+
+
+def plain(header: Sequence[str]) -> list[str]:
+    """Return the names of columns in lower case, letters and digits only, so that they can be compared."""
+    return [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
+
+
+def short(value: float) -> str:
+    """Write a number with up to 4 decimals, and NaN as nothing."""
+    if not math.isfinite(value):
+        return ""
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def _is_number(cell: str) -> bool:

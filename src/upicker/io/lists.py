@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from upicker.errors import CoordinatesError, InputError
-from upicker.io import star
-from upicker.io.formats import npy
+from upicker.io import npy, star
 
 _STREAM_MAGIC = b"CSDAT"
 _HEAD_BYTES = 65_536

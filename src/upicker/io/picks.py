@@ -116,12 +116,15 @@ class WriteOptions:
         Side of the boxes in formats that have boxes, raw pixels; the particle's diameter where not given.
     uid_of : callable or None
         Micrograph's name -> its number in cryoSPARC, or None where it is not known.
+    named : bool
+        Whether each row names its micrograph, in formats that leave the choice.
     """
 
     flip: str = "none"
     scale: float = 1.0
     box_px: float | None = None
     uid_of: Callable[[str], int | None] | None = None
+    named: bool = True
 
     def __post_init__(self) -> None:
         """Refuse flips that are not known and scales that are none."""

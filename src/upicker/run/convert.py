@@ -18,10 +18,6 @@ from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_c
 from upicker.particles import Particles
 from upicker.units import Length
 
-# RELION's own lists, which stand for all files of a job's folder.
-_LISTS = ("autopick.star", "manualpick.star", "summary.star", "coords_suffix_*.star")
-# Formats in which other programs look the micrograph up by its path.
-_BY_PATH = ("relion", "particles", "cs")
 # A difference in pixels, or in parts of the larger one for what is no position, that rounding explains: cryoSPARC
 # keeps positions as 32-bit fractions, texts have four decimals.
 _ROUNDED_PX, _ROUNDED = 0.01, 1e-4
@@ -142,8 +138,7 @@ def _files(word: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        lists = sorted(file for pattern in _LISTS for file in path.glob(pattern))
-        files = lists[:1] or list(coordinates.stems(path).values())
+        files = coordinates.lists(path)[:1] or list(coordinates.stems(path).values())
         if not files:
             raise InputError(path, "holds no coordinates file named after a micrograph", "Name the files themselves")
         return files
@@ -221,16 +216,16 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
     numbers = {entry.name: entry.uid for entry in entries or ()}
     writing = replace(work.writing, box_px=_box_px(work.box, done), uid_of=numbers.get)
     written = coordinates.write_all(work.output, done, work.format, writing)
-    nameless = [p.micrograph for p in done if stem(p.micrograph) == p.micrograph] if work.format in _BY_PATH else []
+    format = coordinates.format_of(work.format)
     return Report(
         micrographs=len(done),
         particles=sum(len(picks.particles) for picks in done),
         written=written,
-        lost=_lost(done, _again(written, work.format, done, writing)),
+        lost=_lost(done, _again(written[:-1] if format.repeats else written, done, writing)),
         homeless=homeless,
         unpicked=unpicked,
         outside={p.micrograph: n for p in done if p.shape and (n := int((~p.particles.inside(p.shape)).sum()))},
-        unnamed=nameless,
+        unnamed=[p.micrograph for p in done if format.by_path and stem(p.micrograph) == p.micrograph],
         failed=failed,
     )
 
@@ -241,8 +236,8 @@ def _check_shapes(found: Sequence[Found], work: Converting) -> None:
     why = None
     if FLIPS[work.reading.flip] or FLIPS[work.writing.flip]:
         why = "to flip its picks"
-    elif work.format == "cs":
-        why = "by cryoSPARC, whose positions are fractions of it"
+    elif "shape" in coordinates.format_of(work.format).needs:
+        why = f"by the format '{work.format}'"
     if without and why:
         found_ = (
             f"the size of micrograph {without.picks.micrograph!r} is needed {why}, and {without.file} does not say it"
@@ -284,20 +279,18 @@ def _box_px(box: Length | None, done: Sequence[Picks]) -> float | None:
     return box.to_px(next(iter(sizes), None), "--box")
 
 
-def _again(written: Sequence[Path], format: str, done: Sequence[Picks], options: WriteOptions) -> list[Picks]:
+def _again(files: Sequence[Path], done: Sequence[Picks], options: WriteOptions) -> list[Picks]:
     """Read what was written, back into raw pixels of our frame."""
-    # A list repeats its files, and a .csg file its .cs.
-    files = {"relion": written[:-1], "cs": written[:1]}.get(format, written)
+    back = ReadOptions(None, options.flip, options.scale)
+    if len(files) == len(done):
+        # Such files may be named after the last part of the micrograph's path only.
+        return [
+            again
+            for file, picks in zip(files, done)
+            for again in coordinates.read_all(file, replace(back, shape_of=_always(picks.shape)))
+        ]
     shapes = {name: picks.shape for picks in done for name in (picks.micrograph, stem(picks.micrograph))}
-    back = ReadOptions(shapes.get, options.flip, options.scale)
-    if format != "relion":
-        return [picks for file in files for picks in coordinates.read_all(file, back)]
-    # Their files are named after the last part of the path only.
-    return [
-        again
-        for file, picks in zip(files, done, strict=True)
-        for again in coordinates.read_all(file, replace(back, shape_of=_always(picks.shape)))
-    ]
+    return [picks for file in files for picks in coordinates.read_all(file, replace(back, shape_of=shapes.get))]
 
 
 def _lost(before: Sequence[Picks], after: Sequence[Picks]) -> list[str]:

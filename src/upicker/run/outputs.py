@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from upicker.errors import ConfigError, OutputError
+from upicker.errors import OutputError
 from upicker.io import coordinates
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
@@ -34,10 +34,7 @@ class Outputs:
     def __post_init__(self) -> None:
         """Refuse formats that are not known."""
         for name in self.formats:
-            if name not in coordinates.FORMATS:
-                raise ConfigError(
-                    "--format", f"there is no format '{name}'", f"There are: {', '.join(coordinates.FORMATS)}"
-                )
+            coordinates.format_of(name, coordinates.FORMATS)
 
     def paths(self, stem: str) -> list[Path]:
         """Return the files of one micrograph."""

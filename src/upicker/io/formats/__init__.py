@@ -1,1 +1,55 @@
-"""Coordinates of other programs: one file per format or family, each knowing its program's convention."""
+"""The formats of coordinates, one module each; `upicker.io.formats.format` says how to add one."""
+
+from __future__ import annotations
+
+from upicker.io.formats import (
+    box,
+    cbox,
+    coco,
+    cryoppp,
+    cryosparc,
+    eman2,
+    relion_job,
+    relion_particles,
+    relion_star,
+    topaz,
+    upicker_csv,
+    upicker_tsv,
+    warp,
+)
+from upicker.io.formats.content import Content, unknown
+from upicker.io.formats.format import Format
+
+# From the special to the general: the first that recognises a content reads it, so that CSV, which takes any text, is
+# the last. Help, page and documents list them in reverse, the common ones first; and so are files of one micrograph
+# preferred to each other, labels by hand before automatic picks.
+FORMATS: tuple[Format, ...] = (
+    cryoppp.FORMAT,
+    coco.FORMAT,
+    warp.FORMAT,
+    topaz.FORMAT,
+    eman2.FORMAT,
+    cbox.FORMAT,
+    box.FORMAT,
+    cryosparc.FORMAT,
+    relion_particles.FORMAT,
+    relion_job.FORMAT,
+    relion_star.FORMAT,
+    upicker_tsv.FORMAT,
+    upicker_csv.FORMAT,
+)
+COMMON_FIRST = FORMATS[::-1]
+
+
+def recognized(content: Content) -> Format:
+    """Return the format of a content.
+
+    Raises
+    ------
+    CoordinatesError
+        If no format recognises it, or it is damaged.
+    """
+    for format in FORMATS:
+        if format.sniff(content):
+            return format
+    raise unknown(content)

@@ -18,7 +18,9 @@ import numpy as np
 
 from upicker.errors import CoordinatesError
 from upicker.io import delimited, star
-from upicker.io.picks import Picks, WriteOptions, boxed, comment, from_contract, noted
+from upicker.io.formats.content import Content
+from upicker.io.formats.format import Files, Format, Notes
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, comment, from_contract, noted
 from upicker.io.star import Table
 from upicker.particles import Particles
 
@@ -26,12 +28,14 @@ _X, _Y, _Z = "_CoordinateX", "_CoordinateY", "_CoordinateZ"
 _COLUMNS = (_X, _Y, _Z, "_Width", "_Height", "_Depth", "_EstWidth", "_EstHeight", "_Confidence", "_NumBoxes", "_Angle")
 
 
-def is_cbox(text: str) -> bool:
-    """Tell whether a STAR file's text is a CBOX."""
-    return _X in text and "_Width" in text and "_rlnCoordinateX" not in text
+def sniff(content: Content) -> bool:
+    """Tell a STAR file by crYOLO's names of columns."""
+    if content.kind != "star":
+        return False
+    return _X in content.text and "_Width" in content.text and "_rlnCoordinateX" not in content.text
 
 
-def read(path: Path, text: str, name: str) -> list[Picks]:
+def read(content: Content, options: ReadOptions) -> list[Picks]:
     """Read a CBOX file of one micrograph.
 
     Raises
@@ -40,8 +44,8 @@ def read(path: Path, text: str, name: str) -> list[Picks]:
         If columns are missing, a value is no number (the line is named), or it is a tomogram's.
     """
     needed = (_X, _Y, "_Width", "_Height")
-    tables = star.parse(text, path)
-    table = next((t for t in tables if all(label in t.columns for label in needed)), None)
+    path = content.path
+    table = next((t for t in content.tables if all(label in t.columns for label in needed)), None)
     if table is None:
         raise CoordinatesError(path, f"it has no columns {', '.join(needed)}", "Write it with crYOLO 1.8 or later")
     x, y, width, height = (_column(path, table, label, None) for label in needed)
@@ -56,7 +60,7 @@ def read(path: Path, text: str, name: str) -> list[Picks]:
     diameter = np.where(own > 0, own, box)
     centre = np.stack([x + width / 2, y + height / 2], 1)
     particles = Particles.of(centre, diameter, _column(path, table, "_Confidence", 1.0))
-    return [Picks(name, particles, *noted(text))]
+    return [Picks(content.name, particles, *noted(content.text))]
 
 
 def _column(path: Path, table: Table, label: str, default: float | None) -> np.ndarray:
@@ -65,15 +69,15 @@ def _column(path: Path, table: Table, label: str, default: float | None) -> np.n
     return delimited.column(path, list(zip(table.lines, table.rows)), table.columns.index(label), default)
 
 
-def one(path: Path, picks: Picks, options: WriteOptions) -> str:
-    """Return a CBOX file of one micrograph.
+def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
+    """Yield a CBOX file of one micrograph.
 
     Raises
     ------
     OutputError
         If neither a box size nor a diameter is known.
     """
-    picks = from_contract(path, picks, options)
+    picks = from_contract(path, all_picks[0], options)
     particles, side = picks.particles, boxed(path, picks, options)
     own = np.where(np.isfinite(particles.diameter_px), particles.diameter_px, side)
     rows = (
@@ -94,4 +98,24 @@ def one(path: Path, picks: Picks, options: WriteOptions) -> str:
     )
     table = star.format_table("cryolo", _COLUMNS, rows)
     include = star.format_table("cryolo_include", ("_slice_index",), ())
-    return f"{comment(picks, options)}\ndata_global\n\n_cbox_format_version 1.0\n\n{table}{include}"
+    yield path, f"{comment(picks, options)}\ndata_global\n\n_cbox_format_version 1.0\n\n{table}{include}"
+
+
+FORMAT = Format(
+    name="cbox",
+    programs="crYOLO 1.8 and later",
+    files="NAME.cbox for each micrograph: boxes with confidences",
+    layout="each",
+    ending=".cbox",
+    endings=(".cbox",),
+    sniff=sniff,
+    read=read,
+    write=write,
+    carries=frozenset({"diameter", "score", "shape", "pixel_size"}),
+    needs=frozenset({"diameter"}),
+    notes=Notes(
+        position="corner of the box, first row of an MRC file = 0; px",
+        columns="`_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
+        checked="crYOLO's documents and source",
+    ),
+)

@@ -16,12 +16,19 @@ from typing import Any
 import numpy as np
 
 from upicker.errors import CoordinatesError
-from upicker.io.formats import jsons
-from upicker.io.picks import Picks, WriteOptions, boxed, from_contract, record
+from upicker.io import jsons
+from upicker.io.formats.content import Content
+from upicker.io.formats.format import Files, Format, Notes
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract, record
 from upicker.particles import Particles
 
 
-def read(path: Path, content: dict[str, Any]) -> list[Picks]:
+def sniff(content: Content) -> bool:
+    """Tell a JSON object with images."""
+    return isinstance(content.json, dict) and "images" in content.json
+
+
+def read(content: Content, options: ReadOptions) -> list[Picks]:
     """Read what a COCO file holds, pictures without particles included.
 
     Raises
@@ -29,8 +36,9 @@ def read(path: Path, content: dict[str, Any]) -> list[Picks]:
     CoordinatesError
         If pictures have no number or name, or a box is not four numbers; it is named by its number.
     """
+    path, held = content.path, content.json
     images: dict[object, tuple[str, tuple[int, int] | None, float | None]] = {}
-    for i, image in enumerate(jsons.items(path, content.get("images"), "'images'"), 1):
+    for i, image in enumerate(jsons.items(path, held.get("images"), "'images'"), 1):
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str) or not _is_key(image.get("id")):
             raise CoordinatesError(path, f"image {i} has no id or no file_name", "Write the file again")
         height, width = jsons.length(image.get("height")), jsons.length(image.get("width"))
@@ -39,7 +47,7 @@ def read(path: Path, content: dict[str, Any]) -> list[Picks]:
         shape = (height, width) if height and width else None
         images[image["id"]] = image["file_name"], shape, size if size and size > 0 else None
     boxes: dict[object, list[tuple[float, ...]]] = {key: [] for key in images}
-    for i, entry in enumerate(jsons.items(path, content.get("annotations", []), "'annotations'"), 1):
+    for i, entry in enumerate(jsons.items(path, held.get("annotations", []), "'annotations'"), 1):
         key = entry.get("image_id") if isinstance(entry, dict) else None
         if not _is_key(key) or key not in boxes:
             raise CoordinatesError(path, f"annotation {i} belongs to no image", "Write the file again")
@@ -68,8 +76,8 @@ def _box(path: Path, entry: dict[str, Any], i: int) -> tuple[float, float, float
     return x + width / 2 - 0.5, y + height / 2 - 0.5, diameter if diameter > 0 else math.nan, score
 
 
-def many(path: Path, all_picks: list[Picks], options: WriteOptions) -> str:
-    """Return one COCO file of many micrographs.
+def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
+    """Yield one COCO file of many micrographs.
 
     Raises
     ------
@@ -93,4 +101,24 @@ def many(path: Path, all_picks: list[Picks], options: WriteOptions) -> str:
             )
     info = {"description": "particles; 0 is the outer edge of the first stored pixel"}
     content = {"info": info, "images": images, "annotations": annotations}
-    return json.dumps(content | {"categories": [{"id": 1, "name": "particle"}]}) + "\n"
+    yield path, json.dumps(content | {"categories": [{"id": 1, "name": "particle"}]}) + "\n"
+
+
+FORMAT = Format(
+    name="coco",
+    programs="machine learning",
+    files="picks.json with all of them, as COCO's detections",
+    layout="together",
+    ending="_coco.json",
+    file_of_all="picks.json",
+    sniff=sniff,
+    read=read,
+    write=write,
+    carries=frozenset({"diameter", "score", "micrograph", "path", "shape", "pixel_size"}),
+    needs=frozenset({"diameter"}),
+    notes=Notes(
+        position="corner of the box, 0 is the outer edge of the first pixel; px",
+        columns="`images`, `annotations` with `bbox`, `score`",
+        checked="COCO's documents",
+    ),
+)

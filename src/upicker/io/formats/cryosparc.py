@@ -25,9 +25,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from upicker.errors import CoordinatesError, OutputError
-from upicker.io.formats import npy
-from upicker.io.formats.relion_lists import is_file
-from upicker.io.picks import Picks, WriteOptions, from_contract
+from upicker.io import npy
+from upicker.io.formats.content import Content, is_file
+from upicker.io.formats.format import Files, Format, Notes
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract
 from upicker.particles import Particles
 
 _PATH, _SHAPE, _SIZE = "location/micrograph_path", "location/micrograph_shape", "location/micrograph_psize_A"
@@ -39,15 +40,20 @@ _METAFILE = re.compile(r"^ *metafile: *['\"]?>?([^'\"\r\n]{1,1000}?)['\"]? *\r?$
 _NUMBER = re.compile(r"^(\d{15,21})_")
 
 
-def read(path: Path, content: bytes) -> list[Picks]:
-    """Read a .cs file of particles.
+def sniff(content: Content) -> bool:
+    """Tell a NumPy file, or the text of a .csg file."""
+    return content.kind == "numpy" or (content.kind == "text" and _is_group(content.text))
+
+
+def read(content: Content, options: ReadOptions) -> list[Picks]:
+    """Read a .cs file of particles, or a .csg file, which names such tables; they are joined by ``uid``.
 
     Parameters
     ----------
-    path : Path
-        The file; ``*passthrough*.cs`` beside it are read where it lacks ``location/*``.
-    content : bytes
-        All of it.
+    content : Content
+        For a .cs file without ``location/*``, ``*passthrough*.cs`` beside it are read, too.
+    options : ReadOptions
+        None of them matters here.
 
     Returns
     -------
@@ -57,29 +63,20 @@ def read(path: Path, content: bytes) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If fields are missing or of another kind, or values are not finite; the row is named.
+        If a table is not there, fields are missing or of another kind, or values are not finite; the row is named.
     """
-    return _picks(path, _fields(path, content, sorted(path.parent.glob("*passthrough*.cs"))))
-
-
-def is_group(text: str) -> bool:
-    """Tell whether a text is a .csg file."""
-    return "\nresults:" in text and _METAFILE.search(text) is not None
-
-
-def read_group(path: Path, text: str) -> list[Picks]:
-    """Read the tables that a .csg file names, joined by ``uid``.
-
-    Raises
-    ------
-    CoordinatesError
-        As `read`; also if a table is not there.
-    """
-    files = [path.parent / name for name in dict.fromkeys(_METAFILE.findall(text))]
+    path = content.path
+    if content.kind == "numpy":
+        return _picks(path, _fields(path, content.data, sorted(path.parent.glob("*passthrough*.cs"))))
+    files = [path.parent / name for name in dict.fromkeys(_METAFILE.findall(content.text))]
     missing = next((file for file in files if not is_file(file)), None)
     if missing is not None:
         raise CoordinatesError(path, f"its table {missing.name[:160]!r} is not there", "Put it beside the .csg file")
     return _picks(path, _fields(files[0], files[0].read_bytes(), files[1:]))
+
+
+def _is_group(text: str) -> bool:
+    return "\nresults:" in text and _METAFILE.search(text) is not None
 
 
 def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
@@ -168,8 +165,8 @@ def _rows_of(file: Path, uids: np.ndarray, other: np.ndarray) -> np.ndarray | No
     return at if (theirs[at] == uids).all() else None
 
 
-def many(path: Path, all_picks: list[Picks], options: WriteOptions) -> bytes:
-    """Return a .cs file of picked particles, with every field that cryoSPARC's own pickers write.
+def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
+    """Yield a .cs file of picked particles, with every field that cryoSPARC's own pickers write, and its .csg file.
 
     The numbers of particles and, where `options.uid_of` and the file's name do not give them, of micrographs are
     made from the micrograph's name, so that the same picks get the same numbers.
@@ -186,10 +183,11 @@ def many(path: Path, all_picks: list[Picks], options: WriteOptions) -> bytes:
     rows = np.concatenate(parts) if parts else np.zeros(0, _dtype(1))
     stream = io.BytesIO()
     np.lib.format.write_array(stream, rows, version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
+    yield path, stream.getvalue()
+    yield path.with_suffix(".csg"), _group(path.name, len(rows))
 
 
-def group(name: str, n: int) -> str:
+def _group(name: str, n: int) -> str:
     """Return the .csg file that makes cryoSPARC take `n` particles of the .cs file `name` as a result group."""
     results = "".join(
         f"  {slot}:\n    metafile: '>{name}'\n    num_items: {n}\n    type: particle.{slot}\n"
@@ -243,3 +241,25 @@ def _micrograph_uid(name: str, options: WriteOptions) -> int:
 
 def _hashed(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+FORMAT = Format(
+    name="cs",
+    programs="cryoSPARC 4 and 5",
+    files="picks.cs with all of them, and its picks.csg; needs pixel sizes",
+    layout="together",
+    ending=".cs",
+    file_of_all="picks.cs",
+    repeats=True,
+    by_path=True,
+    sniff=sniff,
+    read=read,
+    write=write,
+    carries=frozenset({"diameter", "score", "class_number", "psi_deg", "micrograph", "path", "shape", "pixel_size"}),
+    needs=frozenset({"shape", "pixel_size"}),
+    notes=Notes(
+        position="centre, from the first row; fraction of width and height",
+        columns="`location/*` (8 fields), `pick_stats/*` (4); passthrough files and `.csg` are read",
+        checked="cryosparc-tools 5.0.3: `Dataset.load`; cryoSPARC itself could not be had",
+    ),
+)

@@ -17,14 +17,26 @@ from typing import Any
 import numpy as np
 
 from upicker.errors import CoordinatesError
-from upicker.io.formats import jsons
-from upicker.io.picks import Picks, WriteOptions, from_contract, record
+from upicker.io import jsons
+from upicker.io.formats.content import Content
+from upicker.io.formats.format import Files, Format, Notes
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract, record
 from upicker.particles import Particles
 
 _OURS = "upicker"
 
 
-def read(path: Path, content: dict[str, Any], name: str) -> list[Picks]:
+def sniff(content: Content) -> bool:
+    """Tell a JSON object with boxes."""
+    return isinstance(content.json, dict) and "boxes" in content.json
+
+
+def is_other(head: str) -> bool:
+    """Tell by the first 64 KiB that it has no boxes."""
+    return '"boxes"' not in head
+
+
+def read(content: Content, options: ReadOptions) -> list[Picks]:
     """Read what an EMAN2 json file holds.
 
     Raises
@@ -32,21 +44,21 @@ def read(path: Path, content: dict[str, Any], name: str) -> list[Picks]:
     CoordinatesError
         If a box is not ``[x, y, kind]``; it is named by its number.
     """
-    rows = []
-    for i, box in enumerate(jsons.items(path, content["boxes"], "'boxes'"), 1):
+    path, rows = content.path, []
+    for i, box in enumerate(jsons.items(path, content.json["boxes"], "'boxes'"), 1):
         if not isinstance(box, list) or len(box) < 2:
             raise CoordinatesError(path, f"box {i} is not [x, y, kind]", "Save the boxes again in EMAN2")
         score = jsons.number(path, box[3], f"box {i}") if len(box) > 3 else 1.0
         rows.append((jsons.number(path, box[0], f"box {i}"), jsons.number(path, box[1], f"box {i}"), score))
     table = np.array(rows, np.float64).reshape(-1, 3)
-    own = content.get(_OURS)
+    own = content.json.get(_OURS)
     own = own if isinstance(own, dict) else {}
     particles = Particles.of(table[:, :2], _diameters(path, own, len(table)), table[:, 2])
     shape = jsons.length(own.get("rows")), jsons.length(own.get("columns"))
     size = own.get("pixel_size_A")
     size = jsons.number(path, size, "the pixel size") if size else None
     known = (shape[0], shape[1]) if shape[0] and shape[1] else None
-    return [Picks(name, particles, known, size if size and size > 0 else None)]
+    return [Picks(content.name, particles, known, size if size and size > 0 else None)]
 
 
 def _diameters(path: Path, own: dict[str, Any], n: int) -> np.ndarray | float:
@@ -57,9 +69,9 @@ def _diameters(path: Path, own: dict[str, Any], n: int) -> np.ndarray | float:
     return np.where(np.array(values) > 0, values, math.nan)
 
 
-def one(path: Path, picks: Picks, options: WriteOptions) -> str:
-    """Return an EMAN2 json file of one micrograph."""
-    picks = from_contract(path, picks, options)
+def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
+    """Yield an EMAN2 json file of one micrograph."""
+    picks = from_contract(path, all_picks[0], options)
     particles = picks.particles
     drawn = (particles.score == 1).all()
     boxes = [
@@ -68,4 +80,24 @@ def one(path: Path, picks: Picks, options: WriteOptions) -> str:
     ]
     diameters = [round(float(d), 4) if math.isfinite(d) else None for d in particles.diameter_px]
     own = {"diameter_px": diameters} | record(picks, options)
-    return json.dumps({"boxes": boxes, _OURS: own}, indent=0) + "\n"
+    yield path, json.dumps({"boxes": boxes, _OURS: own}, indent=0) + "\n"
+
+
+FORMAT = Format(
+    name="eman2",
+    programs="EMAN2",
+    files="NAME_info.json for each micrograph",
+    layout="each",
+    ending="_info.json",
+    endings=("_info.json",),
+    sniff=sniff,
+    read=read,
+    write=write,
+    is_other=is_other,
+    carries=frozenset({"diameter", "score", "shape", "pixel_size"}),
+    notes=Notes(
+        position="centre, first row of an MRC file = 0; px",
+        columns="`boxes`",
+        checked="EMAN2's documents",
+    ),
+)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from upicker.errors import UPickerError
 from upicker.io import coordinates
+from upicker.io.formats import COMMON_FIRST
 from upicker.io.picks import Picks
 from upicker.run import record
 from upicker.run.record import Entry
@@ -24,27 +25,10 @@ from upicker.web.inspecting.picks import PickStore
 from upicker.web.inspecting.pickstore import One
 from upicker.web.project import Project
 
-# Format -> for whom it is, and what is written.
-USES = {
-    "csv": ("UPicker, scripts and spreadsheets", "NAME.csv for each micrograph: x, y, diameter, score"),
-    "tsv": ("scripts and spreadsheets that want tabs", "NAME.tsv for each micrograph"),
-    "star": ("RELION 3, Warp, Scipion and most others", "NAME_autopick.star for each micrograph"),
-    "relion": ("RELION 4 and 5", "a picking job: autopick.star, and a STAR file for each micrograph"),
-    "particles": ("RELION's import of particles", "particles.star with all of them"),
-    "cs": ("cryoSPARC 4 and 5", "picks.cs with all of them, and its picks.csg; needs pixel sizes"),
-    "box": ("EMAN 1 and crYOLO", "NAME.box for each micrograph: boxes without scores"),
-    "cbox": ("crYOLO 1.8 and later", "NAME.cbox for each micrograph: boxes with confidences"),
-    "eman2": ("EMAN2", "NAME_info.json for each micrograph"),
-    "topaz": ("Topaz", "picks.txt with all of them"),
-    "warp": ("Warp and M", "allparticles.star with all of them"),
-    "coco": ("machine learning", "picks.json with all of them, as COCO's detections"),
-    "cryoppp": ("CryoPPP's tools", "NAME.csv for each micrograph: X-Coordinate, Y-Coordinate, Diameter; no scores"),
-}
-
 
 def formats() -> list[dict[str, str]]:
     """Return the formats that picks can be written in: name, for whom, what is written."""
-    return [{"name": name, "use": USES[name][0], "files": USES[name][1]} for name in USES]
+    return [{"name": one.name, "use": one.programs, "files": one.files} for one in COMMON_FIRST]
 
 
 def export(store: PickStore, format: str, threshold: float, folder: str, overwrite: bool = False) -> dict[str, object]:
@@ -75,8 +59,9 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
     UPickerError
         If something cannot be written, or the format needs what is not known.
     """
-    if format not in USES:
-        raise Refused(400, "format", f"there is no format '{format[:40]}'", f"There are: {', '.join(USES)}")
+    if format not in coordinates.TARGETS:
+        known = ", ".join(coordinates.TARGETS)
+        raise Refused(400, "format", f"there is no format '{format[:40]}'", f"There are: {known}")
     if not np.isfinite(threshold):
         raise Refused(400, "threshold", "it is not a number", "Send one, e.g. 0.3")
     target = _target(store, folder)

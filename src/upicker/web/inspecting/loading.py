@@ -18,11 +18,6 @@ from upicker.io.names import match
 from upicker.io.picks import Picks
 from upicker.particles import Particles
 
-# RELION's own lists, which stand for all files of a job's folder.
-_LISTS = ("autopick.star", "manualpick.star", "summary.star", "coords_suffix_*.star")
-# What may hold many micrographs' picks and is not named after one.
-_GATHERED = ("*.cs", "*.txt", "*.json")
-
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
@@ -133,14 +128,13 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     """
     if not picks.is_dir():
         return _gathered(picks, [picks], names, progress)
-    lists = sorted(file for pattern in _LISTS for file in picks.glob(pattern))
+    lists = coordinates.lists(picks)
     if lists:
         return _gathered(picks, lists[:1], names, progress)
     found = _by_file(picks, names, _only, progress)
     if found is not None:
         return found
-    files = sorted(file for pattern in _GATHERED for file in picks.glob(pattern) if file.is_file())
-    files += coordinates.stems(picks).values()
+    files = [*coordinates.collections(picks), *coordinates.stems(picks).values()]
     if not files:
         raise InputError(picks, "holds no coordinates files", "Give the folder that upicker pick wrote, or a file")
     return _gathered(picks, files, names, progress)

@@ -15,12 +15,14 @@ before that ``_rlnOriginX`` in pixels of the extracted, perhaps rescaled picture
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from upicker.errors import CoordinatesError
-from upicker.io import delimited, star
+from upicker.io import delimited
+from upicker.io.formats.content import Content
 from upicker.io.picks import Picks, ReadOptions, grouped, noted
 from upicker.io.star import Table
 from upicker.particles import Particles
@@ -31,17 +33,13 @@ MICROGRAPH, COORDINATES = "_rlnMicrographName", "_rlnMicrographCoordinates"
 UNSET = -999.0
 
 
-def read(path: Path, text: str, name: str, options: ReadOptions) -> list[Picks]:
+def read(content: Content, options: ReadOptions) -> list[Picks]:
     """Read a STAR file that holds coordinates.
 
     Parameters
     ----------
-    path : Path
-        The file, for messages.
-    text : str
-        Its content.
-    name : str
-        The micrograph's name, where the file does not give it.
+    content : Content
+        The file.
     options : ReadOptions
         Of these, the micrographs' pixel size is needed here, for origins in Angstrom.
 
@@ -55,7 +53,7 @@ def read(path: Path, text: str, name: str, options: ReadOptions) -> list[Picks]:
     CoordinatesError
         If it is no such file; the line of a bad value is named.
     """
-    tables = star.parse(text, path)
+    path, name, tables = content.path, content.name, content.tables
     table = next((t for t in tables if X in t.columns and Y in t.columns), None)
     if table is None:
         columns = [column for t in tables for column in t.columns]
@@ -64,7 +62,7 @@ def read(path: Path, text: str, name: str, options: ReadOptions) -> list[Picks]:
             f"it has no columns {X} and {Y}, but: {', '.join(columns)[:160] or 'none'}",
             "Give the STAR file with the coordinates",
         )
-    shape, noted_size = noted(text)
+    shape, noted_size = noted(content.text)
     optics = _optics(path, tables)
     sizes = _micrograph_sizes(path, table, optics, options.pixel_size_A or noted_size)
     particles = _particles(path, table, optics, sizes)
@@ -153,3 +151,13 @@ def _origins(path: Path, table: Table, optics: dict[str, dict[str, float]], size
         own = _column(path, table, "_rlnDetectorPixelSize", np.nan) * 1e4 / magnification
         ratio = own / sizes
     return pixels * np.where(np.isfinite(ratio) & (ratio > 0), ratio, 1.0)[:, None]
+
+
+def rows(picks: Picks) -> Iterator[tuple[float, float, str, int, float]]:
+    """Yield what RELION's own picker writes of each particle: x, y, figure of merit, class and angle psi."""
+    particles = picks.particles
+    zeros = np.zeros(len(particles))
+    group = particles.extra.get("class_number", zeros)
+    psi = particles.extra.get("psi_deg", zeros)
+    for (x, y), score, number, angle in zip(particles.xy, particles.score, group, psi):
+        yield float(x), float(y), f"{score:.8g}", int(number), float(angle) if np.isfinite(angle) else UNSET

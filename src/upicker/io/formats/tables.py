@@ -1,0 +1,134 @@
+"""Reading tables with a header: CSV and TSV, CryoPPP's CSV, Topaz' text files, and what comes near to them.
+
+Columns go by name, whatever their order, the case and the punctuation; see `_COLUMNS`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from upicker.errors import CoordinatesError
+from upicker.io import delimited
+from upicker.io.formats.content import Content
+from upicker.io.picks import Picks, ReadOptions, grouped
+from upicker.particles import Particles
+
+_COLUMNS = {
+    "x": ("x", "xcoordinate", "xpx", "xcoord"),
+    "y": ("y", "ycoordinate", "ypx", "ycoord"),
+    "diameter": ("diameter", "diameterpx"),
+    "score": ("score", "confidence"),
+    "class_number": ("classnumber",),
+    "psi_deg": ("psideg",),
+    "label_key": ("labelkey",),
+    "micrograph": ("micrograph", "micrographname", "imagename", "filename"),
+    "rows": ("rows",),
+    "columns": ("columns",),
+    "pixel_size_A": ("pixelsizea",),
+}
+_ORDER = ("x", "y", "diameter", "score")
+_LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,24}")
+_WRITE_AGAIN = "Write it as CSV with the header x,y,diameter,score"
+
+
+def columns(header: Sequence[str]) -> dict[str, int]:
+    """Return the index of each known column of a header."""
+    plain = delimited.plain(header)
+    return {name: plain.index(word) for name, words in _COLUMNS.items() for word in reversed(words) if word in plain}
+
+
+def read(content: Content, options: ReadOptions) -> list[Picks]:
+    """Read a table.
+
+    Parameters
+    ----------
+    content : Content
+        A text. Its first row may be the header; without one, the columns are x, y, diameter, score.
+    options : ReadOptions
+        None of them matters here.
+
+    Returns
+    -------
+    list of Picks
+        One per micrograph, in the file's pixels.
+
+    Raises
+    ------
+    CoordinatesError
+        If there is no row, for missing or duplicate columns, and cells that are not numbers.
+    """
+    path, rows, name = content.path, content.rows, content.name
+    if not rows:
+        raise CoordinatesError(path, "it holds no line with values", _WRITE_AGAIN)
+    first = rows[0][1]
+    if delimited.is_numeric(first):
+        if not 2 <= len(first) <= 4:
+            raise CoordinatesError(path, f"it has {len(first)} columns and no header naming them", _WRITE_AGAIN)
+        at: dict[str, int] = dict(zip(_ORDER, range(len(first))))
+    else:
+        at = _named(path, first)
+        rows = rows[1:]
+    particles = _particles(path, rows, at)
+    if "micrograph" not in at:
+        return [_picks(path, rows, at, name, particles)]
+    names = [(cells[at["micrograph"]] if at["micrograph"] < len(cells) else "") or name for _, cells in rows]
+    by_name: dict[str, list[tuple[int, list[str]]]] = {}
+    for word, row in zip(names, rows):
+        by_name.setdefault(word, []).append(row)
+    return [_picks(path, by_name[word], at, word, group) for word, group in grouped(names, particles).items()]
+
+
+def _named(path: Path, header: list[str]) -> dict[str, int]:
+    at = columns(header)
+    missing = [name for name in ("x", "y") if name not in at]
+    if missing:
+        raise CoordinatesError(
+            path, f"it has no column {' and '.join(missing)}, but: {', '.join(header)[:120]}", _WRITE_AGAIN
+        )
+    for name, place in at.items():
+        if sum(cell.lower() == header[place].lower() for cell in header) > 1:
+            raise CoordinatesError(
+                path, f"it has two columns {header[place][:60]!r}, and one {name} is wanted", "Remove or rename one"
+            )
+    return at
+
+
+def _particles(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int]) -> Particles:
+    xy = [delimited.column(path, rows, at[name], None) for name in ("x", "y")]
+    diameter = delimited.column(path, rows, at["diameter"], math.nan) if "diameter" in at else np.float64(math.nan)
+    score = delimited.column(path, rows, at["score"], 1.0) if "score" in at else 1.0
+    particles = Particles.of(np.stack(xy, 1), np.where(diameter > 0, diameter, math.nan), score)
+    extra: dict[str, np.ndarray] = {}
+    if "class_number" in at:
+        extra["class_number"] = delimited.column(path, rows, at["class_number"], 0).clip(-(2**31), 2**31).astype(int)
+    if "psi_deg" in at:
+        extra["psi_deg"] = delimited.column(path, rows, at["psi_deg"], math.nan)
+    if "label_key" in at:
+        words = (cells[at["label_key"]] if at["label_key"] < len(cells) else "" for _, cells in rows)
+        extra["label_key"] = np.array([word if _LABEL_KEY.fullmatch(word) else "" for word in words], "U24")
+    return Particles(particles.xy, particles.diameter_px, particles.score, extra)
+
+
+def _picks(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int], name: str, particles: Particles) -> Picks:
+    """Add what the first row says of the picture."""
+    known: dict[str, float] = {}
+    for word in ("rows", "columns", "pixel_size_A"):
+        if word in at and rows:
+            value = float(delimited.column(path, rows[:1], at[word], 0.0)[0])
+            if 0 < value < 1e7:
+                known[word] = value
+    shape = (int(known["rows"]), int(known["columns"])) if {"rows", "columns"} <= known.keys() else None
+    return Picks(name, particles, shape if shape and min(shape) else None, known.get("pixel_size_A"))
+
+
+def is_other(head: str) -> bool:
+    """Tell by the first 64 KiB whether a text is a table of something else: its header does not name x and y."""
+    if "\0" in head or not head.strip():
+        return False
+    first = next((cells for _, cells in delimited.rows(head, delimited.delimiter(head)) if any(cells)), [])
+    return not delimited.is_numeric(first) and not {"x", "y"} <= columns(first).keys()

@@ -1,0 +1,93 @@
+"""UPicker's own table, ``x,y,diameter,score``: pixels of the micrograph in the contract's frame.
+
+What is known beside (the micrograph, its size and pixel size, a flip or a scale) stands in further columns, not in
+comments, which the usual readers of CSV do not know. Labels that were made in the page have a ``label_key``, by which
+the page knows them again.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from upicker.io.delimited import short
+from upicker.io.formats import tables
+from upicker.io.formats.content import Content
+from upicker.io.formats.format import Files, Format, Notes
+from upicker.io.picks import Picks, WriteOptions, from_contract, record
+from upicker.particles import EXTRA
+
+_COLUMNS = ("x", "y", "diameter", "score")
+_NOTED = ("rows", "columns", "pixel_size_A", "flip", "scale")
+
+
+def sniff(content: Content) -> bool:
+    """Take any text that no other format has taken."""
+    return content.kind == "text"
+
+
+def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
+    """Yield a table with commas."""
+    yield path, table(path, all_picks, options, ",")
+
+
+def table(path: Path, all_picks: list[Picks], options: WriteOptions, delimiter: str) -> str:
+    """Return the table of one micrograph or of many; with `options.named` its first column names the micrograph."""
+    all_picks = [from_contract(path, picks, options) for picks in all_picks]
+    records = [record(picks, options) for picks in all_picks]
+    notes = [word for word in _NOTED if any(word in r for r in records)]
+    if all_picks and not any("rows" in r for r in records):
+        notes = [word for word in notes if word != "pixel_size_A" or options.named]
+    extras = [word for word in EXTRA if all(word in p.particles.extra for p in all_picks)]
+    extras = extras if all_picks else []
+    lines = [delimiter.join([*(["micrograph"] if options.named else []), *_COLUMNS, *extras, *notes])]
+    for picks, noted in zip(all_picks, records):
+        front = [_quoted(picks.micrograph, delimiter)] if options.named else []
+        back = [str(noted.get(word, "")) for word in notes]
+        particles = picks.particles
+        # Python's numbers are written several times as fast as numpy's.
+        columns = [[_cell(value) for value in particles.extra[word].tolist()] for word in extras]
+        numbers = (particles.xy.tolist(), particles.diameter_px.tolist(), particles.score.tolist())
+        for i, ((x, y), diameter, score) in enumerate(zip(*numbers)):
+            values = [column[i] for column in columns]
+            cells = [*front, f"{x:.4f}", f"{y:.4f}", short(diameter), f"{score:.8g}", *values, *back]
+            lines.append(delimiter.join(cells))
+    return "\n".join([*lines, ""])
+
+
+def _cell(value: float | str) -> str:
+    """Write a number with 8 digits, NaN as nothing, and the key of a label as it is."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.8g}" if math.isfinite(value) else ""
+
+
+def _quoted(name: str, delimiter: str) -> str:
+    if delimiter in name or '"' in name or name != name.strip() or name[:1] == "#":
+        return '"' + name.replace('"', '""') + '"'
+    return name
+
+
+CARRIES = frozenset(
+    {"diameter", "score", "class_number", "psi_deg", "label_key", "micrograph", "path", "shape", "pixel_size"}
+)
+NOTES = Notes(
+    position="centre, first row = 0; px",
+    columns="`x`, `y`, `diameter`, `score`; `class_number`, `psi_deg`, `label_key`, `micrograph`, `rows`, `columns`,"
+    " `pixel_size_A`, `flip`, `scale` where known",
+    checked="pandas",
+)
+FORMAT = Format(
+    name="csv",
+    programs="UPicker, scripts and spreadsheets",
+    files="NAME.csv for each micrograph: x, y, diameter, score",
+    layout="either",
+    ending=".csv",
+    endings=(".csv",),
+    sniff=sniff,
+    read=tables.read,
+    write=write,
+    is_other=tables.is_other,
+    carries=CARRIES,
+    notes=NOTES,
+)
