@@ -17,7 +17,7 @@ from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.model.detector import DetectorOutput
-from upicker.model.weights import Card
+from upicker.model.weights import Header
 from upicker.particles import Micrograph, Particles
 from upicker.pick.picker import FLOOR, Picker, cut, detect
 
@@ -253,7 +253,7 @@ def weights_file(tmp_path_factory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = weights.build(config)
-    weights.save(path, model, Card(config.to_tables(), "20px", "finetune", 0.3, 0.8, 0.8, 0.8, steps=1))
+    weights.save(path, model, Header(config.to_tables(), "20px", "finetune", 0.3, 0.8, 0.8, 0.8, steps=1))
     return path
 
 
@@ -289,9 +289,9 @@ def test_a_particle_comes_back_where_it_lies_in_the_raw_picture(weights_file, mo
 
 
 def test_the_diameter_comes_from_the_weights_through_the_pixel_size(tmp_path, weights_file, monkeypatch):
-    model, card, config = weights.load(weights_file)
+    model, header, config = weights.load(weights_file)
     angstrom = tmp_path / "angstrom.safetensors"
-    weights.save(angstrom, model, Card(config.to_tables(), "40A", card.stage, 0.3, None, None, None, steps=1))
+    weights.save(angstrom, model, Header(config.to_tables(), "40A", header.stage, 0.3, None, None, None, steps=1))
     places = np.array([(50.0, 40.0), (120.0, 90.0)])
     pixels = drawn((150, 230), places, 20)
     asked = []
@@ -310,10 +310,10 @@ def test_the_stored_threshold_is_used_unless_another_is_given(tmp_path, weights_
     assert Picker(weights_file, {"pick.threshold": 0}).threshold == 0.0
     model, _, config = weights.load(weights_file)
     unknown = tmp_path / "unknown.safetensors"
-    weights.save(unknown, model, Card(config.to_tables(), "20px", "pretrain", None, None, None, None, steps=1))
+    weights.save(unknown, model, Header(config.to_tables(), "20px", "pretrain", None, None, None, None, steps=1))
     assert 0 < Picker(unknown).threshold < 1
     zero = tmp_path / "zero.safetensors"
-    weights.save(zero, model, Card(config.to_tables(), "20px", "pretrain", 0.0, None, None, None, steps=1))
+    weights.save(zero, model, Header(config.to_tables(), "20px", "pretrain", 0.0, None, None, None, steps=1))
     assert Picker(zero).threshold == 0.0
 
 

@@ -53,10 +53,10 @@ def plan_of(folder: Path, config: Config = CONFIG, steps: int = 6, checks: bool 
     prepared = Prepared(check_pixels, Frame(SHAPE, SHAPE), 16.0)
 
     def keep(average, row, step):
-        card = weights.Card(
+        header = weights.Header(
             config.to_tables(), "16px", "finetune", row.get("threshold"), row.get("f1"), None, None, step
         )
-        weights.save(folder / "kept.safetensors", average, card)
+        weights.save(folder / "kept.safetensors", average, header)
 
     plan = Plan(
         stage="finetune",
@@ -335,9 +335,9 @@ def test_training_stops_when_patience_is_over_and_keeps_the_best(tmp_path, monke
     state, early = trained(plan)
     assert state.step == steps
     assert early == (steps < 10)
-    card = weights.read_card(tmp_path / "kept.safetensors")
-    assert (card.steps, card.f1) == (kept, max(f1s[: steps // 2]))
-    assert state.best["f1"] == card.f1
+    header = weights.read_header(tmp_path / "kept.safetensors")
+    assert (header.steps, header.f1) == (kept, max(f1s[: steps // 2]))
+    assert state.best["f1"] == header.f1
 
 
 def test_patience_is_remembered_by_the_checkpoint(tmp_path, monkeypatch):
@@ -352,7 +352,7 @@ def test_patience_is_remembered_by_the_checkpoint(tmp_path, monkeypatch):
 def test_without_picks_the_threshold_stays_a_score(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "detect", lambda *_: Particles.of([]))
     trained(plan_of(tmp_path))
-    assert weights.read_card(tmp_path / "kept.safetensors").threshold == 1.0
+    assert weights.read_header(tmp_path / "kept.safetensors").threshold == 1.0
 
 
 def test_validation_comes_every_so_many_steps_and_at_the_end(tmp_path):
@@ -371,8 +371,8 @@ def test_without_checks_the_last_weights_are_kept(tmp_path):
     plan = plan_of(tmp_path, steps=3, checks=False)
     state, early = trained(plan)
     assert not early
-    model, card, _ = weights.load(tmp_path / "kept.safetensors")
-    assert (card.steps, card.threshold, card.f1) == (3, None, None)
+    model, header, _ = weights.load(tmp_path / "kept.safetensors")
+    assert (header.steps, header.threshold, header.f1) == (3, None, None)
     assert same(model.state_dict(), state.average.state_dict())
     assert all(not row["f1"] for row in rows_of(plan))
 

@@ -205,7 +205,7 @@ def same(one: Path, two: Path) -> None:
     """Same weights, figures, log and files."""
     assert {p.name for p in one.parent.iterdir()} == {p.name for p in two.parent.iterdir()}
     assert apart(load_file(one), load_file(two)) < CLOSE
-    first, second = weights.read_card(one), weights.read_card(two)
+    first, second = weights.read_header(one), weights.read_header(two)
     assert (first.steps, first.stage) == (second.steps, second.stage)
     assert (second.f1, second.threshold) == pytest.approx((first.f1, first.threshold), abs=1e-3)
     tables = [np.genfromtxt(path.with_suffix(".log.csv"), delimiter=",", names=True) for path in (one, two)]

@@ -100,10 +100,10 @@ def test_the_threshold_is_found_without_labels_and_stored(tmp_path, monkeypatch)
     Oracle(monkeypatch)
     state, early = trained(self_plan(tmp_path))
     assert not early
-    card = weights.read_card(tmp_path / "kept.safetensors")
-    assert 0.3 < (card.threshold or 0) <= 0.5  # all particles, nothing else
-    assert card.steps == state.step == 7
-    assert state.best["threshold"] == card.threshold
+    header = weights.read_header(tmp_path / "kept.safetensors")
+    assert 0.3 < (header.threshold or 0) <= 0.5  # all particles, nothing else
+    assert header.steps == state.step == 7
+    assert state.best["threshold"] == header.threshold
     # F1 against the proposals would be misled by a filter that sees few of the particles: a round is cut otherwise.
     few = [(Oracle(monkeypatch)(None, picture(2), CONFIG), Particles.of(discs(2)[1][:4], 16.0))]
     naive = curve(few)
@@ -201,7 +201,7 @@ def test_the_command_trains_itself_and_stores_a_threshold(tmp_path, monkeypatch,
     assert "8 steps on 3 of 4 micrographs" in out
     assert "against proposals: F1" in out
     assert "step 5 of 8: F1" in err
-    assert weights.read_card(Path("s.safetensors")).threshold is not None
+    assert weights.read_header(Path("s.safetensors")).threshold is not None
     assert weights.load(Path("s.safetensors"))[2].teacher.rounds == 2
 
 

@@ -133,9 +133,9 @@ def test_pretraining_writes_weights_log_and_curves_and_no_checkpoint(data, tmp_p
     assert [row["step"] for row in told.validations] == [2, 4]
     assert (result.path, result.steps, result.trained_on, result.skipped) == (output, 4, 3, [])
     assert result.seconds > 0
-    card = weights.read_card(output)
-    assert (card.stage, card.length) == ("pretrain", DIAMETER)
-    assert (card.f1, card.threshold) == (result.f1, result.threshold)
+    header = weights.read_header(output)
+    assert (header.stage, header.length) == ("pretrain", DIAMETER)
+    assert (header.f1, header.threshold) == (result.f1, result.threshold)
 
 
 def test_weights_of_either_stage_pick(data, pretrained, tmp_path):
@@ -261,9 +261,9 @@ def test_finetuning_learns_from_labels_and_reports_what_it_did_not_use(data, tmp
     assert set(result.unused) == {mics(data)[2], mics(data)[3], labels / "ghost.csv"}
     assert result.trained_on == 2
     assert told.stages == [("labels", 2, 0), ("finetune", 4, 0)]
-    card = weights.read_card(output)
-    assert (card.stage, card.length) == ("finetune", DIAMETER)  # the median of the labels' own
-    assert card.f1 == result.f1 is not None
+    header = weights.read_header(output)
+    assert (header.stage, header.length) == ("finetune", DIAMETER)  # the median of the labels' own
+    assert header.f1 == result.f1 is not None
     assert names(tmp_path) == {"labels", "m.safetensors", "m.log.csv", "m.png"}
 
 
@@ -343,11 +343,11 @@ def test_finetuning_starts_from_the_weights_given(data, pretrained, tmp_path):
     )
     output = tmp_path / "m.safetensors"
     finetune(mics(data, 1), data / "labels", Job(output, still), initial=pretrained, validation=0.0)
-    (before, _, first), (after, card, second) = weights.load(pretrained), weights.load(output)
+    (before, _, first), (after, header, second) = weights.load(pretrained), weights.load(output)
     before, after = before.state_dict(), after.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert (second.model, second.image, second.train.tile_px) == (first.model, first.image, first.train.tile_px)
-    assert (card.length, card.stage) == (DIAMETER, "finetune")
+    assert (header.length, header.stage) == (DIAMETER, "finetune")
 
 
 def test_other_architectures_than_that_of_the_weights_are_refused(data, pretrained, tmp_path):

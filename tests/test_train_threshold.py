@@ -40,7 +40,7 @@ def test_it_is_that_of_all_labels_and_the_figures_are_of_those_held_back(pretrai
     assert 0.35 < row["threshold"] < 0.55, "where the many labels say, whichever of them were held back"
     held = score([pairs[places[0]]], threshold=row["threshold"])
     assert (row["precision"], row["recall"], row["f1"]) == (held.precision, held.recall, held.f1)
-    before, after = weights.read_card(pretrained), weights.read_card(path)
+    before, after = weights.read_header(pretrained), weights.read_header(path)
     assert after == replace(before, **row)
     assert all(v.equal(weights.read_tensors(path)[k]) for k, v in weights.read_tensors(pretrained).items())
 
@@ -50,7 +50,7 @@ def test_fine_tuning_with_few_micrographs_stores_it(data: Path, tmp_path, monkey
     real = threshold.rechosen
 
     def noted(path, checks, learned, config):
-        asked.append((len(checks), len(learned), weights.read_card(path).threshold))
+        asked.append((len(checks), len(learned), weights.read_header(path).threshold))
         return real(path, checks, learned, config)
 
     monkeypatch.setattr(threshold, "rechosen", noted)
@@ -58,8 +58,8 @@ def test_fine_tuning_with_few_micrographs_stores_it(data: Path, tmp_path, monkey
     result = finetune(mics(data, 2), data / "labels", job, diameter=DIAMETER, validation=0.4)
     [(checks, learned, before)] = asked
     assert (checks, learned) == (2, 2)
-    card = weights.read_card(job.output)
-    assert (card.threshold, card.f1) == (result.threshold, result.f1)
+    header = weights.read_header(job.output)
+    assert (header.threshold, header.f1) == (result.threshold, result.f1)
     assert before is not None
     # Not held back: nothing to say how good it is, so nothing to store.
     assert finetune(mics(data, 2), data / "labels", job, diameter=DIAMETER, validation=0.0).threshold is None

@@ -325,7 +325,7 @@ def test_thresholds_come_from_the_record(tmp_path, project):
 
 def test_where_another_threshold_was_given_that_of_the_weights_is_marked(tmp_path, project, monkeypatch):
     (tmp_path / "model.safetensors").touch()
-    weights = SimpleNamespace(read_card=lambda path: SimpleNamespace(threshold=0.42))
+    weights = SimpleNamespace(read_header=lambda path: SimpleNamespace(threshold=0.42))
     monkeypatch.setitem(sys.modules, "upicker.model.weights", weights)
     about = {"threshold": 0.05, "model": str(tmp_path / "model.safetensors")}
     record.write(tmp_path / "picks", "pick", project.config.with_changes({"pick.threshold": 0.05}), about, [])

@@ -110,7 +110,7 @@ def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
     import torch
 
     from upicker.model import weights
-    from upicker.model.weights import Card
+    from upicker.model.weights import Header
 
     toy = {
         "model.widths": "8,8,8,8,8", "model.dim": 32, "model.heads": 2, "model.feedforward": 16,
@@ -122,7 +122,7 @@ def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
         torch.manual_seed(3)
         model = weights.build(config)
     path = tmp_path / "toy.safetensors"
-    weights.save(path, model, Card(config.to_tables(), "28px", "finetune", 0.625, None, None, None, steps=1))
+    weights.save(path, model, Header(config.to_tables(), "28px", "finetune", 0.625, None, None, None, steps=1))
     threads = torch.get_num_threads()
     try:
         proposals, here = made_here(project, path)

@@ -15,7 +15,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError, OutputError, UPickerError, WeightsError
 from upicker.model import weights
 from upicker.model.backbone import FrozenBatchNorm2d
-from upicker.model.weights import Card
+from upicker.model.weights import Header
 from upicker.units import Length
 
 TINY = {
@@ -26,8 +26,8 @@ TINY = {
 CONFIG = Config().with_changes(TINY)
 
 
-def card(config: Config = CONFIG) -> Card:
-    return Card(config.to_tables(), "108px", "finetune", 0.37, 0.81, 0.8, 0.82, steps=123)
+def header(config: Config = CONFIG) -> Header:
+    return Header(config.to_tables(), "108px", "finetune", 0.37, 0.81, 0.8, 0.82, steps=123)
 
 
 def fresh(config: Config = CONFIG, seed: int = 0) -> torch.nn.Module:
@@ -39,7 +39,7 @@ def fresh(config: Config = CONFIG, seed: int = 0) -> torch.nn.Module:
 @pytest.fixture
 def saved(tmp_path) -> Path:
     path = tmp_path / "model.safetensors"
-    weights.save(path, fresh(), card())
+    weights.save(path, fresh(), header())
     return path
 
 
@@ -62,13 +62,13 @@ def test_what_is_saved_comes_back_bit_by_bit(saved):
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert config == CONFIG
-    assert asdict(known) == json.loads(json.dumps(asdict(card())))
+    assert asdict(known) == json.loads(json.dumps(asdict(header())))
     assert (known.length, known.version) == (Length(108.0, "px"), __version__)
 
 
 def test_device_and_threads_are_not_those_of_the_machine_that_trained(tmp_path):
     trained = CONFIG.with_changes({"train.device": "cuda:3", "train.threads": 7, "train.batch": 5})
-    weights.save(tmp_path / "x.safetensors", fresh(), replace(card(), config=trained.to_tables()))
+    weights.save(tmp_path / "x.safetensors", fresh(), replace(header(), config=trained.to_tables()))
     assert weights.load(tmp_path / "x.safetensors")[2] == CONFIG.with_changes({"train.batch": 5})
 
 
@@ -84,18 +84,18 @@ def test_a_loaded_detector_answers_as_the_saved_one(saved):
 def test_buffers_travel_too(tmp_path):
     module = FrozenBatchNorm2d(4)
     module.running_mean.fill_(3.0)
-    weights.save(tmp_path / "x.safetensors", module, card())
+    weights.save(tmp_path / "x.safetensors", module, header())
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("running_mean"), torch.full((4,), 3.0))
 
 
 def test_saving_the_same_twice_gives_the_same_bytes(saved, tmp_path):
-    weights.save(tmp_path / "again.safetensors", fresh(), card())
+    weights.save(tmp_path / "again.safetensors", fresh(), header())
     assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
 
 
 def test_the_header_alone_can_be_read(saved):
-    assert weights.read_card(saved) == replace(card(), config=json.loads(json.dumps(card().config)))
+    assert weights.read_header(saved) == replace(header(), config=json.loads(json.dumps(header().config)))
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved):
@@ -103,14 +103,14 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved):
     broken = fresh()
     broken.register_parameter("odd", torch.nn.Parameter(torch.zeros(2, dtype=torch.complex128).to("meta")))
     with pytest.raises(Exception):  # noqa: B017 (whatever the library raises)
-        weights.save(saved, broken, card())
+        weights.save(saved, broken, header())
     assert saved.read_bytes() == before
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
 
 
 def test_a_file_cannot_be_saved_below_a_file(saved):
     with pytest.raises(OutputError, match=r"model\.safetensors"):
-        weights.save(saved / "deeper.safetensors", fresh(), card())
+        weights.save(saved / "deeper.safetensors", fresh(), header())
 
 
 def test_another_architecture_is_refused(saved):
@@ -231,3 +231,39 @@ def test_a_network_that_cannot_be_built_is_refused_by_its_knob(change):
         weights.build(CONFIG.with_changes({f"model.{knob}": value for knob, value in change.items()}))
     assert caught.value.where in {"model.backbone", "model.widths", "model.dim"}
     assert "It takes" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "remedy"),
+    [
+        (0, "these are weights of format 0; this version reads format 1", "Train again"),
+        (2, "these are weights of format 2; this version reads format 1", "Update UPicker"),
+        ("one", "these are weights of format one; this version reads format 1", "Train again"),
+        (None, "these are weights without a format number", "Train again"),
+    ],
+)
+@pytest.mark.parametrize("reader", [weights.load, weights.read_header])
+def test_weights_of_another_format_are_refused_by_name(saved, found, words, remedy, reader):
+    """Even if all names and shapes fit: their numbers would mean something else."""
+    other = with_header(saved, lambda header: header | {"format": found})
+    with pytest.raises(WeightsError) as caught:
+        reader(other)
+    assert caught.value.where == str(other)
+    assert words in caught.value.found
+    assert remedy in caught.value.remedy
+
+
+def test_weights_from_before_there_were_formats_are_refused(saved):
+    other = with_header(saved, lambda header: {name: value for name, value in header.items() if name != "format"})
+    assert "without a format number, of an early development version" in refused(other).found
+
+
+def test_the_format_is_in_the_header(saved):
+    with safe_open(saved, "pt") as file:
+        assert json.loads(file.metadata()["upicker"])["format"] == weights.FORMAT == 1
+    assert weights.read_header(saved).format == 1
+
+
+def test_raising_the_format_makes_older_files_unreadable(saved, monkeypatch):
+    monkeypatch.setattr(weights, "FORMAT", 2)
+    assert "weights of format 1; this version reads format 2" in refused(saved).found

@@ -1,6 +1,6 @@
-"""The weights file: safetensors, whose header carries all that picking needs to know.
+"""The weights file: safetensors, whose header carries all that picking requires.
 
-No pickle is read: a file from a stranger can hold numbers and text, and nothing that runs.
+No pickle is read: a file from a stranger can hold numbers and text, but no code that runs.
 """
 
 from __future__ import annotations
@@ -23,31 +23,41 @@ from upicker.model.backbone import RESNETS
 from upicker.model.detector import Detector
 from upicker.units import Length, parse_length
 
+# The format of the tensors, stored in the header; a file of another format is refused.
+#
+# Raise it by 1 whenever the tensors of an older file would mean something else to the code as it is, even if all names
+# and shapes still fit: a renamed or reshaped parameter, but also another order of a box's coordinates, other waves of
+# the sine embedding, another unit of the sampling offsets, an activation or a norm moved, another scale of the input
+# pixels. Not for new fields of the header or for knobs: those have errors of their own.
+FORMAT = 1
+
 _KEY = "upicker"
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a weights file says of itself.
+class Header:
+    """The metadata of a weights file.
 
     Attributes
     ----------
     config : dict
         The merged config, as nested tables.
     diameter : str
-        The particle's diameter that the weights were trained for, with its unit.
+        The particle diameter that the weights were trained for, with its unit.
     stage : str
         ``"pretrain"`` or ``"finetune"``.
     threshold : float or None
-        Lowest score of a pick, as training chose it.
+        Lowest score of a pick, chosen by training.
     f1, precision, recall : float or None
         At that threshold, on validation data.
     steps : int
         Training steps of the stage.
     version : str
-        Of UPicker.
-    mark : str
+        Version of UPicker that wrote the file.
+    fingerprint : str
         Of the training, once it is complete (`upicker.train.complete`); empty before.
+    format : int
+        Format of the tensors, see `FORMAT`.
     """
 
     config: dict
@@ -59,11 +69,12 @@ class Card:
     recall: float | None
     steps: int
     version: str = __version__
-    mark: str = ""
+    fingerprint: str = ""
+    format: int = FORMAT
 
     @property
     def length(self) -> Length:
-        """The diameter as a length."""
+        """The particle diameter as a length."""
         return parse_length(self.diameter)
 
 
@@ -87,7 +98,7 @@ def build(config: Config) -> Detector:
     return Detector(config.model, config.image.working_diameter_px / config.train.tile_px)
 
 
-def save(path: Path, model: nn.Module, card: Card) -> None:
+def save(path: Path, model: nn.Module, header: Header) -> None:
     """Write the weights file, whole or not at all.
 
     Raises
@@ -96,19 +107,19 @@ def save(path: Path, model: nn.Module, card: Card) -> None:
         If it cannot be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = tensors_as_bytes(state, {_KEY: json.dumps(asdict(card))})
+    content = tensors_as_bytes(state, {_KEY: json.dumps(asdict(header))})
     with replacing(path) as beside:
-        # Not through safetensors' own writer: its files can be read by nobody but their owner.
+        # Not through safetensors' own writer: its files are readable by their owner only.
         beside.write_bytes(content)
 
 
-def read_card(path: Path) -> Card:
+def read_header(path: Path) -> Header:
     """Read a weights file's header only.
 
     Raises
     ------
     WeightsError
-        If it is missing, broken, or not UPicker's.
+        If the file is missing, broken, not UPicker's, or of another format.
     """
     with _opened(path) as file:
         text = (file.metadata() or {}).get(_KEY)
@@ -119,43 +130,62 @@ def read_card(path: Path) -> Card:
             "Give a file that upicker pretrain or finetune wrote",
         )
     try:
-        card = Card(**json.loads(text))
-        if not isinstance(card.config, dict) or not isinstance(card.threshold, int | float | None):
-            raise TypeError("config or threshold of the wrong kind")
-        parse_length(card.diameter)
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError(f"expected a table, found {type(values).__name__}")
+        _require_format(path, values.get("format"))
+        header = Header(**values)
+        if not isinstance(header.config, dict) or not isinstance(header.threshold, int | float | None):
+            raise TypeError("config or threshold of the wrong type")
+        parse_length(header.diameter)
     except (TypeError, ValueError, ConfigError) as error:
         raise WeightsError(
             path, f"its header cannot be read ({error})", "Was it written by a newer UPicker?"
         ) from error
-    return card
+    return header
 
 
-def load(path: Path) -> tuple[Detector, Card, Config]:
+def _require_format(path: Path, found: object) -> None:
+    """Refuse a file whose tensors this version would misread."""
+    if found == FORMAT:
+        return
+    if found is None:
+        what, remedy = "weights without a format number, of an early development version", "Train again"
+    elif isinstance(found, int) and found > FORMAT:
+        what, remedy = f"weights of format {found}", "Update UPicker, or train again with this version"
+    else:
+        what, remedy = f"weights of format {found}", "Train again, or use the version of UPicker that wrote them"
+    raise WeightsError(path, f"these are {what}; this version reads format {FORMAT}", remedy)
+
+
+def load(path: Path) -> tuple[Detector, Header, Config]:
     """Read a weights file into a detector of its own architecture.
 
     Returns
     -------
-    model, card, config
-        The config is that of the header, but for the device and the threads: those were of the machine that trained.
+    model, header, config
+        The config is that of the header, except for device and threads: those belong to the machine that trained.
 
     Raises
     ------
     WeightsError
-        As `read_card`, or if the tensors do not fit the header's architecture.
+        As `read_header`, or if the tensors do not fit the header's architecture.
     """
-    card = read_card(path)
+    header = read_header(path)
     try:
-        config = _anywhere(Config().with_tables(card.config, str(path)))
-        with torch.random.fork_rng(devices=[]):  # the random start is overwritten; nobody's random numbers change
+        config = _without_machine(Config().with_tables(header.config, str(path)))
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the random start is overwritten; the caller's generator stays as it was
             model = build(config)
     except ConfigError as error:
         raise WeightsError(path, f"its config does not fit this version ({error.found})", "Train again") from error
     load_into(model, path)
-    return model, card, config
+    return model, header, config
 
 
-def _anywhere(config: Config) -> Config:
-    """Return the config of a training without what was of the machine."""
+def _without_machine(config: Config) -> Config:
+    """Return a training's config with the default device and threads."""
     default = Config().train
     return replace(config, train=replace(config.train, device=default.device, threads=default.threads))
 
@@ -177,7 +207,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     Raises
     ------
     WeightsError
-        Naming `path` and the first things that do not fit.
+        Giving `path` and the first tensor that does not fit.
     """
     own = model.state_dict()
     wrong = [n for n in own if n not in state or own[n].shape != state[n].shape] + [n for n in state if n not in own]

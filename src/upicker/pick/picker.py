@@ -59,14 +59,14 @@ class Picker:
 
     def __init__(self, path: str | Path, config: Mapping[str, object] | None = None) -> None:
         self._given = (Path(path), dict(config or {}))
-        self._model, card, stored = weights.load(Path(path))
+        self._model, header, stored = weights.load(Path(path))
         self.config = stored.with_changes(config or {})
         if _fixed(self.config) != _fixed(stored):
             fixed = "model.*, image.working_diameter_px and train.tile_px are fixed by the weights"
             raise ConfigError("--set", fixed, "Leave them out")
-        self.diameter = card.length
+        self.diameter = header.length
         chosen = self.config.pick.threshold
-        self.threshold = chosen if chosen is not None else card.threshold if card.threshold is not None else 0.3
+        self.threshold = chosen if chosen is not None else header.threshold if header.threshold is not None else 0.3
         self._model = to_device(self._model, self.config)
 
     def __reduce__(self) -> tuple:

@@ -15,7 +15,7 @@ from torch import nn
 
 from upicker.errors import WeightsError
 from upicker.model import weights
-from upicker.model.weights import Card
+from upicker.model.weights import Header
 from upicker.train.loop import Check
 from upicker.train.sample import Sample
 
@@ -49,13 +49,13 @@ def mark_of(meaning: dict, start: nn.Module, samples: Sequence[Sample], checks: 
     return digest.hexdigest()
 
 
-def completed(path: Path, mark: str) -> Card | None:
+def completed(path: Path, mark: str) -> Header | None:
     """Return what a weights file says of itself if the training of that mark has completed it."""
     try:
-        card = weights.read_card(path)
+        header = weights.read_header(path)
     except WeightsError:  # there is none, or it will be written anew
         return None
-    return card if card.mark == mark else None
+    return header if header.fingerprint == mark else None
 
 
 def complete(path: Path, mark: str) -> None:
@@ -66,5 +66,5 @@ def complete(path: Path, mark: str) -> None:
     OutputError
         If it cannot be written.
     """
-    model, card, _ = weights.load(path)
-    weights.save(path, model, replace(card, mark=mark))
+    model, header, _ = weights.load(path)
+    weights.save(path, model, replace(header, fingerprint=mark))

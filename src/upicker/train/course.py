@@ -13,7 +13,7 @@ from typing import Any
 
 from upicker.model import weights
 from upicker.model.detector import Detector
-from upicker.model.weights import Card
+from upicker.model.weights import Header
 from upicker.train import loop, threshold
 from upicker.train.complete import complete, completed, mark_of
 from upicker.train.dataset import Sample
@@ -47,7 +47,7 @@ def run(course: Course, samples: list[Sample], checks: list[Check], job: Job, re
 
     def keep(average: Detector, row: dict[str, float], steps: int) -> None:
         figures = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
-        weights.save(output, average, Card(config.to_tables(), diameter, course.stage, *figures, steps=steps))
+        weights.save(output, average, Header(config.to_tables(), diameter, course.stage, *figures, steps=steps))
 
     plan = Plan(
         stage=course.stage,
@@ -76,10 +76,10 @@ def run(course: Course, samples: list[Sample], checks: list[Check], job: Job, re
     result.margin = config.pick.edge_diameters or 0.0
     result.estimated = bool(checks) and all(check.partial for check in checks)
     mark = mark_of(plan.meaning, course.model, samples, checks)
-    if job.resume and not plan.checkpoint.exists() and (card := completed(output, mark)):
+    if job.resume and not plan.checkpoint.exists() and (header := completed(output, mark)):
         job.ranks.agree({"complete": True})
         steps, seconds = totals(output.with_suffix(".log.csv"))
-        return _told(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(card))
+        return _told(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(header))
     state = loop.begin(course.model, plan, job.resume)
     # Before the first rank writes anything: the others may still have been reading the checkpoint.
     job.ranks.agree(plan.meaning | {"checkpoint": state.step, "checks": len(plan.checks)})

@@ -211,7 +211,7 @@ def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Con
         return _fresh(job), None, config
     if job.backbone is not None:
         raise ConfigError(imagenet.OPTION, f"{initial} brings its own backbone", "Leave one of the two out")
-    model, card, stored = weights.load(initial)
+    model, header, stored = weights.load(initial)
     default = Config()
     if config.model not in (default.model, stored.model):
         raise WeightsError(
@@ -220,7 +220,7 @@ def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Con
             "Leave --preset and model.* out",
         )
     train = replace(config.train, tile_px=stored.train.tile_px)
-    return model, card.length, replace(config, model=stored.model, image=stored.image, train=train)
+    return model, header.length, replace(config, model=stored.model, image=stored.image, train=train)
 
 
 def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:

@@ -42,11 +42,11 @@ def rechosen(path: Path, checks: Sequence[Check], learned: Sequence[Check], conf
     OutputError
         If the file cannot be written.
     """
-    model, card, _ = weights.load(path)
+    model, header, _ = weights.load(path)
     model = to_device(model, config)
     pairs = [check.picked(model, config) for check in [*checks, *learned]]
     threshold = min(steady(pairs)[0], 1.0)
     held = score(pairs[: len(checks)], threshold=threshold)
     row = {"threshold": threshold, "precision": held.precision, "recall": held.recall, "f1": held.f1}
-    weights.save(path, model, replace(card, **row))
+    weights.save(path, model, replace(header, **row))
     return row

@@ -194,10 +194,10 @@ def labelling(
     """
     config, trained_for = Config(), None
     if model is not None:
-        from upicker.model.weights import read_card
+        from upicker.model.weights import read_header
 
-        card = read_card(model)
-        config, trained_for = config.with_tables(card.config, str(model)), card.length
+        header = read_header(model)
+        config, trained_for = config.with_tables(header.config, str(model)), header.length
     state = labels / STATE
     _make(labels, state)
     project = Project(

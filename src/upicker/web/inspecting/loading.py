@@ -98,10 +98,10 @@ def _stored(record: dict, run: dict, picked_at: float) -> float:
         return picked_at
     if not Path(model).is_file():
         return picked_at
-    from upicker.model.weights import read_card  # torch takes a second
+    from upicker.model.weights import read_header  # torch takes a second
 
     try:
-        found = read_card(Path(model)).threshold
+        found = read_header(Path(model)).threshold
     except UPickerError:
         return picked_at
     return picked_at if found is None else float(found)
