@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from upicker.io import coordinates, mrc
+from upicker.io.pairing import pair_folder
 from upicker.particles import Particles
-from upicker.run.extract import Extracting, extract_all, pair
+from upicker.run.extract import Extracting, extract_all
 from upicker.units import Length
 
 
@@ -38,13 +39,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
         paths = _micrographs(folder, options)
-        pairing = pair(folder / "picks", paths)
+        picks = pair_folder(paths, folder / "picks").pairs
         work = Extracting(
-            pairing.picks, folder / "particles.star", Length(options.box, "px"),
+            picks, folder / "particles.star", Length(options.box, "px"),
             scale_px=options.scale, float16=options.float16,
         )  # fmt: skip
         counts, times = [], []
-        for outcome in extract_all(pairing.micrographs, work, options.jobs):
+        for outcome in extract_all(list(picks), work, options.jobs):
             if outcome.value is None:
                 raise SystemExit(str(outcome.error))
             counts.append(outcome.value.particles)

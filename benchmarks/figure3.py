@@ -32,7 +32,8 @@ from upicker import scoring
 from upicker.benchmark.trial import Trial
 from upicker.draw import methods, style
 from upicker.io import coordinates
-from upicker.io.names import match, plain
+from upicker.io.names import plain
+from upicker.io.pairing import match
 from upicker.particles import Particles
 
 UNLABELLED, LABELLED = [0, 4, 8], [1, 2, 4, 8]

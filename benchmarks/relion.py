@@ -39,8 +39,9 @@ from upicker import scoring
 from upicker.draw import style
 from upicker.io import star
 from upicker.io.atomic import replacing
+from upicker.io.pairing import pair_folder
 from upicker.particles import Particles
-from upicker.run.extract import Extracting, even, extract_all, pair
+from upicker.run.extract import Extracting, even, extract_all
 from upicker.units import Length
 
 # Shifts of the LoG picker's threshold, in standard deviations of its scores; positive: fewer picks.
@@ -141,15 +142,15 @@ def particles(folder: sets.SetFolder, options: argparse.Namespace) -> tuple[Path
         return target, float(optics.rows[0][optics.columns.index("_rlnImagePixelSize")])
     raw_px = even(BOX_DIAMETERS * folder.diameter_px())
     box = min(even(options.box), raw_px)
-    pairing = pair(options.picks, [*folder.training, *folder.test])
+    picks = pair_folder([*folder.training, *folder.test], options.picks).pairs
     cut = options.out / "Extract" / "particles.star"
-    work = Extracting(pairing.picks, cut, Length(raw_px, "px"), threshold=options.threshold, scale_px=box)
-    for outcome in extract_all(pairing.micrographs, work, options.jobs):
+    work = Extracting(picks, cut, Length(raw_px, "px"), threshold=options.threshold, scale_px=box)
+    for outcome in extract_all(list(picks), work, options.jobs):
         if outcome.error:
             sys.exit(str(outcome.error))
     optics, listed = star.parse(cut.read_text(encoding="utf-8"), cut)
     rows = [dict(zip(listed.columns, words)) for words in listed.rows]
-    _with_truth(folder, pairing.micrographs, rows)
+    _with_truth(folder, list(picks), rows)
     table = star.format_table("particles", list(rows[0]), [list(words.values()) for words in rows])
     write_star(target, {**dict(zip(optics.columns, optics.rows[0])), **sets.truth_optics(folder)}, table)
     return target, folder.pixel_size_A() * raw_px / box

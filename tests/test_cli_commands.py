@@ -188,7 +188,11 @@ def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, 
             "mics/one.mrc: cannot be written",
         ),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--masks", "m"), 2, "--masks"),
-        (("extract", "mics", "--micrographs", "mics", "--box", "32px", "-o", "p.star"), 1, "none of the 2"),
+        (
+            ("extract", "mics", "--micrographs", "mics", "--box", "32px", "-o", "p.star"),
+            1,
+            "there are no coordinate files for the 2",
+        ),
         (("evaluate", "nowhere", "mics"), 1, "nowhere: there is no such folder"),
         (("evaluate", "mics", "mics"), 1, "mics: holds no coordinate files"),
         (("evaluate", "mics", "mics", "--by", "eye"), 2, "eye"),
@@ -237,8 +241,8 @@ def test_evaluate_counts_missing_picks_as_misses_and_names_what_is_alone(capsys,
     Path("picks/one.csv").rename("picks/other.csv")
     code, out, err = upicker(capsys, "evaluate", "labels", "picks")
     assert code == 0
-    assert "have no picks, all their labels are misses: one" in err
-    assert "have no labels, they are left out: other" in err
+    assert "1 labelled micrograph without picks, all labels counted as missed: one" in err
+    assert "1 picked micrograph without labels, left out: other" in err
     pooled = next(line for line in out.splitlines() if "all 2" in line).split()
     assert pooled[2:7] == ["10", "5", "1.000", "0.500", "0.667"]
 
@@ -320,8 +324,8 @@ def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
     Path("labels/one.csv").rename("labels/other.csv")
     code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")
     assert code == 3
-    assert "micrographs have no picks: one.mrc" in err
-    assert "have no micrograph, not extracted: other.csv" in err
+    assert "1 micrograph without picks: one.mrc" in err
+    assert "1 pick file without a micrograph, not extracted: other.csv" in err
     assert len(starfile.read("p.star", always_dict=True)["particles"]) == 5
 
 

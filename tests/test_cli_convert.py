@@ -111,8 +111,8 @@ def test_names_are_matched_and_the_rest_is_told(tmp_path, capsys, mics, picks):
     code, out, err = upicker(capsys, "convert", picks, "--to", "cs", "-o", target, "--micrographs", mics)
     assert code == 3
     assert "5 particles in 2 micrographs" in out
-    assert "1 have no micrograph, not converted: elsewhere" in err
-    assert "1 micrographs have no picks: mic003.mrc" in err
+    assert "1 name without a micrograph, not converted: elsewhere" in err
+    assert "1 micrograph without picks: mic003.mrc" in err
     found = {p.micrograph: p for p in coordinates.read_all(target)}
     assert sorted(found) == [str(mics / f"{name}.mrc") for name in NAMES]
     second = found[str(mics / "mic002.mrc")]

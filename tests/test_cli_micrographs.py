@@ -90,14 +90,14 @@ def test_extract_and_evaluate_match_names_that_programs_changed(project: Path, c
     command = ("extract", "picks", "--micrographs", "Ctf/mics.star", "--box", "32px", "-o", "cut/particles.star")
     code, _, err = upicker(capsys, *command)
     assert code == 3
-    assert "1 files of picks have no micrograph, not extracted: elsewhere_3.csv" in err
+    assert "1 pick file without a micrograph, not extracted: elsewhere_3.csv" in err
     assert sorted(path.name for path in Path("cut/Particles").iterdir()) == ["m1.mrcs", "m2.mrcs"]
     command = ("evaluate", "labels", "picks", "--overlay", "drawn", "--micrographs", "Micrographs")
     code, out, err = upicker(capsys, *command)
     assert code == 0, err
     assert "all 3" in out
-    assert "1 labelled micrographs have no picks, all their labels are misses: m3" in err
-    assert "1 picked micrographs have no labels, they are left out: elsewhere_3" in err
+    assert "1 labelled micrograph without picks, all labels counted as missed: m3" in err
+    assert "1 picked micrograph without labels, left out: elsewhere_3" in err
     assert sorted(path.name for path in Path("drawn").iterdir()) == ["m1_overlay.png", "m2_overlay.png"]
 
 

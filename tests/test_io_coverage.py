@@ -28,25 +28,30 @@ def truth_of(seed: int = 0, **changes) -> Truth:
 def write_coverage(folder: Path, text: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text(text)
-    return [folder / f"{stem}.csv" for stem in ("a", "b_autopick", "c")]
+    files = [folder / f"{stem}.csv" for stem in ("a", "b_autopick", "c")]
+    for file in files:
+        file.write_text("x,y\n")
+    return files
 
 
 def test_coverage_is_read_by_name(tmp_path):
     files = write_coverage(
         tmp_path, "name,coverage,x0,y0,x1,y1\na,partial,,,,\n# a remark\nb,,10,20,30.5,40\nb,,50,20,70,40\n"
     )
-    found = read_coverage(tmp_path, files, partial=True)
+    found = read_coverage(tmp_path, partial=True)
     assert found[files[0]] == Coverage(True)
     assert found[files[1]] == Coverage(False, (Region(10, 20, 30.5, 40), Region(50, 20, 70, 40)))
     assert found[files[2]] == Coverage(True)  # not named: what the command line says
-    assert read_coverage(tmp_path / "none", files, partial=False)[files[0]] == Coverage()
+    (tmp_path / FILE).unlink()
+    assert read_coverage(tmp_path, partial=False) == dict.fromkeys(files, Coverage())
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name,coverage\nz,partial\n", "no labels for 'z'"),
-        ("name,coverage\na,some\n", "line 2: 'some'"),
+        ("name,coverage\na,some\n", "line 2: unknown coverage 'some'"),
+        ("name,coverage\n,partial\n", "line 2 has no name"),
         ("name,cover\na,partial\n", "header"),
         ("", "header"),
         ("name,coverage,x0,y0,x1,y1\na,partial,1,2,3\n", "no rectangle"),
@@ -56,7 +61,7 @@ def test_coverage_is_read_by_name(tmp_path):
 )
 def test_coverage_that_cannot_be_is_refused(tmp_path, text, message):
     with pytest.raises(CoordinatesError, match=message):
-        read_coverage(tmp_path, write_coverage(tmp_path, text), partial=False)
+        read_coverage(write_coverage(tmp_path, text)[0].parent, partial=False)
 
 
 def test_a_region_is_all_that_is_learned_from_and_validated_on():

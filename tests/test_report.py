@@ -317,8 +317,8 @@ def test_a_chart_puts_values_in_their_places():
     [
         (("nowhere",), 1, "nowhere"),
         (("mics",), 1, "holds no coordinate files"),
-        (("picks", "--labels", "mics"), 1, "no labels there match the picks"),
-        (("picks", "--micrographs", "other.mrc"), 1, "no micrograph matches the picks"),
+        (("picks", "--labels", "mics"), 1, "there are no coordinate files for the"),
+        (("picks", "--micrographs", "other.mrc"), 1, "none of the 3 names"),
         (("picks", "--micrographs", "gone.mrc"), 1, "gone.mrc"),
     ],
 )

@@ -93,12 +93,12 @@ def test_labels_and_picks_meet_by_name(tmp_path):
     found = compare.load(tmp_path / "labels", tmp_path / "picks")
     assert list(found.pairs) == ["a", "b", "c"]
     assert [len(picks) for picks, _ in found.pairs.values()] == [0, 1, 1]
-    assert (found.unpicked, found.unlabelled) == (["a"], ["d"])
+    assert (found.without_picks, found.without_labels) == (["a"], ["d"])
     each, pooled = compare.scores(found)
     assert (each["a"].recall, each["b"].recall, pooled.recall) == (0, 1, pytest.approx(2 / 3))
     (tmp_path / "picks" / "b.csv").rename(tmp_path / "picks" / "x.csv")
     (tmp_path / "picks" / "c.csv").unlink()
-    with pytest.raises(InputError, match=r"'a'.*'d'"):
+    with pytest.raises(InputError, match=r"'d'.*'a'"):
         compare.load(tmp_path / "labels", tmp_path / "picks")
 
 

@@ -14,7 +14,7 @@ from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.train.dataset import sample
-from upicker.train.labels import FEW, Truth, divide, edge_margin, held_back, median_diameter, pair, read_pair, regions
+from upicker.train.labels import FEW, Truth, divide, edge_margin, held_back, median_diameter, read_pair, regions
 from upicker.units import Length
 
 
@@ -26,24 +26,6 @@ def label(folder: Path, *stems: str, diameter: float = 20.0, xy: object = ((30.0
 
 def mics(*stems: str) -> list[Path]:
     return [Path("mics") / f"{stem}.mrc" for stem in stems]
-
-
-def test_pairs_are_made_by_stem_and_the_rest_is_reported(tmp_path):
-    folder = label(tmp_path / "labels", "a", "b", "z")
-    pairs, alone = pair(mics("a", "b", "c"), folder)
-    assert pairs == {Path("mics/a.mrc"): folder / "a.csv", Path("mics/b.mrc"): folder / "b.csv"}
-    assert alone == [Path("mics/c.mrc"), folder / "z.csv"]
-
-
-def test_no_pair_at_all_is_an_error_that_shows_both_names(tmp_path):
-    folder = label(tmp_path / "labels", "foil_7")
-    with pytest.raises(InputError, match=r"2 micrographs \(e\.g\. a\.mrc\).*labels for 'foil_7'"):
-        pair(mics("a", "b"), folder)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no coordinate file at all"):
-        pair(mics("a"), tmp_path / "empty")
-    with pytest.raises(InputError, match="no such folder"):
-        pair(mics("a"), tmp_path / "none")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.34, 0.5])

@@ -50,8 +50,7 @@ def csv_of(project: Project, number: int) -> Particles:
 
 
 def covered(project: Project, partial: bool) -> dict[str, Coverage]:
-    files = list(coordinates.stems(folder_of(project)).values())
-    return {file.stem: found for file, found in read_coverage(folder_of(project), files, partial).items()}
+    return {file.stem: found for file, found in read_coverage(folder_of(project), partial).items()}
 
 
 def test_each_change_is_on_disk_when_it_is_answered_and_known_after_a_new_start(project):
@@ -385,14 +384,14 @@ def test_other_names_are_kept_as_they_are(tmp_path, name):
     project = labelling([picture], Reading(), tmp_path / "labels")
     send(LabelStore(project), 0, add("a"), said("coverage", "complete"), said("bad", True))
     (file,) = coordinates.stems(folder_of(project)).values()
-    assert read_coverage(folder_of(project), [file], True) == {file: Coverage(False)}
+    assert read_coverage(folder_of(project), True) == {file: Coverage(False)}
     assert LabelStore(project).counts() == [{"labels": 1, "coverage": "complete", "bad": True}]
 
 
-def test_names_that_do_not_tell_what_belongs_together_are_refused(project):
+def test_ambiguous_names_are_refused(project):
     for name in ("MIC0_DW.csv", "mic0_autopicked.csv"):
         (folder_of(project) / name).write_text("x,y\n1,2\n")
-    with pytest.raises(InputError, match="do not tell"):
+    with pytest.raises(InputError, match="ambiguous"):
         LabelStore(project)
 
 

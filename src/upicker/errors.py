@@ -19,7 +19,7 @@ Each says which file (or option), what was found there, and what to do. Our own 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,3 +102,9 @@ def heard() -> Iterator[list[UPickerWarning]]:
 
         warnings.showwarning = show
         yield found
+
+
+def listed(paths: Sequence[Path | str], most: int = 10) -> str:
+    """Return the names of some files for a message; of very many, the first ones and how many more."""
+    some = ", ".join(Path(path).name for path in paths[:most])
+    return some if len(paths) <= most else f"{some} and {len(paths) - most} more"

@@ -16,7 +16,8 @@ from upicker.config import Config
 from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, cryoppp, micrographs
 from upicker.io.micrographs import Reading
-from upicker.io.names import match, plain
+from upicker.io.names import plain
+from upicker.io.pairing import pair_folder, unmatched
 from upicker.particles import Particles
 from upicker.run import frames
 from upicker.run.batch import each
@@ -128,20 +129,13 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
     UPickerError
         If a file cannot be read or written.
     """
-    files = coordinates.stems(source.labels)
-    matches = match(list(files), source.micrographs)
-    matches.refuse_ambiguous(source.labels)
-    found = {path: coordinates.read(files[name]) for name, path in matches.pairs.items()}
-    found = {path: found[path] for path in source.micrographs if path in found}
-    if not found:
-        example = f"labels for {next(iter(files))!r}" if files else "no coordinates file at all"
-        words = f"none of the {len(source.micrographs)} micrographs has labels there; found {example}"
-        raise InputError(source.labels, words, "Labels are named after the micrograph: mic001.mrc -> mic001.csv")
+    pairing = pair_folder(source.micrographs, source.labels)
+    found = {path: coordinates.read(file) for path, file in pairing.pairs.items()}
     diameter = source.diameter or _median(source.labels, list(found.values()))
     frame, note = _frame(source, found, diameter, config, jobs)
     notes = [note]
-    if matches.unmatched_names:
-        notes.append(f"{len(matches.unmatched_names)} files of labels have no micrograph and are not used")
+    if pairing.unmatched_files:
+        notes.append(unmatched(pairing.unmatched_files, "label file", "a micrograph, not used"))
     outside = 0
     for path, particles in found.items():
         shape, pixel_size_A = micrographs.size(path, source.reading.size_of(path))
@@ -152,7 +146,7 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
         coordinates.write(folder / f"{plain(path)}.csv", sized, "csv", pixel_size_A, shape)
     if outside:
         notes.append(f"labels outside their micrograph are left out: {outside}")
-    without = tuple(path for path in source.micrographs if path not in found)
+    without = tuple(pairing.unmatched_micrographs)
     return Data(source.name, tuple(found), without, folder, diameter, source.reading, tuple(notes))
 
 

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from upicker.cli.console import names, note, problem, warning
+from upicker.cli.console import note, problem, warning
 from upicker.cli.progress import Plain, bar
-from upicker.errors import UPickerError, UPickerWarning
+from upicker.errors import UPickerError, UPickerWarning, listed
 
 if TYPE_CHECKING:
     from upicker.run.batch import Outcome
@@ -93,7 +93,7 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
     note(f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")
     tell(noticed)
     if failures.paths:
-        warning(f"{len(failures.paths)} of {total} micrographs could not be done: {names(failures.paths)}")
+        warning(f"{len(failures.paths)} of {total} micrographs could not be done: {listed(failures.paths)}")
         return 3
     return 0
 

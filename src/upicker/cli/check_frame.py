@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, tell
-from upicker.cli.console import names, note, out, problem, warning
+from upicker.cli.console import note, out, problem, warning
 from upicker.cli.options import Changes, ConfigFile, Flag, Jobs, PixelSize, Size, changes
 from upicker.config import Config
 from upicker.errors import ConfigError
@@ -61,9 +61,10 @@ def check_frame(
         Processes that work side by side.
     """
     from upicker.io.micrographs import Reading, entries
+    from upicker.io.pairing import unmatched
     from upicker.io.picks import ReadOptions, to_contract
     from upicker.run import frames
-    from upicker.run.convert import housed, load
+    from upicker.run.convert import load, with_micrographs
 
     if not picks:
         raise ConfigError("PICKS", "no coordinates are given", "Name files, folders or quoted patterns")
@@ -71,7 +72,7 @@ def check_frame(
         raise ConfigError("--most", f"{most} micrographs are none", "Give 1 or more")
     merged = Config().with_changes(changes(config, changes_))
     listed = entries(micrographs)
-    found, homeless, _ = housed(load(picks, pixel_size), listed)
+    found, pairing = with_micrographs(load(picks, pixel_size), listed)
     options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)
     found = [frames.Found(one.file, to_contract(one.file, one.picks, options), one.micrograph) for one in found]
     particles = {one.micrograph: one.picks.particles for one in found if one.micrograph}
@@ -89,8 +90,8 @@ def check_frame(
     out.print(_table(verdict))
     note(_words(verdict, found[0].file))
     tell(noticed)
-    if homeless:
-        warning(f"{len(homeless)} have no micrograph, not looked at: {names(homeless)}")
+    if pairing.unmatched_files:
+        warning(unmatched(pairing.unmatched_files, "name", "a micrograph, not used"))
     if not measured:
         problem("No micrograph could be looked at.")
         return 1

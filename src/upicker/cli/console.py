@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from rich.console import Console
 
 out = Console(highlight=False)
@@ -29,9 +26,3 @@ def warning(message: str) -> None:
 def note(message: str) -> None:
     """Print a line of the result."""
     out.print(message, markup=False, soft_wrap=True)
-
-
-def names(paths: Sequence[Path | str], most: int = 10) -> str:
-    """Name some files; of very many, the first ones."""
-    some = ", ".join(Path(path).name for path in paths[:most])
-    return some if len(paths) <= most else f"{some} and {len(paths) - most} more"

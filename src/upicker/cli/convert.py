@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from upicker.cli.console import names, note, problem, warning
+from upicker.cli.console import note, problem, warning
 from upicker.cli.options import Output, PixelSize, Size
-from upicker.errors import ConfigError
+from upicker.errors import ConfigError, listed
 
 if TYPE_CHECKING:
     from upicker.run.convert import Report
@@ -93,19 +93,21 @@ def help_with_formats(console: Any, options: Any, panel: Any) -> None:
 
 def _tell(report: Report, output: Path) -> int:
     """Print what was done; return the exit code."""
+    from upicker.io.pairing import unmatched
+
     note(f"converted: {report.particles} particles in {report.micrographs} micrographs -> {output}")
     if report.lost:
         warning(f"This format does not hold: {', '.join(report.lost)}")
     if report.outside:
-        count, which = sum(report.outside.values()), names(list(report.outside))
+        count, which = sum(report.outside.values()), listed(list(report.outside))
         warning(f"{count} particles lie outside their micrographs: {which}. Check --scale and the micrographs.")
     if report.unnamed:
-        which = names(report.unnamed)
+        which = listed(report.unnamed)
         warning(f"{len(report.unnamed)} micrographs have a name but no path: {which}. Give --micrographs.")
-    if report.unpicked:
-        warning(f"{len(report.unpicked)} micrographs have no picks: {names(report.unpicked)}")
+    if report.micrographs_without_picks:
+        warning(unmatched(report.micrographs_without_picks, "micrograph", "picks"))
     for error in report.failed:
         problem(f"Skipped {error}")
-    if report.homeless:
-        warning(f"{len(report.homeless)} have no micrograph, not converted: {names(report.homeless)}")
-    return 3 if report.homeless or report.failed else 0
+    if report.picks_without_micrograph:
+        warning(unmatched(report.picks_without_micrograph, "name", "a micrograph, not converted"))
+    return 3 if report.picks_without_micrograph or report.failed else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, tell
-from upicker.cli.console import names, note, out, warning
+from upicker.cli.console import note, out, warning
 from upicker.cli.options import PixelSize, Size, entries
 
 if TYPE_CHECKING:
@@ -67,19 +67,20 @@ def evaluate(
 
 def _draw(micrographs: tuple[str, ...], work: Overlaying) -> int:
     """Draw the overlays; return the exit code."""
+    from upicker.io.pairing import unmatched
     from upicker.run import compare
 
     paths = [entry.path for entry in entries(micrographs)]
-    matches = compare.with_micrographs(work.comparison, paths)
+    pairing = compare.with_micrographs(work.comparison, paths)
     failures, noticed = Failures(), []
-    for outcome in compare.overlays(matches, work):
+    for outcome in compare.overlays(pairing, work):
         noticed += outcome.warnings
         if outcome.error is not None:
             failures.add(outcome.path, outcome.error)
     tell(noticed)
     note(f"overlays -> {work.folder}")
-    if undrawn := sorted(matches.unmatched_names):
-        warning(f"{len(undrawn)} labelled ones are not among --micrographs, not drawn: {names(undrawn)}")
+    if undrawn := sorted(pairing.unmatched_files):
+        warning(unmatched(undrawn, "label file", "a micrograph among --micrographs, not drawn"))
     return 3 if failures.paths else 0
 
 
@@ -113,9 +114,9 @@ def _figures(score: Score) -> list[str]:
 
 
 def _tell_unmatched(comparison: Comparison) -> None:
-    if comparison.unpicked:
-        count, which = len(comparison.unpicked), names(comparison.unpicked)
-        warning(f"{count} labelled micrographs have no picks, all their labels are misses: {which}")
-    if comparison.unlabelled:
-        count, which = len(comparison.unlabelled), names(comparison.unlabelled)
-        warning(f"{count} picked micrographs have no labels, they are left out: {which}")
+    from upicker.io.pairing import unmatched
+
+    if comparison.without_picks:
+        warning(unmatched(comparison.without_picks, "labelled micrograph", "picks, all labels counted as missed"))
+    if comparison.without_labels:
+        warning(unmatched(comparison.without_labels, "picked micrograph", "labels, left out"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow
-from upicker.cli.console import names, problem, warning
+from upicker.cli.console import problem, warning
 from upicker.cli.options import (
     Aberration,
     Flag,
@@ -97,12 +97,13 @@ def extract(
         Leave stacks as they are that would come out the same again: goes on where an earlier run stopped.
     """
     from upicker.io.micrographs import Reading
-    from upicker.run.extract import Extracting, extract_all, pair
+    from upicker.io.pairing import pair_folder, unmatched
+    from upicker.run.extract import Extracting, extract_all
 
     listed = entries(micrographs)
-    pairing = pair(picks_dir, [entry.path for entry in listed])
+    pairing = pair_folder([entry.path for entry in listed], picks_dir)
     work = Extracting(
-        pairing.picks,
+        pairing.pairs,
         output,
         box,
         Reading.of(listed, pixel_size, gain),
@@ -118,17 +119,16 @@ def extract(
     tally = _Tally()
     given = (("Voltage", voltage), ("SphericalAberration", cs), ("AmplitudeContrast", amplitude_contrast))
     microscope = {f"_rln{name}": f"{value:g}" for name, value in given if value is not None}
-    outcomes = tally.listen(extract_all(pairing.micrographs, work, jobs, listed, microscope))
-    code = follow("extracted", outcomes, len(pairing.micrographs), output)
+    outcomes = tally.listen(extract_all(list(pairing.pairs), work, jobs, listed, microscope))
+    code = follow("extracted", outcomes, len(pairing.pairs), output)
     if tally.dropped:
         warning(f"{tally.dropped} particles are left out: their boxes reach beyond the micrograph")
     if tally.unsized:
         warning("The pixel size is not known, and RELION needs it: give --pixel-size, e.g. --pixel-size 1.77A")
-    if pairing.unpicked:
-        warning(f"{len(pairing.unpicked)} micrographs have no picks: {names(pairing.unpicked)}")
-    if pairing.homeless:
-        count, which = len(pairing.homeless), names(pairing.homeless)
-        warning(f"{count} files of picks have no micrograph, not extracted: {which}")
+    if pairing.unmatched_micrographs:
+        warning(unmatched(pairing.unmatched_micrographs, "micrograph", "picks"))
+    if picks_without_micrograph := pairing.unmatched_files:
+        warning(unmatched(picks_without_micrograph, "pick file", "a micrograph, not extracted"))
         code = 3
     if not tally.stacks:
         problem(f"{output} is not written: no particle could be cut out. Check --box and --threshold.")

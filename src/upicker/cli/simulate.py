@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from upicker.cli.batches import follow, remaining
-from upicker.cli.console import names, note, warning
+from upicker.cli.console import note, warning
 from upicker.cli.options import (
     Aberration,
     Concentration,
@@ -29,7 +29,7 @@ from upicker.cli.options import (
     Voltage,
     words,
 )
-from upicker.errors import ConfigError
+from upicker.errors import ConfigError, listed
 
 # Decoys for each particle, unless it is said.
 DECOY_SHARE = 0.2
@@ -185,7 +185,7 @@ def simulate(
         work = DataSet(scene, output, start.micrographs if micrographs is None else micrographs, words(format))
         paths = remaining(work.paths, work, skip_existing)
         if leftovers := work.leftovers():
-            warning(f"{len(leftovers)} micrographs there are of an earlier run, and stay: {names(leftovers)}")
+            warning(f"{len(leftovers)} micrographs there are of an earlier run, and stay: {listed(leftovers)}")
         outcomes = simulate_all(paths, work, jobs, going_on=skip_existing)
         code = follow("simulated", outcomes, len(paths), output)
     note(f"what they look like: {output / 'overview.png'}; how they were made: {output / 'dataset.toml'}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import tell
-from upicker.cli.console import hush, names, note, problem, warning
+from upicker.cli.console import hush, note, problem, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -26,7 +26,7 @@ from upicker.cli.options import (
 )
 from upicker.cli.progress import TrainingBar
 from upicker.config import preset as preset_config
-from upicker.errors import UPickerError
+from upicker.errors import UPickerError, listed
 
 if TYPE_CHECKING:
     from upicker.train.job import StageResult
@@ -177,6 +177,8 @@ def _validation(text: str) -> Path | float:
 
 def _report(title: str, result: StageResult, total: int) -> int:
     """Print what a stage gave; return the exit code."""
+    from upicker.io.pairing import unmatched
+
     early = ", stopped early" if result.stopped_early else ""
     used = f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
     note(f"{title}: {'complete already, nothing was done' if result.was_complete else used} -> {result.path}")
@@ -197,11 +199,11 @@ def _report(title: str, result: StageResult, total: int) -> int:
         )
     tell(result.warnings)
     if result.unused:
-        warning(f"{len(result.unused)} files have no partner of the same name, not used: {names(result.unused)}")
+        warning(unmatched(result.unused, "file", "a match by name, not used"))
     for path, reason in result.skipped:
         problem(f"Skipped {path}: {reason}" if str(path) not in reason else f"Skipped {reason}")
     if not result.skipped:
         return 0
-    skipped = names([path for path, _ in result.skipped])
+    skipped = listed([path for path, _ in result.skipped])
     warning(f"{len(result.skipped)} of {total} micrographs could not be used: {skipped}")
     return 3

@@ -25,7 +25,7 @@ from upicker.errors import CoordinatesError, OutputError
 from upicker.geometry import Region
 from upicker.io import coordinates, delimited
 from upicker.io.atomic import replacing
-from upicker.io.names import match
+from upicker.io.pairing import pair
 
 FILE = "coverage.csv"
 COLUMNS = ("name", "coverage", "x0", "y0", "x1", "y1")
@@ -50,22 +50,16 @@ class Coverage:
 
 def coverages(folders: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
     """Return what each label file of some folders covers; see `read_coverage`."""
-    return {
-        file: coverage
-        for folder in folders
-        for file, coverage in read_coverage(folder, list(coordinates.stems(folder).values()), partial).items()
-    }
+    return {file: coverage for folder in folders for file, coverage in read_coverage(folder, partial).items()}
 
 
-def read_coverage(folder: Path, files: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
-    """Return what each label file covers.
+def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
+    """Return what each label file of a folder covers.
 
     Parameters
     ----------
     folder : Path
-        Where ``coverage.csv`` may lie.
-    files : sequence of Path
-        The label files.
+        The folder of label files, where ``coverage.csv`` may lie.
     partial : bool
         Whether files that ``coverage.csv`` does not name are partial.
 
@@ -74,17 +68,16 @@ def read_coverage(folder: Path, files: Sequence[Path], partial: bool) -> dict[Pa
     CoordinatesError
         If ``coverage.csv`` cannot be read, names no label file, or says what cannot be.
     """
-    found = {file: Coverage(partial) for file in files}
+    found = {file: Coverage(partial) for file in coordinates.stems(folder).values()}
     path = folder / FILE
     if not path.is_file():
         return found
     rows = named(path)
-    matches = match(list(rows), list(files))
-    matches.refuse_ambiguous(path)
-    if matches.unmatched_names:
+    pairing = pair(rows, {str(file): file for file in found}, path, required=False)
+    if pairing.unmatched_micrographs:
         remedy = "Name the rows after the label files, without suffix"
-        raise CoordinatesError(path, f"there are no labels for '{matches.unmatched_names[0]}'", remedy)
-    return found | {file: rows[name] for name, file in matches.pairs.items()}
+        raise CoordinatesError(path, f"there are no labels for '{pairing.unmatched_micrographs[0]}'", remedy)
+    return found | {file: rows[name] for name, file in pairing.pairs.items()}
 
 
 def named(path: Path) -> dict[str, Coverage]:
@@ -107,8 +100,10 @@ def named(path: Path) -> dict[str, Coverage]:
     for number, cells in lines[1:]:
         row = dict(zip(header, cells, strict=False))
         word, name = row.get("coverage", "").lower(), row.get("name", "")
-        if word not in WORDS or not name:
-            raise CoordinatesError(path, f"line {number}: '{word or name}' says nothing", "Write complete or partial")
+        if not name:
+            raise CoordinatesError(path, f"line {number} has no name", "Write the name of the label file")
+        if word not in WORDS:
+            raise CoordinatesError(path, f"line {number}: unknown coverage '{word}'", "Write complete or partial")
         before, region = found.get(name), _region(path, number, [row.get(c, "") for c in COLUMNS[2:]])
         if before is not None and (region is None or not before.regions or before.partial != WORDS[word]):
             remedy = "Give a file several rows only for several regions, all complete or all partial"

@@ -15,7 +15,7 @@ from upicker.config import Config, flatten
 from upicker.errors import ConfigError, InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
-from upicker.io.names import match
+from upicker.io.pairing import match, pair
 from upicker.io.picks import stem
 from upicker.particles import Particles
 from upicker.run import compare
@@ -275,13 +275,10 @@ def _paths(inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path
     candidates = list(dict.fromkeys(inputs.micrographs or (path for path in listed if path.is_file())))
     if not candidates:
         return {}
-    matches = match(list(picks), candidates)
-    matches.refuse_ambiguous(inputs.picks)
-    if inputs.micrographs and not matches.pairs:
-        example = f"picks are of e.g. '{next(iter(picks))}', the micrographs are e.g. '{candidates[0].name}'"
-        remedy = "Picks are named after the micrograph: mic001.mrc -> mic001.csv"
-        raise InputError("--micrographs", f"no micrograph matches the picks: {example}", remedy)
-    return matches.pairs
+    given = bool(inputs.micrographs)
+    where = "--micrographs" if given else inputs.picks
+    pairs = pair(candidates, {name: name for name in picks}, where, required=given).pairs
+    return {name: path for path, name in pairs.items()}
 
 
 def _written(path: Path | None) -> float:
@@ -302,32 +299,29 @@ def _compared(
     assert inputs.labels is not None
     files = coordinates.stems(inputs.labels)
     progress("comparing with labels", 0, max(len(files), 1))
-    matches = match(list(files), list(picks))
-    matches.refuse_ambiguous(inputs.labels)
-    if not matches.pairs:
-        example = f"labels are of e.g. '{next(iter(files))}'" if files else "there is no coordinates file"
-        remedy = f"Files are matched by the micrograph's name; picks are of e.g. '{next(iter(picks))}'"
-        raise InputError(inputs.labels, f"no labels there match the picks: {example}", remedy)
-    theirs, no_picks = matches.pairs, Particles.of([])
+    pairing = pair(picks, {name: name for name in files}, inputs.labels)
+    theirs, no_picks = {label: pick for pick, label in pairing.pairs.items()}, Particles.of([])
     processed = match(list(files), list(dict.fromkeys([*inputs.micrographs, *listed]))).pairs
-    empty = [name for name in matches.unmatched_names if name in processed]
+    empty = [name for name in pairing.unmatched_files if name in processed]
     pairs = {
         name: (picks[theirs[name]] if name in theirs else no_picks, coordinates.read(file))
         for name, file in files.items()
         if name in theirs or name in processed
     }
-    comparison = Comparison(pairs, empty, matches.unmatched_candidates)
+    comparison = Comparison(pairs, empty, pairing.unmatched_micrographs)
     side_px = None
     if inputs.diameter is not None:
         side_px = inputs.diameter.to_px(inputs.reading.pixel_size_A, "--diameter")
     each, pooled = compare.scores(comparison, side_px, inputs.by, lowest)
     notes = []
-    if comparison.unpicked:
-        notes.append(f"Labelled micrographs without picks, whose labels count as missed: {len(comparison.unpicked)}.")
+    if comparison.without_picks:
+        notes.append(
+            f"Labelled micrographs without picks, whose labels count as missed: {len(comparison.without_picks)}."
+        )
     if others := len(files) - len(pairs):
         notes.append(f"Labelled micrographs that were not picked, left out: {others}.")
-    if comparison.unlabelled:
-        notes.append(f"Micrographs without labels, ignored here: {len(comparison.unlabelled)}.")
+    if comparison.without_labels:
+        notes.append(f"Micrographs without labels, ignored here: {len(comparison.without_labels)}.")
     return Accuracy(
         pooled=pooled,
         each=each,

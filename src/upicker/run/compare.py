@@ -11,7 +11,8 @@ import numpy as np
 from upicker import scoring
 from upicker.errors import InputError
 from upicker.io import coordinates, micrographs
-from upicker.io.names import Matches, match, plain
+from upicker.io.names import plain
+from upicker.io.pairing import Pairing, pair
 from upicker.particles import Particles
 from upicker.run.batch import Outcome, each
 from upicker.scoring import Score
@@ -25,19 +26,19 @@ class Comparison:
     ----------
     pairs : dict
         Name -> (picks, labels), for each file of labels; no picks where there is no file of them.
-    unpicked : list of str
+    without_picks : list of str
         Names with labels but without a file of picks: all their labels count as missed.
-    unlabelled : list of str
-        Names with picks but without labels: they count for nothing.
+    without_labels : list of str
+        Names with picks but without labels: left out of the scores.
     """
 
     pairs: dict[str, tuple[Particles, Particles]]
-    unpicked: list[str]
-    unlabelled: list[str]
+    without_picks: list[str]
+    without_labels: list[str]
 
 
 def load(labels: Path, picks: Path) -> Comparison:
-    """Read two folders of coordinates and bring them together by name, as `upicker.io.names.match` does.
+    """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
     ----------
@@ -47,23 +48,18 @@ def load(labels: Path, picks: Path) -> Comparison:
     Raises
     ------
     InputError
-        If a folder holds no coordinates, no name is in both, or names do not tell which belong together.
+        If a folder holds no coordinates, no name is in both, or names are ambiguous.
     CoordinatesError
         If a file cannot be read.
     """
     truth, found = _files(labels), _files(picks)
-    matches = match(list(truth), list(found))
-    matches.refuse_ambiguous(picks)
-    if not matches.pairs:
-        example = f"{labels} has e.g. '{next(iter(truth))}', {picks} '{next(iter(found))}'"
-        remedy = "Files belong together by the micrograph's name: rename them, or give the other folder"
-        raise InputError(picks, f"no file there belongs to one of the labels ({example})", remedy)
-    theirs, nothing = matches.pairs, Particles.of([])
+    pairing = pair(truth, {name: name for name in found}, picks)
+    theirs, nothing = pairing.pairs, Particles.of([])
     pairs = {
         name: (coordinates.read(found[theirs[name]]) if name in theirs else nothing, coordinates.read(file))
         for name, file in truth.items()
     }
-    return Comparison(pairs, unpicked=matches.unmatched_names, unlabelled=matches.unmatched_candidates)
+    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files)
 
 
 def scores(
@@ -134,23 +130,18 @@ class Overlaying:
         return target
 
 
-def with_micrographs(comparison: Comparison, paths: Sequence[Path]) -> Matches[Path]:
-    """Find the micrographs of the labels.
+def with_micrographs(comparison: Comparison, paths: Sequence[Path]) -> Pairing[Path, str]:
+    """Find the micrographs of the labels: micrograph -> name of its labels.
 
     Raises
     ------
     InputError
-        If none has labels, or names do not tell which.
+        If none has labels, or names are ambiguous.
     """
-    matches = match(list(comparison.pairs), paths)
-    matches.refuse_ambiguous("--micrographs")
-    if not matches.pairs:
-        remedy = "Labels are named after the micrograph: mic001.mrc -> mic001.csv"
-        raise InputError("--micrographs", f"none of the {len(paths)} has labels (e.g. {paths[0].name})", remedy)
-    return matches
+    return pair(paths, {name: name for name in comparison.pairs}, "--micrographs")
 
 
-def overlays(matches: Matches[Path], work: Overlaying) -> Generator[Outcome[Path], None, None]:
+def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome[Path], None, None]:
     """Draw the micrographs that have labels.
 
     Raises
@@ -158,9 +149,9 @@ def overlays(matches: Matches[Path], work: Overlaying) -> Generator[Outcome[Path
     OutputError
         If a picture cannot be written.
     """
-    pairs = {plain(path): work.comparison.pairs[name] for name, path in matches.pairs.items()}
+    pairs = {plain(path): work.comparison.pairs[name] for path, name in pairing.pairs.items()}
     work = replace(work, comparison=replace(work.comparison, pairs=pairs))
-    yield from each(list(matches.pairs.values()), work)
+    yield from each(list(pairing.pairs), work)
 
 
 def _files(folder: Path) -> dict[str, Path]:

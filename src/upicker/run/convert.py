@@ -13,7 +13,7 @@ from upicker.errors import ConfigError, InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading, size
-from upicker.io.names import match
+from upicker.io.pairing import Pairing, pair
 from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 from upicker.units import Length
@@ -82,9 +82,9 @@ class Report:
         The files.
     lost : list of str
         What the files do not say any more, in words.
-    homeless : list of str
+    picks_without_micrograph : list of str
         Names in the files without a micrograph: not written.
-    unpicked : list of Path
+    micrographs_without_picks : list of Path
         Micrographs without picks.
     outside : dict of str to int
         Micrograph -> how many of its particles lie outside the picture, where there are such.
@@ -98,8 +98,8 @@ class Report:
     particles: int
     written: list[Path]
     lost: list[str]
-    homeless: list[str]
-    unpicked: list[Path]
+    picks_without_micrograph: list[str]
+    micrographs_without_picks: list[Path]
     outside: dict[str, int]
     unnamed: list[str]
     failed: list[UPickerError]
@@ -148,36 +148,31 @@ def _files(word: str) -> list[Path]:
     return files
 
 
-def housed(found: Sequence[Found], entries: Sequence[Listed]) -> tuple[list[Found], list[str], list[Path]]:
-    """Bring picks and micrographs together by name, as `upicker.io.names.match` does.
+def with_micrographs(found: Sequence[Found], entries: Sequence[Listed]) -> tuple[list[Found], Pairing[Path, str]]:
+    """Find the micrographs of picks by name; see `upicker.io.pairing.match`.
 
     Returns
     -------
     list of Found
-        Those with a micrograph, whose name they now bear as the list of micrographs has it.
-    list of str
-        Names of picks without a micrograph.
-    list of Path
-        Micrographs without picks.
+        Those with a micrograph, under the name that the list of micrographs has for it.
+    Pairing
+        Micrograph -> name of its picks.
 
     Raises
     ------
     InputError
-        If none belongs to another, or names do not tell which.
+        If there are picks, but of none of the micrographs, or names are ambiguous.
     """
     by_path = {entry.path: entry for entry in entries}
-    matches = match([one.picks.micrograph for one in found], list(by_path))
-    matches.refuse_ambiguous("--micrographs")
-    if not matches.pairs and found:
-        example = f"the picks name e.g. {found[0].picks.micrograph!r}, the micrographs e.g. {entries[0].name!r}"
-        raise InputError("--micrographs", f"no picks belong to one of them: {example}", "Give the right micrographs")
-    pairs = matches.pairs
+    names = {one.picks.micrograph: one.picks.micrograph for one in found}
+    pairing = pair(by_path, names, "--micrographs", required=bool(found))
+    path_of = {name: path for path, name in pairing.pairs.items()}
     kept = [
         Found(one.file, replace(one.picks, micrograph=by_path[path].name), path)
         for one in found
-        if (path := pairs.get(one.picks.micrograph))
+        if (path := path_of.get(one.picks.micrograph))
     ]
-    return kept, matches.unmatched_names, matches.unmatched_candidates
+    return kept, pairing
 
 
 def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Listed] | None = None) -> Report:
@@ -197,17 +192,16 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
     ConfigError
         If sizes of pictures are needed and there are no micrographs, or an option makes no sense.
     UPickerError
-        As `load`, `housed`, `upicker.io.picks.to_contract` and `upicker.io.coordinates.write_all`.
+        As `load`, `with_micrographs`, `upicker.io.picks.to_contract` and `upicker.io.coordinates.write_all`.
     """
     found = load(inputs, work.reading.pixel_size_A)
-    homeless: list[str] = []
-    unpicked: list[Path] = []
+    pairing: Pairing[Path, str] = Pairing()
     failed: list[UPickerError] = []
     if entries is None:
         _check_shapes(found, work)
         done = [to_contract(one.file, one.picks, work.reading) for one in found]
     else:
-        found, homeless, unpicked = housed(found, entries)
+        found, pairing = with_micrographs(found, entries)
         done, failed = _measured(found, work.reading, Reading.of(entries, work.reading.pixel_size_A))
     if failed and not done:
         raise failed[0]
@@ -222,8 +216,8 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         particles=sum(len(picks.particles) for picks in done),
         written=written,
         lost=_lost(done, _again(written[:-1] if format.repeats else written, done, writing)),
-        homeless=homeless,
-        unpicked=unpicked,
+        picks_without_micrograph=pairing.unmatched_files,
+        micrographs_without_picks=pairing.unmatched_micrographs,
         outside={p.micrograph: n for p in done if p.shape and (n := int((~p.particles.inside(p.shape)).sum()))},
         unnamed=[p.micrograph for p in done if format.by_path and stem(p.micrograph) == p.micrograph],
         failed=failed,

@@ -14,10 +14,11 @@ from typing import Protocol
 from upicker import draw
 from upicker.config import Config
 from upicker.io import coordinates, micrographs, mrc
+from upicker.io.pairing import pair_folder
 from upicker.pick.picker import Picker
 from upicker.run import compare
 from upicker.run.batch import Outcome
-from upicker.run.extract import Extracting, extract_all, pair
+from upicker.run.extract import Extracting, extract_all
 from upicker.run.outputs import Outputs, writable
 from upicker.run.pick import Picking, pick_all
 from upicker.run.propose import Proposing, propose_all
@@ -162,9 +163,9 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
 
     clock.start("extract", "Extract the particles")
     star = folder / "particles.star"
-    pairing = pair(folder / "picked", testing)
-    boxes = extract_all(pairing.micrographs, Extracting(pairing.picks, star, plan.box))
-    watch.follow("extracted", boxes, len(pairing.micrographs), star)
+    files = pair_folder(testing, folder / "picked").pairs
+    boxes = extract_all(list(files), Extracting(files, star, plan.box))
+    watch.follow("extracted", boxes, len(files), star)
 
     files = {
         "picks and truth": overlay,

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from upicker.errors import InputError
 from upicker.io import coordinates
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
-from upicker.io.names import match, plain
+from upicker.io.names import plain
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
 from upicker.pick.extract import Boxing, fitting, portions
@@ -53,7 +52,7 @@ class Extracting:
     Attributes
     ----------
     picks : dict
-        Micrograph's name -> coordinates file.
+        Micrograph -> coordinates file.
     output : Path
         The ``particles.star``; stacks go to ``Particles/`` beside it.
     box : Length
@@ -74,7 +73,7 @@ class Extracting:
         Leave stacks that are there, and whole, as they are: goes on where an earlier run stopped.
     """
 
-    picks: dict[str, Path]
+    picks: dict[Path, Path]
     output: Path
     box: Length
     reading: Reading = field(default_factory=Reading)
@@ -128,7 +127,7 @@ class Extracting:
 
     def _particles(self, path: Path, shape: tuple[int, int]) -> tuple[Particles, int]:
         """Return the particles to cut out, and how many there were with those outside the picture."""
-        file = self.picks[plain(path)]
+        file = self.picks[path]
         particles, outside = coordinates.check_inside(coordinates.read(file), shape, file)
         if self.threshold is not None:
             particles = particles.above(self.threshold)
@@ -146,7 +145,7 @@ class Extracting:
         how = (self.box, self.scale_px, self.background_diameter, self.invert, self.normalise, self.pad, self.float16)
         read = (self.reading.size_of(path), self.reading.gain, state and (state.st_size, state.st_mtime_ns))
         what = (how, self.threshold, read)
-        return hashlib.sha256(repr(what).encode() + self.picks[plain(path)].read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(repr(what).encode() + self.picks[path].read_bytes()).hexdigest()[:16]
 
 
 def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:
@@ -169,62 +168,6 @@ def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None] | 
     if len(words) != 4 or words[0] != note:
         return None
     return (int(words[1]), int(words[2])), float(words[3]) or None
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Which picks belong to which micrographs.
-
-    Attributes
-    ----------
-    micrographs : list of Path
-        Those with picks.
-    picks : dict
-        Name -> coordinates file, of these micrographs.
-    unpicked : list of Path
-        Micrographs without picks.
-    homeless : list of Path
-        Coordinates files without a micrograph.
-    """
-
-    micrographs: list[Path]
-    picks: dict[str, Path]
-    unpicked: list[Path]
-    homeless: list[Path]
-
-
-def pair(picks: Path, paths: Sequence[Path]) -> Pairing:
-    """Bring picks and micrographs together by name, as `upicker.io.names.match` does.
-
-    Parameters
-    ----------
-    picks : Path
-        A folder of coordinates files.
-    paths : sequence of Path
-        Micrographs.
-
-    Raises
-    ------
-    InputError
-        If no file of the folder belongs to one of the micrographs, or names do not tell which.
-    """
-    files = coordinates.stems(picks)
-    matches = match(list(files), paths)
-    matches.refuse_ambiguous(picks)
-    if not matches.pairs:
-        example = next(iter(files.values())).name if files else "no coordinates file at all"
-        raise InputError(
-            picks,
-            f"none of the {len(paths)} micrographs (e.g. {paths[0].name}) has picks there; it has {example}",
-            "They are named after the micrograph: mic001.mrc -> mic001.csv or mic001_autopick.star",
-        )
-    found = {plain(path): files[stem] for stem, path in matches.pairs.items()}
-    return Pairing(
-        micrographs=[path for path in paths if plain(path) in found],
-        picks=found,
-        unpicked=matches.unmatched_candidates,
-        homeless=[files[stem] for stem in matches.unmatched_names],
-    )
 
 
 # Of an optics group these follow from the boxes, or number it anew.

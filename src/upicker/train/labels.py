@@ -14,7 +14,7 @@ from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.io.coverage import Coverage
 from upicker.io.micrographs import Reading
-from upicker.io.names import match
+from upicker.io.pairing import pair_folder
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
 
@@ -98,9 +98,13 @@ def divide(paths: Sequence[Path], labels: Path, validation: Path | float) -> Div
     InputError
         If no micrograph has labels, or none is left to learn from.
     """
-    learn, unused = pair(paths, labels)
+    if not paths:
+        raise InputError("the micrographs", "there is not one", "Name files, folders or quoted patterns")
+    pairing = pair_folder(paths, labels)
+    learn = pairing.pairs
+    unused = [*pairing.unmatched_micrographs, *pairing.unmatched_files]
     if isinstance(validation, Path):
-        check, _ = pair(paths, validation)
+        check = pair_folder(paths, validation).pairs
         learn = {path: file for path, file in learn.items() if path not in check}
         if not learn:
             raise InputError(labels, "all labelled micrographs are for validation", "Label others to learn from")
@@ -109,38 +113,6 @@ def divide(paths: Sequence[Path], labels: Path, validation: Path | float) -> Div
         return Division(learn, {}, validation, unused)
     check = {path: file for i, (path, file) in enumerate(learn.items()) if _evenly(i, validation)}
     return Division({p: f for p, f in learn.items() if p not in check}, check, 0.0, unused)
-
-
-def pair(paths: Sequence[Path], folder: Path) -> tuple[dict[Path, Path], list[Path]]:
-    """Bring micrographs and coordinate files together by name, as `upicker.io.names.match` does.
-
-    Returns
-    -------
-    pairs : dict of Path to Path
-        Micrograph -> coordinate file.
-    alone : list of Path
-        Micrographs without a file, then files without a micrograph.
-
-    Raises
-    ------
-    InputError
-        If there is not one pair, or names do not tell which belong together.
-    """
-    if not paths:
-        raise InputError("the micrographs", "there is not one", "Name files, folders or quoted patterns")
-    files = coordinates.stems(folder)
-    matches = match(list(files), paths)
-    matches.refuse_ambiguous(folder)
-    stems = {path: stem for stem, path in matches.pairs.items()}
-    pairs = {path: files[stems[path]] for path in paths if path in stems}
-    if not pairs:
-        example = f"labels for '{next(iter(files))}'" if files else "no coordinate file at all"
-        raise InputError(
-            folder,
-            f"none of the {len(paths)} micrographs (e.g. {Path(paths[0]).name}) has labels here; found {example}",
-            "Name each coordinate file after its micrograph: mic001.mrc -> mic001.csv (or .star, .box)",
-        )
-    return pairs, [*matches.unmatched_candidates, *(files[stem] for stem in matches.unmatched_names)]
 
 
 def median_diameter(files: Sequence[Path]) -> Length:

@@ -14,7 +14,7 @@ import numpy as np
 from upicker.errors import CoordinatesError, InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.coverage import read_coverage
-from upicker.io.names import match
+from upicker.io.pairing import pair, pair_folder
 from upicker.io.picks import Picks
 from upicker.particles import Particles
 
@@ -157,7 +157,7 @@ def read_labels(labels: Path, names: Sequence[str], progress: Progress) -> Read[
 def _partial(labels: Path) -> int:
     """Count the label files that leave particles out, as ``coverage.csv`` says."""
     try:
-        coverage = read_coverage(labels, list(coordinates.stems(labels).values()), False)
+        coverage = read_coverage(labels, False)
     except UPickerError:
         return 0
     return sum(one.partial for one in coverage.values())
@@ -173,14 +173,13 @@ def _only(path: Path) -> Picks:
 
 def _by_file(folder: Path, names: Sequence[str], read: Callable[[Path], T], progress: Progress) -> Read[T] | None:
     """Read the files named after micrographs; None if there are none."""
-    matches = match(list(names), list(coordinates.stems(folder).values()))
-    matches.refuse_ambiguous(folder)
-    if not matches.pairs:
+    pairing = pair_folder(names, folder, required=False)
+    if not pairing.pairs:
         return None
-    result: Read[T] = Read([None] * len(names), strangers=len(matches.unmatched_candidates))
+    result: Read[T] = Read([None] * len(names), strangers=len(pairing.unmatched_files))
     at = {name: number for number, name in enumerate(names)}
-    for done, (name, file) in enumerate(matches.pairs.items()):
-        progress(done, len(matches.pairs))
+    for done, (name, file) in enumerate(pairing.pairs.items()):
+        progress(done, len(pairing.pairs))
         try:
             result.values[at[name]] = read(file)
         except UPickerError as error:
@@ -201,13 +200,8 @@ def _gathered(where: Path, files: Sequence[Path], names: Sequence[str], progress
             if len(files) == 1:
                 raise
             problems.append(str(error))
-    matches = match(list(names), list(found))
-    matches.refuse_ambiguous(where)
-    if not matches.pairs and found:
-        example = f"it names e.g. '{next(iter(found))}', the micrographs are e.g. '{names[0]}'"
-        raise InputError(where, f"no picks belong to one of the micrographs: {example}", "Give the right micrographs")
-    values = [found[matches.pairs[name]] if name in matches.pairs else None for name in names]
-    return Read(values, problems, len(matches.unmatched_candidates))
+    pairing = pair(names, found, where, required=bool(found))
+    return Read([pairing.pairs.get(name) for name in names], problems, len(pairing.unmatched_files))
 
 
 def side_px(labels: Particles, own_px: float | None, picks: Particles | None) -> float | None:

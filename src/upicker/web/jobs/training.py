@@ -12,7 +12,8 @@ from upicker.errors import InputError, UPickerError
 from upicker.io import coordinates, star
 from upicker.io.atomic import replacing
 from upicker.io.coverage import read_coverage
-from upicker.io.names import match, plain
+from upicker.io.names import plain
+from upicker.io.pairing import pair_folder
 
 if TYPE_CHECKING:
     from upicker.web.project import Project
@@ -85,15 +86,12 @@ class Labels:
         Raises
         ------
         InputError
-            If names do not tell what belongs together.
+            If names are ambiguous.
         """
         folder = self._project.labels
         if folder is None or not folder.is_dir():
             return {}
-        found = coordinates.stems(folder)
-        matches = match(list(found), self._project.micrographs)
-        matches.refuse_ambiguous(folder)
-        return {path: found[name] for name, path in matches.pairs.items()}
+        return pair_folder(self._project.micrographs, folder, required=False).pairs
 
     def usable(self) -> list[Labelled]:
         """Return the micrographs to learn from: with labels, or said to hold none, and not marked bad.
@@ -108,9 +106,8 @@ class Labels:
         files, bad = self.files(), self.bad()
         if not files or self._project.labels is None:
             return []
-        every = list(coordinates.stems(self._project.labels).values())
         # Asked both ways, the answers differ where nothing is said; an empty file by itself does not mean no particles.
-        either = [read_coverage(self._project.labels, every, partial) for partial in (False, True)]
+        either = [read_coverage(self._project.labels, partial) for partial in (False, True)]
         found = []
         for path in self._project.micrographs:
             if path not in files or plain(path) in bad:

@@ -33,10 +33,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from upicker.errors import OutputError, UPickerError
-from upicker.io import coordinates, coverage
+from upicker.io import coverage
 from upicker.io.atomic import replacing
 from upicker.io.coverage import Coverage
-from upicker.io.names import match
+from upicker.io.pairing import pair, pair_folder
 from upicker.web.answers import Refused, answer, body
 from upicker.web.labelling import changes as asked
 from upicker.web.labelling import sheet as sheets
@@ -278,9 +278,8 @@ class LabelStore:
         at = stamp(path)
         if at != self._covered.at or files is not self._covered.files:
             rows = coverage.named(path) if at else {}
-            matches = match(list(rows), list(files.values()))
-            matches.refuse_ambiguous(path)
-            found = {file: (name, rows[name]) for name, file in matches.pairs.items()}
+            pairs = pair(rows, {str(file): file for file in files.values()}, path, required=False).pairs
+            found = {file: (name, rows[name]) for name, file in pairs.items()}
             self._covered = _Covered(at, files, found)
         return self._covered.rows
 
@@ -311,11 +310,8 @@ class LabelStore:
 
 def _files(project: Project, folder: Path) -> dict[int, Path]:
     """Return micrograph's number -> its label file."""
-    found = coordinates.stems(folder) if folder.is_dir() else {}
-    matches = match(list(found), project.micrographs)
-    matches.refuse_ambiguous(folder)
-    numbers = {path: number for number, path in enumerate(project.micrographs)}
-    return {numbers[path]: found[name] for name, path in matches.pairs.items()}
+    pairs = pair_folder(project.micrographs, folder, required=False).pairs if folder.is_dir() else {}
+    return {number: pairs[path] for number, path in enumerate(project.micrographs) if path in pairs}
 
 
 def _foreign(sheet: Sheet, target: Path) -> Path | None:

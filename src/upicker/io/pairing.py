@@ -1,0 +1,251 @@
+"""Pairing: which file belongs to which micrograph, in spite of what programs do to names on the way.
+
+cryoSPARC puts a number before a name, motion correction and pickers add words behind it, projects move, and leading
+zeros of numbers get lost. Names that are equal as they are count first; what is left is compared without these
+additions, and where that leaves a choice, nothing is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Generic, TypeVar
+
+from upicker.errors import InputError, listed
+from upicker.io import coordinates
+from upicker.io.names import PACKED, PICTURES
+
+_COORDINATES = (".csv", ".tsv", ".star", ".box", ".cbox", ".txt", ".json", ".cs")
+# cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
+_UID = re.compile(r"^\d{17,21}_(?=.)")
+_SUFFIX = re.compile(
+    r"[_.-](?:patch_aligned|rigid_aligned|full_aligned|aligned|doseweighted|dose_weighted|non_dw|nodw|dws?|"
+    r"fractions|eer|denoised|autopick|manualpick|autopicked|picks?|picked|particles|coords|labels|topaz|cryolo)$"
+)
+_LONGEST_SUFFIX = 16
+# Not those of 1.05, which is another number than 1.5.
+_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
+# At most this many pairs of equal names are compared folder by folder; more stay ambiguous.
+_MOST_PAIRS = 10_000
+
+M = TypeVar("M", str, Path)
+"""A micrograph: its name, or its path."""
+N = TypeVar("N", str, Path)
+F = TypeVar("F")
+"""What belongs to a micrograph: a file, or what was read from one."""
+
+
+@dataclass(frozen=True)
+class Pairing(Generic[M, F]):
+    """Which files belong to which micrographs.
+
+    Attributes
+    ----------
+    pairs : dict
+        Micrograph -> file, in the order of the micrographs; each file once.
+    unmatched_micrographs : list
+        Micrographs without a file.
+    unmatched_files : list
+        Files without a micrograph.
+    ambiguous : dict
+        Micrograph -> the files that match it equally well; always empty in what `pair` returns.
+    """
+
+    pairs: dict[M, F] = field(default_factory=dict)
+    unmatched_micrographs: list[M] = field(default_factory=list)
+    unmatched_files: list[F] = field(default_factory=list)
+    ambiguous: dict[M, list[F]] = field(default_factory=dict)
+
+
+def pair(micrographs: Iterable[M], files: Mapping[str, F], where: str | Path, required: bool = True) -> Pairing[M, F]:
+    """Pair micrographs and files by name; see `match`.
+
+    Parameters
+    ----------
+    micrographs : iterable of str or Path
+        Names or paths.
+    files : mapping of str to anything
+        By the names to compare, as `upicker.io.coordinates.stems` gives them.
+    where : str or Path
+        The folder or option to name in an error.
+    required : bool
+        Whether it is an error if there is not one pair.
+
+    Raises
+    ------
+    InputError
+        If names are ambiguous, or, where `required`, there is not one pair.
+    """
+    micrographs = list(micrographs)
+    found = match(micrographs, list(files))
+    if found.ambiguous:
+        raise InputError(where, *_ambiguity(found.ambiguous))
+    if required and not found.pairs:
+        raise InputError(
+            where,
+            _no_pair(micrographs, list(files)),
+            "Files are matched by name: mic001.csv, mic001.box or mic001_autopick.star belongs to mic001.mrc",
+        )
+    return Pairing(
+        {micrograph: files[name] for micrograph, name in found.pairs.items()},
+        found.unmatched_micrographs,
+        [files[name] for name in found.unmatched_files],
+    )
+
+
+def pair_folder(micrographs: Iterable[M], folder: Path, required: bool = True) -> Pairing[M, Path]:
+    """Pair micrographs and the coordinate files of a folder by name; arguments and errors as those of `pair`.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, too.
+    """
+    return pair(micrographs, coordinates.stems(folder), folder, required)
+
+
+def unmatched(items: Sequence[Path | str], noun: str, lacking: str) -> str:
+    """Return the sentence about what is left over: ``2 micrographs without picks: a.mrc, b.mrc``.
+
+    Parameters
+    ----------
+    items : sequence of Path or str
+        The names or files, at least one.
+    noun : str
+        What they are, singular, e.g. ``"pick file"``.
+    lacking : str
+        What they are without, and what follows, e.g. ``"a micrograph, not extracted"``.
+    """
+    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''} without {lacking}: {listed(items)}"
+
+
+def match(micrographs: Sequence[M], files: Sequence[N]) -> Pairing[M, N]:
+    """Match micrographs and files by name, each at most once; `pair` also refuses what is ambiguous.
+
+    Compared are, one after the other, and each time only what is left:
+
+    1. names without folder and suffix, as they are;
+    2. without cryoSPARC's number in front and without the additions of programs (``_patch_aligned_doseweighted``,
+       ``_DW``, ``_rigid_aligned``, ``_EER``, ``_autopick`` ...), regardless of case;
+    3. and without leading zeros of numbers.
+
+    Where several names are equal, those whose folders agree (from the name upward) belong together; where folders do
+    not decide, they are ambiguous.
+
+    Parameters
+    ----------
+    micrographs, files : sequence of str or Path
+        Names or paths, with or without suffix; equal ones count once.
+    """
+    left, free = list(dict.fromkeys(micrographs)), list(dict.fromkeys(files))
+    pairs: dict[M, N] = {}
+    ambiguous: dict[M, list[N]] = {}
+    for key in (_bare, _core, _without_zeros):
+        left, free = _round(left, free, key, pairs, ambiguous)
+    return Pairing({one: pairs[one] for one in dict.fromkeys(micrographs) if one in pairs}, left, free, ambiguous)
+
+
+def _ambiguity(ambiguous: Mapping[M, list[str]]) -> tuple[str, str]:
+    """Return what is ambiguous, and what to do."""
+    names = next(iter(ambiguous.values()))
+    rivals = [micrograph for micrograph, others in ambiguous.items() if set(others) & set(names)]
+    some = " or ".join(f"'{rival}'" for rival in rivals[:4])
+    which = " or ".join(f"'{name}'" for name in names[:4])
+    more = f" (and {len(ambiguous) - len(rivals)} more)" if len(ambiguous) > len(rivals) else ""
+    remedy = "Name the files exactly as the micrographs, or leave out those that are not meant"
+    return f"names are ambiguous: {which} may belong to {some}{more}", remedy
+
+
+def _no_pair(micrographs: Sequence[str | Path], names: Sequence[str]) -> str:
+    if not names:
+        return f"there are no coordinate files for the {len(micrographs)} micrographs"
+    some = f" (e.g. '{Path(micrographs[0]).name}')" if micrographs else ""
+    return f"none of the {len(names)} names (e.g. '{names[0]}') matches one of the {len(micrographs)} micrographs{some}"
+
+
+def _round(
+    micrographs: list[M],
+    files: list[N],
+    key: Callable[[str], Hashable],
+    pairs: dict[M, N],
+    ambiguous: dict[M, list[N]],
+) -> tuple[list[M], list[N]]:
+    """Match by one key, adding to `pairs` and `ambiguous`; return what is left of both."""
+    by_file = _grouped(files, key)
+    used: set[N] = set()
+    for value, same in _grouped(micrographs, key).items():
+        options = by_file.get(value, [])
+        if not options:
+            continue
+        found = {same[0]: options[0]} if len(same) == len(options) == 1 else _by_folder(same, options)
+        pairs.update(found)
+        used.update(found.values())
+        spare = [option for option in options if option not in used]
+        if spare and len(found) < len(same):
+            ambiguous.update({micrograph: spare for micrograph in same if micrograph not in found})
+            used.update(spare)
+    return [one for one in micrographs if one not in pairs and one not in ambiguous], [
+        one for one in files if one not in used
+    ]
+
+
+def _by_folder(micrographs: list[M], files: list[N]) -> dict[M, N]:
+    """Pair those of equal names whose folders agree best, where each is the only best one of the other."""
+    if len(micrographs) * len(files) > _MOST_PAIRS:
+        return {}
+    ours = {one: _folders(one) for one in micrographs}
+    theirs = {one: _folders(one) for one in files}
+    shared = {(one, file): _common(ours[one], theirs[file]) for one in micrographs for file in files}
+    pairs: dict[M, N] = {}
+    for one in micrographs:
+        best = max(shared[one, file] for file in files)
+        [file, *others] = [file for file in files if shared[one, file] == best]
+        rivals = [other for other in micrographs if other != one and shared[other, file] >= best]
+        if best and not others and not rivals:
+            pairs[one] = file
+    return pairs
+
+
+def _folders(path: str | Path) -> tuple[str, ...]:
+    """Return the names of the folders of a path, from the file upward."""
+    return PurePosixPath(str(path).replace("\\", "/")).parts[-2::-1]
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Count how many folders agree, from the file upward."""
+    count = 0
+    while count < min(len(one), len(other)) and one[count] == other[count]:
+        count += 1
+    return count
+
+
+def _grouped(items: Iterable[N], key: Callable[[str], Hashable]) -> dict[Hashable, list[N]]:
+    groups: dict[Hashable, list[N]] = defaultdict(list)
+    for item in items:
+        groups[key(str(item))].append(item)
+    return groups
+
+
+def _bare(text: str) -> str:
+    """Return a name without its folder and the suffix of a micrograph or of coordinates."""
+    name = text.replace("\\", "/").rsplit("/", 1)[-1]
+    for suffixes in (PACKED, PICTURES + _COORDINATES):
+        stem, dot, suffix = name.rpartition(".")
+        if stem and dot + suffix.lower() in suffixes:
+            name = stem
+    return name
+
+
+def _core(text: str) -> str:
+    """Return a bare name without the additions of programs, in lower case."""
+    name = _UID.sub("", _bare(text)).lower()
+    while found := _SUFFIX.search(name, max(1, len(name) - _LONGEST_SUFFIX)):
+        name = name[: found.start()]
+    return name
+
+
+def _without_zeros(text: str) -> str:
+    return _ZEROS.sub("", _core(text))

@@ -1,0 +1,158 @@
+"""Files find their micrograph in spite of what programs do to names, and nothing is guessed."""
+
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from upicker.errors import InputError
+from upicker.io.pairing import Pairing, match, pair, pair_folder, unmatched
+
+FOIL = "FoilHole_19649013_Data_19648054_19648056_20230107_043305"
+UID = "001234567890123456789"
+
+
+@pytest.mark.parametrize(
+    ("name", "candidate"),
+    [
+        (f"{UID}_{FOIL}_fractions_patch_aligned_doseweighted", f"{FOIL}_fractions.mrc"),
+        (f"J3/motioncorrected/{UID}_{FOIL}_EER_patch_aligned_doseweighted.mrc", f"job002/Movies/{FOIL}_EER.mrc"),
+        (f"{UID}_{FOIL}_Fractions_rigid_aligned", f"{FOIL}.tiff"),
+        (f"{FOIL}_EER", f"{FOIL}_DW.mrc"),
+        (f"{UID}_{FOIL}", f"{FOIL}.mrc.gz"),
+        ("14sep05c_00024sq_00003hl_00002es_c_DW", "14sep05c_00024sq_00003hl_00002es_c.csv"),
+        ("mic_7", "mic_0007.mrc"),
+        ("00123", "123.mrc"),
+        ("00123.mrc", "picks/00123_autopick.star"),
+        ("Falcon_2012_06_12-14_33_35_0", "falcon_2012_06_12-14_33_35_0.JPG"),
+        ("a.b.c", "a.b.c.mrc"),
+        ("mic_noDW", "mic_DW.mrc"),
+        (r"D:\data\mic1.mrc", "/home/me/mic1.box"),
+        ("stack_0001-aligned", "stack_0001.mrc"),
+    ],
+)  # fmt: skip
+def test_the_same_micrograph_is_recognised(name: str, candidate: str) -> None:
+    found = match([name, "quite_another"], [candidate, "something_else.mrc"])
+    assert found.pairs == {name: candidate}
+    assert (found.unmatched_micrographs, found.unmatched_files) == (["quite_another"], ["something_else.mrc"])
+    assert not found.ambiguous
+    assert match([candidate], [name]).pairs == {candidate: name}
+
+
+@pytest.mark.parametrize(
+    ("name", "candidate"),
+    [
+        ("mic1", "mic10"),
+        ("mic1", "mic2"),
+        ("20230107_0433_a", "a"),
+        ("s_1.05", "s_1.5"),
+        (UID, f"{UID[:-1]}8"),
+        ("mic", "mic_dwarf"),
+        ("mic_a", "mic_b"),
+        ("DW", "EER"),
+        ("1", "10"),
+        ("0", "00"),
+    ],
+)
+def test_others_are_not(name: str, candidate: str) -> None:
+    if (name, candidate) == ("0", "00"):  # One number, written in two ways.
+        assert match([name], [candidate]).pairs
+    else:
+        assert not match([name], [candidate]).pairs
+
+
+def test_the_whole_name_counts_first() -> None:
+    files = [Path("m/a.mrc"), Path("m/a_DW.mrc"), Path("m/a_0.mrc"), Path("m/a_00.mrc")]
+    found = match(["a_DW", "a", "a_00", "a_0", "a_rigid_aligned"], files)
+    assert found.pairs == {"a": files[0], "a_DW": files[1], "a_0": files[2], "a_00": files[3]}
+    assert (found.unmatched_micrographs, found.unmatched_files) == (["a_rigid_aligned"], [])
+
+
+def test_a_choice_is_refused_with_the_candidates() -> None:
+    found = match(["a", "b"], ["a_DW.mrc", "a_noDW.mrc", "b.mrc"])
+    assert (found.pairs, found.ambiguous) == ({"b": "b.mrc"}, {"a": ["a_DW.mrc", "a_noDW.mrc"]})
+    assert (found.unmatched_micrographs, found.unmatched_files) == ([], [])
+    with pytest.raises(InputError, match=re.escape("picks: names are ambiguous: 'a_DW.mrc' or 'a_noDW.mrc' may")):
+        pair(["a", "b"], dict.fromkeys(["a_DW.mrc", "a_noDW.mrc", "b.mrc"]), "picks", required=False)
+    other = match(["a_DW", "a_noDW"], ["a.mrc"])
+    assert other.ambiguous == {"a_DW": ["a.mrc"], "a_noDW": ["a.mrc"]}
+    with pytest.raises(InputError, match=r"'a\.mrc' may belong to 'a_DW' or 'a_noDW'\. Name the files"):
+        pair(["a_DW", "a_noDW"], {"a.mrc": 1}, "picks")
+
+
+def test_pairs_follow_the_micrographs_and_hold_what_the_names_stand_for() -> None:
+    paths = [Path("mics/c.mrc"), Path("mics/b.mrc"), Path("mics/a.mrc"), Path("mics/b.mrc")]
+    found = pair(paths, {"a": 1, "b": 2, "z": 3}, "picks")
+    assert list(found.pairs.items()) == [(paths[1], 2), (paths[2], 1)]
+    assert (found.unmatched_micrographs, found.unmatched_files, found.ambiguous) == ([paths[0]], [3], {})
+
+
+def test_pairs_with_the_files_of_a_folder_are_made_by_their_stems(tmp_path: Path) -> None:
+    for name in ("a.csv", "b_autopick.star", "z.csv"):
+        (tmp_path / name).write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n" if "star" in name else "x,y\n")
+    found = pair_folder([Path(f"mics/{stem}.mrc") for stem in "abc"], tmp_path)
+    assert found.pairs == {Path("mics/a.mrc"): tmp_path / "a.csv", Path("mics/b.mrc"): tmp_path / "b_autopick.star"}
+    assert (found.unmatched_micrographs, found.unmatched_files) == ([Path("mics/c.mrc")], [tmp_path / "z.csv"])
+    with pytest.raises(InputError, match="no such folder"):
+        pair_folder(["a"], tmp_path / "none")
+
+
+def test_no_pair_at_all_is_an_error_that_shows_both_names_unless_none_is_needed() -> None:
+    with pytest.raises(InputError, match=r"picks: none of the 1 names \(e\.g\. 'foil_7'\).*2 micro.*'a.mrc'"):
+        pair([Path("m/a.mrc"), Path("m/b.mrc")], {"foil_7": 1}, "picks")
+    with pytest.raises(InputError, match="no coordinate files for the 1 micrographs"):
+        pair(["a"], {}, "picks")
+    with pytest.raises(InputError, match="matches one of the 0 micrographs"):
+        pair([], {"a": 1}, "picks")
+    assert pair(["a"], {"b": 1}, "picks", required=False) == Pairing({}, ["a"], [1])
+
+
+def test_what_is_left_over_is_one_sentence() -> None:
+    assert unmatched([Path("d/a.csv")], "pick file", "a micrograph") == "1 pick file without a micrograph: a.csv"
+    many = unmatched([f"m{i}" for i in range(12)], "micrograph", "picks, left out")
+    assert many.startswith("12 micrographs without picks, left out: m0, m1, ")
+    assert many.endswith("m9 and 2 more")
+
+
+def test_folders_tell_equal_names_apart_where_they_can() -> None:
+    files = [Path("old/grid1/001.mrc"), Path("old/grid2/001.mrc")]
+    found = match(["new/data/grid2/001.mrc", "new/data/grid1/001.mrc"], files)
+    assert found.pairs == {"new/data/grid1/001.mrc": files[0], "new/data/grid2/001.mrc": files[1]}
+    assert match(["x/grid2/001_DW"], files).pairs == {"x/grid2/001_DW": files[1]}
+    assert match(["x/grid2/001_DW"], files).unmatched_files == [files[0]]
+    assert match(["001"], files).ambiguous == {"001": files}
+    assert match(["a/001", "b/001"], ["c/001.mrc"]).ambiguous.keys() == {"a/001", "b/001"}
+
+
+@pytest.mark.parametrize("shuffled", [0, 1])
+def test_the_order_does_not_matter(shuffled: int) -> None:
+    names = [f"{UID[:-3]}{i:03d}_{FOIL}_{i}_patch_aligned" for i in range(50)] + ["x", "y_DW", "z"]
+    files = [f"{FOIL}_{i:05d}.mrc" for i in range(10, 60)] + ["x.mrc", "x_DW.mrc", "y.mrc", "z_DW.mrc", "z_noDW.mrc"]
+    expected = match(names, files)
+    assert len(expected.pairs) == 42
+    generator = random.Random(shuffled)
+    generator.shuffle(names)
+    generator.shuffle(files)
+    found = match(names, files)
+    assert found.pairs == expected.pairs
+    assert {name: sorted(map(str, same)) for name, same in found.ambiguous.items()} == {"z": ["z_DW.mrc", "z_noDW.mrc"]}
+    assert sorted(found.unmatched_micrographs) == sorted(expected.unmatched_micrographs)
+    everything = {*found.pairs.values(), *found.unmatched_files, *found.ambiguous["z"]}
+    assert everything == set(files)
+
+
+def test_ten_thousand_names_take_less_than_a_second() -> None:
+    names = [f"{10**20 + i}_{FOIL}_{i:06d}_fractions_patch_aligned_doseweighted" for i in range(10_000)]
+    files = [Path(f"Movies/{FOIL}_{i}_fractions.mrc") for i in range(10_000)]
+    start = time.process_time()
+    assert len(match(names, files).pairs) == 10_000
+    assert time.process_time() - start < 1.0
+    # All of one name: nothing to tell them apart, and no reason to compare each with each.
+    assert len(match([f"{i}/a" for i in range(3000)], [f"{i}/x/a.mrc" for i in range(3000)]).ambiguous) == 3000
+
+
+def test_nothing_gives_nothing() -> None:
+    assert match([], []) == Pairing()
+    assert match(["a", "a"], []).unmatched_micrographs == ["a"]
