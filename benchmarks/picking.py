@@ -19,8 +19,9 @@ from pathlib import Path
 
 from upicker.io import micrographs
 from upicker.pick.picker import Picker
+from upicker.run.machine import cores
 from upicker.run.outputs import Outputs
-from upicker.run.pick import Picking, cores, pick_all, processes
+from upicker.run.pick import Picking, pick_all, processes
 from upicker.units import Length, parse_length
 
 

@@ -26,7 +26,7 @@ from upicker.image.prepare import prepare
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
 from upicker.propose.proposals import asked, propose, settled
-from upicker.run.propose import picture
+from upicker.run.propose import at_working_scale
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ SETS = (
 def proposals(path: Path, diameter_px: float, config: Config) -> tuple[list[Particles], float]:
     """Return all proposals, those above the default theta, the automatic ones; and the first's CPU seconds."""
     start = time.process_time()
-    prepared = picture(micrographs.read(path), diameter_px, config)
+    prepared = at_working_scale(micrographs.read(path), diameter_px, config)
     mask = prepared.usable
     every = replace(config.propose, top_k="all", threshold=0.0)
     found = [propose(prepared, every, config.image, mask)]
@@ -73,7 +73,9 @@ def evaluated(data: Path, of: DataSet, part: slice, config: Config) -> str:
     pairs: list[list[tuple[Particles, Particles]]] = [[], [], []]
     seconds = []
     paths = micrographs.find([data / of.folder / "micrographs"])
-    pictures = [picture(micrographs.read(path), of.diameter_px, config) for path in asked(paths[: of.training])]
+    pictures = [
+        at_working_scale(micrographs.read(path), of.diameter_px, config) for path in asked(paths[: of.training])
+    ]
     config = replace(config, propose=settled(config.propose, pictures, config.image))
     for path in paths[part]:
         found, took = proposals(path, of.diameter_px, config)

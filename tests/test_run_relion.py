@@ -1,15 +1,19 @@
 """As an external job of RELION: its layout, its lists, its signs; and RELION itself, where it is installed."""
 
+import signal
 import subprocess
+import tomllib
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
 import starfile
-from command_line import upicker
+from command_line import TOY, stopped, upicker
 
 from upicker.io import coordinates
+from upicker.run import pick as run_pick
+from upicker.run.batch import each
 from upicker.run.relion import coordinates_file
 from upicker.simulate.scene import Scene, make
 
@@ -96,21 +100,28 @@ def test_a_job_writes_what_relion_reads(capsys, project):
     assert "data_coordinate_files" in (job / "autopick.star").read_text()
 
 
-def test_unfinished_ones_only_and_the_labels_of_relion_5(capsys, project):
+def test_a_job_that_is_continued_keeps_what_is_done_and_the_labels_of_relion_5(capsys, project):
     assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
     job = Path("External/job012")
     kept, gone = job / "Raw/mic_c_autopick.star", job / "Movies/00123_autopick.star"
     kept.write_text(before := kept.read_text() + "# by hand\n")
     gone.unlink()
     write_list(["MotionCorr/job002/Movies/mic_a.mrc", "MotionCorr/job002/Movies/00123.mrc", "Raw/mic_c.mrc"], 50001)
-    code, out, _ = upicker(capsys, *JOB, "--diameter", "260A", "--only_do_unfinished")
+    code, out, _ = upicker(capsys, *JOB, "--diameter", "260A")
     assert code == 0
+    assert "2 of 3 micrographs are done already" in out
     assert "1 of 1" in out
     assert gone.exists()
     assert kept.read_text() == before
     assert len(starfile.read(job / "autopick.star")) == 3
     labels = starfile.read(job / "RELION_OUTPUT_NODES.star").rlnPipeLineNodeTypeLabel
     assert labels[0] == "MicrographCoordsGroup.star.relion.autopick"
+    assert (
+        "3 of 3 micrographs are done already" in upicker(capsys, *JOB, "--diameter", "260A", "--only_do_unfinished")[1]
+    )
+    assert kept.read_text() == before
+    assert "3 of 3" in upicker(capsys, *JOB, "--diameter", "260A", "--redo")[1]
+    assert kept.read_text() == before.removesuffix("# by hand\n")
 
 
 def test_failures_leave_their_sign(capsys, project):
@@ -133,10 +144,93 @@ def test_a_job_that_relion_aborts_stops_and_says_so(capsys, project):
     (job / "RELION_JOB_ABORT_NOW").touch()
     code, _, err = upicker(capsys, *JOB, "--diameter", "260A")
     assert code == 1
-    assert "--only_do_unfinished" in err
+    assert "continue the job" in err
     assert (job / "RELION_JOB_EXIT_ABORTED").exists()
     assert not (job / "RELION_JOB_ABORT_NOW").exists()
     assert len(list(job.rglob("*_autopick.star"))) == 2  # one micrograph, and the list for RELION 3.1
+
+
+@pytest.fixture
+def large(project: Path) -> list[str]:
+    """A project of twelve micrographs."""
+    names = [f"MotionCorr/job002/Movies/copy{number:02d}.mrc" for number in range(12)]
+    for number, name in enumerate(names):
+        with mrcfile.new(name) as file:
+            file.set_data(make(SCENE, number).micrograph.pixels)
+    write_list(names)
+    return names
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return all files of a job but for its record, without the job's name."""
+    job = folder.as_posix().encode()
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".toml" and file.name[0] != "."]
+    return {file.relative_to(folder).as_posix(): file.read_bytes().replace(job, b"JOB") for file in files}
+
+
+def job_in(folder: str, *more: object) -> tuple[object, ...]:
+    return (*JOB[:3], "--o", f"{folder}/", *more)
+
+
+def test_continued_after_a_kill_it_is_the_uninterrupted_job(capsys, large):
+    whole, killed = Path("External/job020"), Path("External/job021")
+    assert upicker(capsys, *job_in(f"{whole}", "--diameter", "260A"))[0] == 0
+    assert len(contents(whole)) == len(large) + 4  # the lists, and the exit mark
+
+    first = killed / "Movies/copy00_autopick.star"
+    code, _ = stopped([str(word) for word in job_in(f"{killed}", "--diameter", "260A")], signal.SIGKILL, first.exists)
+    assert code == -signal.SIGKILL
+    done = {file: file.stat().st_mtime_ns for file in killed.glob("Movies/copy*.star")}
+    assert 0 < len(done) < len(large)
+    assert not list(killed.glob("RELION_JOB_EXIT_*"))
+
+    code, out, err = upicker(capsys, *job_in(f"{killed}", "--diameter", "260A"))
+    assert code == 0, err
+    assert f"{len(done)} of {len(large)} micrographs are done already" in out
+    assert contents(killed) == contents(whole)
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+
+
+def test_several_processes_write_what_one_writes(capsys, large):
+    one, two = Path("External/job020"), Path("External/job021")
+    assert upicker(capsys, *job_in(f"{one}", "--diameter", "260A"))[0] == 0
+    assert upicker(capsys, *job_in(f"{two}", "--diameter", "260A", "--j", 2))[0] == 0
+    assert contents(one) == contents(two)
+    runs = [tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))["run"] for folder in (one, two)]
+    assert runs[0]["command"] == "relion-job"
+    assert runs[0]["micrographs"] == runs[1]["micrographs"]
+    assert [entry["name"] for entry in runs[0]["micrographs"]] == [Path(name).stem for name in large]
+
+
+def test_weights_pick_in_several_processes_too(capsys, large, monkeypatch):
+    settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
+    options = ("--diameter", "260A", "--pixel-size", "4A", "-o", "m.safetensors")
+    code, _, err = upicker(capsys, "pretrain", *large[:2], *options, *settings)
+    assert code == 0, err
+    monkeypatch.setattr(run_pick, "cores", lambda: 2)
+    write_list(large[: 2 * run_pick.MIN_FILES])
+    counts, folders = [], (Path("External/job020"), Path("External/job021"))
+    monkeypatch.setattr(run_pick, "each", lambda paths, work, jobs: counts.append(jobs) or each(paths, work, jobs))
+    for threads, folder in enumerate(folders, 1):
+        more = ("--model", "m.safetensors", "--threshold", 0, "--j", threads)
+        assert upicker(capsys, *job_in(f"{folder}", *more))[0] == 0
+    assert counts == [1, 2]
+    assert contents(folders[0]) == contents(folders[1])
+    assert sum(len(coordinates.read(file)) for file in folders[0].glob("Movies/*.star")) > 2 * run_pick.MIN_FILES
+    run = tomllib.loads((folders[1] / "run.toml").read_text(encoding="utf-8"))
+    assert (run["run"]["model"], run["run"]["threshold"], run["train"]["threads"]) == ("m.safetensors", 0.0, 1)
+
+
+def test_an_abort_lists_what_several_processes_finished(capsys, large):
+    job = Path("External/job020")
+    job.mkdir(parents=True)
+    (job / "RELION_JOB_ABORT_NOW").touch()
+    assert upicker(capsys, *job_in(f"{job}", "--diameter", "260A", "--j", 2))[0] == 1
+    assert (job / "RELION_JOB_EXIT_ABORTED").exists()
+    done = sorted(file.as_posix() for file in job.glob("Movies/*_autopick.star"))
+    assert 0 < len(done) < len(large)
+    listed = starfile.read(job / "autopick.star", always_dict=True)["coordinate_files"]
+    assert listed.rlnMicrographCoordinates.tolist() == done
 
 
 def test_extraction_carries_optics_and_ctf_of_the_list(capsys, project):

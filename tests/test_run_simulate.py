@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, micrographs
-from upicker.run import simulate, truth
+from upicker.run import machine, simulate, truth
 from upicker.run.masks import Masks
 from upicker.run.simulate import DataSet, simulate_all
 from upicker.simulate.contamination import Contamination
@@ -218,7 +218,7 @@ def test_specimens_that_cannot_be_read_come_first_and_stop_all(done, tmp_path):
 
 def test_what_does_not_fit_in_memory_is_refused(monkeypatch):
     pages = {"SC_PHYS_PAGES": 10 * 2**20 // 4096 * 100, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(simulate.os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(machine.os, "sysconf", pages.__getitem__)
     simulate.check_memory(replace(SCENE, shape=(1000, 1000)), 2)
     with pytest.raises(ConfigError, match=r"--jobs: .* Use --jobs \d"):
         simulate.check_memory(replace(SCENE, shape=(2000, 2000)), 64)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import follow
+from upicker.cli.batches import follow, remaining
 from upicker.cli.console import problem
-from upicker.cli.options import Changes, ConfigFile, Flag, Size, changes
+from upicker.cli.options import Changes, ConfigFile, Size, changes
 from upicker.errors import ConfigError
 
 
@@ -21,7 +21,9 @@ def relion_job(
     model: Path | None = None,
     diameter: Size | None = None,
     threshold: float | None = None,
-    only_do_unfinished: Annotated[bool, Flag, Parameter(name="--only_do_unfinished")] = False,
+    only_do_unfinished: Annotated[
+        bool, Parameter(name="--only_do_unfinished", negative="--redo", show_default=False)
+    ] = True,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -31,6 +33,8 @@ def relion_job(
     the parameters model or diameter. The job's autopick.star (3.1: coords_suffix_autopick.star) is then an input of
     RELION's particle extraction.
 
+    A job that RELION continues keeps the coordinates that it has, and picks the other micrographs.
+
     Parameters
     ----------
     in_mics
@@ -38,7 +42,7 @@ def relion_job(
     o
         The job's folder.
     j
-        CPU threads.
+        CPU threads: as many micrographs are picked at the same time as is of use.
     model
         Weights to pick with; without, the particles are proposed by the A-LoG filter.
     diameter
@@ -46,31 +50,31 @@ def relion_job(
     threshold
         Lowest score of picks; by default the one stored with the weights.
     only_do_unfinished
-        Leave out micrographs that have coordinates from an earlier run of the job.
+        Leave out micrographs with coordinates from an earlier run of the job (default), or pick them again.
     """
     from upicker.run import relion
 
     relion.begin(o)
     try:
         merged = changes(config, changes_, pick__threshold=threshold, train__threads=j)
+        job = relion.job(o, in_mics)
+        todo = remaining(job.paths, job.outputs, only_do_unfinished)
         if model is not None:
-            find = relion.picking(model, diameter, merged)
+            outcomes = relion.pick(job, todo, model, diameter, merged, j)
         elif diameter is not None:
-            find = relion.proposing(diameter, merged, in_mics)
+            outcomes = relion.propose(job, todo, diameter, merged, j)
         else:
             raise ConfigError("--model", "neither weights nor a diameter are given", "Give --model or --diameter 190A")
-        job = relion.RelionJob(o, in_mics, find, only_do_unfinished)
-        count = len(relion.left(job))
-        code = follow("picked", relion.run(job), count, o)
-        relion.sign(o, relion.SUCCESS if relion.done(job) else relion.FAILURE)
+        code = follow("picked", relion.run(job, outcomes), len(todo), o)
+        relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:
-        relion.sign(o, relion.ABORTED)
-        problem("Stopped, as RELION asked. What is written is whole; go on with --only_do_unfinished.")
+        relion.end(o, relion.ABORTED)
+        problem("Stopped, as RELION asked. All files there are complete; continue the job to pick the rest.")
         return 1
     except KeyboardInterrupt:
-        relion.sign(o, relion.ABORTED)
+        relion.end(o, relion.ABORTED)
         raise
     except Exception:
-        relion.sign(o, relion.FAILURE)
+        relion.end(o, relion.FAILURE)
         raise
     return code

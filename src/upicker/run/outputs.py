@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from upicker.errors import OutputError
 from upicker.io import coordinates
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
 from upicker.run.record import Entry
+
+
+class Destination(Protocol):
+    """Where a run writes the particles of its micrographs: `Outputs`, or the job of another program."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of all files."""
+        ...
+
+    def prepare(self) -> None:
+        """Make the folder; raises OutputError if it cannot be written."""
+
+    def missing(self, micrographs: Sequence[Path], /) -> list[Path]:
+        """Return the micrographs whose files are not all there yet."""
+        ...
+
+    def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
+        """Write the particles of one micrograph, raw pixels; raises OutputError if that cannot be done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,16 +106,7 @@ class Outputs:
         for name in self.formats:
             path = coordinates.output_path(self.folder, micrograph.name, name)
             coordinates.write(path, particles, name, micrograph.pixel_size_A, micrograph.shape)
-        rows, columns = micrograph.shape
-        return Entry(
-            name=micrograph.name,
-            path=str(micrograph.path),
-            rows=rows,
-            columns=columns,
-            pixel_size_A=micrograph.pixel_size_A,
-            diameter_px=round(float(diameter_px), 3),
-            particles=len(particles),
-        )
+        return Entry.of(micrograph, particles, diameter_px)
 
 
 def writable(folder: Path) -> None:

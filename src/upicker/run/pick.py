@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,13 +9,14 @@ from pathlib import Path
 from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker, device_of
 from upicker.run.batch import Outcome, each
-from upicker.run.outputs import Outputs
+from upicker.run.machine import cores, memory_bytes
+from upicker.run.outputs import Destination
 from upicker.run.record import Entry, recorded
 from upicker.units import Length
 
-# A process takes seconds to start: it shall have so many micrographs to pick.
-FEWEST_FILES = 4
-# What a process may need, for the largest pictures; measured is less (benchmarks/RESULTS.md).
+# A process takes seconds to start: it is of use for at least this many micrographs.
+MIN_FILES = 4
+# Memory that a process may need for the largest micrographs; less was measured (benchmarks/RESULTS.md).
 PROCESS_BYTES = 2 * 2**30
 
 
@@ -27,17 +27,17 @@ class Picking:
     Attributes
     ----------
     picker : Picker
-        The weights at work.
-    outputs : Outputs
+        The weights, loaded.
+    outputs : Destination
         Where the picks go.
     diameter : Length or None
         The particles' diameter; None takes the one stored with the weights.
     reading : Reading
-        Pixel sizes that override what the files say, and the gain reference.
+        Pixel sizes that override those in the files, and the gain reference.
     """
 
     picker: Picker
-    outputs: Outputs
+    outputs: Destination
     diameter: Length | None = None
     reading: Reading = field(default_factory=Reading)
 
@@ -57,7 +57,9 @@ class Picking:
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
 
 
-def pick_all(paths: Sequence[Path], work: Picking, model: Path, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:
+def pick_all(
+    paths: Sequence[Path], work: Picking, model: Path, jobs: int = 1, command: str = "pick"
+) -> Generator[Outcome[Entry], None, None]:
     """Pick many micrographs; ``run.toml`` is written beside the picks.
 
     Parameters
@@ -65,11 +67,13 @@ def pick_all(paths: Sequence[Path], work: Picking, model: Path, jobs: int = 1) -
     paths : sequence of Path
         The micrographs, each with a stem of its own, as `upicker.io.micrographs.find` returns them.
     work : Picking
-        What to do with each.
+        The work on each.
     model : Path
-        The weights, named in ``run.toml``.
+        The weights file, for ``run.toml``.
     jobs : int
         Processes, which share the cores; see `processes`.
+    command : str
+        The command's name, for ``run.toml``.
 
     Yields
     ------
@@ -92,31 +96,16 @@ def pick_all(paths: Sequence[Path], work: Picking, model: Path, jobs: int = 1) -
     if jobs > 1 and not work.picker.config.train.threads:
         here = replace(work, picker=work.picker.with_threads(max(1, cores() // jobs)))
     outcomes = each(paths, here, jobs)
-    yield from recorded(outcomes, work.outputs.folder, "pick", work.picker.config, about)
+    yield from recorded(outcomes, work.outputs.folder, command, work.picker.config, about)
 
 
 def processes(files: int, picker: Picker) -> int:
-    """Return how many processes pick so many files fastest.
+    """Return the number of processes that picks `files` micrographs fastest.
 
-    On CPUs one a core, as the memory allows: two micrographs at once on a core each take less time than one after
-    the other on both, because reading, preparing and merging keep one core only. A GPU computes for one process, as
-    it may be reserved to one.
+    On CPUs one per core, as memory allows: two micrographs at the same time on one core each take less time than one
+    after the other on both, because reading, preparing and merging use one core only. With a GPU it is one process,
+    as the GPU may be reserved to one.
     """
     if device_of(picker.config).type != "cpu":
         return 1
-    return max(1, min(cores(), files // FEWEST_FILES, _memory() // PROCESS_BYTES))
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # On Linux a scheduler may have given us some of the machine's.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory() -> int:
-    """Return the machine's memory in bytes; where it cannot be asked, that of a laptop."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 2**30
+    return max(1, min(cores(), files // MIN_FILES, memory_bytes() // PROCESS_BYTES))

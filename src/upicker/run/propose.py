@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from upicker.particles import Micrograph
 from upicker.propose.proposals import asked, propose, settled
 from upicker.run.batch import Outcome, each
 from upicker.run.masks import Masks
-from upicker.run.outputs import Outputs
+from upicker.run.outputs import Destination
 from upicker.run.record import Entry, recorded
 from upicker.units import Length
 
@@ -29,18 +29,18 @@ class Proposing:
     ----------
     diameter : Length
         The particles' diameter.
-    outputs : Outputs
+    outputs : Destination
         Where the proposals go.
     config : Config
         The knobs of ``image`` and ``propose``.
     reading : Reading
-        Pixel sizes that override what the files say, and the gain reference.
+        Pixel sizes that override those in the files, and the gain reference.
     masks : Masks or None
-        Masks of the user's, joined with the built-in one if ``propose.mask`` is on.
+        Masks given by the user, joined with the built-in one if ``propose.mask`` is on.
     """
 
     diameter: Length
-    outputs: Outputs
+    outputs: Destination
     config: Config = field(default_factory=Config)
     reading: Reading = field(default_factory=Reading)
     masks: Masks | None = None
@@ -60,7 +60,7 @@ class Proposing:
         return self.outputs.write(micrograph, found, prepared.diameter_px)
 
     def prepared(self, path: Path) -> tuple[Micrograph, Prepared]:
-        """Return a micrograph as it is, and at the working scale with what is usable of it.
+        """Return a micrograph as stored, and at the working scale with its usable area.
 
         Raises
         ------
@@ -68,19 +68,26 @@ class Proposing:
             As when called.
         """
         micrograph = self.reading.read(path)
-        prepared = picture(micrograph, self.diameter.to_px(micrograph.pixel_size_A, str(path)), self.config)
+        prepared = at_working_scale(micrograph, self.diameter.to_px(micrograph.pixel_size_A, str(path)), self.config)
         if self.masks is None:
             return micrograph, prepared
-        theirs = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
-        return micrograph, replace(prepared, usable=theirs if prepared.usable is None else prepared.usable & theirs)
+        own_mask = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
+        return micrograph, replace(prepared, usable=own_mask if prepared.usable is None else prepared.usable & own_mask)
 
     def settled(self, paths: Sequence[Path]) -> Proposing:
-        """Return it with a template learned from a few of the micrographs, if the config wants one and has none."""
-        return replace(self, config=with_template(self.config, paths, lambda path: self.prepared(path)[1]))
+        """Return it with a template learned from a few of the micrographs, if the config asks for one and has none."""
+        if not self.config.propose.template or self.config.propose.profile is not None:
+            return self
+        prepared = []
+        for path in asked(paths):
+            with contextlib.suppress(UPickerError), heard():  # An error is reported when the micrograph's turn comes.
+                prepared.append(self.prepared(path)[1])
+        knobs = settled(self.config.propose, prepared, self.config.image)
+        return replace(self, config=replace(self.config, propose=knobs))
 
 
-def picture(micrograph: Micrograph, diameter_px: float, config: Config) -> Prepared:
-    """Return a micrograph at the working scale, with what is usable of it if ``propose.mask`` is on.
+def at_working_scale(micrograph: Micrograph, diameter_px: float, config: Config) -> Prepared:
+    """Return a micrograph at the working scale, with its usable area if ``propose.mask`` is on.
 
     Raises
     ------
@@ -91,28 +98,9 @@ def picture(micrograph: Micrograph, diameter_px: float, config: Config) -> Prepa
     return replace(prepared, usable=usable(prepared, config.image)) if config.propose.mask else prepared
 
 
-def with_template(config: Config, paths: Sequence[Path], prepared: Callable[[Path], Prepared]) -> Config:
-    """Return the config with a template learned from a few of the micrographs, if it wants one and has none.
-
-    Parameters
-    ----------
-    config : Config
-        All knobs.
-    paths : sequence of Path
-        The micrographs of the run.
-    prepared : callable
-        Reads one, and brings it to the working scale.
-    """
-    if not config.propose.template or config.propose.profile is not None:
-        return config
-    pictures = []
-    for path in asked(paths):
-        with contextlib.suppress(UPickerError), heard():  # What is wrong is reported when its turn comes.
-            pictures.append(prepared(path))
-    return replace(config, propose=settled(config.propose, pictures, config.image))
-
-
-def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:
+def propose_all(
+    paths: Sequence[Path], work: Proposing, jobs: int = 1, command: str = "propose"
+) -> Generator[Outcome[Entry], None, None]:
     """Propose the particles of many micrographs; ``run.toml`` is written beside them.
 
     Parameters
@@ -120,9 +108,11 @@ def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Genera
     paths : sequence of Path
         The micrographs, each with a stem of its own, as `upicker.io.micrographs.find` returns them.
     work : Proposing
-        What to do with each.
+        The work on each.
     jobs : int
         Processes.
+    command : str
+        The command's name, for ``run.toml``.
 
     Yields
     ------
@@ -142,18 +132,18 @@ def propose_all(paths: Sequence[Path], work: Proposing, jobs: int = 1) -> Genera
         "mask": None if work.masks is None else str(work.masks.path),
     }
     outcomes = each(paths, work, jobs)
-    yield from recorded(outcomes, work.outputs.folder, "propose", work.config, about)
+    yield from recorded(outcomes, work.outputs.folder, command, work.config, about)
 
 
 def ratios(
     diameter: Length, smallest: Length | None, largest: Length | None, pixel_size_A: float | None
 ) -> dict[str, object]:
-    """Express d_min and d_max as shares of the diameter, as the config has them.
+    """Express d_min and d_max as fractions of the diameter, as the config has them.
 
     Parameters
     ----------
     diameter, smallest, largest : Length
-        The particles' diameter, and the range of it; None keeps the config's.
+        The particles' diameter, and its range; None keeps the config's.
     pixel_size_A : float or None
         Needed where the units differ.
 
@@ -165,7 +155,7 @@ def ratios(
     Raises
     ------
     ConfigError
-        If the range does not hold the diameter, or units differ without a pixel size.
+        If the diameter is outside of the range, or units differ without a pixel size.
     """
     changes: dict[str, object] = {}
     for option, length, knob in (
@@ -179,6 +169,6 @@ def ratios(
         else:
             ratio = length.to_px(pixel_size_A, option) / diameter.to_px(pixel_size_A, "--diameter")
         if (ratio > 1) if knob == "min_ratio" else (ratio < 1):
-            raise ConfigError(option, f"{length} leaves out --diameter {diameter}", "Give a range around the diameter")
+            raise ConfigError(option, f"{length} excludes --diameter {diameter}", "Give a range around the diameter")
         changes[f"propose.{knob}"] = ratio
     return changes

@@ -12,6 +12,7 @@ from pathlib import Path
 from upicker import __version__
 from upicker.config import Config
 from upicker.io.atomic import replacing
+from upicker.particles import Micrograph, Particles
 from upicker.run.batch import Outcome
 
 NAME = "run.toml"
@@ -44,6 +45,13 @@ class Entry:
     pixel_size_A: float | None
     diameter_px: float
     particles: int
+
+    @classmethod
+    def of(cls, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
+        """Return the entry of a micrograph with its particles."""
+        rows, columns = micrograph.shape
+        diameter_px, count = round(float(diameter_px), 3), len(particles)
+        return cls(micrograph.name, str(micrograph.path), rows, columns, micrograph.pixel_size_A, diameter_px, count)
 
 
 def write(folder: Path, command: str, config: Config, about: Mapping[str, object], entries: Sequence[Entry]) -> Path:

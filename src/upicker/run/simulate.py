@@ -16,7 +16,6 @@ A data set's folder, with NAME = ``simulated_0000`` and so on::
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -31,6 +30,7 @@ from upicker.io.atomic import replacing
 from upicker.io.star import Table
 from upicker.run import truth
 from upicker.run.batch import Outcome, each
+from upicker.run.machine import memory_bytes
 from upicker.run.outputs import writable
 from upicker.run.record import table
 from upicker.run.truth import Picture
@@ -190,7 +190,7 @@ def check_memory(scene: Scene, jobs: int) -> None:
     """
     rows, columns = scene.shape
     needed = BYTES_PER_PIXEL * rows * columns + BYTES_BESIDES
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    present = memory_bytes()
     if needed * max(jobs, 1) <= present:
         return
     fit = int(present // needed)

@@ -30,7 +30,7 @@ from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.propose.proposals import propose, settled
-from upicker.run.propose import picture
+from upicker.run.propose import at_working_scale
 from upicker.run.worker import Worker
 from upicker.web.answers import Refused, answer, body
 from upicker.web.labelling.sheet import Stamp, stamp
@@ -82,7 +82,7 @@ class Proposing:
     def _of_filter(self, path: Path) -> tuple[Particles, float]:
         """Return what A-LoG finds, and the score down to which `density.automatic_count` would go."""
         assert self.diameter_px is not None
-        prepared = picture(self.reading.read(path), self.diameter_px, self.config)
+        prepared = at_working_scale(self.reading.read(path), self.diameter_px, self.config)
         # Without a theta, both see the same candidates, and the first list begins with the second.
         knobs = settled(replace(self.config.propose, threshold=0.0), [prepared], self.config.image)
         found = propose(prepared, replace(knobs, top_k="all"), self.config.image, prepared.usable)
