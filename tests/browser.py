@@ -9,18 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, until
 
 from upicker.io import mrc
 
-PATIENCE_S = 240  # what a busy machine may take to start
-WAIT_S = 60  # and what it may take to answer
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -80,15 +78,18 @@ class Server:
         """Return the address that the server prints."""
         assert self._process is not None
         assert self._process.stdout is not None
-        said, end = "", time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            if select.select([self._process.stdout], [], [], 0.5)[0]:
-                said += os.read(self._process.stdout.fileno(), 65536).decode()
-            if found := re.search(r"http://\S+token=[\w-]+(?=\s)", said):
-                return found[0]
-            if self._process.poll() is not None:
-                break
-        raise AssertionError(f"the server did not start:\n{said}")
+        pipe, printed = self._process.stdout, ""
+
+        def address() -> re.Match[str] | None:
+            nonlocal printed
+            assert self._process is not None
+            if select.select([pipe], [], [], 0.5)[0]:
+                printed += os.read(pipe.fileno(), 65536).decode()
+            found = re.search(r"http://\S+token=[\w-]+(?=\s)", printed)
+            assert found or self._process.poll() is None, f"the server did not start:\n{printed}"
+            return found
+
+        return until(address, lambda: f"the server's address in:\n{printed}")[0]
 
     def kill(self, how: int = signal.SIGKILL) -> None:
         """End it, at once by default."""
@@ -146,7 +147,7 @@ def visit(
     `before` is called before the page is opened: to bring the server's files to a known state.
     """
     context = browser.new_context(viewport={"width": width, "height": height})
-    context.set_default_timeout(1000 * WAIT_S)
+    context.set_default_timeout(120_000)
     try:
         if before:
             before(Api(context.request, url))
@@ -164,20 +165,9 @@ def watched(page: Any, url: str) -> Any:
     return page
 
 
-def until(page: Any, script: str, argument: object = None) -> None:
+def until_page(page: Any, script: str, argument: object = None) -> None:
     """Wait until a JavaScript function returns true; Playwright's own way needs what the page's policy forbids."""
-    end = time.monotonic() + WAIT_S
-    while not page.evaluate(script, argument):
-        assert time.monotonic() < end, f"still not so: {script} {argument}"
-        page.wait_for_timeout(50)
-
-
-def eventually(check: Callable[[], bool], what: str) -> None:
-    """Wait until something is so outside the browser."""
-    end = time.monotonic() + WAIT_S
-    while not check():
-        assert time.monotonic() < end, f"still not so: {what}"
-        time.sleep(0.02)
+    until(lambda: page.evaluate(script, argument), f"{script} {argument}", lambda: page.wait_for_timeout(50))
 
 
 def make_micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (371, 533), seed: int = 0) -> list[Path]:

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, until
 
 from upicker.cli.app import run
 from upicker.io import mrc
@@ -73,12 +73,10 @@ def stopped(arguments: Sequence[str], number: int, ready: Callable[[], bool]) ->
     options: dict = {"env": environment(), "stderr": subprocess.PIPE, "text": True}
     # Tests that run in the background of a shell inherit that Ctrl-C is ignored; the command must not.
     with subprocess.Popen(command, preexec_fn=_heeding_ctrl_c, **options) as process:
-        deadline = time.monotonic() + 240
-        while not ready() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: ready() or process.poll() is not None, "the command's first results")
         process.send_signal(number)
         try:
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     return process.returncode, err

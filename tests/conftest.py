@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# By default, Hypothesis fails examples that take longer than 200 ms, and data that are slow to draw.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion"}
 

@@ -208,4 +208,15 @@ SEEDS = Rule(
     ),
 )
 UNPICKLES = Rule("unpickles", ("pickle.load", "pickle.loads", "pickle.Unpickler", "dill", "shelve"))
+# Of the tests: how long something takes depends on the machine and on what else it does.
+READS_CLOCKS = Rule(
+    "reads a clock",
+    (
+        *("time.time*", "time.monotonic*", "time.perf_counter*", "time.process_time*", "time.thread_time*"),
+        *("time.clock*", "timeit", "cProfile", "profile", "datetime.datetime.now", "datetime.datetime.utcnow"),
+        *("resource.getrusage", "os.times", "torch.utils.benchmark"),
+    ),
+    None,
+    {"waiting.py": ("time.monotonic", "waits for events; asserts nothing about how long they took")},
+)
 RULES = (STARTS_PROCESSES, PRINTS, EXITS, CHANGES_DIRECTORY, SEEDS, UNPICKLES)

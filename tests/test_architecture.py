@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from sniffing import RULES, imported
+from sniffing import READS_CLOCKS, RULES, imported
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "upicker"
 FLOORS = (
@@ -93,6 +93,16 @@ def test_no_exception_is_left_over(rule):
     there = {place for place in rule.exceptions if (ROOT / place).exists()}
     used = set().union(*(rule.exceptions_used_in(tree_of(path), named(path)) for path in FILES))
     assert there <= used, f"no longer needed: {there - used}"
+
+
+def test_no_test_measures_time():
+    tests = Path(__file__).parent
+    for path in sorted(tests.glob("*.py")):
+        found = READS_CLOCKS.found_in(tree_of(path), path.name)
+        assert not found, (
+            f"tests/{path.name} {READS_CLOCKS.what}: {found}; wait with waiting.until, count with work.calls"
+        )
+    assert READS_CLOCKS.exceptions_used_in(tree_of(tests / "waiting.py"), "waiting.py")
 
 
 def test_global_generators_are_not_seeded():

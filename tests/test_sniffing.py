@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from sniffing import CHANGES_DIRECTORY, EXITS, PRINTS, RULES, SEEDS, STARTS_PROCESSES, UNPICKLES, Rule
+from sniffing import CHANGES_DIRECTORY, EXITS, PRINTS, READS_CLOCKS, RULES, SEEDS, STARTS_PROCESSES, UNPICKLES, Rule
 
 SINS = {
     STARTS_PROCESSES: [
@@ -93,6 +93,15 @@ SINS = {
         "import random\nrandom.seed(0)",
         "import random as r\nr.choice(x)",
     ],
+    READS_CLOCKS: [
+        "import time\nstart = time.perf_counter()\nassert time.perf_counter() - start < 1",
+        "from time import monotonic as now\nnow()",
+        "import time as t\nt.process_time()",
+        "import time\ntime.time_ns()",
+        "import timeit\ntimeit.timeit(work)",
+        "from datetime import datetime\ndatetime.now()",
+        "import resource\nresource.getrusage(resource.RUSAGE_SELF)",
+    ],
     UNPICKLES: [
         "import pickle\npickle.load(file)",
         "from pickle import loads as read\nread(b'')",
@@ -117,6 +126,7 @@ INNOCENT = [
     "open('x', 'w').write('x')\nopen('/dev/null')",
     "import numpy as np\nrng = np.random.default_rng(0)\nrng.normal()\nrng.choice(3)\nnp.random.Generator",
     "import pickle\npickle.dumps(x)",
+    "import time\ntime.sleep(0.01)\nthread.join(timeout=60)\ntime.strftime('%Y')",
     "import torch\ntorch.load('x', weights_only=True)\ntorch.distributed.init_process_group()",
 ]
 
@@ -133,11 +143,11 @@ def test_a_rule_sees(rule, source):
 
 @pytest.mark.parametrize("source", INNOCENT)
 def test_no_rule_sees(source):
-    assert not [found for rule in RULES for found in rule.found_in(ast.parse(source), "io/atomic.py")]
+    assert not [found for rule in (*RULES, READS_CLOCKS) for found in rule.found_in(ast.parse(source), "io/atomic.py")]
 
 
 def test_every_rule_is_tried():
-    assert set(SINS) == set(RULES)
+    assert set(SINS) == {*RULES, READS_CLOCKS}
 
 
 def test_an_exception_holds_for_its_place_and_its_names_only():

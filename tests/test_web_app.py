@@ -1,11 +1,11 @@
 """The application as a whole: its own routes, and every route against nonsense."""
 
 import re
-import time
 
 import pytest
 import web_client
 from starlette.routing import Route
+from waiting import until
 from web_client import PIXEL_SIZE_A, TOKEN, client, make_micrographs, make_project
 
 from upicker import __version__
@@ -145,11 +145,12 @@ def test_the_list_counts_labels_and_picks(tmp_path):
 
 def test_the_list_of_inspecting_counts_picks_without_labels(tmp_path):
     with client(make_project(tmp_path, picks=True, labels=False)) as inspector:
-        deadline = time.monotonic() + 60
-        while None in (counts := [one["picks"] for one in inspector.get("/api/micrographs").json()]):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert counts == [len(web_client.centres(number)) + 3 for number in range(3)]
+
+        def counts() -> list[int | None]:
+            return [one["picks"] for one in inspector.get("/api/micrographs").json()]
+
+        until(lambda: None not in counts(), "counts of all micrographs")
+        assert counts() == [len(web_client.centres(number)) + 3 for number in range(3)]
         found = inspector.get("/api/micrographs").json()
         assert [(one["labels"], one["coverage"], one["bad"]) for one in found] == [(0, "unset", False)] * 3
 

@@ -8,6 +8,7 @@ from typing import Any
 import browser
 import numpy as np
 import pytest
+from waiting import until
 from web_client import SHAPE, make_labels, make_micrographs, make_picks
 
 from upicker import scoring
@@ -45,7 +46,7 @@ def page(chromium: Any, server: browser.Server, folder: Path) -> Iterator[Any]:
     everything = {"changes": [{"micrograph": i, "indices": None} for i in range(N)], "rejected": False}
 
     def accept(api: browser.Api) -> None:
-        browser.eventually(lambda: "loading" not in api.get("/api/picks/summary"), "picks are read")
+        until(lambda: "loading" not in api.get("/api/picks/summary"), "picks are read")
         api.post("/api/picks/reject", everything)
 
     with browser.visit(chromium, f"{server.url}#m={names(folder).index('mic1')}", before=accept) as opened:

@@ -1,12 +1,11 @@
 """The panel for training in a real browser: train, kill the server, find it again, suggestions, stop."""
 
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Server, make_micrographs, visit
+from browser import Server, make_micrographs, until_page, visit
 from command_line import TOY
 
 from upicker.io import coordinates
@@ -14,8 +13,6 @@ from upicker.particles import Particles
 from upicker.web.jobs.job import read
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
-
-PATIENCE_S = 300
 
 pytestmark = pytest.mark.slow
 
@@ -45,16 +42,8 @@ def show_panel(page: Any) -> Any:
     return panel
 
 
-def until(page: Any, script: str, argument: object = None) -> None:
-    """Wait for what takes longer than a page: a training's start."""
-    end = time.monotonic() + PATIENCE_S
-    while not page.evaluate(script, argument):
-        assert time.monotonic() < end, page.locator(".jobs").inner_text()
-        page.wait_for_timeout(100)
-
-
 def text(page: Any, words: str) -> None:
-    until(page, "(words) => document.querySelector('.jobs')?.innerText.includes(words)", words)
+    until_page(page, "(words) => document.querySelector('.jobs')?.innerText.includes(words)", words)
 
 
 def test_a_model_is_trained_and_asked_from_the_page(server, chromium, tmp_path):
@@ -80,9 +69,9 @@ def test_a_model_is_trained_and_asked_from_the_page(server, chromium, tmp_path):
         text(page, "doubtful picks of")
         panel.screenshot(path=shots / "suggested.png")
         panel.get_by_role("button", name="doubtful picks of").first.click()
-        until(page, "() => ['mic05', 'mic06'].includes(document.querySelector('#name').textContent)")
+        until_page(page, "() => ['mic05', 'mic06'].includes(document.querySelector('#name').textContent)")
         panel.get_by_role("button", name="Show its picks as proposals").click()
-        until(page, "() => document.querySelector('input[name=proposals][value=model]').checked")
+        until_page(page, "() => document.querySelector('input[name=proposals][value=model]').checked")
         assert page.mistakes == []
 
 
@@ -94,7 +83,7 @@ def test_a_training_is_stopped_from_the_page(server, chromium, tmp_path):
         panel.locator("summary", has_text="Options").click()
         panel.get_by_label("Steps").fill("100000")
         panel.get_by_role("button", name="Train on").click()
-        until(page, "() => /Step [1-9]/.test(document.querySelector('.jobs')?.innerText)")
+        until_page(page, "() => /Step [1-9]/.test(document.querySelector('.jobs')?.innerText)")
         page.screenshot(path=Path(tmp_path) / "narrow.png")
         panel.get_by_role("button", name="Stop").click()
         text(page, "Stopped")

@@ -8,6 +8,7 @@ from typing import Any
 
 import browser
 import pytest
+from waiting import until
 
 pytestmark = pytest.mark.slow
 SHAPE = (371, 533)
@@ -49,7 +50,7 @@ def clear(api: browser.Api) -> None:
 
 def ready(page: Any, name: str) -> None:
     """Wait until a micrograph is on the screen, fitted and sharp."""
-    browser.until(
+    browser.until_page(
         page,
         "name => document.querySelector('#name')?.textContent === name && !document.querySelector('.viewer.dim')"
         " && document.querySelector('.scalebar')?.hidden === false",
@@ -79,7 +80,7 @@ def drag(page: Any, start: tuple[float, float], end: tuple[float, float], button
 
 def saved(page: Any, count: int) -> None:
     """Wait until so many labels are shown, and the server has them."""
-    browser.until(
+    browser.until_page(
         page,
         "count => document.querySelector('#count').textContent === String(count)"
         " && document.querySelector('#save').dataset.state === 'saved'",
@@ -110,7 +111,7 @@ def close(found: list[tuple[float, float]], wanted: list[tuple[float, float]], p
 
 def written(server: browser.Server, wanted: list[tuple[float, float]], pixels: float = 0.7) -> None:
     """Wait until a label file holds these places."""
-    browser.eventually(lambda: close(on_disk(server), wanted, pixels), f"labels at {wanted}")
+    until(lambda: close(on_disk(server), wanted, pixels), f"labels at {wanted}")
 
 
 def test_twenty_particles_by_mouse_undo_and_reload(page: Any, server: browser.Server) -> None:
@@ -222,7 +223,7 @@ def test_regions(page: Any, server: browser.Server) -> None:
     assert all(abs(a - b) < 0.7 for a, b in zip(corners, (60.3, 80.2, 300, 250)))
     page.keyboard.press("r")
     drag(page, (300, 160), (350, 170))  # its right edge
-    browser.eventually(lambda: abs(float(coverage(server)["mic00"]["x1"]) - 350) < 0.7, "the edge is at 350")
+    until(lambda: abs(float(coverage(server)["mic00"]["x1"]) - 350) < 0.7, "the edge is at 350")
     saved(page, 1)
     assert float(coverage(server)["mic00"]["y1"]) == corners[3]
 
@@ -296,7 +297,7 @@ def test_killed_server_loses_nothing(chromium: Any, micrographs: list[Path], tmp
         server.kill()
         for x, y in places[3:6]:
             click(page, x, y)
-        browser.until(page, AWAY)
+        browser.until_page(page, AWAY)
         assert page.locator("#count").inner_text() == "6"
         server.start()
         again = page.context.new_page()
@@ -310,7 +311,7 @@ def test_killed_server_loses_nothing(chromium: Any, micrographs: list[Path], tmp
         server.kill()
         for x, y in places[7:]:
             click(page, x, y)
-        browser.until(page, AWAY)
+        browser.until_page(page, AWAY)
         again.close()
         page.close()
         server.start()
@@ -331,7 +332,7 @@ def test_diameter_is_asked_for_and_measured(chromium: Any, micrographs: list[Pat
         ready(page, "mic00")
         page.locator("#ask").wait_for()
         drag(page, (200, 100), (215, 100))  # from a particle's middle to its rim: 30 px across, 120 A
-        browser.until(page, "() => Math.abs(document.querySelector('#diameter').value - 120) < 6")
+        browser.until_page(page, "() => Math.abs(document.querySelector('#diameter').value - 120) < 6")
         page.locator("#diameter-done").click()
         page.locator("#ask").wait_for(state="hidden")
         click(page, 250, 200)

@@ -11,6 +11,7 @@ import cv2
 import mrcfile
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, until
 from web_client import client, make_project
 
 from upicker.config import Config, ImageConfig
@@ -439,18 +440,18 @@ def test_failures_are_told_to_all_who_wait_and_forgotten():
 
     def fails() -> Block:
         began.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE_S)
         raise MicrographError("here", "broken")
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(memory.get, ("a",), fails)
-        assert began.wait(10)
+        assert began.wait(PATIENCE_S)
         second = pool.submit(memory.get, ("a",), lambda: Block(1))
         time.sleep(0.05)
         go.set()
         for future in (first, second):
             with pytest.raises(MicrographError):
-                future.result(10)
+                future.result(PATIENCE_S)
     assert memory.get(("a",), lambda: Block(1)).nbytes == 1
 
 
@@ -459,16 +460,16 @@ def test_what_is_dropped_while_it_is_made_is_not_kept():
 
     def slow() -> Block:
         began.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE_S)
         return Block(5)
 
     with ThreadPoolExecutor(1) as pool:
         old = pool.submit(memory.get, ("a", 1), slow)
-        assert began.wait(10)
+        assert began.wait(PATIENCE_S)
         memory.drop("a")
         new = memory.get(("a", 1), lambda: Block(7))
         go.set()
-        assert old.result(10).nbytes == 5
+        assert old.result(PATIENCE_S).nbytes == 5
     assert memory.peek(("a", 1)) is new
 
 
@@ -477,16 +478,14 @@ def test_work_ahead_gives_way_and_is_called_off():
 
     def first(stale):
         began.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE_S)
         done.append(stale())
 
     ahead.replace([first, lambda stale: done.append("never")])
-    assert began.wait(10)
+    assert began.wait(PATIENCE_S)
     ahead.replace([lambda stale: done.append(stale()), lambda stale: 1 / 0, lambda stale: done.append("last")])
     go.set()
-    finished = time.monotonic() + 10
-    while "last" not in done and time.monotonic() < finished:
-        time.sleep(0.01)
+    until(lambda: "last" in done, "the last piece of work")
     assert done == [True, False, "last"]
     with ahead.waiting():
         ahead.replace([lambda stale: done.append("meanwhile")])
@@ -500,9 +499,7 @@ def test_neighbours_are_made_ahead(tmp_path, monkeypatch):
     pictures = Pictures(project)
     pictures.about(2)
     pictures.visit(2, "raw")
-    finished = time.monotonic() + 20
-    while pictures.ahead.working and time.monotonic() < finished:
-        time.sleep(0.02)
+    until(lambda: not pictures.ahead.working, "the neighbours")
     assert read_by(pictures) == {1, 2, 3, 4}
     monkeypatch.setattr(Reading, "read", None)
     about = pictures.about(3)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import ROOT, environment
 from failing_work import Raising, Work
+from waiting import until
 from web_client import DIAMETER_PX, PIXEL_SIZE_A, centres, client, make_project
 from web_work import number_of_process
 
@@ -159,7 +159,7 @@ def test_the_worker_works_fails_and_comes_back():
         other = worker.do(number_of_process, Path("a.mrc"))
         assert other != number
         os.kill(other, signal.SIGKILL)
-        gone(other)
+        until(lambda: gone(other), f"the end of process {other}")
         assert worker.do(Work(), Path("c.mrc")) == "C"
     finally:
         worker.close()
@@ -167,18 +167,12 @@ def test_the_worker_works_fails_and_comes_back():
         worker.do(Work(), Path("c.mrc"))
 
 
-def gone(number: int) -> None:
-    """Wait until a process has ended."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return
-        if state == "Z":
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"process {number} lives on")
+def gone(number: int) -> bool:
+    """Tell whether a process has ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_the_worker_does_not_outlive_a_server_that_is_killed():
@@ -190,7 +184,7 @@ def test_the_worker_does_not_outlive_a_server_that_is_killed():
         assert Path(f"/proc/{worker}").exists()
         process.kill()
         process.wait()
-        gone(worker)
+        until(lambda: gone(worker), f"the end of process {worker}")
 
 
 def test_the_route(project):
