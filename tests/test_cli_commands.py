@@ -172,7 +172,7 @@ def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, 
         (("propose", "mics", "-o", "out", "--diameter", "24ells"), 2, "24ells: this is not a length"),
         (("propose", "mics", "-o", "out", "--diameter", "-3"), 2, ""),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--pixel-size", "3px"), 2, "not in Angstrom"),
-        (("propose", "mics", "-o", "out", "--diameter", "24px", "--min-diameter", "30px"), 2, "leaves out"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--min-diameter", "30px"), 2, "excludes"),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--top-k", "many"), 2, "propose.top_k"),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--format", "xml"), 2, "no format 'xml'"),
         (

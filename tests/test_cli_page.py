@@ -32,7 +32,7 @@ def test_commands_say_what_is_wrong(tmp_path, capsys):
         for code, words, arguments in [
             (2, "no micrographs are given", ["label", "--labels", labels]),
             (2, "--labels", ["label", mic]),
-            (1, "no micrograph is in this folder", ["label", empty, "--labels", labels]),
+            (1, "there is no micrograph in this folder", ["label", empty, "--labels", labels]),
             (1, "this is a file, not a folder", ["label", mic, "--labels", tmp_path / "file"]),
             (1, "labels cannot be kept there", ["label", mic, "--labels", tmp_path / "file" / "labels"]),
             (2, "this is not a length", ["label", mic, "--labels", labels, "--diameter", "wide"]),

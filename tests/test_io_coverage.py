@@ -54,9 +54,9 @@ def test_coverage_is_read_by_name(tmp_path):
         ("name,coverage\n,partial\n", "line 2 has no name"),
         ("name,cover\na,partial\n", "header"),
         ("", "header"),
-        ("name,coverage,x0,y0,x1,y1\na,partial,1,2,3\n", "no rectangle"),
-        ("name,coverage,x0,y0,x1,y1\na,,10,2,3,4\n", "no rectangle"),
-        ("name,coverage\na,partial\na,complete\n", "named before"),
+        ("name,coverage,x0,y0,x1,y1\na,partial,1,2,3\n", "not a rectangle"),
+        ("name,coverage,x0,y0,x1,y1\na,,10,2,3,4\n", "not a rectangle"),
+        ("name,coverage\na,partial\na,complete\n", "has an earlier row"),
     ],
 )
 def test_coverage_that_cannot_be_is_refused(tmp_path, text, message):

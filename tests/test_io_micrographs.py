@@ -307,8 +307,8 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("mic.mrc", lambda path: None, "No such file"),
     "folder": ("mic.mrc", lambda path: path.mkdir(), "folder"),
     "empty": ("mic.mrc", lambda path: path.write_bytes(b""), "empty"),
-    "header cut short": ("mic.mrc", _cut(_header(), 0.05), "cut short"),
-    "data cut short": ("mic.mrc", _cut(_header(), 0.9), "cut short"),
+    "header truncated": ("mic.mrc", _cut(_header(), 0.05), "truncated"),
+    "data truncated": ("mic.mrc", _cut(_header(), 0.9), "truncated"),
     "one value": ("mic.mrc", _flat, "one value, 3"),
     "no finite pixel": ("mic.mrc", _nan, "100%"),
     "mostly not finite": ("mic.mrc", _half_nan, "54%"),
@@ -329,20 +329,20 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "volume": ("mic.mrc", lambda path: put_mrc(path, np.zeros((20, 20, 20), "f4")), "volume of 20 sections"),
     "particle stack": ("mic.mrcs", lambda path: put_mrc(path, np.zeros((9, 64, 64), "f4")), "9 sections of 64 x 64"),
     "unknown mode": ("mic.mrc", _header(mode=77), "mode 77"),
-    "huge extended header": ("mic.mrc", _header(nsymbt=10**9), "cut short"),
-    "text": ("mic.mrc", lambda path: path.write_text("x,y\n1,2\n" * 300), "nothing known"),
+    "huge extended header": ("mic.mrc", _header(nsymbt=10**9), "truncated"),
+    "text": ("mic.mrc", lambda path: path.write_text("x,y\n1,2\n" * 300), "of unknown format"),
     "gzip": ("mic.mrc", lambda path: path.write_bytes(b"\x1f\x8b" + bytes(2000)), "gzip"),
-    "PNG cut short": ("mic.png", _cut(_png, 0.8), "cut short"),
+    "PNG truncated": ("mic.png", _cut(_png, 0.8), "truncated"),
     "PNG damaged": ("mic.png", _broken_png, "damaged"),
     "PNG transparent": ("mic.png", _transparent, "transparent"),
-    "JPG cut short": ("mic.jpg", _cut(_jpg, 0.5), "cut short"),
+    "JPG truncated": ("mic.jpg", _cut(_jpg, 0.5), "truncated"),
     "JPG named MRC, broken": (
         "mic.mrc",
         lambda path: path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(3000)),
         "JPG",
     ),
     "JPG of nonsense": ("mic.jpg", lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\0\1\xff\xd9"), "decoded"),
-    "TIFF cut short": ("mic.tif", _cut(_tiff, 0.7), "cut short"),
+    "TIFF truncated": ("mic.tif", _cut(_tiff, 0.7), "truncated"),
     "TIFF header only": ("mic.tif", _cut(_tiff, 0.01), "cannot be read"),
     "TIFF damaged": ("mic.tif", _broken_tiff, "cannot be read"),
     "TIFF movie": ("mic.tif", _movie, "3 sections.*motion"),
@@ -413,7 +413,7 @@ def test_find_complains_about_patterns_without_a_match(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"\.mrc .*\.png") as caught:
             micrographs.find([pattern])
         assert str(pattern) in str(caught.value)
-    with pytest.raises(InputError, match="none were named"):
+    with pytest.raises(InputError, match="none were given"):
         micrographs.find([])
 
 

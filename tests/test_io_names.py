@@ -1,6 +1,6 @@
 """The bare name of a micrograph's files, and which suffixes are those of micrographs."""
 
-from upicker.io.names import is_picture, plain
+from upicker.io.names import is_micrograph_name, plain
 
 
 def test_plain_names_and_pictures() -> None:
@@ -12,5 +12,5 @@ def test_plain_names_and_pictures() -> None:
         "notes",
         "a",
     ]
-    assert all(is_picture(name) for name in ("a.MRC", "a.mrc.gz", "a.eer", "a.tif.bz2"))
-    assert not any(is_picture(name) for name in ("a.star", "a.gz", "a.txt.gz", "mrc", "a.cs"))
+    assert all(is_micrograph_name(name) for name in ("a.MRC", "a.mrc.gz", "a.eer", "a.tif.bz2"))
+    assert not any(is_micrograph_name(name) for name in ("a.star", "a.gz", "a.txt.gz", "mrc", "a.cs"))

@@ -1,4 +1,4 @@
-"""Writing whole files or none: write beside, then rename."""
+"""Atomic writing of files: to a temporary file in the same folder, which is then renamed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from upicker.errors import OutputError
 
 @contextmanager
 def replacing(path: Path, lasting: bool = False) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path`; when the block ends well, the file there becomes `path`.
+    """Yield a temporary path in the folder of `path`; if the block succeeds, the file there is renamed to `path`.
 
-    An exception in the block removes the temporary file and leaves whatever was at `path` as it was. Missing
-    parent folders are made. The temporary name is hidden (it begins with a dot) and keeps the suffix, because
-    some writers choose the format by it.
+    An exception in the block removes the temporary file and leaves a file at `path` as it was. Missing parent folders
+    are made. The temporary name is hidden (it begins with a dot) and keeps the suffix, as some writers choose the
+    format by it.
 
     Parameters
     ----------
     path : Path
-        The file to make or to replace.
+        The file to write or to replace.
     lasting : bool
-        Whether to wait until it is on the disk, so that not even a power failure undoes it.
+        Whether to wait until it is on the disk (fsync), so that it survives a power failure.
 
     Yields
     ------
@@ -39,16 +39,16 @@ def replacing(path: Path, lasting: bool = False) -> Iterator[Path]:
     path = Path(path)
     temporary = path.parent / f".{uuid.uuid4().hex}{path.suffix}"
     try:
-        # Renaming onto a device such as /dev/null would succeed for root, and break the machine.
+        # Root could rename a file onto a device such as /dev/null, which would break the machine.
         if path.exists() and not path.is_file():
-            raise OutputError(path, "there is a folder or a device of this name", "Give the name of a file")
+            raise OutputError(path, "it is a folder or a device", "Give the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if lasting:
-            _settled(temporary)
+            _sync(temporary)
         temporary.replace(path)
         if lasting:
-            _settled(path.parent)
+            _sync(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         remedy = "Check that the folder exists, may be written to and has room, or choose another output"
@@ -58,8 +58,8 @@ def replacing(path: Path, lasting: bool = False) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _settled(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+def _sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

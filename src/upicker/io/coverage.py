@@ -54,19 +54,19 @@ def coverages(folders: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
 
 
 def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
-    """Return what each label file of a folder covers.
+    """Return the coverage of each label file of a folder.
 
     Parameters
     ----------
     folder : Path
         The folder of label files, where ``coverage.csv`` may lie.
     partial : bool
-        Whether files that ``coverage.csv`` does not name are partial.
+        Whether files without a row in ``coverage.csv`` are partial.
 
     Raises
     ------
     CoordinatesError
-        If ``coverage.csv`` cannot be read, names no label file, or says what cannot be.
+        If ``coverage.csv`` cannot be read, is not valid, or has a row without a label file.
     """
     found = {file: Coverage(partial) for file in coordinates.stems(folder).values()}
     path = folder / FILE
@@ -81,12 +81,12 @@ def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
 
 
 def named(path: Path) -> dict[str, Coverage]:
-    """Return what a ``coverage.csv`` says, by the names that it uses.
+    """Read a ``coverage.csv``; return coverages by the names in it.
 
     Raises
     ------
     CoordinatesError
-        If it cannot be read, or says what cannot be.
+        If it cannot be read, or is not valid.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -95,7 +95,7 @@ def named(path: Path) -> dict[str, Coverage]:
     lines = list(delimited.rows(text, delimited.delimiter(text)))
     header = [cell.lower() for cell in lines[0][1]] if lines else []
     if "name" not in header or set(header) - set(COLUMNS):
-        raise CoordinatesError(path, "its header is not understood", f"Write: {','.join(COLUMNS)}")
+        raise CoordinatesError(path, "its header is not valid", f"Write: {','.join(COLUMNS)}")
     found: dict[str, Coverage] = {}
     for number, cells in lines[1:]:
         row = dict(zip(header, cells, strict=False))
@@ -106,8 +106,8 @@ def named(path: Path) -> dict[str, Coverage]:
             raise CoordinatesError(path, f"line {number}: unknown coverage '{word}'", "Write complete or partial")
         before, region = found.get(name), _region(path, number, [row.get(c, "") for c in COLUMNS[2:]])
         if before is not None and (region is None or not before.regions or before.partial != WORDS[word]):
-            remedy = "Give a file several rows only for several regions, all complete or all partial"
-            raise CoordinatesError(path, f"line {number}: '{name}' was named before", remedy)
+            remedy = "Several rows per file must give several regions, all complete or all partial"
+            raise CoordinatesError(path, f"line {number}: '{name}' has an earlier row", remedy)
         regions = () if before is None else before.regions
         found[name] = Coverage(WORDS[word], regions if region is None else (*regions, region))
     return found
@@ -123,36 +123,36 @@ def _region(path: Path, number: int, cells: list[str]) -> Region | None:
         x0 = y0 = x1 = y1 = float("nan")
     if not (np.isfinite([x0, y0, x1, y1]).all() and x0 < x1 and y0 < y1):
         remedy = "Write numbers x0 < x1 and y0 < y1, in raw pixels"
-        raise CoordinatesError(path, f"line {number}: {','.join(cells)} is no rectangle", remedy)
+        raise CoordinatesError(path, f"line {number}: {','.join(cells)} is not a rectangle", remedy)
     return Region(x0, y0, x1, y1)
 
 
 def record(path: Path, name: str, coverage: Coverage | None, instead: Sequence[str] = ()) -> None:
-    """Note what one label file covers; what is said of others, and remarks, stay.
+    """Write the coverage of one label file; rows of other files, and comments, are kept.
 
     Parameters
     ----------
     path : Path
         ``coverage.csv``, made if there is none.
     name : str
-        That of the label file, without suffix.
+        Of the label file, without suffix.
     coverage : Coverage or None
-        None: take its rows away.
+        None: remove its rows.
     instead : sequence of str
-        Other names that the file has there; their rows go.
+        Other names for the same file; their rows are removed.
 
     Raises
     ------
     CoordinatesError
-        If the file that is there cannot be read.
+        If the present file cannot be read.
     OutputError
-        If it cannot be written, or a row cannot hold the name.
+        If it cannot be written, or the name is not valid there; see `check_name`.
     """
     check_name(path, name)
-    found, remarks = {}, []
+    found, comments = {}, []
     if path.is_file():
         found = named(path)
-        remarks = [line for line in path.read_text("utf-8-sig").splitlines() if line.lstrip()[:1] == "#"]
+        comments = [line for line in path.read_text("utf-8-sig").splitlines() if line.lstrip()[:1] == "#"]
     for other in {*instead} - {name}:
         found.pop(other, None)
     if coverage is None:
@@ -160,23 +160,23 @@ def record(path: Path, name: str, coverage: Coverage | None, instead: Sequence[s
     else:
         found[name] = coverage
     with replacing(path, lasting=True) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"{line}\n" for line in remarks)
+        file.writelines(f"{line}\n" for line in comments)
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for stem, one in found.items():
             word = "partial" if one.partial else "complete"
-            places = [(region.x0, region.y0, region.x1, region.y1) for region in one.regions] or [("",) * 4]
-            rows.writerows((stem, word, *place) for place in places)
+            rectangles = [(region.x0, region.y0, region.x1, region.y1) for region in one.regions] or [("",) * 4]
+            rows.writerows((stem, word, *rectangle) for rectangle in rectangles)
 
 
 def check_name(path: Path, name: str) -> None:
-    """Refuse a name that a ``coverage.csv`` cannot hold.
+    """Refuse a name that cannot stand in a ``coverage.csv``.
 
     Raises
     ------
     OutputError
-        For names with line breaks and other control characters, blanks at the ends or ``#`` in front; and for the
-        one whose labels would have the name of the table itself.
+        For names with control characters (line breaks), with spaces at the ends or ``#`` in front, and for the name
+        whose label file would be the table itself.
     """
     if not name or name != name.strip() or name[0] == "#" or not name.isprintable() or f"{name}.csv" == path.name:
         raise OutputError(path, f"it cannot hold the name {name!r}", "Rename the micrograph")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upicker.errors import InputError
-from upicker.io.names import is_picture, plain
+from upicker.io.names import is_micrograph_name, plain
 
 MICROGRAPHS = "micrographs"
 COORDINATES = Path("ground_truth") / "particle_coordinates"
@@ -81,7 +81,7 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
     """Return the pictures of a folder, of several with the same name the first by `PREFERENCE`."""
     best: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not is_picture(path) or path.name.startswith(".") or not path.is_file():
+        if not is_micrograph_name(path) or path.name.startswith(".") or not path.is_file():
             continue
         other = best.get(plain(path))
         if other is None or _rank(path) < _rank(other):

@@ -1,4 +1,4 @@
-"""Finding and reading micrographs. The content decides about the format; the suffix is asked last."""
+"""Finding and reading micrographs. The format is recognised by the content, not by the suffix."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ import numpy as np
 
 from upicker.errors import InputError, MicrographError, UPickerWarning
 from upicker.io import lists, movies, mrc, names, rasters
+from upicker.io.compression import compression, opened
 from upicker.io.lists import Listed
-from upicker.io.names import is_picture, plain
-from upicker.io.stored import FETCH_AGAIN, Stored, opened, packing, too_large
+from upicker.io.names import is_micrograph_name, plain
+from upicker.io.stored_image import DAMAGED, StoredImage, too_large
 from upicker.particles import Micrograph
 
-SMALLEST_SIDE, LARGEST_SIDE = 16, 40_000
+MIN_SIDE, MAX_SIDE = 16, 40_000
 _PLAUSIBLE_A = (0.05, 200.0)
+_REPEAT = "The previous processing step failed: repeat it"
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive",
     b"\x89HDF": "an HDF5 file",
     b"%PDF": "a PDF document",
-    b"GIF8": "a GIF picture",
+    b"GIF8": "a GIF image",
     b"\0\0\0\x03": "a DigitalMicrograph file",
     b"\0\0\0\x04": "a DigitalMicrograph file",
 }
@@ -39,9 +41,9 @@ class Reading:
     Attributes
     ----------
     pixel_size_A : float or None
-        Angstrom per pixel of all; beats lists and headers.
+        Angstrom per pixel of all; overrides lists and headers.
     listed : mapping of Path to float
-        What lists say of each; beats headers.
+        Pixel sizes in lists of micrographs; override headers.
     gain : Path or None
         Gain reference for movies.
     """
@@ -52,7 +54,7 @@ class Reading:
 
     @classmethod
     def of(cls, entries: Sequence[Listed], pixel_size_A: float | None = None, gain: Path | None = None) -> Reading:
-        """Gather what lists say of their micrographs."""
+        """Return the reading with the pixel sizes that lists of micrographs give."""
         listed = {entry.path: entry.pixel_size_A for entry in entries if entry.pixel_size_A}
         sizes = {*listed.values()}
         if pixel_size_A is None and len(sizes) == 1 and len(listed) == len(entries):
@@ -60,15 +62,15 @@ class Reading:
         return cls(pixel_size_A, {} if pixel_size_A else listed, gain)
 
     def about(self) -> dict[str, object]:
-        """Say it in the words of ``run.toml``; None is left out there."""
+        """Return it as keys of ``run.toml``, where None is left out."""
         return {"pixel_size_A": self.pixel_size_A, "gain": None if self.gain is None else str(self.gain)}
 
     def read(self, path: Path) -> Micrograph:
-        """Read one micrograph; see `read` of this module, which also says what is raised."""
+        """Read one micrograph; see `read` of this module, also for errors."""
         return read(path, self.size_of(path), self.gain)
 
     def size_of(self, path: Path) -> float | None:
-        """Return a micrograph's pixel size in Angstrom, or None where it is left to the file."""
+        """Return a micrograph's pixel size in Angstrom, or None where that of the file is used."""
         return self.pixel_size_A or self.listed.get(path)
 
 
@@ -78,7 +80,7 @@ def find(patterns: Sequence[str | Path]) -> list[Path]:
 
 
 def entries(patterns: Sequence[str | Path]) -> list[Listed]:
-    """Find micrographs, with what lists say of them.
+    """Find micrographs, with their rows in lists.
 
     Parameters
     ----------
@@ -94,11 +96,11 @@ def entries(patterns: Sequence[str | Path]) -> list[Listed]:
     Raises
     ------
     InputError
-        If one of the patterns gives nothing, a list cannot be read, or two files have the same name but for folder
-        and suffix: by it labels, picks and micrographs are brought together.
+        If one of the patterns matches nothing, a list cannot be read, or the names of two files differ in folder and
+        suffix only, as labels, picks and micrographs are matched by these names.
     """
     if not patterns:
-        raise InputError("micrographs", "none were named", "Give files, folders, quoted globs or lists")
+        raise InputError("micrographs", "none were given", "Give files, folders, quoted globs or lists")
     files: dict[str, Listed] = {}
     for pattern in patterns:
         for path in _expand(str(pattern)):
@@ -119,18 +121,18 @@ def entries(patterns: Sequence[str | Path]) -> list[Listed]:
 
 
 def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None = None) -> Micrograph:
-    """Read a micrograph: MRC (modes 0, 1, 2, 6, 12, 101; gzip and bzip2, too), TIFF, EER, PNG or JPG.
+    """Read a micrograph: MRC (modes 0, 1, 2, 6, 12, 101; also gzip and bzip2), TIFF, EER, PNG or JPG.
 
-    Pixels may have 8 or 16 bits or be floats. Movies are read frame by frame and summed; whoever reads one is
-    warned (`upicker.errors.UPickerWarning`), because motion correction should come first.
+    Pixels may be integers of 8 or 16 bits, or floats. Movies are read frame by frame and summed, with a warning
+    (`upicker.errors.UPickerWarning`), because motion correction should come first.
 
     Parameters
     ----------
     path : str or Path
-        The file; its content, not its suffix, says what it is.
+        The file; its format is recognised by its content, not by its suffix.
     pixel_size_A : float, optional
-        Angstrom per pixel; beats what the file says. A file's own value is taken only if it is between 0.05
-        and 200, and not exactly 1, which is what programs write into an MRC header when they do not know it.
+        Angstrom per pixel; overrides that of the file. A file's own value is used only if it is between 0.05 and 200,
+        and not exactly 1, which programs write into an MRC header when they do not know it.
     gain : Path, optional
         Gain reference, applied to the sums of movies only; see `upicker.io.movies.with_gain`.
 
@@ -142,8 +144,8 @@ def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None 
     Raises
     ------
     MicrographError
-        If the file is missing, empty, cut short, damaged, of an unknown kind, a stack or volume that is no movie,
-        smaller than 16 or larger than 40 000 pixels a side, mostly non-finite, or of one value only.
+        If the file is missing, empty, truncated, damaged, of an unknown format, a stack or volume rather than a movie,
+        smaller than 16 or larger than 40 000 pixels a side, mostly non-finite, or constant.
     """
     path = Path(path)
     stored = _read_file(path)
@@ -152,8 +154,8 @@ def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None 
         warnings.warn(
             UPickerWarning(
                 path,
-                f"it is a movie, of which the plain sum is taken ({stored.frames} frames)",
-                "Correct the motion first, then pick: drift blurs particles and moves them",
+                f"it is a movie, of which the plain sum is used ({stored.frames} frames)",
+                "Correct the motion first, then pick: drift blurs particles and shifts them",
             ),
             stacklevel=2,
         )
@@ -163,34 +165,34 @@ def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None 
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read a mask: a picture of any size and format, perhaps of one value only.
+    """Read a mask: an image of any size and format, perhaps constant.
 
     Returns
     -------
     np.ndarray
-        `(H, W)` bool, True where the picture is above 0.5.
+        `(H, W)` bool, True where the image is above 0.5.
 
     Raises
     ------
     MicrographError
-        If the file cannot be read, or holds no single picture.
+        If the file cannot be read, or does not hold a single image.
     """
     path = Path(path)
     pixels = _read_file(path).pixels
     if pixels.ndim != 2:
-        raise MicrographError(path, f"it holds an array of {pixels.shape}", "Give one grey picture, 1 = bad")
+        raise MicrographError(path, f"it holds an array of {pixels.shape}", "Give one greyscale image, 1 = unusable")
     return pixels > 0.5
 
 
 def size(path: Path, pixel_size_A: float | None = None) -> tuple[tuple[int, int], float | None]:
-    """Return rows and columns of a micrograph, and its pixel size as `read` takes it.
+    """Return rows and columns of a micrograph, and its pixel size as `read` does.
 
-    Of an MRC file only the header is read; other pictures are decoded.
+    Only the header of an MRC file is read; other files are decoded.
 
     Raises
     ------
     MicrographError
-        If the file cannot be read, or holds no single picture.
+        If the file cannot be read, or does not hold a single image.
     """
     path = Path(path)
     try:
@@ -209,8 +211,8 @@ def size(path: Path, pixel_size_A: float | None = None) -> tuple[tuple[int, int]
     return shape, pixel_size_A or _plausible(stored_A)
 
 
-def _read_file(path: Path) -> Stored:
-    """Return the picture in the file's own type, and what the file says of it."""
+def _read_file(path: Path) -> StoredImage:
+    """Return the image in the file's own type."""
     try:
         return _read_any(path, _head(path))
     except OSError as error:
@@ -228,22 +230,22 @@ def _expand(pattern: str) -> list[Path]:
     else:
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
         matches = [match for match in matches if match.is_file()]
-        # `folder/*` should not give the STAR file beside the pictures; `*.dat` is taken by its word.
+        # `folder/*` must not match the STAR file beside the micrographs; `*.dat` is taken literally.
         found = [match for match in matches if _is_known(match)] or matches
     if not found:
-        what = "no micrograph is in this folder" if path.is_dir() else "there is no such file, folder or match"
+        what = "there is no micrograph in this folder" if path.is_dir() else "there is no such file, folder or match"
         raise InputError(
-            pattern, what, f"Known suffixes are {' '.join(names.PICTURES)}, and {' '.join(names.PACKED)} behind .mrc"
+            pattern, what, f"Known suffixes are {' '.join(names.SUFFIXES)}, and {' '.join(names.COMPRESSED)} after .mrc"
         )
     return found
 
 
 def _is_known(path: Path) -> bool:
-    return is_picture(path) and not path.name.startswith(".") and path.is_file()
+    return is_micrograph_name(path) and not path.name.startswith(".") and path.is_file()
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key: digits as numbers."""
+    """Return a sort key that compares digits as numbers."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
@@ -257,58 +259,58 @@ def _head(path: Path) -> bytes:
         return file.read(mrc.HEADER_BYTES)
 
 
-def _read_any(path: Path, head: bytes) -> Stored:
-    """Return the picture in the file's own type; `head` is unpacked."""
-    packed = packing(path)
-    if not packed and head.startswith(rasters.PNG_MAGIC):
-        return rasters.read_png(path, LARGEST_SIDE)
-    if not packed and head.startswith(rasters.JPG_MAGIC):
-        return rasters.read_jpg(path, LARGEST_SIDE)
-    if not packed and head.startswith(rasters.TIFF_MAGICS):
-        return rasters.read_tiff(path, LARGEST_SIDE)
+def _read_any(path: Path, head: bytes) -> StoredImage:
+    """Return the image in the file's own type; `head` is its first bytes, uncompressed."""
+    compressed = compression(path)
+    if not compressed and head.startswith(rasters.PNG_MAGIC):
+        return rasters.read_png(path, MAX_SIDE)
+    if not compressed and head.startswith(rasters.JPG_MAGIC):
+        return rasters.read_jpg(path, MAX_SIDE)
+    if not compressed and head.startswith(rasters.TIFF_MAGICS):
+        return rasters.read_tiff(path, MAX_SIDE)
     if mrc.looks_like_mrc(head):
-        return mrc.read(path, head, LARGEST_SIDE)
+        return mrc.read(path, head, MAX_SIDE)
     if ".mrc" in "".join(path.suffixes[-2:]).lower() and len(head) < mrc.HEADER_BYTES:
-        raise MicrographError(path, f"it is cut short: {len(head)} bytes, less than an MRC header", FETCH_AGAIN)
-    kind = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), "nothing known")
-    if packed:
-        kind = f"a {packed} archive, and what it holds is no MRC but {kind}"
-    raise MicrographError(
-        path, f"its content is not a picture that can be read here but {kind}", "Give MRC, TIFF, EER, PNG or JPG"
-    )
+        raise MicrographError(path, f"it is truncated: {len(head)} bytes, less than an MRC header", DAMAGED)
+    kind = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), "of unknown format")
+    if compressed:
+        kind = f"a {compressed} file, whose content is not MRC but {kind}"
+    raise MicrographError(path, f"its content is not a micrograph but {kind}", "Give MRC, TIFF, EER, PNG or JPG")
 
 
 def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels as contiguous float32, or raise if they hold no micrograph."""
+    """Return the pixels as contiguous float32; raise MicrographError if they cannot be a micrograph."""
     if pixels.ndim != 2 or pixels.dtype.kind not in "buif":
         found = f"it holds an array of {pixels.shape}, {pixels.dtype}"
-        raise MicrographError(path, found, "Give one picture of real numbers")
-    if min(pixels.shape) < SMALLEST_SIDE:
+        raise MicrographError(path, found, "Give one image of real numbers")
+    if min(pixels.shape) < MIN_SIDE:
         raise MicrographError(
             path,
-            f"the picture has {pixels.shape[0]} rows x {pixels.shape[1]} columns",
-            f"A micrograph needs at least {SMALLEST_SIDE} a side: check that this is one",
+            f"the image has {pixels.shape[0]} rows x {pixels.shape[1]} columns",
+            f"A micrograph needs at least {MIN_SIDE} pixels a side: check that this is one",
         )
-    if max(pixels.shape) > LARGEST_SIDE:
-        raise too_large(path, (pixels.shape[0], pixels.shape[1]), LARGEST_SIDE)
+    if max(pixels.shape) > MAX_SIDE:
+        raise too_large(path, (pixels.shape[0], pixels.shape[1]), MAX_SIDE)
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(pixels, np.float32)
     low, high = pixels.min(), pixels.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = pixels[np.isfinite(pixels)]
         if 2 * finite.size < pixels.size:
-            share = 1 - finite.size / pixels.size
+            fraction = 1 - finite.size / pixels.size
             raise MicrographError(
-                path, f"{share:.0%} of its pixels are not finite numbers", "The step before failed: repeat it"
+                path,
+                f"{fraction:.0%} of its pixels are not finite numbers",
+                _REPEAT,
             )
         low, high = finite.min(), finite.max()
     if low == high:
-        raise MicrographError(path, f"all pixels have one value, {low:g}", "The step before failed: repeat it")
+        raise MicrographError(path, f"all pixels have one value, {low:g}", _REPEAT)
     return pixels
 
 
 def _plausible(pixel_size_A: float | None) -> float | None:
-    """Return a file's pixel size if it can be true."""
+    """Return a file's pixel size if it is plausible."""
     if pixel_size_A is None or not math.isfinite(pixel_size_A):
         return None
     # Headers hold single precision: 1.77 comes back as 1.7699999.

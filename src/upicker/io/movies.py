@@ -1,7 +1,7 @@
 """Movies: the plain sum of their frames, with a gain reference or without.
 
-A sum without motion correction is good for a first look; the frames drift against each other, which blurs
-particles and moves their positions by some pixels. Whoever reads one is warned.
+A sum without motion correction serves for a first look only: the frames drift against each other, which blurs particles
+and shifts them by some pixels. Reading one gives a warning.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from pathlib import Path
 import numpy as np
 
 from upicker.errors import MicrographError
-from upicker.io.stored import Stored
+from upicker.io.stored_image import StoredImage
 
-# No camera for cryo-EM has fewer pixels; stacks of smaller pictures hold particles, or are volumes.
-SMALLEST_FRAME = 1024
-_ONE_PICTURE = "Of a small movie give the motion-corrected sum; of a stack or a volume, single pictures"
+# No camera for cryo-EM has fewer pixels; stacks of smaller images hold particles, or are volumes.
+MIN_FRAME_SIDE = 1024
+_ONE_IMAGE = "Give the motion-corrected sum of a small movie, or the single images of a stack"
 
 
 def check_movie(path: Path, frames: int, shape: tuple[int, int]) -> None:
-    """Refuse what has several pictures and is no movie: particle stacks, maps, tomograms.
+    """Refuse files of several sections that are not movies: particle stacks, maps, tomograms.
 
-    A movie's frames are at least `SMALLEST_FRAME` pixels a side, and they are not as many as the rows and the
-    columns, as the sections of a map are.
+    A movie's frames are at least `MIN_FRAME_SIDE` pixels a side, and their number differs from that of rows and
+    columns, unlike the sections of a map.
 
     Raises
     ------
     MicrographError
-        If it is none.
+        If it is not a movie.
     """
     rows, columns = shape
     if frames == rows == columns:
-        raise MicrographError(path, f"it is a volume of {frames} sections of {columns} x {rows} pixels", _ONE_PICTURE)
-    if min(shape) < SMALLEST_FRAME:
+        raise MicrographError(path, f"it is a volume of {frames} sections of {columns} x {rows} pixels", _ONE_IMAGE)
+    if min(shape) < MIN_FRAME_SIDE:
         raise MicrographError(
             path,
-            f"it holds {frames} sections of {columns} x {rows} pixels, not one picture, and for a movie without"
-            f" motion correction they are too small (less than {SMALLEST_FRAME} a side)",
-            _ONE_PICTURE,
+            f"it holds {frames} sections of {columns} x {rows} pixels, not one image, and they are too small for the"
+            f" frames of a movie (less than {MIN_FRAME_SIDE} a side)",
+            _ONE_IMAGE,
         )
 
 
 def summed(frames: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Add frames of `shape` (rows, columns) up, one after the other; return `(H, W)` float32."""
+    """Return the sum of frames of `shape` (rows, columns), `(H, W)` float32."""
     total = np.zeros(shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for frame in frames:
@@ -51,22 +51,23 @@ def summed(frames: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     return total
 
 
-def with_gain(path: Path, movie: Stored, gain: Stored, gain_path: Path) -> np.ndarray:
+def with_gain(path: Path, movie: StoredImage, gain: StoredImage, gain_path: Path) -> np.ndarray:
     """Apply a gain reference to the sum of a movie.
 
-    - The sum is multiplied by it, but for EER divided, unless its name ends in ``.gain``: such are RELION's rules.
-    - A TIFF's first row is the last one of an MRC (RELION, IMOD and MotionCor2 read TIFF files upside down), so that
-      an MRC reference for a TIFF movie is turned over, and a TIFF one for an MRC or EER movie, too. ``.gain`` files
-      are as EER files are.
-    - Where the reference is not a positive number, the camera is blind: these pixels become NaN.
+    - The sum is multiplied by it; the sum of an EER movie is divided by it, unless its name ends in ``.gain``
+      (RELION's rules).
+    - The first row of a TIFF is the last one of an MRC (RELION, IMOD and MotionCor2 read TIFF files upside down), so
+      an MRC reference for a TIFF movie is flipped, and so is a TIFF reference for an MRC or EER movie. ``.gain``
+      files have the orientation of EER files.
+    - Where the reference is not a positive number, the pixel is dead and becomes NaN.
 
     Parameters
     ----------
     path : Path
-        The movie, for messages.
-    movie : Stored
+        The movie, for error messages.
+    movie : StoredImage
         Its sum.
-    gain : Stored
+    gain : StoredImage
         The reference, `(H, W)`.
     gain_path : Path
         Its file.
@@ -94,6 +95,6 @@ def with_gain(path: Path, movie: Stored, gain: Stored, gain_path: Path) -> np.nd
     factor = np.asarray(gain.pixels, np.float32)
     if not native and (gain.kind == "tiff") != (movie.kind == "tiff"):
         factor = factor[::-1]
-    blind = ~(np.isfinite(factor) & (factor > 0))
-    factor = np.where(blind, np.float32(np.nan), factor)
+    dead = ~(np.isfinite(factor) & (factor > 0))
+    factor = np.where(dead, np.float32(np.nan), factor)
     return movie.pixels / factor if movie.kind == "eer" and not native else movie.pixels * factor

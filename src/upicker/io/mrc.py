@@ -1,4 +1,4 @@
-"""MRC files, MRC2014 and older ones, gzip and bzip2 too: mrcfile's record of the header, checks of our own."""
+"""MRC files, MRC2014 and older, also gzip and bzip2: mrcfile's dtype of the header, checks of our own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from upicker.errors import MicrographError
 from upicker.io.atomic import replacing
+from upicker.io.compression import check_expansion, compression, fill, opened, skip
 from upicker.io.movies import check_movie, summed
-from upicker.io.stored import FETCH_AGAIN, Stored, check_growth, cut_short, fill, opened, packing, skip, too_large
+from upicker.io.stored_image import DAMAGED, StoredImage, too_large, truncated
 
 HEADER_BYTES = 1024
 _FOUR_BITS = 101
@@ -21,18 +22,18 @@ _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", _FOUR_BITS: "u1"}
 _OTHER_MODES = {
     3: "a Fourier transform (complex)",
     4: "a Fourier transform (complex)",
-    16: "a picture in colours",
+    16: "an image in colours",
 }
 _IMOD_STAMP = b"IMOD"
 _IMOD_HALF_BYTES = 16
 _BIG_ENDIAN_STAMP = 0x11
-_LARGEST_STORED = 200_000
+_MAX_STORED_SIDE = 200_000
 _Order = Literal["<", ">"]
 _ORDERS: tuple[_Order, ...] = ("<", ">")
 
 
 class _Layout(NamedTuple):
-    """Where the pixels of a file are, and what they are."""
+    """Position, shape and type of the pixels in a file."""
 
     shape: tuple[int, int]
     sections: int
@@ -43,78 +44,78 @@ class _Layout(NamedTuple):
 
     @property
     def stored_shape(self) -> tuple[int, int]:
-        """Rows, and items in a row: of 4-bit pixels, two share a byte, and rows begin with a new one."""
+        """Rows, and items in a row: two 4-bit pixels share a byte, and each row begins with a new byte."""
         rows, columns = self.shape
         return rows, (columns + 1) // 2 if self.mode == _FOUR_BITS else columns
 
     @property
     def needed(self) -> int:
-        """Bytes of the whole file, unpacked."""
+        """Bytes of the whole file, uncompressed."""
         rows, items = self.stored_shape
         return self.start + rows * items * self.sections * self.dtype.itemsize
 
 
 def looks_like_mrc(head: bytes) -> bool:
-    """Tell whether a file's first 1024 bytes can be an MRC header; old files lack the word ``MAP``."""
+    """Return whether a file's first 1024 bytes can be an MRC header; old files lack the word ``MAP``."""
     if len(head) < HEADER_BYTES:
         return False
-    return head[208:211] == b"MAP" or any(_makes_sense(_header(head, order)) for order in _ORDERS)
+    return head[208:211] == b"MAP" or any(_is_plausible(_header(head, order)) for order in _ORDERS)
 
 
-def read(path: Path, head: bytes, largest_side: int) -> Stored:
-    """Read an MRC file of mode 0, 1, 2, 6, 12 (16-bit floats) or 101 (4-bit): one picture, or the sum of a movie.
+def read(path: Path, head: bytes, max_side: int) -> StoredImage:
+    """Read an MRC file of mode 0, 1, 2, 6, 12 (16-bit floats) or 101 (4-bit): one image, or the sum of a movie.
 
-    A movie is read frame by frame; no more than two frames are held.
+    A movie is read frame by frame; no more than two frames are held in memory.
 
     Parameters
     ----------
     path : Path
-        The file, perhaps packed.
+        The file, perhaps compressed.
     head : bytes
-        Its first 1024 bytes, unpacked.
-    largest_side : int
-        Refuse pictures with a longer side, in pixels, before reading them.
+        Its first 1024 bytes, uncompressed.
+    max_side : int
+        Images with a longer side, in pixels, are refused before they are read.
 
     Returns
     -------
-    Stored
-        The picture; see there.
+    StoredImage
+        The image, or the sum of the movie's frames.
 
     Raises
     ------
     MicrographError
-        If the header makes no sense, the mode is another, there are several sections that are no movie, or data
-        are missing.
+        If the header is not plausible, the mode is another, the sections are not a movie's frames, or data are
+        missing.
     """
     layout = _layout(path, head)
-    if max(layout.shape) > largest_side:
-        raise too_large(path, layout.shape, largest_side)
+    if max(layout.shape) > max_side:
+        raise too_large(path, layout.shape, max_side)
     if layout.sections > 1:
         check_movie(path, layout.sections, layout.shape)
-    packed = packing(path)
-    if packed:
-        check_growth(path, layout.needed)
+    is_compressed = bool(compression(path))
+    if is_compressed:
+        check_expansion(path, layout.needed)
     elif (size := path.stat().st_size) < layout.needed:
-        raise cut_short(path, size, layout.needed)
+        raise truncated(path, size, layout.needed)
     with opened(path) as file:
         skip(path, file, layout.start)
         frames = _frames(path, file, layout)
         pixels = next(frames) if layout.sections == 1 else summed(frames, layout.shape)
-        if packed:
-            file.read(1)  # At the end of the stream its check sum is compared.
-    return Stored(pixels, layout.pixel_size_A, "mrc", layout.sections)
+        if is_compressed:
+            file.read(1)  # The checksum is compared at the end of the stream.
+    return StoredImage(pixels, layout.pixel_size_A, "mrc", layout.sections)
 
 
 class Windows:
-    """Rectangles of an MRC picture, read one by one: ``windows[top:bottom, left:right]``. A context manager.
+    """Rectangles of an MRC image, read one by one: ``windows[top:bottom, left:right]``. A context manager.
 
-    The file is not mapped into memory: where it is cut short or its disk goes away meanwhile, reading is an error that
-    can be told, touching a map the process's end.
+    The file is not mapped into memory: if it is truncated or its disk is removed meanwhile, reading raises an error,
+    while access to a memory map would end the process.
 
     Attributes
     ----------
     shape : tuple of int
-        Rows and columns of the picture.
+        Rows and columns of the image.
     """
 
     def __init__(self, path: Path, layout: _Layout) -> None:
@@ -129,41 +130,41 @@ class Windows:
         self._file.close()
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
-        """Return a rectangle that lies within the picture, in the file's own type.
+        """Return a rectangle within the image, in the file's own type.
 
         Raises
         ------
         MicrographError
-            If the file is cut short, or cannot be read any more.
+            If the file is truncated, or cannot be read any more.
         """
         rows, columns = window
-        # Whole rows: one long piece is read faster than many short ones.
+        # Whole rows: one long range is read faster than many short ones.
         band = np.empty((rows.stop - rows.start, self.shape[1]), self._layout.dtype)
         try:
             self._file.seek(self._layout.start + rows.start * self.shape[1] * band.itemsize)
             fill(self._path, self._file, band)
         except OSError as error:
-            raise MicrographError(self._path, f"cannot be read ({error.strerror or error})", FETCH_AGAIN) from error
+            raise MicrographError(self._path, f"cannot be read ({error.strerror or error})", DAMAGED) from error
         return band[:, columns]
 
 
 def windows(path: Path) -> Windows | None:
-    """Open a picture whose parts are asked for; None where that is not to be had: packed, 4-bit, a movie, no MRC.
+    """Open an MRC image to read rectangles of it; None if it is compressed, 4-bit, a movie, or not MRC.
 
     Raises
     ------
     MicrographError
-        If the header makes no sense, or the file cannot be opened.
+        If the header is not plausible, or the file cannot be opened.
     """
     try:
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
-        if packing(path) or not looks_like_mrc(head):
+        if compression(path) or not looks_like_mrc(head):
             return None
         layout = _layout(path, head)
         return Windows(path, layout) if layout.sections == 1 and layout.mode != _FOUR_BITS else None
     except OSError as error:
-        raise MicrographError(path, f"cannot be read ({error.strerror or error})", FETCH_AGAIN) from error
+        raise MicrographError(path, f"cannot be read ({error.strerror or error})", DAMAGED) from error
 
 
 def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
@@ -172,7 +173,7 @@ def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
     Raises
     ------
     MicrographError
-        If the header makes no sense, or the mode is one that `read` does not know.
+        If the header is not plausible, or `read` does not support the mode.
     """
     layout = _layout(path, head)
     return layout.shape, layout.pixel_size_A
@@ -183,10 +184,10 @@ def _frames(path: Path, file: IO[bytes], layout: _Layout) -> Iterator[np.ndarray
     buffer = np.empty(layout.stored_shape, layout.dtype)
     for _ in range(layout.sections):
         fill(path, file, buffer)
-        yield _four_bits(buffer, layout.shape[1]) if layout.mode == _FOUR_BITS else buffer
+        yield _unpacked(buffer, layout.shape[1]) if layout.mode == _FOUR_BITS else buffer
 
 
-def _four_bits(packed: np.ndarray, columns: int) -> np.ndarray:
+def _unpacked(packed: np.ndarray, columns: int) -> np.ndarray:
     """Unpack `(H, (W + 1) // 2)` bytes into `(H, W)`: the lower half of a byte is the first pixel (IMOD)."""
     pixels = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
     pixels[:, ::2], pixels[:, 1::2] = packed & 15, packed >> 4
@@ -198,14 +199,14 @@ def _layout(path: Path, head: bytes) -> _Layout:
     header = _header(head, order)
     columns, rows, sections, mode = (int(header[key]) for key in ("nx", "ny", "nz", "mode"))
     if min(columns, rows, sections) < 1:
-        found = f"its MRC header says {columns} x {rows} x {sections} pixels"
-        raise MicrographError(path, found, FETCH_AGAIN)
+        found = f"its MRC header gives {columns} x {rows} x {sections} pixels"
+        raise MicrographError(path, found, DAMAGED)
     if mode not in _DTYPES:
-        found = _OTHER_MODES.get(mode, f"MRC mode {mode}, which is not known")
+        found = _OTHER_MODES.get(mode, f"MRC mode {mode}, which is not supported")
         raise MicrographError(path, f"it holds {found}", "Save it as MRC mode 2 (32-bit floats)")
     flags = _imod_flags(head)
     if mode == 0 and flags & _IMOD_HALF_BYTES:
-        raise MicrographError(path, "it holds 4-bit pixels in an old form", "Save it as MRC mode 101, 1 or 2")
+        raise MicrographError(path, "it holds 4-bit pixels in an old format", "Save it as MRC mode 101, 1 or 2")
     unsigned = mode == 0 and head[152:156] in (_IMOD_STAMP, _IMOD_STAMP[::-1]) and not flags & 1
     dtype = np.dtype("u1" if unsigned else order + _DTYPES[mode])
     start = HEADER_BYTES + max(0, int(header["nsymbt"]))
@@ -213,43 +214,43 @@ def _layout(path: Path, head: bytes) -> _Layout:
 
 
 def _header(head: bytes, order: _Order) -> Any:
-    """Return the header as mrcfile's record.
+    """Return the header as a record of mrcfile's dtype.
 
-    mrcfile does not open the file itself, because it would read an extended header of any length that a
-    damaged file names.
+    mrcfile does not open the file itself, because it would read an extended header of any length given in a damaged
+    file.
     """
     return np.frombuffer(head, HEADER_DTYPE.newbyteorder(order), 1)[0]
 
 
 def _byte_order(head: bytes) -> _Order:
-    """Return ``<`` or ``>``: what the numbers say, else the machine stamp."""
-    sensible: list[_Order] = [order for order in _ORDERS if _makes_sense(_header(head, order))]
-    if len(sensible) == 1:
-        return sensible[0]
+    """Return ``<`` or ``>``: the one in which the header is plausible, else that of the machine stamp."""
+    plausible: list[_Order] = [order for order in _ORDERS if _is_plausible(_header(head, order))]
+    if len(plausible) == 1:
+        return plausible[0]
     return ">" if head[212] == _BIG_ENDIAN_STAMP else "<"
 
 
-def _makes_sense(header: Any) -> bool:
+def _is_plausible(header: Any) -> bool:
     sides = [int(header[key]) for key in ("nx", "ny", "nz")]
-    return min(sides) > 0 and max(sides[:2]) <= _LARGEST_STORED and int(header["mode"]) in _DTYPES
+    return min(sides) > 0 and max(sides[:2]) <= _MAX_STORED_SIDE and int(header["mode"]) in _DTYPES
 
 
 def _pixel_size(header: Any) -> float | None:
-    """Angstrom per pixel along x: the cell's length over the samples in it."""
+    """Return Angstrom per pixel along x: the length of the cell over its samples."""
     samples, length = int(header["mx"]), float(header["cella"]["x"])
     return length / samples if samples > 0 else None
 
 
 def _imod_flags(head: bytes) -> int:
-    """Return IMOD's flags, 0 without its stamp: 1 says that bytes are signed, 16 that two pixels share one."""
+    """Return IMOD's flags, 0 without its stamp: bit 0, bytes are signed; bit 4, two pixels share a byte."""
     if head[152:156] not in (_IMOD_STAMP, _IMOD_STAMP[::-1]):
         return 0
-    # Whichever the byte order, the flags in use are in the lowest byte, and the highest one is 0.
+    # In either byte order the flags in use are in the lowest byte, and the highest byte is 0.
     return head[156] | head[159]
 
 
 def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> None:
-    """Write one picture, whole or not at all.
+    """Write one image, whole or not at all.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> 
     pixels : np.ndarray
         `(H, W)`; row 0 is stored first.
     pixel_size_A : float, optional
-        For the header; 0 there means not known.
+        For the header, where 0 means unknown.
 
     Raises
     ------
@@ -268,6 +269,6 @@ def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> 
     with replacing(path) as temporary, mrcfile.new(temporary) as file:
         file.set_data(np.ascontiguousarray(pixels, np.float32))
         file.voxel_size = pixel_size_A or 0.0
-        # mrcfile's own label holds the time; the same picture shall be the same file.
+        # mrcfile's own label holds the time; equal images must give equal files.
         assert file.header is not None
         file.header.label[0] = "Created by UPicker"

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from upicker.errors import InputError, listed
 from upicker.io import coordinates
-from upicker.io.names import PACKED, PICTURES
+from upicker.io.names import COMPRESSED, SUFFIXES
 
 _COORDINATES = (".csv", ".tsv", ".star", ".box", ".cbox", ".txt", ".json", ".cs")
 # cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
@@ -232,7 +232,7 @@ def _grouped(items: Iterable[N], key: Callable[[str], Hashable]) -> dict[Hashabl
 def _bare(text: str) -> str:
     """Return a name without its folder and the suffix of a micrograph or of coordinates."""
     name = text.replace("\\", "/").rsplit("/", 1)[-1]
-    for suffixes in (PACKED, PICTURES + _COORDINATES):
+    for suffixes in (COMPRESSED, SUFFIXES + _COORDINATES):
         stem, dot, suffix = name.rpartition(".")
         if stem and dot + suffix.lower() in suffixes:
             name = stem

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from upicker.errors import ConfigError, CoordinatesError, OutputError
-from upicker.io.names import PACKED, PICTURES
+from upicker.io.names import COMPRESSED, SUFFIXES
 from upicker.particles import Particles
 
-_ENDINGS = (*PICTURES, *PACKED)
+_ENDINGS = (*SUFFIXES, *COMPRESSED)
 
 
 @dataclass(frozen=True)

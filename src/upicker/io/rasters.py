@@ -1,4 +1,4 @@
-"""TIFF, EER, PNG and JPG files: single pictures, and of TIFF and EER movies, too."""
+"""TIFF, EER, PNG and JPG files: single images, and movies in TIFF and EER; writing of TIFF images and PNG masks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import numpy as np
 import tifffile
 
 from upicker.errors import MicrographError
+from upicker.io.atomic import replacing
+from upicker.io.compression import check_expansion
 from upicker.io.movies import check_movie, summed
-from upicker.io.stored import FETCH_AGAIN, Stored, check_growth, cut_short, too_large
-from upicker.io.tiffpages import check_pages
+from upicker.io.stored_image import DAMAGED, StoredImage, too_large, truncated
+from upicker.io.tiff_ifds import check_ifds
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPG_MAGIC = b"\xff\xd8\xff"
@@ -26,70 +28,71 @@ _ANGSTROM = {
     "a": 1.0, "å": 1.0, "ang": 1.0, "angstrom": 1.0, "ångström": 1.0, "pm": 0.01, "nm": 10.0,
     "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "\\u00b5m": 1e4, "mm": 1e7, "cm": 1e8, "inch": 2.54e8,
 }  # fmt: skip
+_CM_A = 1e8
 # ITU-R BT.601 luma of red, green, blue.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def read_png(path: Path, largest_side: int) -> Stored:
+def read_png(path: Path, max_side: int) -> StoredImage:
     """Read a PNG, in the file's own type; colours become luminance.
 
     Raises
     ------
     MicrographError
-        If it is cut short, damaged, larger than `largest_side` or partly transparent.
+        If it is truncated, damaged, larger than `max_side` or partly transparent.
     """
     content = path.read_bytes()
-    if not _png_is_whole(content):
-        raise MicrographError(path, "the PNG is cut short or damaged", FETCH_AGAIN)
+    if not _png_is_complete(content):
+        raise MicrographError(path, "the PNG is truncated or damaged", DAMAGED)
     columns, rows, bits, colours = struct.unpack(">IIBB", content[16:26])
-    if max(rows, columns) > largest_side:
-        raise too_large(path, (rows, columns), largest_side)
+    if max(rows, columns) > max_side:
+        raise too_large(path, (rows, columns), max_side)
     channels = {2: 3, 4: 2, 6: 4}.get(colours, 1)
-    check_growth(path, rows * columns * channels * bits // 8)
-    return Stored(_decoded(path, content, "PNG"), None, "png")
+    check_expansion(path, rows * columns * channels * bits // 8)
+    return StoredImage(_decoded(path, content, "PNG"), None, "png")
 
 
-def read_jpg(path: Path, largest_side: int) -> Stored:
-    """Read a JPG, uint8, as stored; colours become luminance, an orientation mark is not followed.
+def read_jpg(path: Path, max_side: int) -> StoredImage:
+    """Read a JPG, uint8, as stored; colours become luminance, an EXIF orientation is ignored.
 
     Raises
     ------
     MicrographError
-        If it is cut short, damaged or larger than `largest_side`.
+        If it is truncated, damaged or larger than `max_side`.
     """
     content = path.read_bytes()
-    # Decoders fill what is missing with grey and say nothing; a whole file ends with the end-of-image mark.
+    # Decoders fill missing parts with grey without an error; a complete file ends with the end-of-image marker.
     if b"\xff\xd9" not in content[-1024:]:
-        raise MicrographError(path, "the JPG is cut short: its end is missing", FETCH_AGAIN)
+        raise MicrographError(path, "the JPG is truncated: its end is missing", DAMAGED)
     rows, columns = _jpg_shape(content)
-    if max(rows, columns) > largest_side:
-        raise too_large(path, (rows, columns), largest_side)
-    check_growth(path, rows * columns)
-    return Stored(_decoded(path, content, "JPG"), None, "jpg")
+    if max(rows, columns) > max_side:
+        raise too_large(path, (rows, columns), max_side)
+    check_expansion(path, rows * columns)
+    return StoredImage(_decoded(path, content, "JPG"), None, "jpg")
 
 
-def read_tiff(path: Path, largest_side: int) -> Stored:
-    """Read a TIFF file, or an EER one, which is a kind of it: one picture, or the sum of a movie.
+def read_tiff(path: Path, max_side: int) -> StoredImage:
+    """Read a TIFF file, or an EER file, which is a kind of TIFF: one image, or the sum of a movie.
 
-    Movies are read frame by frame. EER frames are taken at the camera's own pixels (4096 x 4096), without the
-    finer places of the electrons.
+    Movies are read frame by frame. EER frames are rendered at the camera's physical pixels (4096 x 4096), without
+    super-resolution.
 
     Returns
     -------
-    Stored
-        The picture; colours become luminance. The pixel size comes from OME, ImageJ or EER metadata or the
+    StoredImage
+        The image; colours become luminance. The pixel size comes from OME, ImageJ or EER metadata or the
         resolution tags.
 
     Raises
     ------
     MicrographError
-        If it has several pictures that are no movie, has palette colours, is cut short, damaged or larger than
-        `largest_side`, or if its compression needs imagecodecs.
+        If it holds several images that are not a movie, has palette colours, is truncated, damaged or larger than
+        `max_side`, or if its compression needs imagecodecs.
     """
-    check_pages(path)
+    check_ifds(path)
     try:
         with _silent("tifffile"), tifffile.TiffFile(path) as file:
-            return _tiff(path, file, largest_side)
+            return _tiff(path, file, max_side)
     except MicrographError:
         raise
     # Damaged files make the decoders raise nearly anything.
@@ -97,45 +100,45 @@ def read_tiff(path: Path, largest_side: int) -> Stored:
         if isinstance(error, ImportError) or "imagecodecs" in str(error):
             raise MicrographError(
                 path,
-                f"its compression is not built in ({error})",
+                f"its compression is not supported ({error})",
                 "Install the decoders: pip install upicker[tiff]; or save it uncompressed",
             ) from error
-        raise MicrographError(path, f"the TIFF cannot be read ({error})", FETCH_AGAIN) from error
+        raise MicrographError(path, f"the TIFF cannot be read ({error})", DAMAGED) from error
 
 
-def _tiff(path: Path, file: tifffile.TiffFile, largest_side: int) -> Stored:
+def _tiff(path: Path, file: tifffile.TiffFile, max_side: int) -> StoredImage:
     series = file.series[0]
     pages = list(series.pages)
     page = series.keyframe
     shape = page.imagelength, page.imagewidth
     frames = int(np.prod([n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in "YXS"]))
-    if max(shape) > largest_side:
-        raise too_large(path, shape, largest_side)
+    if max(shape) > max_side:
+        raise too_large(path, shape, max_side)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise MicrographError(path, "it has palette colours", "Save it in grey values")
-    check_growth(path, page.size * max(1, page.bitspersample // 8))
+    check_expansion(path, page.size * max(1, page.bitspersample // 8))
     if page.imagedepth > 1:
-        raise MicrographError(path, f"it is a volume of {page.imagedepth} sections", "Give a single picture")
+        raise MicrographError(path, f"it is a volume of {page.imagedepth} sections", "Give a single image")
     if frames == 1:
-        return Stored(_tiff_page(path, page), _tiff_pixel_size(file, page), "tiff")
+        return StoredImage(_tiff_page(path, page), _tiff_pixel_size(file, page), "tiff")
     kind = "eer" if file.is_eer else "tiff"
     if kind != "eer":
         check_movie(path, frames, shape)
     if frames != len(pages):
-        found = f"its {frames} frames are not on pages of their own, but on {len(pages)}"
-        raise MicrographError(path, found, "Save it with one page a frame, or as MRC")
+        found = f"its {frames} frames are on {len(pages)} pages instead of one page each"
+        raise MicrographError(path, found, "Save it with one page per frame, or as MRC")
     total = summed((_tiff_page(path, one) for one in pages), shape)
-    return Stored(total, _tiff_pixel_size(file, page), kind, frames)
+    return StoredImage(total, _tiff_pixel_size(file, page), kind, frames)
 
 
 def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) -> np.ndarray:
-    """Decode one page as `(H, W)`, if all of it is there."""
+    """Decode one page as `(H, W)`; raises MicrographError if part of it is missing."""
     if page is None:
-        raise MicrographError(path, "a frame is missing", FETCH_AGAIN)
+        raise MicrographError(path, "a frame is missing", DAMAGED)
     size = path.stat().st_size
     ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > size:
-        raise cut_short(path, size, max(ends, default=0))
+        raise truncated(path, size, max(ends, default=0))
     pixels = page.asarray().squeeze()
     if page.keyframe is not None and page.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
@@ -143,7 +146,7 @@ def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) 
 
 
 def _tiff_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
-    """Angstrom per pixel along x, where the metadata name the unit."""
+    """Return Angstrom per pixel along x, where the metadata give the unit."""
     if file.is_eer:
         metres = (file.eer_metadata or {}).get("sensorPixelSize.width")
         return metres * 1e10 if isinstance(metres, float) else None
@@ -156,7 +159,7 @@ def _tiff_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float 
     if file.is_imagej:
         unit = str((file.imagej_metadata or {}).get("unit", ""))
     else:
-        # Without a resolution unit, TIFF's own default is the inch.
+        # The default resolution unit of TIFF is the inch.
         resolution_unit = page.tags.valueof("ResolutionUnit", 2)
         unit = {2: "inch", 3: "cm"}.get(int(resolution_unit), "")
     factor = _ANGSTROM.get(unit.strip().lower())
@@ -171,8 +174,8 @@ def _ome_pixel_size(text: str) -> float | None:
     return float(pixels.attrib["PhysicalSizeX"]) * factor if factor else None
 
 
-def _png_is_whole(content: bytes) -> bool:
-    """Walk the chunks to the end mark and compare their check sums."""
+def _png_is_complete(content: bytes) -> bool:
+    """Return whether all chunks up to the end marker are there, with correct checksums."""
     at = len(PNG_MAGIC)
     while at + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, at)
@@ -186,15 +189,15 @@ def _png_is_whole(content: bytes) -> bool:
 
 
 def _jpg_shape(content: bytes) -> tuple[int, int]:
-    """Walk the segments to the frame header; return rows, columns, or zeros where there is none."""
+    """Return rows and columns from the frame header, or zeros if there is none."""
     at = 2
     while at + 9 <= len(content) and content[at] == 0xFF:
-        mark, (length,) = content[at + 1], struct.unpack_from(">H", content, at + 2)
-        # Start-of-frame marks, without those of Huffman tables, extensions and arithmetic coding among them.
-        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+        marker, (length,) = content[at + 1], struct.unpack_from(">H", content, at + 2)
+        # Start-of-frame markers; those of Huffman tables, extensions and arithmetic coding are in the same range.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             rows, columns = struct.unpack_from(">HH", content, at + 5)
             return rows, columns
-        at += 1 if mark == 0xFF else 2 + length
+        at += 1 if marker == 0xFF else 2 + length
     return 0, 0
 
 
@@ -202,9 +205,9 @@ def _decoded(path: Path, content: bytes, kind: str) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise MicrographError(path, f"the {kind} cannot be decoded ({error.err})", FETCH_AGAIN) from error
+        raise MicrographError(path, f"the {kind} cannot be decoded ({error.err})", DAMAGED) from error
     if pixels is None:
-        raise MicrographError(path, f"the {kind} cannot be decoded", FETCH_AGAIN)
+        raise MicrographError(path, f"the {kind} cannot be decoded", DAMAGED)
     if pixels.ndim == 3 and pixels.shape[2] >= 3:
         # OpenCV orders colours blue, green, red.
         pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]
@@ -212,11 +215,11 @@ def _decoded(path: Path, content: bytes, kind: str) -> np.ndarray:
 
 
 def _grey(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Turn `(H, W)` or `(H, W, channels)`, perhaps with opacity as the last channel, into `(H, W)`."""
+    """Return `(H, W)` from `(H, W)` or `(H, W, channels)`, perhaps with opacity as the last channel."""
     if pixels.ndim == 2:
         return pixels
     if pixels.ndim != 3 or pixels.shape[2] > 4:
-        raise MicrographError(path, f"it holds an array of {pixels.shape}, not one picture", "Give a single picture")
+        raise MicrographError(path, f"it holds an array of {pixels.shape}, not one image", "Give a single image")
     channels = pixels.shape[2]
     if channels in (2, 4):
         opacity = pixels[..., -1]
@@ -224,7 +227,7 @@ def _grey(path: Path, pixels: np.ndarray) -> np.ndarray:
             raise MicrographError(
                 path,
                 "it is partly transparent: a figure, not a micrograph",
-                "Save the picture itself, in grey values",
+                "Save the micrograph itself, in grey values",
             )
         pixels = pixels[..., :-1]
     if channels <= 2 or bool((pixels == pixels[..., :1]).all()):
@@ -234,10 +237,45 @@ def _grey(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Keep a library's log messages away from the user: what matters in them is raised as an error."""
+    """Suppress a library's log messages: those that matter are raised as errors."""
     log = logging.getLogger(name)
     before, log.disabled = log.disabled, True
     try:
         yield
     finally:
         log.disabled = before
+
+
+def write_tiff(path: Path, pixels: np.ndarray, pixel_size_A: float) -> None:
+    """Write `(H, W)` pixels as an uncompressed TIFF of 32-bit floats, whole or not at all.
+
+    The pixel size goes to the resolution tags, in pixels per centimetre.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    per_cm = _CM_A / pixel_size_A
+    with replacing(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            np.ascontiguousarray(pixels, np.float32),
+            resolution=(per_cm, per_cm),
+            resolutionunit="CENTIMETER",
+            metadata=None,
+            software="UPicker",
+        )
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write an `(H, W)` bool mask as a PNG, whole or not at all: 255 where it is True, else 0.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    content = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.tobytes())

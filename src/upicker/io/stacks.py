@@ -29,9 +29,9 @@ class StackKind:
     Attributes
     ----------
     float16 : bool
-        Half-precision (MRC mode 12), half the size: RELION reads it from version 4 on. Otherwise mode 2.
+        Half precision (MRC mode 12), half the size, which RELION reads from version 4 on. Otherwise mode 2.
     note : str
-        Up to 80 ASCII characters, for the header; `read_note` gives them back.
+        Up to 80 ASCII characters, for the header; see `read_note`.
     """
 
     float16: bool = False
@@ -39,12 +39,12 @@ class StackKind:
 
 
 class StackWriter:
-    """Appends particle images to an open stack; made by `open_stack`.
+    """Appends particle images to a stack opened by `open_stack`.
 
     Attributes
     ----------
     count : int
-        Images written so far; the next one is number ``count + 1`` in RELION's counting.
+        Images written so far; RELION numbers the next one ``count + 1``.
     """
 
     def __init__(self, file: BinaryIO, box_px: int, pixel_size_A: float | None, kind: StackKind) -> None:
@@ -93,18 +93,18 @@ class StackWriter:
 def open_stack(
     path: Path, box_px: int, pixel_size_A: float | None = None, kind: StackKind = StackKind()
 ) -> Iterator[StackWriter]:
-    """Write a stack chunk by chunk, without holding all of it; it appears at `path` when the block ends well.
+    """Write a stack in chunks, without holding all of it in memory; it appears at `path` if the block succeeds.
 
     Parameters
     ----------
     path : Path
-        The ``.mrcs`` file, an image stack.
+        The ``.mrcs`` file.
     box_px : int
         Side of the images, in pixels.
     pixel_size_A : float, optional
-        For the header; 0 there means not known.
+        For the header, where 0 means unknown.
     kind : StackKind
-        How numbers are stored, and a note.
+        Precision, and a note.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def open_stack(
         writer = StackWriter(file, box_px, pixel_size_A, kind)
         yield writer
         if not writer.count:
-            raise OutputError(path, "there is no particle to write", "Lower the threshold or leave this micrograph out")
+            raise OutputError(path, "there is no particle to write", "Lower the threshold or leave the micrograph out")
         writer.finish()
 
 
 def read_note(path: Path) -> str | None:
-    """Return the note in the header of a stack that `open_stack` wrote; None if there is none, or no such stack."""
+    """Return the note in the header of a stack written by `open_stack`; None if there is no note, or no such stack."""
     try:
         with path.open("rb") as file:
             content = file.read(HEADER_BYTES)
@@ -139,9 +139,9 @@ class StackEntry:
     Attributes
     ----------
     stack : str
-        The ``.mrcs`` file as the STAR file should name it: relative to where RELION is started.
+        The ``.mrcs`` file as the STAR file names it: relative to the folder in which RELION is started.
     micrograph : str
-        The micrograph's file, with its suffix (a bare ``00123`` is a number to other readers).
+        The micrograph's file, with its suffix (other readers take a bare ``00123`` for a number).
     particles : Particles
         In the order of the stack, in raw pixels.
     box_px : int
@@ -149,9 +149,9 @@ class StackEntry:
     pixel_size_A : float or None
         Angstrom per pixel of the images.
     optics : mapping
-        What is known of the microscope: columns of RELION's optics table (``_rlnVoltage``) and their words.
+        What is known of the microscope: columns of RELION's optics table (``_rlnVoltage``) and their values as text.
     ctf : mapping
-        What is known of the micrograph's CTF: columns (``_rlnDefocusU``) and their words.
+        What is known of the micrograph's CTF: columns (``_rlnDefocusU``) and their values as text.
     """
 
     stack: str
@@ -166,9 +166,8 @@ class StackEntry:
 def write_particles_star(path: Path, entries: Sequence[StackEntry]) -> None:
     """Write the list of extracted particles, with one optics group per microscope, pixel size and box.
 
-    What is not known is left out rather than invented: the column ``_rlnImagePixelSize`` if no pixel size is
-    known, voltage, aberration and the like. RELION's programs refuse the file until they are given; other
-    readers do not mind.
+    Unknown values are left out rather than invented: the column ``_rlnImagePixelSize`` if no pixel size is known,
+    voltage, aberration and the like. RELION's programs refuse the file without them; other readers accept it.
 
     Parameters
     ----------
@@ -184,12 +183,13 @@ def write_particles_star(path: Path, entries: Sequence[StackEntry]) -> None:
     OutputError
         If the file cannot be written.
     """
-    _check_alike(entries, [entry for entry in entries if not entry.pixel_size_A], "pixel size", "Give --pixel-size, or")
+    unknown = [entry for entry in entries if not entry.pixel_size_A]
+    _check_known_for_all(entries, unknown, "pixel size", "Give --pixel-size, or")
     for what in ("optics", "ctf"):
         columns = list(dict.fromkeys(label for entry in entries for label in getattr(entry, what)))
         for label in columns:
             lacking = [entry for entry in entries if label not in getattr(entry, what)]
-            _check_alike(entries, lacking, label, "Give one list with that column for all, or")
+            _check_known_for_all(entries, lacking, label, "Give one list with that column for all, or")
     groups = list(dict.fromkeys(_group(entry) for entry in entries))
     text = "# version 30001\n\n" + _optics(entries, groups) + "\n# version 30001\n\n" + _listed(entries, groups)
     with replacing(path) as temporary:
@@ -199,22 +199,22 @@ def write_particles_star(path: Path, entries: Sequence[StackEntry]) -> None:
 _Group = tuple[tuple[tuple[str, str], ...], float | None, int]
 
 
-def _check_alike(entries: Sequence[StackEntry], lacking: Sequence[StackEntry], what: str, remedy: str) -> None:
+def _check_known_for_all(entries: Sequence[StackEntry], lacking: Sequence[StackEntry], what: str, remedy: str) -> None:
     if lacking and len(lacking) < len(entries):
         raise InputError(
             lacking[0].micrograph,
-            f"its {what} is not known, that of {len(entries) - len(lacking)} others is",
-            f"{remedy} extract these micrographs apart",
+            f"its {what} is not known, but that of {len(entries) - len(lacking)} others is",
+            f"{remedy} extract these micrographs separately",
         )
 
 
 def _group(entry: StackEntry) -> _Group:
-    """Return what particles of one optics group have in common."""
+    """Return the values that the particles of one optics group share."""
     return tuple(entry.optics.items()), entry.pixel_size_A, entry.box_px
 
 
 def _optics(entries: Sequence[StackEntry], groups: Sequence[_Group]) -> str:
-    """Return the optics table; names of groups are kept as long as they tell the groups apart."""
+    """Return the optics table; given names of groups are kept if they are unique."""
     known = list(dict.fromkeys(label for entry in entries for label in entry.optics if label != _GROUP_NAME))
     columns = ["_rlnOpticsGroup", _GROUP_NAME, "_rlnImageSize", "_rlnImageDimensionality", *known]
     names = [dict(optics).get(_GROUP_NAME, f"opticsGroup{i}") for i, (optics, _, _) in enumerate(groups, 1)]

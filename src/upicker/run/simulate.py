@@ -25,7 +25,7 @@ import numpy as np
 
 from upicker import __version__
 from upicker.errors import ConfigError, InputError
-from upicker.io import coordinates, micrographs, mrc, pictures
+from upicker.io import coordinates, micrographs, mrc, rasters
 from upicker.io.atomic import replacing
 from upicker.io.star import Table
 from upicker.run import truth
@@ -75,7 +75,7 @@ class DataSet:
             if name not in FORMATS:
                 known = f"There are: {', '.join(FORMATS)}"
                 raise ConfigError("--format", f"there is no format '{name}' of micrographs", known)
-        smallest, largest = micrographs.SMALLEST_SIDE, micrographs.LARGEST_SIDE
+        smallest, largest = micrographs.MIN_SIDE, micrographs.MAX_SIDE
         rows, columns = self.scene.shape
         if not smallest <= min(rows, columns) <= max(rows, columns) <= largest:
             found = f"a picture of {columns}x{rows} is no micrograph"
@@ -127,9 +127,9 @@ class DataSet:
         picture = _facts(name, simulated)
         micrograph = simulated.micrograph
         for format in self.formats:
-            write = mrc.write if format == "mrc" else pictures.write_tiff
+            write = mrc.write if format == "mrc" else rasters.write_tiff
             write(self.file(name, format), micrograph.pixels, self.scene.pixel_size_A)
-        pictures.write_mask(self.folder / "masks" / f"{name}_mask.png", simulated.unusable)
+        rasters.write_mask(self.folder / "masks" / f"{name}_mask.png", simulated.unusable)
         if self.scene.placement.decoys:
             coordinates.write(self.folder / "decoys" / f"{name}.csv", simulated.decoys, "csv")
         truth.write_csv(self.truth(name).with_suffix(".csv"), simulated)

@@ -1,4 +1,4 @@
-"""The chain of pages of a TIFF file, walked before a library follows it."""
+"""The chain of image file directories (IFDs) of a TIFF file, checked before a library follows it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import struct
 from pathlib import Path
 
 from upicker.errors import MicrographError
-from upicker.io.stored import FETCH_AGAIN
+from upicker.io.stored_image import DAMAGED
 
 
-def check_pages(path: Path) -> None:
-    """Make sure that the chain of pages ends.
+def check_ifds(path: Path) -> None:
+    """Make sure that the chain of IFDs ends.
 
-    Each page of a TIFF names the place of the next one (TIFF 6.0, section 2; BigTIFF with wider numbers). In a damaged
-    file the chain may lead back to an earlier page, and whoever follows it does so for ever.
+    Each IFD of a TIFF, one per page, holds the offset of the next one (TIFF 6.0, section 2; BigTIFF with wider
+    integers). In a damaged file the chain may lead back to an earlier IFD, and a reader would follow it for ever.
 
     Raises
     ------
     MicrographError
-        If a page comes twice.
+        If an IFD occurs twice.
     """
     with path.open("rb") as file:
         head = file.read(16).ljust(16, b"\0")
@@ -31,13 +31,13 @@ def check_pages(path: Path) -> None:
         while 0 < at < size:
             if at in seen:
                 found = f"the chain of its pages leads back to an earlier one after {len(seen)} pages"
-                raise MicrographError(path, found, FETCH_AGAIN)
+                raise MicrographError(path, found, DAMAGED)
             seen.add(at)
             file.seek(at)
             tags = file.read(wide)
             if len(tags) < wide:
                 return
-            # Any number of tags may be claimed; a seek to a place beyond all files is an error.
+            # A damaged file may claim any number of tags; a seek to an offset too large for a file is an error.
             file.seek(min(at + wide + struct.unpack(order + count, tags)[0] * entry, size))
             following = file.read(struct.calcsize(order + number))
             if len(following) < struct.calcsize(order + number):
