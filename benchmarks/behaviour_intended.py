@@ -1,0 +1,41 @@
+"""Differences that were intended: each with the reason, which a comparison prints whenever one is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Intended:
+    """One difference.
+
+    Attributes
+    ----------
+    what : str
+        Pattern for the file, as seen from the folder of all steps, or for another line of the comparison.
+    part : str
+        Pattern for a key of TOML or of a weights file's header, or for a column of a table; empty: all of it.
+    reason : str
+        Why.
+    """
+
+    what: str
+    part: str
+    reason: str
+
+
+INTENDED: tuple[Intended, ...] = ()
+
+
+def whole(what: str) -> str | None:
+    """Return the reason why all of something may differ; None if it may not."""
+    return next((one.reason for one in INTENDED if not one.part and fnmatchcase(what, one.what)), None)
+
+
+def of_part(what: str, part: str) -> str | None:
+    """Return the reason why a key or a column may differ; None if it may not."""
+    return next(
+        (one.reason for one in INTENDED if one.part and fnmatchcase(what, one.what) and fnmatchcase(part, one.part)),
+        None,
+    )
