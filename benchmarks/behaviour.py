@@ -21,7 +21,7 @@ digits); tensors of trained weights to 1e-5; coordinates and scores of picks exa
 value, but for times, versions and renamed knobs; of a report its pictures and the numbers in its text; all other files
 byte for byte.
 
-Names of tensors follow from the order in which networks make them. Where that changed, `--keys map.toml` says them::
+Names of tensors follow from the order in which networks make them. Where that changed, `--keys map.toml` gives them::
 
     [tensors]
     "old.name" = "new.name"

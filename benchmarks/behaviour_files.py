@@ -17,8 +17,7 @@ import numpy as np
 from behaviour_intended import of_part
 
 CLOSE = 1e-5
-# What says when and by which version a file was written: keys, and text in files of a suffix. A stack's fingerprint
-# holds the time of its micrograph.
+# Times and versions: keys, and text in files of a suffix. A stack's fingerprint depends on its micrograph's time.
 FLEETING = ("*.time", "*.version", "*.seconds")
 FLEETING_TEXT = {
     ".csg": re.compile(rb"^created: .*$", re.M),
@@ -151,8 +150,8 @@ def _weights(what: str, before: Path, after: Path, names: Names) -> Difference:
     table = weights.names_for(set(old), names.tensors)
     if table is None:
         return Difference([f"its {len(old)} tensors are of no network whose parameters are recorded"])
-    said = [weights.header(path) for path in (before, after)]
-    keys = [weights.flat({key: v for key, v in one.items() if key not in weights.OF_THE_FILE}) for one in said]
+    headers = [weights.header(path) for path in (before, after)]
+    keys = [weights.flat({key: v for key, v in one.items() if key not in weights.OF_THE_FILE}) for one in headers]
     found = _keys(what, *(_renamed(some, names) for some in keys))
     missing = [name for name in table.values() if name not in new] + sorted(set(new) - set(table.values()))
     if missing:

@@ -1,7 +1,7 @@
 """What `behaviour.py record` runs: commands of UPicker, one after the other, in one folder.
 
 All paths are relative to that folder, so that what is written there does not depend on where it lies. Each command is
-one that users type; it knows nothing of the package's modules, and so stays the same while these move.
+one that users type, so that the list stays the same while the package's modules move.
 """
 
 from __future__ import annotations

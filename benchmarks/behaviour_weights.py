@@ -1,4 +1,4 @@
-"""Weights of one version of the package for another one: names of tensors, and what the file's header says.
+"""Weights of one version of the package for another one: names of tensors, and the file's header.
 
 Which tensor is which follows from the order in which a network makes its parameters: `parameters` lists them, and
 `matched` brings two such lists together. A table by hand is only needed where that order has changed.
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from behaviour_steps import BACKBONE_KNOBS
 
-# What a header says of the file, and not of the training.
+# Fields of a header that describe the file, not the training.
 OF_THE_FILE = ("version", "format", "mark", "fingerprint")
 HEADER = "upicker"
 
@@ -118,7 +118,7 @@ def flat(tables: dict, prefix: str = "") -> dict[str, object]:
 
 
 def header(path: Path) -> dict:
-    """Return what a weights file says of itself."""
+    """Return the header of a weights file."""
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
@@ -146,8 +146,8 @@ def convert(old: Path, new: Path, like: Path, candidates: list[dict[str, str]], 
     old, new : Path
         The file to read, and the one to write.
     like : Path
-        A file that the version after wrote for a training of the same kind: what its header holds is filled with what
-        the old one says.
+        A file that the version after wrote for a training of the same kind: its header is filled with the values
+        of the old one.
     candidates : list of dict
         Names before -> names after, of several networks.
     knobs : dict
@@ -155,16 +155,16 @@ def convert(old: Path, new: Path, like: Path, candidates: list[dict[str, str]], 
     """
     from safetensors.numpy import save_file
 
-    content, said, pattern = tensors(old), header(old), header(like)
+    content, known, pattern = tensors(old), header(old), header(like)
     names = names_for(set(content), candidates)
     if names is None:
         raise SystemExit(f"{old}: these tensors are of no network that was recorded")
-    values = {renamed(knob, knobs): value for knob, value in flat(said["config"]).items()}
+    values = {renamed(knob, knobs): value for knob, value in flat(known["config"]).items()}
     config = {
         room: {knob: values.get(f"{room}.{knob}", value) for knob, value in table.items()}
         for room, table in pattern["config"].items()
     }
-    known = {key: said[key] for key in pattern if key in said and key not in OF_THE_FILE}
-    filled = {**pattern, **known, "config": config}
+    kept = {key: known[key] for key in pattern if key in known and key not in OF_THE_FILE}
+    filled = {**pattern, **kept, "config": config}
     filled |= {key: "" for key in ("mark", "fingerprint") if key in filled}  # no training of this version made it
     save_file({names[name]: value for name, value in content.items()}, new, {HEADER: json.dumps(filled)})
