@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # Without an NVIDIA GPU, the constraints keep several GB of CUDA packages away.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: $(STAMP)
 	$(BIN)/upicker demo $(if $(OUT),--out $(OUT))
@@ -22,6 +22,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix src tests benchmarks plugins docs
 	$(BIN)/ruff format src tests benchmarks plugins docs
+
+# The pages that are made from the code; tests check that they are current.
+docs: $(STAMP)
+	$(BIN)/upicker config --markdown > docs/config.md
 
 $(STAMP): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

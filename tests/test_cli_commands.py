@@ -180,7 +180,7 @@ def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, 
             2,
             "image.clip_sigma",
         ),
-        (("propose", "mics", "-o", "out", "--diameter", "24px", "--set", "image"), 2, "sets nothing"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--set", "image"), 2, "expected ROOM.KNOB=VALUE"),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--config", "no.toml"), 2, "no.toml"),
         (
             ("propose", "mics", "-o", "mics/one.mrc", "--diameter", "24px"),

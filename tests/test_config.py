@@ -1,14 +1,20 @@
 """Knobs: names, kinds, precedence, and the way through a file and back."""
 
 import json
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upicker.config import PRESETS, Config, flatten, preset, read_changes
+from upicker.config import PRESETS, Config, ImageConfig, flatten, preset, read_changes
+from upicker.config.knob import knobs_of, room_name
+from upicker.config.printing import as_markdown, as_toml
 from upicker.errors import ConfigError
+
+KNOBS = [knob for room in fields(Config) for knob in knobs_of(room.default_factory).values()]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,8 @@ def test_an_unknown_room_or_knob_names_the_nearest(key, nearest):
         ("train.bfloat16", "yes", True),
         ("propose.top_k", 50, "50"),
         ("propose.top_k", "all", "all"),
+        ("propose.top_k", "All", "all"),
+        ("train.device", "cuda:1", "cuda:1"),
         ("propose.range_penalty", "inf", float("inf")),
         ("propose.threshold", "None", None),
         ("propose.threshold", ".5", 0.5),
@@ -109,6 +117,16 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(key, given):
         ("pick.batch", 0),
         ("pick.threshold", 1.1),
         ("pick.overlap_diameters", -1),
+        ("image.clip_sigma", 0),
+        ("image.particles", "grey"),
+        ("image.equalize", "yes"),
+        ("propose.top_k", "0"),
+        ("propose.top_k", "many"),
+        ("train.proposals", "-3"),
+        ("train.device", "gpu"),
+        ("model.widths", "8,8,8"),
+        ("model.widths", "8,8,8,8,12"),
+        ("model.dim", 80),
     ],
 )
 def test_a_value_out_of_its_range_is_refused_by_name(key, given):
@@ -141,7 +159,7 @@ def test_changes_leave_the_original_and_all_other_knobs_alone():
             "propose.range_penalty": st.floats(0) | st.just(float("inf")),
             "pick.threshold": st.none() | st.floats(0, 1),
             "pick.nms_iou": st.none() | st.floats(0, 1),
-            "model.widths": st.lists(st.integers(8, 64), min_size=5, max_size=5),
+            "model.widths": st.lists(st.sampled_from(range(8, 72, 8)), min_size=5, max_size=5),
             "propose.top_k": st.sampled_from(["all", "auto", "17"]),
             "train.seed": st.integers(0, 2**40),
         },
@@ -209,8 +227,76 @@ def test_presets_are_the_defaults_and_the_papers_architecture():
         preset("papre")
 
 
-def test_every_knob_is_described():
-    for part in fields(Config):
-        room = part.default_factory  # type: ignore[union-attr]
-        for knob in fields(room):  # type: ignore[arg-type]
-            assert knob.name in (room.__doc__ or ""), f"{part.name}.{knob.name}"
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.key)
+def test_every_knob_has_one_line_of_help_and_a_default_that_it_takes(knob):
+    assert re.fullmatch(r"[A-Z].{8,}\.", knob.rule.help)
+    assert bool(knob.rule.none) == knob.optional
+    assert not knob.refuses(knob.default)
+    assert knob.takes
+
+
+@pytest.mark.parametrize("room", fields(Config), ids=lambda room: room.name)
+def test_a_room_is_named_after_its_dataclass_and_its_file(room):
+    assert room_name(room.default_factory) == room.name
+    assert room.default_factory.__module__ == f"upicker.config.{room.name}"
+    assert room.default_factory.__doc__.endswith(".")
+
+
+def test_what_a_knob_takes_is_said_in_words():
+    said = {knob.key: knob.takes for knob in KNOBS}
+    assert said["train.batch"] == "a whole number of at least 1"
+    assert said["image.clip_sigma"] == "a number above 0"
+    assert said["augment.rotate_deg"] == "a number from 0 to 180"
+    assert said["pick.threshold"] == "a number from 0 to 1, or none"
+    assert said["propose.profile"] == "a list of numbers, or none"
+    assert said["propose.top_k"] == "auto, all or a whole number of at least 1"
+    assert said["model.widths"] == "5 multiples of 8"
+    assert said["image.mask"] == "true or false"
+
+
+def test_a_value_is_checked_however_a_room_is_made():
+    with pytest.raises(ConfigError, match=r"'image.particles' cannot be 'grey'. It takes dark or bright"):
+        ImageConfig(particles="grey")
+    with pytest.raises(ConfigError, match=r"'pick.views' cannot be 9"):
+        replace(Config().pick, views=9)
+    with pytest.raises(ConfigError, match=r"'train.batch' cannot be None"):
+        replace(Config().train, batch=None)
+
+
+def test_the_backbones_to_choose_from_are_those_of_the_model():
+    from upicker.model.backbone import RESNETS
+
+    (backbone,) = (knob for knob in KNOBS if knob.key == "model.backbone")
+    assert backbone.rule.choices == ("compact", *RESNETS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"pick.nms_iou": None, "pick.threshold": 0.25, "propose.range_penalty": float("inf"), "train.bfloat16": False},
+        {"model.widths": (8, 16, 24, 32, 40), "propose.profile": (1.0, -0.5), "train.learning_rate": 1e-9},
+    ],
+)
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_printed_file_gives_the_same_config_back(tmp_path, name, changes):
+    config = preset(name).with_changes(changes)
+    path = tmp_path / "knobs.toml"
+    path.write_text(as_toml(config))
+    assert Config().with_changes(read_changes(path), "x") == config
+
+
+def test_the_printed_file_holds_every_knob_and_marks_defaults():
+    text = as_toml(Config().with_changes({"pick.nms_iou": None, "train.batch": 3}))
+    for knob in KNOBS:
+        assert re.search(rf"^(# )?{knob.name} = ", text, re.M)
+        assert knob.rule.help.split()[-1] in text
+    assert "\nseed = 0  # default; takes" in text
+    assert "\nbatch = 3  # changed (default 2); takes" in text
+    assert '\nnms_iou = "none"  # changed (default 0.5); takes' in text
+    assert '\n# views = "none"  # default; takes a whole number from 1 to 8, or none' in text
+
+
+def test_the_page_of_knobs_is_current():
+    page = Path(__file__).parents[1] / "docs/config.md"
+    assert page.read_text(encoding="utf-8") == as_markdown(), "run: make docs"

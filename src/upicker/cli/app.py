@@ -24,6 +24,7 @@ from upicker import __version__
 from upicker.cli import (
     benchmark,
     check_frame,
+    config,
     convert,
     demo,
     evaluate,
@@ -69,6 +70,7 @@ USAGE = {
     relion_job.relion_job: "--in_mics micrographs.star --o External/job012/ [OPTIONS]",
     simulate.simulate: "SPECIMEN... -o DIR [OPTIONS]",
     benchmark.benchmark: "--dataset DIR -o OUT [OPTIONS]",
+    config.config: "[--preset paper] [--config FILE] [--set ROOM.KNOB=VALUE]",
     demo.demo: "[--out DIR]",
 }
 HELP = {convert.convert: convert.help_with_formats}

@@ -149,7 +149,7 @@ def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[s
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise ConfigError("--set", f"'{setting}' sets nothing", "Write e.g. --set train.batch=4")
+            raise ConfigError("--set", f"expected ROOM.KNOB=VALUE, found '{setting}'", "Write e.g. --set train.batch=4")
         merged[key.strip()] = value.strip()
     merged |= {key.replace("__", "."): value for key, value in own.items() if value is not None}
     Config().with_changes(merged)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from upicker.config import ImageConfig
-from upicker.errors import ConfigError, InputError, MicrographError
+from upicker.errors import InputError, MicrographError
 from upicker.geometry import Frame
 from upicker.image.filters import background, bilateral, clahe, equalized, repaired, robust
 from upicker.image.fourier import resample
@@ -78,8 +78,6 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
         If the picture is not two-dimensional, tiny, constant, or mostly non-finite.
     InputError
         If the diameter does not fit the picture.
-    ConfigError
-        If a switch has an unknown value.
 
     Notes
     -----
@@ -87,7 +85,6 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     down-sampling. Normalisation stays in floating point: with 8-bit grey levels, outliers would take the range.
     Non-finite pixels are always repaired: one alone would spread over the whole picture.
     """
-    _check_config(config)
     where = str(micrograph.path or micrograph.name)
     frame = _frame(micrograph.pixels.shape, diameter_px, config, where)
     raw = micrograph.pixels.astype(np.float32, copy=False)
@@ -125,18 +122,6 @@ def _filtered(pixels: np.ndarray, diameter: float, config: ImageConfig) -> np.nd
         centre, sigma = robust(pixels)
         pixels = np.clip((pixels - np.float32(centre)) / np.float32(sigma or 1.0), -limit, limit)
     return pixels
-
-
-def _check_config(config: ImageConfig) -> None:
-    if config.particles not in ("dark", "bright"):
-        raise ConfigError("image.particles", f"'{config.particles}' is no polarity", "It takes 'dark' or 'bright'")
-    if config.equalize not in ("none", "histogram", "clahe"):
-        raise ConfigError(
-            "image.equalize", f"there is no '{config.equalize}'", "It takes 'none', 'histogram' or 'clahe'"
-        )
-    for knob in ("working_diameter_px", "flatten_diameters", "clip_sigma"):
-        if not getattr(config, knob) > 0:
-            raise ConfigError(f"image.{knob}", f"{getattr(config, knob)} is not positive", "Give a positive number")
 
 
 def _frame(shape: tuple[int, ...], diameter_px: float, config: ImageConfig, where: str) -> Frame:

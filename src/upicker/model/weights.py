@@ -19,7 +19,6 @@ from upicker import __version__
 from upicker.config import Config
 from upicker.errors import ConfigError, WeightsError
 from upicker.io.atomic import replacing
-from upicker.model.backbone import RESNETS
 from upicker.model.detector import Detector
 from upicker.units import Length, parse_length
 
@@ -86,16 +85,11 @@ def build(config: Config) -> Detector:
     ConfigError
         If such a network cannot be built.
     """
-    model, backbones = config.model, ("compact", *RESNETS)
-    rules = {
-        "backbone": (model.backbone in backbones, f"one of {', '.join(backbones)}"),
-        "widths": (len(model.widths) == 5 and all(w > 0 and w % 8 == 0 for w in model.widths), "5 multiples of 8"),
-        "dim": (model.dim % 32 == 0 and model.dim % model.heads == 0, "a multiple of 32 and of model.heads"),
-    }
-    for knob, (fits, rule) in rules.items():
-        if not fits:
-            raise ConfigError(f"model.{knob}", f"it cannot be {getattr(model, knob)!r}", f"It takes {rule}")
-    return Detector(config.model, config.image.working_diameter_px / config.train.tile_px)
+    model = config.model
+    if model.dim % model.heads:
+        remedy = f"It takes a multiple of model.heads, which is {model.heads}"
+        raise ConfigError("model.dim", f"it cannot be {model.dim}", remedy)
+    return Detector(model, config.image.working_diameter_px / config.train.tile_px)
 
 
 def save(path: Path, model: nn.Module, header: Header) -> None:

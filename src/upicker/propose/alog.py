@@ -165,7 +165,7 @@ def propose(
     Raises
     ------
     ConfigError
-        If the range of diameters, the disc or K makes no sense.
+        If the range of diameters is empty.
 
     Notes
     -----
@@ -222,11 +222,4 @@ def limit_of(config: ProposeConfig) -> int | str:
             f"{low:g} to {high:g} particle diameters is no range",
             "Give a smallest diameter above 0 and a largest one above that",
         )
-    if not config.range_penalty >= 0 or not config.disc_diameters > 0:
-        raise ConfigError("propose", "range_penalty or disc_diameters is negative", "Give positive numbers")
-    text = str(config.top_k).strip().lower()
-    if text in ("all", "auto"):
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError("propose.top_k", f"'{config.top_k}' is no count", "It takes a number, 'all' or 'auto'")
-    return int(text)
+    return config.top_k if config.top_k in ("all", "auto") else int(config.top_k)

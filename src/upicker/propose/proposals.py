@@ -93,7 +93,7 @@ def propose(
     Raises
     ------
     ConfigError
-        If the range of diameters, the disc or K makes no sense.
+        If the range of diameters is empty, or the profile has a wrong length.
     """
     limit = alog.limit_of(config)
     config = settled(config, [replace(prepared, usable=usable)], image)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from upicker.config.augmentation import AugmentConfig
+from upicker.config import AugmentConfig
 from upicker.train.augment.blank import blanked, restored
 from upicker.train.sample import Sample
 

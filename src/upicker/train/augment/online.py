@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from upicker.config import Config
-from upicker.config.augmentation import AugmentConfig
+from upicker.config import AugmentConfig, Config
 from upicker.train.augment.composing import contaminated, mosaic, pasted, shuffled
 from upicker.train.augment.geometric import placed, turned
 from upicker.train.augment.photometric import developed

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import scipy.fft
 
-from upicker.config.augmentation import AugmentConfig
+from upicker.config import AugmentConfig
 from upicker.train.augment.blank import blanked, restored, spread
 
 # Grey levels reach to about so many sigma either way: `image.clip_sigma`.

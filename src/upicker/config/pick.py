@@ -1,0 +1,43 @@
+"""The knobs of the room ``pick``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from upicker.config.checking import Room
+from upicker.config.knob import knob
+
+
+@dataclass(frozen=True)
+class PickConfig(Room):
+    """Picking with trained weights."""
+
+    overlap_diameters: float = knob(2.0, "Overlap of neighbouring tiles, in particle diameters.", low=0)
+    batch: int = knob(4, "Tiles computed together.", low=1)
+    views: int | None = knob(
+        None,
+        "Rotated and mirrored versions of each micrograph whose detections are averaged; time grows with them.",
+        low=1,
+        high=8,
+        none="8 for micrographs of up to 28 x 28 particle diameters, 4 for larger ones",
+    )
+    threshold: float | None = knob(
+        None,
+        "Lowest score (probability) of a pick.",
+        low=0,
+        high=1,
+        none="the threshold stored with the weights",
+    )
+    nms_iou: float | None = knob(
+        0.5,
+        "Non-maximum suppression: of two picks whose squares overlap by a larger IoU, the weaker is dropped.",
+        low=0,
+        high=1,
+        none="no suppression",
+    )
+    edge_diameters: float | None = knob(
+        None,
+        "No picks closer to the border than this, in particle diameters.",
+        low=0,
+        none="the margin without labels that fine-tuning found, stored with the weights",
+    )
