@@ -280,11 +280,11 @@ def test_times_of_files_make_a_course_over_time(folder):
     counts, seconds = np.arange(6), 1.7e9 + 600.0 * np.array([3, 1, 2, 0, 5, 4])
     many = {f"m{number}": picks_of(number) for number in counts}
     found = gather(Inputs(folder / "picks"), silent)
-    timed = findings.Findings(found.inputs, many, None, counts, {}, seconds, None, {}, {}, [])
+    timed = findings.Findings(found.inputs, many, None, counts, {}, seconds, None, found.run, [])
     assert timed.is_timed
     page = Page(render(timed, pictures.Pictures()))
     assert "Particles over time" in page.words
-    together = findings.Findings(found.inputs, many, None, counts, {}, seconds * 0 + 1.7e9, None, {}, {}, [])
+    together = findings.Findings(found.inputs, many, None, counts, {}, seconds * 0 + 1.7e9, None, found.run, [])
     assert not together.is_timed
 
 

@@ -1,52 +1,18 @@
-"""What a run leaves: the record, the masks' frame, the matching of names."""
+"""Outputs of a run, the masks' frame, the matching of names."""
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from upicker.config import Config, read_changes
 from upicker.errors import InputError, MicrographError, OutputError
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles
-from upicker.run import compare, extract, record
+from upicker.run import compare, extract
 from upicker.run.masks import Masks
 from upicker.run.outputs import Outputs
 from upicker.run.propose import ratios
 from upicker.units import Length, parse_length
-
-
-def entry(name: str, particles: int = 3) -> record.Entry:
-    return record.Entry(name, f"data/{name}.mrc", 20, 30, None, 12.5, particles)
-
-
-def test_the_record_is_toml_that_gives_every_knob_back(tmp_path):
-    config = Config().with_changes(
-        {"pick.nms_iou": None, "model.widths": "4,8,8,8,8", "augment.noise": 0.1, "propose.threshold": 1e-7}
-    )
-    name = 'ein "Name" mit \\ und ü'
-    path = record.write(tmp_path, "pick", config, {"model": "a\\b", "pixel_size_A": None}, [entry(name)])
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert Config().with_changes(read_changes(path)) == config
-    assert content["run"]["model"] == "a\\b"
-    assert "pixel_size_A" not in content["run"]
-    assert content["run"]["micrographs"] == [
-        {"name": name, "path": f"data/{name}.mrc", "rows": 20, "columns": 30, "diameter_px": 12.5, "particles": 3}
-    ]
-
-
-def test_the_record_keeps_micrographs_of_earlier_runs_and_renews_its_own(tmp_path):
-    record.write(tmp_path, "pick", Config(), {}, [entry("a"), entry("b")])
-    path = record.write(tmp_path, "pick", Config(), {}, [entry("c"), entry("b", 7)])
-    listed = tomllib.loads(path.read_text())["run"]["micrographs"]
-    assert [(e["name"], e["particles"]) for e in listed] == [("a", 3), ("b", 7), ("c", 3)]
-
-
-def test_a_broken_record_is_replaced(tmp_path):
-    (tmp_path / record.NAME).write_text("no = [toml")
-    path = record.write(tmp_path, "pick", Config(), {}, [entry("a")])
-    assert tomllib.loads(path.read_text())["run"]["command"] == "pick"
 
 
 @pytest.mark.parametrize("binning", [1, 2, 3.7])

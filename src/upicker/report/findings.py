@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from upicker import scoring
-from upicker.config import Config, flatten
-from upicker.errors import ConfigError, InputError, UPickerError
+from upicker.errors import InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
 from upicker.io.pairing import match, pair
 from upicker.io.picks import stem
 from upicker.particles import Particles
-from upicker.run import compare
+from upicker.run import compare, record
 from upicker.run.compare import Comparison
-from upicker.run.record import NAME
+from upicker.run.record import Record
 from upicker.scoring import Curve, Score
-from upicker.units import Length, parse_length
+from upicker.units import Length
 
 # Counts more than this many robust standard deviations from the median are reported as outlying.
 OUTLYING_SIGMA = 3.5
@@ -115,10 +112,8 @@ class Findings:
         `(n,)` modification time of each micrograph, seconds since 1970; NaN where unknown.
     accuracy : Accuracy or None
         Against labels, if they were given.
-    run : mapping
-        The table ``[run]`` of ``run.toml``, without the list of micrographs; empty without it.
-    knobs : dict
-        Knobs of that run whose values are not the defaults.
+    run : Record
+        The ``run.toml`` beside the picks.
     problems : list of str
         Files that could not be read.
     """
@@ -130,8 +125,7 @@ class Findings:
     paths: dict[str, Path]
     seconds: np.ndarray
     accuracy: Accuracy | None
-    run: Mapping[str, object]
-    knobs: dict[str, object]
+    run: Record
     problems: list[str]
 
     @property
@@ -172,12 +166,11 @@ def gather(inputs: Inputs, progress: Progress) -> Findings:
     UPickerError
         If no file of picks can be read, or a file of labels cannot.
     """
-    run, knobs, listed = _record(inputs.picks)
+    run = record.read(inputs.picks if inputs.picks.is_dir() else inputs.picks.parent)
+    listed = [Path(entry.path) for entry in run.micrographs if entry.path]
     problems: list[str] = []
     picks = _read(inputs.picks, problems, progress)
-    threshold = inputs.threshold
-    if threshold is None and isinstance(run.get("threshold"), int | float):
-        threshold = float(run["threshold"])  # type: ignore[arg-type]
+    threshold = run.threshold if inputs.threshold is None else inputs.threshold
     lowest = -np.inf if threshold is None else threshold
     paths = _paths(inputs, picks, listed)
     return Findings(
@@ -189,7 +182,6 @@ def gather(inputs: Inputs, progress: Progress) -> Findings:
         seconds=np.array([_written(paths.get(name)) for name in picks]),
         accuracy=None if inputs.labels is None else _compared(inputs, picks, listed, lowest, progress),
         run=run,
-        knobs=knobs,
         problems=problems,
     )
 
@@ -199,8 +191,7 @@ def diameter_px(findings: Findings, name: str, pixel_size_A: float | None) -> fl
     lengths = [findings.inputs.diameter, _median([findings.picks[name]])]
     labels = findings.accuracy.labels if findings.accuracy else {}
     lengths += [_median([labels[name]])] if name in labels else []
-    with contextlib.suppress(KeyError, ConfigError):
-        lengths.append(parse_length(str(findings.run["diameter"])))
+    lengths += [findings.run.diameter] if findings.run.diameter else []
     lengths += [_median([*findings.picks.values()])] if lengths == [None] * len(lengths) else []
     for length in lengths:
         if length is not None and (length.unit == "px" or pixel_size_A):
@@ -248,26 +239,6 @@ def _read(picks: Path, problems: list[str], progress: Progress) -> dict[str, Par
         known = ", ".join(coordinates.FORMATS)
         raise InputError(picks, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
     return read
-
-
-def _record(picks: Path) -> tuple[dict[str, object], dict[str, object], list[Path]]:
-    """Read ``run.toml`` beside the picks: the table ``[run]``, knobs that were changed, paths of micrographs."""
-    try:
-        tables = tomllib.loads(((picks if picks.is_dir() else picks.parent) / NAME).read_text(encoding="utf-8"))
-        run = dict(tables.pop("run", {}))
-        entries = run.pop("micrographs", [])
-        paths = [Path(str(entry["path"])) for entry in entries if isinstance(entry, Mapping) and "path" in entry]
-        default = flatten(Config().to_tables(), NAME)
-        given = flatten(tables, NAME)
-    except (OSError, ValueError, TypeError, UPickerError):
-        return {}, {}, []
-    knobs = {key: value for key, value in given.items() if _plain(value) != _plain(default.get(key))}
-    return run, knobs, paths
-
-
-def _plain(value: object) -> object:
-    """Return a knob's value in the form that it has in TOML."""
-    return list(value) if isinstance(value, tuple) else "none" if value is None else value
 
 
 def _paths(inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path]) -> dict[str, Path]:

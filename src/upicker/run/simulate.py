@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from upicker.run import truth
 from upicker.run.batch import Outcome, each
 from upicker.run.machine import memory_bytes
 from upicker.run.outputs import writable
-from upicker.run.record import table
+from upicker.run.record import toml
 from upicker.run.truth import Picture
 from upicker.simulate.scene import Scene, Simulated, make
 from upicker.simulate.specimens import rcsb
@@ -219,14 +219,10 @@ def _facts(name: str, simulated: Simulated) -> Picture:
 
 def _about(work: DataSet) -> dict[str, object]:
     """Return the tables of the record but for the pictures; reads every specimen, so that errors come first."""
-    scene = {f.name: getattr(work.scene, f.name) for f in fields(work.scene)}
     tables: dict[str, object] = {
         "dataset": {"command": "simulate", "version": __version__, "formats": work.formats},
-        "scene": {key: value for key, value in scene.items() if not is_dataclass(value)},
+        "scene": asdict(work.scene),
     }
-    for key, value in scene.items():
-        if is_dataclass(value) and not isinstance(value, type):
-            tables[f"scene.{key}"] = asdict(value)
     roles = {"particle": work.scene.specimens, "decoy": work.scene.placement.decoys}
     tables["specimens"] = [_specimen(source, work.scene, role) for role, names in roles.items() for source in names]
     return tables
@@ -247,13 +243,7 @@ def _specimen(source: str, scene: Scene, role: str) -> dict[str, object]:
 
 def _record(about: dict[str, object], facts: Sequence[Picture]) -> str:
     """Return the text of ``dataset.toml``."""
-    parts = []
-    for name, values in [*about.items(), ("micrographs", [asdict(picture) for picture in facts])]:
-        if isinstance(values, dict):
-            parts.append(table(f"[{name}]", values, None))
-        elif isinstance(values, list):
-            parts += [table(f"[[{name}]]", entry, None) for entry in values]
-    return "\n".join(parts)
+    return toml({**about, **({"micrographs": [asdict(picture) for picture in facts]} if facts else {})})
 
 
 def _write_record(path: Path, about: dict[str, object], facts: Sequence[Picture]) -> None:

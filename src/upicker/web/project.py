@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upicker.config import Config, read_changes
+from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, OutputError, UPickerError
 from upicker.io import coordinates, micrographs
 from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
+from upicker.run import record
 from upicker.train.labels import median_diameter
 from upicker.units import Length, parse_length
 
@@ -245,7 +245,7 @@ def inspecting(
         raise InputError(picks, "no file of picks is in this folder", remedy)
     if labels is not None and not labels.is_dir():
         raise InputError(labels, "there is no such folder of labels", "Check the path")
-    config, recorded, model = _recorded(folder / "run.toml")
+    config, recorded, model = _recorded(folder)
     config = config.with_changes(changes or {})
     project = Project("inspect", tuple(paths), reading, config, folder / STATE, labels, picks, diameter, model)
     project.diameter = project.diameter or recorded or (_diameter_in(picks) if picks.is_dir() else None)
@@ -275,20 +275,13 @@ def _diameter_in(folder: Path) -> Length | None:
         return None
 
 
-def _recorded(path: Path) -> tuple[Config, Length | None, Path | None]:
+def _recorded(folder: Path) -> tuple[Config, Length | None, Path | None]:
     """Return config, diameter and weights of the run that made some picks; defaults where it left no record."""
-    config, diameter, model = Config(), None, None
-    if not path.is_file():
-        return config, diameter, model
-    # Picks stay good when their record cannot be read, say by a version that has renamed a knob.
+    found, config = record.read(folder), Config()
+    # Picks stay good when their record cannot be used, say because another version has renamed a knob.
     with contextlib.suppress(UPickerError):
-        config = config.with_changes(read_changes(path), str(path))
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, UPickerError):
-        run = tomllib.loads(path.read_text(encoding="utf-8"))["run"] if path.is_file() else {}
-        diameter = parse_length(run["diameter"]) if "diameter" in run else None
-        weights = Path(str(run.get("model", "")))
-        model = weights if run.get("model") and weights.is_file() else None
-    return config, diameter, model
+        config = config.with_changes(found.knobs, str(folder / record.NAME))
+    return config, found.diameter, found.model
 
 
 def _remembered(path: Path) -> dict:

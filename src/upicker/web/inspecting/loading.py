@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,8 @@ from upicker.io.coverage import read_coverage
 from upicker.io.pairing import pair, pair_folder
 from upicker.io.picks import Picks
 from upicker.particles import Particles
+from upicker.run import record
+from upicker.run.record import Record
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -65,25 +65,19 @@ class Read(Generic[T]):
 
 def origin(picks: Path) -> Origin:
     """Read ``run.toml`` beside picks; what is not there or cannot be read is not known."""
-    try:
-        record = tomllib.loads((picks / "run.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return Origin()
-    run, knobs = record.get("run"), record.get("propose")
-    run, knobs = run if isinstance(run, dict) else {}, knobs if isinstance(knobs, dict) else {}
-    command, at = run.get("command"), run.get("threshold")
-    command = command if isinstance(command, str) else None
-    most = str(knobs.get("top_k"))
+    found = record.read(picks)
+    command, at = found.command, found.threshold
+    most = str(found.knobs.get("propose.top_k"))
     if command == "propose" and (most == "auto" or most.isdigit()):
         count = (
             "As many as each micrograph's density suggests" if most == "auto" else f"At most {most} of each micrograph"
         )
         return Origin(command, note=f"{count}; propose with --set propose.top_k=all for more")
-    if not isinstance(at, int | float) or not math.isfinite(at):
+    if at is None:
         return Origin(command)
     again = "pick again" if command == "pick" else "export again"
     note = f"Picked at {at:.3g}; {again} with --threshold {_lower(at):g} to go lower" if at > 0 else ""
-    return Origin(command, float(at), _stored(record, run, float(at)), note)
+    return Origin(command, at, _stored(found, at), note)
 
 
 def _lower(threshold: float) -> float:
@@ -91,20 +85,17 @@ def _lower(threshold: float) -> float:
     return 0.05 if threshold > 0.1 else float(f"{threshold / 4:.1g}")
 
 
-def _stored(record: dict, run: dict, picked_at: float) -> float:
+def _stored(found: Record, picked_at: float) -> float:
     """Return the threshold of the weights where another one was given for picking, else that of picking."""
-    pick, model = record.get("pick"), run.get("model")
-    if not isinstance(pick, dict) or pick.get("threshold") in (None, "none") or not isinstance(model, str):
-        return picked_at
-    if not Path(model).is_file():
+    if found.knobs.get("pick.threshold") in (None, "none") or found.model is None:
         return picked_at
     from upicker.model.weights import read_header  # torch takes a second
 
     try:
-        found = read_header(Path(model)).threshold
+        stored = read_header(found.model).threshold
     except UPickerError:
         return picked_at
-    return picked_at if found is None else float(found)
+    return picked_at if stored is None else float(stored)
 
 
 def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Picks]:
