@@ -25,7 +25,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # The entry, which only hands over to the command line; and the version, which everybody may know.
 OUTSIDE = {"__main__", "__init__"}
 FILES = sorted(ROOT.rglob("*.py"))
-TORCH = {"model", "train"}
+TORCH_ROOMS, TORCH_FILES = {"model", "train"}, {"pick/torch_network.py"}
 
 
 def room_of(path: Path) -> str:
@@ -67,10 +67,18 @@ def test_imports_go_strictly_down(path):
 
 def test_torch_is_imported_in_few_places():
     for path in FILES:
-        if room_of(path) in TORCH or named(path) == "pick/picker.py":
+        if room_of(path) in TORCH_ROOMS or named(path) in TORCH_FILES:
             continue
         found = [name for name in modules_imported(path) if name.split(".")[0] in {"torch", "safetensors"}]
         assert not found, f"{named(path)} imports {found}"
+
+
+def test_picking_knows_no_torch_but_in_its_back_end():
+    for path in FILES:
+        if room_of(path) == "pick" and named(path) not in TORCH_FILES:
+            assert "model" not in rooms_imported(path), named(path)
+    users = {named(path) for path in FILES if "upicker.pick.torch_network" in " ".join(modules_imported(path))}
+    assert {user for user in users if not user.startswith("train/")} == {"pick/network.py"}
 
 
 def calls(path: Path) -> list[tuple[int, str]]:

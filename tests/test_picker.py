@@ -1,4 +1,4 @@
-"""Picking: tiles equal the whole, frames, thresholds. A stub that finds bright dots stands for the network."""
+"""Picking with a weights file: frames, thresholds, errors. In some tests a NumPy function stands for the network."""
 
 import pickle
 from pathlib import Path
@@ -6,234 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.nn import functional as F
+from planted import Dots, ordered
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, WeightsError
-from upicker.geometry import Frame, Region
-from upicker.image.prepare import Prepared
 from upicker.model import weights
-from upicker.model.detector import DetectorOutput
 from upicker.model.weights import Header
-from upicker.particles import Micrograph, Particles
-from upicker.pick.picker import FLOOR, Picker, cut, detect
+from upicker.particles import Micrograph
+from upicker.pick.picker import Picker
 
-DIAMETER = 8.0
-CONFIG = Config().with_changes(
-    {
-        "image.working_diameter_px": DIAMETER,
-        "image.mask": False,
-        "train.tile_px": 64,
-        "train.device": "cpu",
-        "pick.views": 1,
-    }
-)
 NET = {
     "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
     "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 24, "train.tile_px": 64,
     "image.working_diameter_px": 16, "train.bfloat16": False, "train.device": "cpu",
 }  # fmt: skip
-
-
-class Dots(nn.Module):
-    """Finds every pixel above 0.05 that is the highest of its 3 x 3; its height is the score. Boxes of one size.
-
-    `queries` answers a tile, as the network gives: the best ones, then empty ones. Places are refined by a
-    parabola along each axis.
-    """
-
-    def __init__(self, queries: int = 400, side: float = DIAMETER) -> None:
-        super().__init__()
-        self.queries, self.side = queries, side
-        self.largest_batch = 0
-
-    def forward(self, images: Tensor) -> DetectorOutput:
-        self.largest_batch = max(self.largest_batch, len(images))
-        size = images.shape[-1]
-        wide = F.pad(images, (1, 1, 1, 1))
-        top = images * (images >= F.max_pool2d(wide, 3, 1)) * (images > 0.05)
-        heights, where = top.flatten(1).topk(self.queries, 1)
-        y, x = where // size, where % size
-        of = torch.arange(len(images))[:, None]
-
-        def vertex(dy: int, dx: int) -> Tensor:
-            before, middle, after = (wide[of, 0, y + 1 + k * dy, x + 1 + k * dx] for k in (-1, 0, 1))
-            return 0.5 * (before - after) / (before - 2 * middle + after).clamp_max(-1e-6)
-
-        centre = torch.stack([x + vertex(0, 1), y + vertex(1, 0)], -1)
-        boxes = torch.cat([(centre + 0.5) / size, torch.full_like(centre, self.side / size)], -1)
-        logits = torch.where(heights > 0.05, torch.logit(heights.clamp(0.0, 1.0), eps=1e-6), -20.0)[..., None]
-        return DetectorOutput(logits, boxes, [], [], logits, boxes, [], [])
-
-
-def dotted(shape: tuple[int, int], xy: np.ndarray, heights: np.ndarray) -> Prepared:
-    """A prepared picture at the raw scale, zero but for one pixel a particle."""
-    pixels = np.zeros(shape, np.float32)
-    pixels[xy[:, 1], xy[:, 0]] = heights
-    return Prepared(pixels, Frame(shape, shape), DIAMETER)
-
-
-def scattered(shape: tuple[int, int], seed: int, spacing: int = 9) -> tuple[np.ndarray, np.ndarray]:
-    """Whole-pixel places at least `spacing` apart, up to the very rim, with different heights."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(np.arange(0, shape[1], 2 * spacing), np.arange(0, shape[0], 2 * spacing)), -1)
-    xy = np.minimum(
-        grid.reshape(-1, 2) + rng.integers(0, spacing + 1, (grid.size // 2, 2)), (shape[1] - 1, shape[0] - 1)
-    )
-    xy = np.unique(xy, axis=0)
-    far = np.array([all(max(abs(a - b)) >= spacing for b in xy[:i]) for i, a in enumerate(xy)])
-    xy = rng.permutation(xy[far])
-    return xy, rng.permutation(np.linspace(0.1, 0.9, len(xy)))
-
-
-def ordered(xy: np.ndarray) -> np.ndarray:
-    xy = np.round(xy, 3)
-    return xy[np.lexsort(xy.T)]
-
-
-def found_once(picks: Particles, xy: np.ndarray) -> None:
-    """Exactly these places, each exactly once."""
-    assert len(picks) == len(xy)
-    np.testing.assert_allclose(ordered(picks.xy), ordered(xy.astype(float)), atol=2e-3)
-
-
-SHAPE = (203, 331)
-
-
-@pytest.mark.parametrize("tile", [32, 50, 64, 128, 400])
-@pytest.mark.parametrize("overlap", [0.0, 1.5, 100.0])
-@pytest.mark.parametrize("batch", [1, 3])
-def test_tiles_equal_the_whole(tile, overlap, batch):
-    xy, heights = scattered(SHAPE, 0)
-    config = CONFIG.with_changes(
-        {"train.tile_px": tile, "pick.overlap_diameters": overlap, "pick.batch": batch, "pick.nms_iou": None}
-    )
-    model = Dots()
-    picks = detect(model, dotted(SHAPE, xy, heights), config)
-    found_once(picks, xy)
-    np.testing.assert_allclose(picks.score, np.sort(heights)[::-1], atol=1e-5)
-    assert picks.diameter_px == pytest.approx(DIAMETER)
-    assert model.largest_batch <= batch
-
-
-@pytest.mark.parametrize("views", [1, 3])
-@pytest.mark.parametrize("region", [Region(30, 40, 200, 90), Region(0, 0, 20, 300), Region(-0.5, 150, 349.5, 209.5)])
-def test_a_region_has_the_picks_that_the_whole_has_there(region, views):
-    xy, heights = scattered((210, 350), seed=4)
-    config, prepared = CONFIG.with_changes({"pick.views": views}), dotted((210, 350), xy, heights)
-    whole, part = detect(Dots(), prepared, config), detect(Dots(), prepared, config, region)
-    expected = whole.select(region.contains(whole.xy))
-    assert 0 < len(expected) < len(whole)
-    np.testing.assert_allclose(ordered(part.xy), ordered(expected.xy), atol=1e-3)
-
-
-def test_a_region_is_looked_at_alone_in_no_less_than_a_tile():
-    prepared = dotted((210, 350), *scattered((210, 350), seed=4))
-    for region in (Region(100, 190, 110, 205), Region(340, 0, 349, 9), Region(0, 0, 5, 5)):
-        network = Dots()
-        detect(network, prepared, CONFIG, region)
-        assert network.largest_batch == 1
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(17, 150), st.integers(17, 150), st.integers(32, 90), st.floats(0, 12), st.integers(0, 99))
-def test_every_particle_is_picked_once_in_a_picture_of_any_size(height, width, tile, overlap, seed):
-    xy, heights = scattered((height, width), seed)
-    config = CONFIG.with_changes({"train.tile_px": tile, "pick.overlap_diameters": overlap})
-    found_once(detect(Dots(), dotted((height, width), xy, heights), config), xy)
-
-
-def test_the_number_of_picks_is_not_capped_by_the_queries_of_a_tile():
-    xy, heights = scattered((300, 500), 1)
-    model = Dots(queries=20)
-    picks = detect(model, dotted((300, 500), xy, heights), CONFIG.with_changes({"train.tile_px": 64}))
-    assert len(xy) > 20 * 10
-    found_once(picks, xy)
-
-
-def test_a_particle_whose_tiles_disagree_about_its_place_is_picked_once():
-    """At the border of two tiles each may see the particle on the other's side, or both on their own."""
-
-    class Disagreeing(Dots):
-        def __init__(self, shift: float) -> None:
-            super().__init__()
-            self.shift, self.calls = shift, 0
-
-        def forward(self, images: Tensor) -> DetectorOutput:
-            output = super().forward(images)
-            self.calls += 1
-            output.pred_boxes[..., 0] += self.shift * (1 if self.calls % 2 else -1) / images.shape[-1]
-            return output
-
-    config = CONFIG.with_changes({"pick.batch": 1, "pick.nms_iou": None})
-    # Two tiles of 64, from 0 and from 36: ownership passes in the middle, at 49.5.
-    for x in (48, 49, 50, 51):
-        for shift in (-1.0, -0.5, 0.5, 1.0):
-            picks = detect(Disagreeing(shift), dotted((60, 100), np.array([[x, 20]]), np.array([0.7])), config)
-            assert len(picks) == 1, (x, shift)
-
-
-@pytest.mark.parametrize(("nms", "expected"), [(None, 2), (0.5, 1), (0.9, 2)])
-def test_suppression_is_asked_for(nms, expected):
-    # Squares of 8 px, 2 px apart: an IoU of 0.6. In the middle of one tile, so that no border plays a part.
-    prepared = dotted((64, 64), np.array([[30, 31], [32, 31]]), np.array([0.6, 0.8]))
-    picks = detect(Dots(), prepared, CONFIG.with_changes({"pick.nms_iou": nms}))
-    assert len(picks) == expected
-    assert picks.xy[0] == pytest.approx((32, 31), abs=1e-3)
-    assert picks.score[0] == pytest.approx(0.8, abs=1e-5)
-
-
-@pytest.mark.parametrize(("diameters", "expected"), [(0, 4), (0.5, 3), (1.0, 2), (3.0, 0)])
-def test_the_edge_margin_is_counted_in_diameters_from_the_rim(diameters, expected):
-    # The centres are 0.5, 5.5, 10.5 and 20.5 px from the nearest edge of a picture of 41 x 90.
-    xy = np.array([[45, 0], [84, 20], [10, 20], [60, 20]])
-    prepared = dotted((41, 90), xy, np.linspace(0.3, 0.8, 4))
-    assert len(detect(Dots(), prepared, CONFIG.with_changes({"pick.edge_diameters": diameters}))) == expected
-
-
-def test_noise_below_the_floor_is_left_out():
-    prepared = dotted((64, 64), np.array([[10, 10], [40, 30]]), np.array([0.5, 0.5]))
-
-    class Faint(Dots):
-        def forward(self, images: Tensor) -> DetectorOutput:
-            output = super().forward(images)
-            output.pred_logits[:, 0] = float(torch.logit(torch.tensor(FLOOR / 2)))
-            return output
-
-    assert len(detect(Faint(), prepared, CONFIG)) == 1
-
-
-def test_nothing_in_the_picture_gives_no_picks():
-    picks = detect(Dots(), dotted(SHAPE, np.zeros((0, 2), int), np.zeros(0)), CONFIG)
-    assert len(picks) == 0
-    assert picks.xy.shape == (0, 2)
-
-
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_picking_commutes_with_quarter_turns(turns):
-    xy, heights = scattered(SHAPE, 3)
-    prepared = dotted(SHAPE, xy, heights)
-    turned = np.ascontiguousarray(np.rot90(prepared.pixels, turns))
-    picks = detect(Dots(), Prepared(turned, Frame(turned.shape, turned.shape), DIAMETER), CONFIG)
-    straight = detect(Dots(), prepared, CONFIG)
-    expected, shape = straight.xy, SHAPE
-    for _ in range(turns):
-        expected = np.stack([expected[:, 1], shape[1] - 1 - expected[:, 0]], 1)
-        shape = shape[::-1]
-    np.testing.assert_allclose(picks.xy, expected, atol=2e-3)
-    np.testing.assert_allclose(picks.score, straight.score)
-
-
-def test_cut_fills_with_background_beyond_the_picture():
-    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
-    np.testing.assert_array_equal(cut(pixels, 1, 0, 3), pixels[:, 1:4])
-    over = cut(pixels, 2, 1, 4)
-    assert over.shape == (4, 4)
-    np.testing.assert_array_equal(over[:2, :2], pixels[1:, 2:])
-    assert over[2:].sum() == over[:, 2:].sum() == 0
 
 
 def drawn(shape: tuple[int, int], xy: np.ndarray, diameter: float) -> np.ndarray:
@@ -261,14 +47,14 @@ def stub_picker(path: Path, monkeypatch, **changes) -> Picker:
     """A picker whose network is the stub; a height of 100 robust sigmas is a score of one."""
 
     class Scaled(Dots):
-        def forward(self, images: Tensor) -> DetectorOutput:
-            return super().forward(images / 100)
+        def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return super().__call__(tiles / 100)
 
     # The drawn particles stand out of the noise as no real ones do: nothing may take them for hot pixels.
     settings = {"image.mask": False, "image.repair": False, "image.clip_sigma": 1e4, "pick.threshold": 0.3}
     settings |= {k.replace("_", ".", 1): v for k, v in changes.items()}
     picker = Picker(path, settings)
-    monkeypatch.setattr(picker, "_model", Scaled(side=16))
+    monkeypatch.setattr(picker, "_network", Scaled(side=16))
     return picker
 
 

@@ -1,1 +1,1 @@
-"""A micrograph -> its particles; particles -> stacks of boxes."""
+"""A micrograph -> its particles; particles -> stacks of boxes. Only `torch_network` imports torch."""

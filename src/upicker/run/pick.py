@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.io.micrographs import Reading
-from upicker.pick.picker import Picker, device_of
+from upicker.pick.picker import Picker
 from upicker.run.batch import Outcome, each
 from upicker.run.machine import cores, memory_bytes
 from upicker.run.outputs import Destination
@@ -106,6 +106,6 @@ def processes(files: int, picker: Picker) -> int:
     after the other on both, because reading, preparing and merging use one core only. With a GPU it is one process,
     as the GPU may be reserved to one.
     """
-    if device_of(picker.config).type != "cpu":
+    if picker.device != "cpu":
         return 1
     return max(1, min(cores(), files // MIN_FILES, memory_bytes() // PROCESS_BYTES))

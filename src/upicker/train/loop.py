@@ -19,7 +19,9 @@ from upicker.model.criterion import SetCriterion
 from upicker.model.denoising import DenoisingQueries, prepare_denoising
 from upicker.model.detector import Detector
 from upicker.particles import Particles
-from upicker.pick.picker import computing, detect, device_of, to_device
+from upicker.pick.detection import detect
+from upicker.pick.network import Network
+from upicker.pick.torch_network import TorchNetwork, autocast, device_of, to_device
 from upicker.scoring import steady
 from upicker.train import checkpoint
 from upicker.train.checkpoint import State
@@ -60,9 +62,9 @@ class Check:
             return picks, self.labels
         return picks.select(self.region.contains(picks.xy)), self.labels.select(self.region.contains(self.labels.xy))
 
-    def picked(self, model: Detector, config: Config) -> tuple[Particles, Particles]:
-        """Return the picks of a detector, as a user would have them, and labels."""
-        return self.pair(detect(model, self.prepared, config, self.region))
+    def picked(self, network: Network, config: Config) -> tuple[Particles, Particles]:
+        """Return the picks of a network, as a user would have them, and labels."""
+        return self.pair(detect(network, self.prepared, config, self.region))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,7 @@ def rate_factor(tiles: int, train: TrainConfig) -> float:
 
 def begin(model: Detector, plan: Plan, resume: bool) -> State:
     """Return the state to train from: fresh, or that of the checkpoint if `resume` and there is one."""
-    model = to_device(model, plan.config)
+    model = to_device(model, plan.config).eval()
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(_groups(model, plan.config.train), lr=plan.learning_rate)
     state = State(model, average, optimizer)
@@ -243,7 +245,7 @@ def _learn(plan: Plan, state: State) -> dict[str, float]:
     parts_of_step = plan.ranks.parts(len(targets), config.train.accumulate)
     for part, tiles in zip(parts_of_step, images.chunk(len(parts_of_step)), strict=True):
         own, own_denoising = targets[part], _part(denoising, part)
-        with computing(config, device):
+        with autocast(config, device):
             outputs = state.model(tiles.to(device, memory_format=torch.channels_last), own_denoising)
         # Losses are divided by the objects of the tiles they are given (or a multiple); that has to be all tiles of
         # the step, or tiles with few objects would count more for being apart from the others.
@@ -289,7 +291,8 @@ def _follow(state: State, decay: float) -> None:
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
     """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
-    pairs = plan.ranks.map(lambda check: check.picked(state.average, plan.config), plan.checks)
+    network = TorchNetwork(state.average, plan.config)
+    pairs = plan.ranks.map(lambda check: check.picked(network, plan.config), plan.checks)
     row = scored(pairs) if plan.judge is None else plan.judge(pairs)
     merit = row.pop("merit", row["f1"])
     before = state.best.get("merit", state.best.get("f1", -1.0))

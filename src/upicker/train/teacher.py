@@ -22,7 +22,8 @@ from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.model.detector import Detector
 from upicker.particles import Particles
-from upicker.pick.picker import detect
+from upicker.pick.detection import detect
+from upicker.pick.torch_network import TorchNetwork
 from upicker.scoring import Curve
 from upicker.train.checkpoint import State
 from upicker.train.dataset import sample
@@ -138,7 +139,8 @@ def looked(
     if views is not None:
         config = replace(config, pick=replace(config.pick, views=min(config.pick.views or views, views)))
     pictures = {id(lesson.prepared): lesson.prepared for lesson in lessons}
-    picks = ranks.map(lambda prepared: detect(average, prepared, config), list(pictures.values()))
+    network = TorchNetwork(average, config)
+    picks = ranks.map(lambda prepared: detect(network, prepared, config), list(pictures.values()))
     found = dict(zip(pictures, picks, strict=True))
     return [lesson.own(found[id(lesson.prepared)]) for lesson in lessons]
 

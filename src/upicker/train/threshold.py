@@ -13,7 +13,7 @@ from pathlib import Path
 
 from upicker.config import Config
 from upicker.model import weights
-from upicker.pick.picker import to_device
+from upicker.pick.torch_network import TorchNetwork
 from upicker.scoring import score, steady
 from upicker.train.loop import Check
 
@@ -43,8 +43,8 @@ def rechosen(path: Path, checks: Sequence[Check], learned: Sequence[Check], conf
         If the file cannot be written.
     """
     model, header, _ = weights.load(path)
-    model = to_device(model, config)
-    pairs = [check.picked(model, config) for check in [*checks, *learned]]
+    network = TorchNetwork(model, config)
+    pairs = [check.picked(network, config) for check in [*checks, *learned]]
     threshold = min(steady(pairs)[0], 1.0)
     held = score(pairs[: len(checks)], threshold=threshold)
     row = {"threshold": threshold, "precision": held.precision, "recall": held.recall, "f1": held.f1}

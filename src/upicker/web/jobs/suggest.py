@@ -246,7 +246,8 @@ class _Asked:
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> _Asked:
-        from upicker.pick.picker import FLOOR, Picker  # torch takes seconds
+        from upicker.pick.detection import FLOOR
+        from upicker.pick.picker import Picker
 
         picker = Picker(Path(request["model"]), {"pick.views": VIEWS, **request["settings"]})
         # All that it sees, also what it would not pick.

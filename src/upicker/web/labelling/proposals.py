@@ -99,7 +99,8 @@ class Proposing:
 @functools.lru_cache(maxsize=1)
 def _picker(model: Path, at: Stamp | None) -> tuple[Picker, float]:
     """Return a picker that gives all it finds, and the threshold that its weights bring; kept until they change."""
-    from upicker.pick.picker import FLOOR, Picker
+    from upicker.pick.detection import FLOOR
+    from upicker.pick.picker import Picker
 
     # One processor is left to the page.
     picker = Picker(model, {"train.threads": max(1, (os.cpu_count() or 2) - 1)})

@@ -1,0 +1,87 @@
+"""What picking requires of a back end: a network as one function, NumPy in, NumPy out.
+
+A back end is one file with a function like `load`. To add one, write that file beside `torch_network.py` and choose it
+in `load` below. Tiles, views, merging and thresholds are above this line and know no back end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upicker.config import Config
+from upicker.errors import ConfigError
+from upicker.units import Length
+
+# Tiles `(B, 1, t, t)` float32 at the working scale, 0 = background -> scores `(B, Q)` float32 in 0..1, and boxes
+# `(B, Q, 4)` float32 in centre form (x, y, width, height), where 0..1 spans the outer edges of the tile. Q may be
+# anything, and differ from batch to batch.
+Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with what its file says about it.
+
+    Attributes
+    ----------
+    network : callable
+        The function.
+    config : Config
+        Stored with the weights, with the user's changes.
+    diameter : Length
+        Particle diameter that the weights were trained for.
+    threshold : float or None
+        Lowest score of a pick, chosen by training.
+    device : str
+        Type of the device that computes: ``"cpu"``, ``"cuda"``, ...
+    """
+
+    network: Network
+    config: Config
+    diameter: Length
+    threshold: float | None
+    device: str
+
+
+def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+    """Load a network from its file with the back end for that file.
+
+    Parameters
+    ----------
+    path : Path
+        A weights file.
+    changes : mapping
+        The user's changes to the stored config, e.g. ``{"pick.threshold": 0.3}``.
+
+    Raises
+    ------
+    WeightsError, ConfigError
+        If the file or the changes cannot be used.
+    """
+    from upicker.pick import torch_network  # torch takes seconds to import
+
+    return torch_network.load(path, changes)
+
+
+def changed(stored: Config, changes: Mapping[str, object]) -> Config:
+    """Return a stored config with the user's changes.
+
+    Raises
+    ------
+    ConfigError
+        If a change is invalid, or would need other weights.
+    """
+    config = stored.with_changes(changes)
+    if _fixed(config) != _fixed(stored):
+        fixed = "model.*, image.working_diameter_px and train.tile_px are fixed by the weights"
+        raise ConfigError("--set", fixed, "Leave them out")
+    return config
+
+
+def _fixed(config: Config) -> tuple:
+    """Return what weights depend on: architecture, working scale, and the tile in which positions are embedded."""
+    return config.model, config.image.working_diameter_px, config.train.tile_px

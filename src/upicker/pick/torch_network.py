@@ -1,0 +1,77 @@
+"""The back end of PyTorch: a detector as a function from NumPy to NumPy, and on what device it computes.
+
+The only file of this room that imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from upicker.config import Config
+from upicker.model import weights
+from upicker.model.detector import Detector
+from upicker.pick.network import LoadedNetwork, changed
+
+
+class TorchNetwork:
+    """A detector as a `upicker.pick.network.Network`.
+
+    Parameters
+    ----------
+    model : Detector
+        The network; it is moved to the config's device, and set to evaluation mode.
+    config : Config
+        Device, threads and precision.
+    """
+
+    def __init__(self, model: Detector, config: Config) -> None:
+        self._model, self._config = to_device(model, config).eval(), config
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(B, 1, t, t)` float32 -> scores `(B, Q)`, boxes `(B, Q, 4)`, centre form, 0..1 of the tile."""
+        device = device_of(self._config)
+        images = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(self._config, device):
+            outputs = self._model(images)
+        scores = outputs.pred_logits[..., 0].sigmoid()
+        return scores.float().cpu().numpy(), outputs.pred_boxes.float().cpu().numpy()
+
+
+def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+    """Load a weights file of `upicker pretrain` or `finetune`; see `upicker.pick.network.load`."""
+    model, header, stored = weights.load(path)
+    config = changed(stored, changes)
+    network = TorchNetwork(model, config)
+    return LoadedNetwork(network, config, header.length, header.threshold, device_of(config).type)
+
+
+def to_device(model: Detector, config: Config) -> Detector:
+    """Move a detector to the config's device, with the memory format and the threads that compute fastest."""
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    return model.to(device_of(config)).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def device_of(config: Config) -> torch.device:
+    """Return the config's device; ``auto`` is a GPU where there is one."""
+    if config.train.device != "auto":
+        return torch.device(config.train.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """Return the context in which the network computes: bfloat16 where the processor is fast at it."""
+    enabled = config.train.bfloat16
+    if enabled is None:
+        enabled = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_is_fast_at_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(enabled) and device.type in {"cpu", "cuda"})
+
+
+def _cpu_is_fast_at_bfloat16() -> bool:
+    # A private name of torch: where it is missing, float32 is right, only slower.
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.backends.mkldnn.is_available() and supported()
