@@ -174,7 +174,7 @@ def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, 
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--pixel-size", "3px"), 2, "not in Angstrom"),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--min-diameter", "30px"), 2, "excludes"),
         (("propose", "mics", "-o", "out", "--diameter", "24px", "--top-k", "many"), 2, "propose.top_k"),
-        (("propose", "mics", "-o", "out", "--diameter", "24px", "--format", "xml"), 2, "no format 'xml'"),
+        (("propose", "mics", "-o", "out", "--diameter", "24px", "--format", "xml"), 2, "unknown format 'xml'"),
         (
             ("propose", "mics", "-o", "out", "--diameter", "24px", "--set", "image.clip_sgma=3"),
             2,
@@ -334,7 +334,7 @@ def test_picks_of_another_picture_are_refused(capsys, labelled):
     code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")
     assert code == 3
     assert "labels/one.csv" in err
-    assert "outside the picture" in err
+    assert "outside the micrograph" in err
 
 
 def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):

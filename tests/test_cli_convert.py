@@ -161,7 +161,7 @@ def test_particles_outside_are_told(tmp_path, capsys, mics, picks):
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
-        (("--to", "xyz"), 2, "There are: csv"),
+        (("--to", "xyz"), 2, "Choose one of: csv"),
         (("--to", "csv", "--flip", "mirror"), 2, "upside-down"),
         (("--to", "csv", "--scale", "0"), 2, "--scale"),
         (("--to", "csv", "--micrographs", "nowhere/*.mrc"), 1, "nowhere"),

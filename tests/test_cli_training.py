@@ -111,7 +111,7 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
         (("pick", "mics", "--model", "no.safetensors", "-o", "x"), 1, "no.safetensors"),
         (("pick", "mics", "--model", "labels/m0.csv", "-o", "x"), 1, "labels/m0.csv"),
         (("pick", "mics", "--model", "m.safetensors", "-o", "x", *OTHER), 2, "fixed by the weights"),
-        (("pick", "mics", "--model", "m.safetensors", "-o", "x", "--format", "doc"), 2, "no format 'doc'"),
+        (("pick", "mics", "--model", "m.safetensors", "-o", "x", "--format", "doc"), 2, "unknown format 'doc'"),
         (("pick", "mics", "--model", "m.safetensors", "-o", "mics/m0.mrc"), 1, "mics/m0.mrc: cannot be written"),
         (("pretrain", "mics", "-o", "x.safetensors", "--diameter", "900px"), 1, "no micrograph can be used"),
         (("pretrain", "mics", "-o", "mics", "--diameter", "24px", *SETTINGS), 1, "mics"),

@@ -183,7 +183,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
         b"data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n1 2 a\n3 4 b\n",
         "2 micrographs",
     ),
-    "box without size": ("mic.box", b"1 2 10 10\n3 4 0 10\n", "line 2 has a box without size"),
+    "box without size": ("mic.box", b"1 2 10 10\n3 4 0 10\n", "line 2 has a box without a size"),
     "box word": ("mic.box", b"1 2 10 10\n3 four 10 10\n", "line 2 has 'four'"),
 }
 

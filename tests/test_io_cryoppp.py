@@ -126,7 +126,7 @@ def test_labels_of_other_micrographs_are_refused(data_set, tmp_path):
     for i in range(3):
         table(data_set / cryoppp.COORDINATES / f"mic_{i}.csv", CENTRES * 3)
     source = Source("set", paths, data_set / cryoppp.COORDINATES, frame="as-is")
-    with pytest.raises(CoordinatesError, match="outside the picture"):
+    with pytest.raises(CoordinatesError, match="outside the micrograph"):
         prepare(source, tmp_path / "labels", CONFIG)
     with pytest.raises(InputError, match="none of the 1 micrographs"):
         prepare(Source("set", paths[3:], source.labels), tmp_path / "labels", CONFIG)

@@ -236,7 +236,7 @@ def test_cryolo(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(picks.particles.score, [0.25, 0.75])
     with pytest.raises(CoordinatesError, match="tomogram"):
         read_text(tmp_path, name, CBOX.replace("40 <NA>", "40 1").replace("200 <NA>", "200 2"))
-    with pytest.raises(CoordinatesError, match="line 20 has a box without size"):
+    with pytest.raises(CoordinatesError, match="line 20 has a box without a size"):
         read_text(tmp_path, name, CBOX.replace("30 30", "30 0"))
     with pytest.raises(CoordinatesError, match="no columns"):
         read_text(tmp_path, name, CBOX.replace("_Height", "_Hight"))

@@ -136,7 +136,7 @@ def test_a_group_names_its_tables(tmp_path: Path) -> None:
         np.testing.assert_allclose(picks.particles.xy[::-1], some(i + 2).xy, atol=1e-3)
         np.testing.assert_allclose(picks.particles.score[::-1], some(i + 2).score, rtol=1e-6)
     (tmp_path / "other.cs").unlink()
-    with pytest.raises(CoordinatesError, match=r"its table 'other\.cs' is not there"):
+    with pytest.raises(CoordinatesError, match=r"its table 'other\.cs' does not exist"):
         coordinates.read_all(group)
 
 
@@ -165,7 +165,7 @@ def test_no_pickle_is_opened(tmp_path: Path) -> None:
     )
     with pytest.raises(CoordinatesError, match="pickled"):
         coordinates.read_all(path)
-    with pytest.raises(CoordinatesError, match="no table"):
+    with pytest.raises(CoordinatesError, match="not a table"):
         coordinates.read_all(saved(tmp_path / "q.cs", np.zeros((3, 2))))
     assert not (tmp_path / "was here").exists()
 
@@ -178,11 +178,11 @@ def header(descr: str, shape: str, version: bytes = b"\x01\x00") -> bytes:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (header("[('uid', '<u8')]", "(1000000000000,)") + bytes(80), "promises 1000000000000 rows and holds 10"),
-        (header("[('uid', '<u8')]", "(-1,)") + bytes(80), "promises -1 rows"),
-        (header("[('uid', '<u8')]", "(4, 10000000000)") + bytes(80), "no table"),
-        (header("[('uid', 'S0')]", "(1000000000000,)"), "no table|damaged"),
-        (header("[('uid', '<u8', (100000, 100000, 100000, 100000))]", "(1,)"), "damaged|promises 1 rows"),
+        (header("[('uid', '<u8')]", "(1000000000000,)") + bytes(80), "declares 1000000000000 rows and holds 10"),
+        (header("[('uid', '<u8')]", "(-1,)") + bytes(80), "declares -1 rows"),
+        (header("[('uid', '<u8')]", "(4, 10000000000)") + bytes(80), "not a table"),
+        (header("[('uid', 'S0')]", "(1000000000000,)"), "not a table|damaged"),
+        (header("[('uid', '<u8', (100000, 100000, 100000, 100000))]", "(1,)"), "damaged|declares 1 rows"),
         (header("__import__('os')", "(1,)"), "damaged"),
         (header("[('uid', '<u8')]", "(1,)", b"\x09\x00"), "damaged"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"x" * 200, "damaged"),
@@ -218,7 +218,7 @@ def test_values_that_are_not_finite_are_named_by_row(tmp_path: Path, value: floa
 def test_a_table_cut_short(tmp_path: Path) -> None:
     content = written(tmp_path).read_bytes()
     (tmp_path / "cut.cs").write_bytes(content[:-1])
-    with pytest.raises(CoordinatesError, match="promises 5 rows and holds 4"):
+    with pytest.raises(CoordinatesError, match="declares 5 rows and holds 4"):
         coordinates.read_all(tmp_path / "cut.cs")
     stream = io.BytesIO()
     np.save(stream, np.load(io.BytesIO(content))[:0])

@@ -151,14 +151,14 @@ BAD: dict[str, tuple[str, str, str]] = {
     "row before the last label": ("m.star", "data_\n_rlnCoordinateX 1\n5\n_rlnCoordinateY 2\n", "line 3 has values"),
     "thousands of columns": ("m.star", "data_\nloop_\n" + "\n".join(f"_c{i}" for i in range(3000)), "column 2001"),
     "json that is nothing": ("m.json", "[1, 2]", "neither COCO's nor EMAN2's"),
-    "json cut short": ("m.json", '{"boxes": [[1, 2', "line 1 is no JSON"),
-    "json of many brackets": ("m.json", '{"boxes": ' + "[" * 100_000, "no JSON"),
-    "json of many digits": ("m.json", '{"boxes": [[' + "9" * 9000 + ", 2]]}", "no JSON"),
+    "json cut short": ("m.json", '{"boxes": [[1, 2', "line 1 is not valid JSON"),
+    "json of many brackets": ("m.json", '{"boxes": ' + "[" * 100_000, "not JSON"),
+    "json of many digits": ("m.json", '{"boxes": [[' + "9" * 9000 + ", 2]]}", "not JSON"),
     "json infinite": ("m.json", '{"boxes": [[1, 2], [1e999, 2]]}', "box 2 has 'inf'"),
     "json too large": ("m.json", '{"boxes": [[1, 1' + "0" * 400 + "]]}", "box 1 has"),
     "json true": ("m.json", '{"boxes": [[true, 2]]}', "box 1 has 'True'"),
     "json short box": ("m.json", '{"boxes": [[1]]}', "box 1 is not"),
-    "json no list": ("m.json", '{"boxes": {"1": 2}}', "'boxes' is no list"),
+    "json no list": ("m.json", '{"boxes": {"1": 2}}', "'boxes' is not a list"),
     "coco without names": ("m.json", '{"images": [{"id": 1}]}', "image 1 has no id or no file_name"),
     "coco of nothing": ("m.json", '{"images": [], "annotations": [{"image_id": [1]}]}', "annotation 1 belongs to no"),
     "coco box": (
@@ -228,5 +228,5 @@ def test_many_rows(tmp_path: Path) -> None:
 
 def test_devices_and_odd_names_are_no_files() -> None:
     for path in (Path("/dev/zero"), Path("x" * 5000), Path("a\0b")):
-        with pytest.raises(CoordinatesError, match=r"it is no file|cannot be read"):
+        with pytest.raises(CoordinatesError, match=r"it is not a file|cannot be read"):
             coordinates.read_all(path)

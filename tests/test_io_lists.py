@@ -296,7 +296,7 @@ def test_paths_are_looked_for_upward_and_where_one_works(tmp_path: Path, monkeyp
     deep = write(tmp_path / "project/Select/job9/micrographs.star", relion_3_1(names))
     away = write(tmp_path / "elsewhere/list.txt", "\n".join(names))
     assert lists.read(deep)[0].path == tmp_path / "project" / names[0]
-    with pytest.raises(InputError, match=r"none of its 3 .* 'MotionCorr/job002/Movies/mic2\.mrc'; looked in") as caught:
+    with pytest.raises(InputError, match=r"none of its 3 .* 'MotionCorr/job002/Movies/mic2\.mrc'; tried") as caught:
         lists.read(away)
     assert str(tmp_path / "elsewhere") in str(caught.value)
     monkeypatch.chdir(tmp_path / "project")
@@ -326,9 +326,9 @@ def test_lists_and_files_join_and_mixed_sizes_stay_apart(tmp_path: Path) -> None
 
 
 BAD = {
-    "particles": ("data_\nloop_\n_rlnCoordinateX\n_rlnMicrographName\n1 a.mrc\n", "holds particles"),
+    "particles": ("data_\nloop_\n_rlnCoordinateX\n_rlnMicrographName\n1 a.mrc\n", "has particles"),
     "no names": ("data_\nloop_\n_rlnDefocusU\n1\n", "no column _rlnMicrographName"),
-    "no rows": ("data_\nloop_\n_rlnMicrographName\n", "names no micrograph"),
+    "no rows": ("data_\nloop_\n_rlnMicrographName\n", "lists no micrograph"),
     "short row": ("data_\nloop_\n_rlnMicrographName\n_rlnDefocusU\na.mrc\n", "line 5 has 1 values for 2"),
     "no group": (f"{OPTICS_3_1}data_m\nloop_\n_rlnMicrographName\n_rlnOpticsGroup\na.mrc 3\n", "optics group 3"),
     "no group column": (
@@ -339,8 +339,8 @@ BAD = {
         f"{OPTICS_3_1.replace('1.770000', 'large')}data_m\nloop_\n_rlnMicrographName\n_rlnOpticsGroup\na.mrc 1\n",
         "_rlnMicrographPixelSize of line 20 is 'large'",
     ),
-    "comments only": ("# nothing\n\n", "names no micrograph"),
-    "coordinates": ("x,y\n1,2\n", "none of its 2 micrographs is there, e.g. 'x,y'"),
+    "comments only": ("# nothing\n\n", "lists no micrograph"),
+    "coordinates": ("x,y\n1,2\n", "none of its 2 micrographs exists, e.g. 'x,y'"),
 }
 
 

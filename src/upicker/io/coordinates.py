@@ -1,8 +1,8 @@
-"""Reading and writing coordinates in the formats of all programs; the content decides about the format.
+"""Reading and writing coordinates in the formats of many programs; files are recognised by their content.
 
-This file is the way in: it opens, asks the formats of `upicker.io.formats` which of them recognises the content, and
-hands over to it. Each format says which frame its program has and where that is known from; `upicker.io.picks` then
-turns it into the contract of `upicker.particles`, in which the centre of the first stored pixel is ``(0, 0)``.
+This is the entry: it loads a file, finds the format of `upicker.io.formats` that recognises its content, and lets it
+read. Each format documents the frame of its program and the source for it; `upicker.io.picks` then converts that to the
+contract of `upicker.particles`, in which the centre of the first stored pixel is ``(0, 0)``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from upicker.io.formats.format import Format
 from upicker.io.picks import Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 
-# Those in which `write` can write one micrograph's particles, and what `write_all` knows: also folders of a job.
+# The formats of `write`, and those of `write_all`, which also writes folders of a structure of their own.
 FORMATS = tuple(format.name for format in COMMON_FIRST if format.layout != "folder")
 TARGETS = tuple(format.name for format in COMMON_FIRST)
 _BY_NAME = {format.name: format for format in COMMON_FIRST}
@@ -35,7 +35,7 @@ def read(path: str | Path) -> Particles:
     Parameters
     ----------
     path : str or Path
-        In any of the formats; the content says which.
+        In any of the formats.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
         In any of the formats; also RELION's ``autopick.star``, ``summary.star`` and ``coords_suffix_*.star``,
         which name other files.
     options : ReadOptions
-        Flip, scale, threshold, and what is known of the micrographs.
+        Flip, scale, threshold, and sizes of the micrographs.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        As `read`; also if a listed file is not there, or what a flip needs is not known.
+        As `read`; also if a listed file does not exist, or a flip needs a size that is unknown.
     """
     path = Path(path)
     content = _load(path)
@@ -109,10 +109,10 @@ def write(
     particles : Particles
         In raw pixels.
     format : str
-        One of `FORMATS`. STAR holds what RELION's own picker writes (x, y, figure of merit, class and angle), no
+        One of `FORMATS`. STAR has the columns of RELION's own picker (x, y, figure of merit, class and angle), no
         diameter.
     pixel_size_A : float, optional
-        Noted where the format has a place for it; nothing is converted with it. cryoSPARC's needs it.
+        Noted where the format has a field for it; nothing is converted with it. cryoSPARC's needs it.
     shape : tuple of int, optional
         Rows, columns of the raw micrograph: noted, and needed by cryoSPARC's format.
 
@@ -121,7 +121,7 @@ def write(
     ConfigError
         For an unknown format.
     OutputError
-        If the file cannot be written, or the format needs a diameter, a shape or a pixel size that is not known.
+        If the file cannot be written, or the format needs a diameter, a shape or a pixel size that is unknown.
     """
     path = Path(path)
     kind = format_of(format, FORMATS)
@@ -148,8 +148,8 @@ def write_all(
     Returns
     -------
     list of Path
-        What was written. In a folder that is a file per micrograph, named after it; one file for the formats
-        that are meant for many; and for ``relion`` a job's folder that mirrors the micrographs' paths, with
+        The written files: in a folder one for each micrograph, named after it; one file for the formats that hold
+        many micrographs; for ``relion`` a job's folder that mirrors the paths of the micrographs, with
         ``autopick.star`` last.
 
     Raises
@@ -162,7 +162,7 @@ def write_all(
     target = Path(target)
     kind = format_of(format, TARGETS)
     for picks in all_picks:
-        if any(ord(mark) < 32 or mark in "\x7f\x85\u2028\u2029" for mark in picks.micrograph):
+        if any(ord(letter) < 32 or letter in "\x7f\x85\u2028\u2029" for letter in picks.micrograph):
             raise OutputError(
                 target, f"the name {picks.micrograph!r} holds control characters", "Rename the micrograph"
             )
@@ -198,13 +198,13 @@ def output_path(folder: Path, stem: str, format: str) -> Path:
 
 
 def lists(folder: Path) -> list[Path]:
-    """Return the lists of coordinates files in a folder, such as RELION's ``autopick.star``; each stands for all."""
+    """Return the lists in a folder, such as RELION's ``autopick.star``; each stands for all coordinates files of it."""
     patterns = [pattern for format in COMMON_FIRST if format.listing for pattern in format.listing.patterns]
     return sorted(file for pattern in patterns for file in Path(folder).glob(pattern))
 
 
 def collections(folder: Path) -> list[Path]:
-    """Return the files of a folder that may hold many micrographs' particles and are not named after one."""
+    """Return the files of a folder that may hold the particles of many micrographs, and are not named after one."""
     suffixes = {Path(format.file_of_all).suffix for format in COMMON_FIRST if format.file_of_all}
     return sorted(
         file
@@ -241,25 +241,25 @@ def stems(folder: Path) -> dict[str, Path]:
 def check_inside(
     particles: Particles, shape: tuple[int, int], where: str | Path, allowed: float = 0.05
 ) -> tuple[Particles, int]:
-    """Drop particles whose centres lie outside a picture; complain if they are many.
+    """Drop particles whose centres lie outside a micrograph; refuse if they are many.
 
     Parameters
     ----------
     particles : Particles
         In raw pixels.
     shape : tuple of int
-        Rows, columns of the raw picture.
+        Rows, columns of the raw micrograph.
     where : str or Path
         The coordinates file, for the message.
     allowed : float
-        Largest share that may lie outside, 0..1.
+        Largest fraction that may lie outside, 0..1.
 
     Returns
     -------
     inside : Particles
-        Those whose centres lie in the picture.
+        Those whose centres lie in the micrograph.
     dropped : int
-        How many do not.
+        The number of the others.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def check_inside(
         largest = particles.xy.max(0)
         raise CoordinatesError(
             where,
-            f"{dropped} of {len(particles)} centres lie outside the picture of {shape[1]} columns"
+            f"{dropped} of {len(particles)} centres lie outside the micrograph of {shape[1]} columns"
             f" x {shape[0]} rows (largest x {largest[0]:g}, y {largest[1]:g})",
             "Check that they belong to this micrograph, and are not binned, flipped or in Angstrom",
         )
@@ -288,7 +288,7 @@ def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:
         If it is not one of `known`.
     """
     if name not in known:
-        raise ConfigError("--format", f"there is no format {name!r}", f"There are: {', '.join(known)}")
+        raise ConfigError("--format", f"unknown format {name!r}", f"Choose one of: {', '.join(known)}")
     return _BY_NAME[name]
 
 
@@ -297,7 +297,7 @@ def _load(path: Path) -> Content:
 
 
 def _parsed(content: Content, options: ReadOptions) -> list[Picks]:
-    """Read a content in its own pixels; a list as the table that it is, without the files that it names."""
+    """Read a content in its own pixels, without following lists."""
     return recognized(content).read(content, options)
 
 
@@ -311,13 +311,13 @@ def _write_files(kind: Format, target: Path, all_picks: list[Picks], options: Wr
 
 
 def _without(path: Path, *endings: str) -> str:
-    """Return a file's name without the longest of `endings` that it has; else without its suffix."""
+    """Return a file's name without the longest matching one of `endings`, else without its suffix."""
     fitting = [ending for ending in endings if path.name.endswith(ending) and path.name != ending]
     return path.name[: -len(max(fitting, key=len))] if fitting else path.stem
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """Return the index in `_PREFERENCE` and the micrograph's stem, which is empty for other files."""
+    """Return the index in `_PREFERENCE` and the micrograph's stem, empty for other files."""
     fitting = [(len(ending), i) for i, (ending, _) in enumerate(_PREFERENCE) if name.endswith(ending)]
     if not fitting or name.startswith("."):
         return len(_PREFERENCE), ""
@@ -326,7 +326,7 @@ def _rank(name: str) -> tuple[int, str]:
 
 
 def _holds_other(path: Path, kind: Format) -> bool:
-    """Tell whether a file certainly holds something else than coordinates; one that cannot be read does not."""
+    """Tell whether a file certainly holds something else than coordinates; False for one that cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""A data set of CryoPPP as its archives unpack: what lies where.
+"""The layout of a CryoPPP data set, as its archives unpack.
 
 ::
 
@@ -6,10 +6,10 @@
     10017/ground_truth/particle_coordinates/*.csv      X-Coordinate, Y-Coordinate, Diameter, ...; micrographs' names
     10017/ground_truth/*.star, 10017/particles_stack/  not used here
 
-Diameters are in pixels of the micrographs. Which way up the coordinates are is nothing the layout says: they are those
-of the JPG files, and of the MRC files read with their rows reversed (CryoPPP's maintainers, in issue 3 of their
-repository, transpose and turn an MRC by 90 degrees before they draw on it, which is that). So it is measured, by
-`upicker.benchmark.labelled`.
+Diameters are in pixels of the micrographs. The layout does not define the frame of the coordinates: they fit the JPG
+files, and the MRC files read with their rows reversed (CryoPPP's maintainers, in issue 3 of their repository, transpose
+an MRC and rotate it by 90 degrees before they draw on it, which amounts to that). So `upicker.benchmark.labelled`
+measures it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from upicker.io.names import is_micrograph_name, plain
 
 MICROGRAPHS = "micrographs"
 COORDINATES = Path("ground_truth") / "particle_coordinates"
-# Of two pictures of the same name, the one that says more about the pixels.
+# Of two files of the same name, the one whose format preserves more of the pixels.
 PREFERENCE = (".mrc", ".mrcs", ".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
@@ -46,17 +46,17 @@ class Layout:
 
 
 def find(folder: Path) -> Layout:
-    """Look a data set over.
+    """Find the parts of a data set.
 
     Parameters
     ----------
     folder : Path
-        The data set's, or one that holds nothing but it, as some archives unpack.
+        The data set's, or the folder that contains it, as some archives unpack.
 
     Raises
     ------
     InputError
-        If there are no micrographs or no coordinates where CryoPPP has them.
+        If the folders of micrographs or coordinates do not exist, or there is no micrograph.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -69,16 +69,16 @@ def find(folder: Path) -> Layout:
             raise InputError(
                 folder,
                 f"there is no folder {part.as_posix()} in it, as CryoPPP's data sets have",
-                "Give that of a data set, or name the parts of another one with --micrographs and --labels",
+                "Give the folder of a data set, or the parts of another one with --micrographs and --labels",
             )
-    pictures = _pictures(folder / MICROGRAPHS)
-    if not pictures:
+    micrographs = _micrographs(folder / MICROGRAPHS)
+    if not micrographs:
         raise InputError(folder / MICROGRAPHS, "holds no micrograph", "Unpack the archive again")
-    return Layout(folder.resolve().name, pictures, folder / COORDINATES)
+    return Layout(folder.resolve().name, micrographs, folder / COORDINATES)
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
-    """Return the pictures of a folder, of several with the same name the first by `PREFERENCE`."""
+def _micrographs(folder: Path) -> tuple[Path, ...]:
+    """Return the micrographs of a folder, of several with the same name the first by `PREFERENCE`."""
     best: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not is_micrograph_name(path) or path.name.startswith(".") or not path.is_file():

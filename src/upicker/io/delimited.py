@@ -46,7 +46,7 @@ def _quoted(line: str, delimiter: str) -> list[str]:
 
 
 def is_numeric(cells: Sequence[str]) -> bool:
-    """Tell whether all cells are numbers or blank: then a first line is no header."""
+    """Tell whether all cells are numbers or blank: such a first line is not a header."""
     return all(_is_number(cell) or not cell for cell in cells)
 
 

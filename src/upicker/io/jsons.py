@@ -1,4 +1,4 @@
-"""Reading JSON files of strangers: what they hold is checked before it is used."""
+"""Reading JSON files of other programs: values are checked before they are used."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _WRITE_AGAIN = "Write the file again, or give the coordinates as CSV"
 
 
 def parse(path: Path, text: str) -> Any:
-    """Return what a JSON text holds.
+    """Return a parsed JSON text.
 
     Raises
     ------
     CoordinatesError
-        If it is no JSON, or nested too deeply.
+        If it is not valid JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise CoordinatesError(path, f"line {error.lineno} is no JSON ({error.msg})", _WRITE_AGAIN) from error
+        raise CoordinatesError(path, f"line {error.lineno} is not valid JSON ({error.msg})", _WRITE_AGAIN) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits; a thousand brackets
-        raise CoordinatesError(path, "it is no JSON of coordinates", _WRITE_AGAIN) from error
+        raise CoordinatesError(path, "it is not JSON of coordinates", _WRITE_AGAIN) from error
 
 
 def number(path: Path, value: object, what: str) -> float:
@@ -34,7 +34,7 @@ def number(path: Path, value: object, what: str) -> float:
     Raises
     ------
     CoordinatesError
-        If `value` is something else; `what` says where it stood.
+        If `value` is something else; `what` names its position in the file.
     """
     try:
         found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
@@ -54,7 +54,7 @@ def items(path: Path, value: object, what: str) -> list[Any]:
         If `value` is something else.
     """
     if not isinstance(value, list):
-        raise CoordinatesError(path, f"{what} is no list", _WRITE_AGAIN)
+        raise CoordinatesError(path, f"{what} is not a list", _WRITE_AGAIN)
     return value
 
 

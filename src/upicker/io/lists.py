@@ -1,8 +1,8 @@
 """Lists of micrographs: STAR files of RELION, ``.cs`` files of cryoSPARC, and text with one path a line.
 
 Paths in such lists are relative to the folder of the project, which is not that of the list: RELION's lie in
-``MotionCorr/job002``, cryoSPARC's in ``J12``. So the list's folder and all folders above are tried, then the one
-where one works. Nothing in a list is run, and no memory is taken that the file's size does not warrant.
+``MotionCorr/job002``, cryoSPARC's in ``J12``. So the folder of the list and all folders above it are tried, then the
+current one. Nothing in a list is executed, and the memory used is bounded by the size of the file.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ _CTF = (
 _OPTICS_3_0 = (
     "_rlnVoltage", "_rlnSphericalAberration", "_rlnAmplitudeContrast", "_rlnMagnification", "_rlnDetectorPixelSize",
 )  # fmt: skip
-_PICTURES = ("micrograph_blob", "micrograph_blob_non_dw", "movie_blob")
+_BLOBS = ("micrograph_blob", "micrograph_blob_non_dw", "movie_blob")
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """One micrograph of a list, or a file that was named itself.
+    """One micrograph of a list, or a file that was given itself.
 
     Attributes
     ----------
     path : Path
-        Where it is; or would be, if it is missing.
+        The file; if it is missing, where it would be.
     name : str
-        The path as the list has it.
+        The path as it is in the list.
     pixel_size_A : float or None
-        Angstrom per pixel, where the list says so.
+        Angstrom per pixel, if the list has it.
     shape : tuple of int or None
-        Rows, columns, where the list says so.
+        Rows, columns, if the list has them.
     optics : mapping of str to str, or None
-        The columns of its optics group, by RELION's labels, as words: copied, nothing is rounded.
+        The columns of its optics group, by RELION's labels, as unrounded text.
     ctf : mapping of str to str, or None
-        Its defocus and what else was fitted, likewise.
+        Its defocus and other CTF parameters, likewise.
     uid : int or None
-        cryoSPARC's number for it.
+        Its uid in cryoSPARC.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Listed:
 
 
 def is_list(path: Path) -> bool:
-    """Tell from its content whether a file is a list: text, or a table of cryoSPARC's."""
+    """Tell by its content whether a file is a list: text, or a table of cryoSPARC."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -90,12 +90,12 @@ def read(path: Path) -> list[Listed]:
     Returns
     -------
     list of Listed
-        In the list's order. One that is missing is kept, so that it can be reported with the rest.
+        In the order of the list. Missing ones are kept, so that they are reported with the rest.
 
     Raises
     ------
     InputError
-        If it cannot be read, names no micrograph, or none of those that it names is there.
+        If it cannot be read, lists no micrograph, or none of the listed ones exists.
     """
     try:
         with path.open("rb") as file:
@@ -106,9 +106,9 @@ def read(path: Path) -> list[Listed]:
         found = _exposures(path) if magic == npy.MAGIC else _text(path)
     except OSError as error:
         found = f"cannot be read ({error.strerror or error})"
-        raise InputError(path, found, "Check the name and that you may read it") from error
+        raise InputError(path, found, "Check the name and the permissions") from error
     if not found:
-        raise InputError(path, "this list names no micrograph", "Give a list with at least one")
+        raise InputError(path, "it lists no micrograph", "Give a list with at least one")
     return _located(path, found)
 
 
@@ -131,7 +131,7 @@ def _star(path: Path, text: str) -> list[Listed]:
     if table is None or "_rlnCoordinateX" in table.columns:
         what = "particles" if table else "no column _rlnMicrographName"
         remedy = "Give micrographs.star, corrected_micrographs.star or micrographs_ctf.star"
-        raise InputError(path, f"this STAR file holds {what}, it is no list of micrographs", remedy)
+        raise InputError(path, f"this STAR file has {what}, it is not a list of micrographs", remedy)
     groups = _groups(path, tables)
     label = next(label for label in _NAMES if label in table.columns)
     found = {}
@@ -140,7 +140,9 @@ def _star(path: Path, text: str) -> list[Listed]:
         optics = groups.get(row.get("_rlnOpticsGroup", "1")) if groups else _picked(row, _OPTICS_3_0)
         if optics is None:
             group = row.get("_rlnOpticsGroup", "1")
-            raise InputError(path, f"line {number} names optics group {group}, which it lacks", "Write the list again")
+            raise InputError(
+                path, f"line {number} has the optics group {group}, which is not defined", "Write the list again"
+            )
         sources = (row, optics) if label == _NAMES[0] else ({}, _without_binning(optics))
         found[row[label]] = _named(
             row[label],
@@ -152,7 +154,7 @@ def _star(path: Path, text: str) -> list[Listed]:
 
 
 def _groups(path: Path, tables: Iterable[star.Table]) -> dict[str, dict[str, str]]:
-    """Return the optics groups by their number; none for files of RELION 3.0."""
+    """Return the optics groups by their number; empty for files of RELION 3.0."""
     table = next((t for t in tables if t.name == "optics"), None)
     if table is None:
         return {}
@@ -167,12 +169,12 @@ def _picked(row: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
 
 
 def _without_binning(optics: Mapping[str, str]) -> Mapping[str, str]:
-    """Leave out the pixel size of corrected micrographs: movies have the original one."""
+    """Omit the pixel size of corrected micrographs: movies have the original one."""
     return {label: word for label, word in optics.items() if label != "_rlnMicrographPixelSize"}
 
 
 def _pixel_size(path: Path, line: int, sources: Iterable[Mapping[str, str]]) -> float | None:
-    """Angstrom per pixel of the micrograph: its own, its group's, the movie's, or as RELION 3.0 says it."""
+    """Angstrom per pixel of the micrograph: its own, its group's, the movie's, or that of RELION 3.0."""
     values = {label: word for source in reversed([*sources]) for label, word in source.items()}
     for label in ("_rlnMicrographPixelSize", "_rlnMicrographOriginalPixelSize"):
         if label in values and (size := _number(path, line, label, values[label])):
@@ -186,11 +188,13 @@ def _pixel_size(path: Path, line: int, sources: Iterable[Mapping[str, str]]) -> 
 
 
 def _number(path: Path, line: int, label: str, word: str) -> float | None:
-    """Return a positive number; None for zero and the like, which means unknown."""
+    """Return a positive number; None for zero and other values that mean unknown."""
     try:
         value = float(word)
     except ValueError as error:
-        raise InputError(path, f"{label} of line {line} is '{word[:60]}'", "Write a number there") from error
+        raise InputError(
+            path, f"{label} of line {line} is '{word[:60]}', which is not a number", "Correct the line"
+        ) from error
     return value if math.isfinite(value) and value > 0 else None
 
 
@@ -198,19 +202,19 @@ def _exposures(path: Path) -> list[Listed]:
     remedy = "Give the exposures' .cs file, such as J12/exposures_accepted.cs"
     try:
         columns = _columns(path)
-        picture = next((blob for blob in _PICTURES if f"{blob}/path" in columns), None)
-        if picture is None:
+        blob = next((blob for blob in _BLOBS if f"{blob}/path" in columns), None)
+        if blob is None:
             found = f"it has no field micrograph_blob/path, but: {', '.join(columns)[:160]}"
             raise InputError(path, found, remedy)
-        return [_exposure(i, columns, picture) for i in range(len(columns[f"{picture}/path"]))]
+        return [_exposure(i, columns, blob) for i in range(len(columns[f"{blob}/path"]))]
     except CoordinatesError as error:
         raise InputError(error.where, error.found, remedy) from error
-    except (TypeError, ValueError, OverflowError) as error:  # A field of another type than cryoSPARC's.
-        raise InputError(path, f"a field has values of a wrong kind ({error})", remedy) from error
+    except (TypeError, ValueError, OverflowError) as error:  # A field of another type than in cryoSPARC.
+        raise InputError(path, f"a field has values of the wrong type ({error})", remedy) from error
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
-    """Return the fields; what a job only hands on is in passthrough files beside, brought together by the uid."""
+    """Return the fields; those that a job only passes on are in passthrough files beside it, and joined by uid."""
     table = npy.table(path, path.read_bytes())
     columns = {name: table[name] for name in table.dtype.names or ()}
     for beside in sorted(path.parent.glob("*passthrough*.cs")) if "uid" in columns else ():
@@ -225,13 +229,13 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _exposure(i: int, columns: Mapping[str, np.ndarray], picture: str) -> Listed:
+def _exposure(i: int, columns: Mapping[str, np.ndarray], blob: str) -> Listed:
     def value(*names: str) -> Any:
         return next((columns[name][i] for name in names if name in columns), None)
 
-    size = value(f"{picture}/psize_A")
+    size = value(f"{blob}/psize_A")
     size = float(f"{float(size):.6g}") if size is not None and math.isfinite(size) and size > 0 else None
-    shape = value(f"{picture}/shape")
+    shape = value(f"{blob}/shape")
     group = value("ctf/exp_group_id", "mscope_params/exp_group_id")
     optics = {
         "_rlnOpticsGroup": None if group is None else str(group),
@@ -253,7 +257,7 @@ def _exposure(i: int, columns: Mapping[str, np.ndarray], picture: str) -> Listed
     uid = value("uid")
     return _named(
         # cryoSPARC marks paths relative to the project's folder with ">".
-        _cs_text(value(f"{picture}/path")).lstrip(">"),
+        _cs_text(value(f"{blob}/path")).lstrip(">"),
         pixel_size_A=size,
         shape=(int(shape[-2]), int(shape[-1])) if np.size(shape) >= 2 and shape is not None else None,
         optics={label: word for label, word in optics.items() if word is not None} or None,
@@ -271,28 +275,28 @@ def _cs_text(value: Any) -> str:
 
 
 def _located(path: Path, entries: list[Listed]) -> list[Listed]:
-    """Say where the micrographs are; those that are missing are thought to be where the others are."""
+    """Locate the micrographs; missing ones are assumed to be beside the others."""
     folder = path.absolute().parent
     here = Path.cwd()
     roots = list(dict.fromkeys([folder, *folder.parents, here]))
-    first = next((root for entry in entries for root in roots if _is_there(root / entry.path)), None)
+    first = next((root for entry in entries for root in roots if _is_file(root / entry.path)), None)
     if first is None:
-        tried = f"{folder}, the folders above it and {here}" if not entries[0].path.is_absolute() else "that place"
+        tried = "" if entries[0].path.is_absolute() else f"; tried {folder}, the folders above it and {here}"
         raise InputError(
             path,
-            f"none of its {len(entries)} micrographs is there, e.g. {entries[0].name[:200]!r}; looked in {tried}",
+            f"none of its {len(entries)} micrographs exists, e.g. {entries[0].name[:200]!r}{tried}",
             "Work in the folder of the project, or correct the paths in the list",
         )
     found = []
     for entry in entries:
-        places = [first, *(root for root in roots if root != first)]
-        root = next((root for root in places if _is_there(root / entry.path)), first)
+        candidates = [first, *(root for root in roots if root != first)]
+        root = next((root for root in candidates if _is_file(root / entry.path)), first)
         found.append(entry if root == here else replace(entry, path=root / entry.path))
     return found
 
 
-def _is_there(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # A name that is too long, or a folder that may not be looked into.
+    except OSError:  # A name that is too long, or a folder without permission.
         return False

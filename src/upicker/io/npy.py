@@ -1,4 +1,4 @@
-"""NumPy's .npy tables, read without trust: no pickle, and no row that the file does not hold."""
+"""NumPy's .npy tables, read without trust: no pickle, and no row beyond the end of the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(path: Path, content: bytes) -> np.ndarray:
     Raises
     ------
     CoordinatesError
-        If the header is damaged, names Python objects, is no table, or promises more than the file holds.
+        If the header is damaged, names Python objects, is not a table, or declares more rows than the file holds.
     """
     dtype, shape, start = _header(path, content)
     remedy = "Give a .cs file of particles"
@@ -36,10 +36,12 @@ def table(path: Path, content: bytes) -> np.ndarray:
             path, "it holds pickled Python objects, which are not read", "Save it from cryoSPARC again"
         )
     if dtype.names is None or len(shape) != 1 or dtype.itemsize < 1:
-        raise CoordinatesError(path, "it is a NumPy file, but no table", remedy)
+        raise CoordinatesError(path, "it is a NumPy file, but not a table", remedy)
     held = (len(content) - start) // dtype.itemsize
     if not 0 <= shape[0] <= held:
-        raise CoordinatesError(path, f"it promises {shape[0]} rows and holds {held}: it is cut short", "Copy it again")
+        raise CoordinatesError(
+            path, f"it declares {shape[0]} rows and holds {held}: it is cut short", "Copy it again"
+        )
     return np.frombuffer(content, dtype, shape[0], start)
 
 

@@ -1,6 +1,6 @@
-"""What a coordinates file says of one micrograph, and how its frame is turned into ours and back.
+"""The content of a coordinates file for one micrograph, and how its frame is converted to ours and back.
 
-Every reader gives centres in the pixels of its file; `to_contract` then brings them into the contract of
+Every reader returns centres in the pixels of its file; `to_contract` then converts them to the contract of
 `upicker.particles`, in this order: the scale (file pixels -> raw pixels), the flip, the threshold. `from_contract`
 undoes scale and flip for the writers. A flip is its own inverse.
 """
@@ -18,18 +18,18 @@ from upicker.errors import ConfigError, CoordinatesError, OutputError
 from upicker.io.names import COMPRESSED, SUFFIXES
 from upicker.particles import Particles
 
-_ENDINGS = (*SUFFIXES, *COMPRESSED)
+_SUFFIXES = (*SUFFIXES, *COMPRESSED)
 
 
 @dataclass(frozen=True)
 class Flip:
-    """One way to turn a picture upside down.
+    """One way in which two programs disagree about the order of rows.
 
     Attributes
     ----------
     last : int
-        ``y -> rows - last - y``: 1 exchanges the first stored row with the last, 0 is what programs do that
-        keep positions as a fraction f of the picture's height and write 1 - f.
+        ``y -> rows - last - y``: 1 exchanges the first stored row with the last; 0 is for programs that store
+        positions as a fraction f of the height and write 1 - f.
     situation : str
         When it is needed, in a user's words.
     """
@@ -39,26 +39,26 @@ class Flip:
 
 
 # None: nothing to do. The sources: pyem, issues 22, 81, 101 (fractions, 1 - f); relion.readthedocs.io, Conventions
-# (TIFF is turned over when it is read, as in MotionCor2 and IMOD); EMAN2's wiki (the origin is the lower left corner,
+# (TIFF is flipped when it is read, as in MotionCor2 and IMOD); EMAN2's wiki (the origin is the lower left corner,
 # which in an MRC file is the first stored pixel, in a TIFF or PNG file the last row's); Topaz, utils/conversions.py
 # (rows - 1 - y for .box and EMAN2 json); for crYOLO see `upicker.io.formats.cbox`.
 FLIPS: dict[str, Flip | None] = {
     "none": None,
-    "upside-down": Flip(1, "one of the pictures was saved with its rows reversed: a JPG or PNG made from an MRC"),
+    "upside-down": Flip(1, "one of the images was saved with its rows reversed: a JPG or PNG made from an MRC"),
     "cryosparc": Flip(0, "cryoSPARC's own motion correction against RELION's or MotionCor's: y is 1 - fraction"),
     "eman2": Flip(1, "picked in EMAN2 or crYOLO on TIFF, PNG or JPG; .box and json files that Topaz wrote"),
-    "tiff": Flip(1, "micrographs in TIFF, for or from RELION, MotionCor2 or IMOD, which turn TIFF over"),
+    "tiff": Flip(1, "micrographs in TIFF, for or from RELION, MotionCor2 or IMOD, which flip TIFF"),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """The particles of one micrograph, as one coordinates file gives them.
+    """The particles of one micrograph in a coordinates file.
 
     Attributes
     ----------
     micrograph : str
-        Its name or path, as the file gives it; else the stem of the file's name.
+        Its name or path, as given in the file; else the stem of the file's name.
     particles : Particles
         Raw pixels, in the frame of the coordinate contract.
     shape : tuple of int or None
@@ -75,12 +75,12 @@ class Picks:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a coordinates file is to be understood, beyond what it says itself.
+    """How to interpret a coordinates file, beyond its own content.
 
     Attributes
     ----------
     shape_of : callable or None
-        Micrograph's name -> rows, columns of the raw picture, or None where it is not known. Flips need it.
+        Micrograph's name -> rows, columns of the raw micrograph, or None if unknown. Flips need it.
     flip : str
         One of `FLIPS`.
     scale : float
@@ -88,7 +88,7 @@ class ReadOptions:
     threshold : float or None
         Particles with a lower score are left out.
     pixel_size_A : float or None
-        Of the raw micrographs; wins over what the file says.
+        Of the raw micrographs; overrides that of the file.
     """
 
     shape_of: Callable[[str], tuple[int, int] | None] | None = None
@@ -98,13 +98,13 @@ class ReadOptions:
     pixel_size_A: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse flips that are not known and scales that are none."""
+        """Refuse unknown flips, and scales that are not positive."""
         _check(self.flip, self.scale)
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How particles are to be written.
+    """How to write particles.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class WriteOptions:
     box_px : float or None
         Side of the boxes in formats that have boxes, raw pixels; the particle's diameter where not given.
     uid_of : callable or None
-        Micrograph's name -> its number in cryoSPARC, or None where it is not known.
+        Micrograph's name -> its uid in cryoSPARC, or None if unknown.
     named : bool
         Whether each row names its micrograph, in formats that leave the choice.
     """
@@ -127,20 +127,22 @@ class WriteOptions:
     named: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse flips that are not known and scales that are none."""
+        """Refuse unknown flips, and scales that are not positive."""
         _check(self.flip, self.scale)
 
 
 def _check(flip: str, scale: float) -> None:
     if flip not in FLIPS:
         known = "; ".join(f"{name}: {kind.situation}" for name, kind in FLIPS.items() if kind)
-        raise ConfigError("--flip", f"there is no flip {flip!r}", f"There are: none; {known}")
+        raise ConfigError("--flip", f"unknown flip {flip!r}", f"Choose one of: none; {known}")
     if not (scale > 0 and np.isfinite(scale)):
-        raise ConfigError("--scale", f"{scale:g} is no scale", "Give a positive number, e.g. 8 for picks on 8 x binned")
+        raise ConfigError(
+            "--scale", f"{scale:g} must be positive", "Give e.g. 8 for picks on micrographs that were binned 8 times"
+        )
 
 
-def turned(xy: np.ndarray, flip: str, rows: int) -> np.ndarray:
-    """Return `(n, 2)` positions in a picture of `rows` rows, flipped as `FLIPS` says."""
+def flipped(xy: np.ndarray, flip: str, rows: int) -> np.ndarray:
+    """Return `(n, 2)` positions in a micrograph of `rows` rows, flipped as in `FLIPS`."""
     kind = FLIPS[flip]
     if kind is None:
         return xy
@@ -148,12 +150,12 @@ def turned(xy: np.ndarray, flip: str, rows: int) -> np.ndarray:
 
 
 def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
-    """Turn what a reader found, in file pixels, into raw pixels in our frame.
+    """Convert file pixels and the frame of a file to raw pixels in our frame.
 
     Raises
     ------
     CoordinatesError
-        If a flip needs the size of the micrograph and it is not known, or the file names another size.
+        If a flip needs the size of the micrograph and it is unknown, or the file has another size.
     """
     known = options.shape_of(picks.micrograph) if options.shape_of else None
     shape = _raw_shape(where, picks, known, options.scale)
@@ -167,9 +169,9 @@ def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
             raise CoordinatesError(
                 where,
                 f"the size of micrograph {picks.micrograph!r} is not known, so its picks cannot be flipped",
-                "Name the micrographs, too",
+                "Give the micrographs, too",
             )
-        particles = replace(particles, xy=turned(particles.xy, options.flip, shape[0]))
+        particles = replace(particles, xy=flipped(particles.xy, options.flip, shape[0]))
     if options.threshold is not None:
         particles = particles.above(options.threshold)
     size = options.pixel_size_A or (picks.pixel_size_A / options.scale if picks.pixel_size_A else None)
@@ -183,24 +185,24 @@ def _raw_shape(where: Path, picks: Picks, known: tuple[int, int] | None, scale: 
     if known and max(abs(known[0] - rows), abs(known[1] - columns)) > scale:
         raise CoordinatesError(
             where,
-            f"it was made on a picture of {picks.shape[1]} columns x {picks.shape[0]} rows, but micrograph"
+            f"it was made on an image of {picks.shape[1]} columns x {picks.shape[0]} rows, but micrograph"
             f" {picks.micrograph!r} has {known[1]} x {known[0]}",
-            f"Give --scale {known[0] / picks.shape[0]:.6g} if that picture was binned, or the right micrographs",
+            f"Give --scale {known[0] / picks.shape[0]:.6g} if that image was binned, or the right micrographs",
         )
     return known or (rows, columns)
 
 
 def from_contract(where: Path, picks: Picks, options: WriteOptions) -> Picks:
-    """Turn raw pixels in our frame into the pixels and the frame of a file; the shape and pixel size, too.
+    """Convert raw pixels in our frame to the pixels and the frame of a file; also the shape and the pixel size.
 
     Raises
     ------
     OutputError
-        If a flip needs the size of the micrograph and it is not known.
+        If a flip needs the size of the micrograph and it is unknown.
     """
     particles, shape, size = picks.particles, picks.shape, picks.pixel_size_A
     if FLIPS[options.flip]:
-        particles = replace(particles, xy=turned(particles.xy, options.flip, _known_shape(where, picks)[0]))
+        particles = replace(particles, xy=flipped(particles.xy, options.flip, _known_shape(where, picks)[0]))
     if options.scale != 1:
         particles = replace(
             particles, xy=particles.xy / options.scale, diameter_px=particles.diameter_px / options.scale
@@ -213,7 +215,7 @@ def from_contract(where: Path, picks: Picks, options: WriteOptions) -> Picks:
 def _known_shape(where: Path, picks: Picks) -> tuple[int, int]:
     if picks.shape is None:
         raise OutputError(
-            where, f"the size of micrograph {picks.micrograph!r} is not known", "Name the micrographs, too"
+            where, f"the size of micrograph {picks.micrograph!r} is not known", "Give the micrographs, too"
         )
     return picks.shape
 
@@ -224,20 +226,22 @@ def boxed(where: Path, picks: Picks, options: WriteOptions) -> np.ndarray:
     Raises
     ------
     OutputError
-        If neither a box size nor the particles' diameter is known.
+        If neither a box size nor the diameter of the particles is known.
     """
     n = len(picks.particles)
     side = picks.particles.diameter_px if options.box_px is None else np.full(n, options.box_px / options.scale)
     if not np.isfinite(side).all():
-        raise OutputError(where, "box files need a size, but the particles' diameter is not known", "Give --diameter")
+        raise OutputError(
+            where, "box files need a size, but the diameter of the particles is not known", "Give --diameter"
+        )
     return side
 
 
 def record(picks: Picks, options: WriteOptions) -> dict[str, str | int | float]:
-    """Return what is noted beside coordinates: size of the picture, pixel size, flip and scale; what is known of it.
+    """Return the notes written beside coordinates: size of the micrograph, pixel size, flip and scale, where known.
 
-    Readers take size and pixel size from it. Flip and scale tell people: such a file is meant for pictures that are
-    turned or binned so, and with these it is right as it stands.
+    Readers use size and pixel size. Flip and scale are for people: such a file is meant for micrographs that are
+    flipped or binned in this way, and fits them as it is.
     """
     noted: dict[str, str | int | float] = {}
     if picks.shape:
@@ -282,16 +286,16 @@ def noted(text: str) -> tuple[tuple[int, int] | None, float | None]:
 
 
 def stem(micrograph: str) -> str:
-    """Return a micrograph's name without folders (of Windows, too) and without the endings of picture files."""
+    """Return a micrograph's name without folders (also of Windows) and without the suffixes of image files."""
     name = re.split(r"[/\\]", micrograph)[-1]
-    while (place := name.rfind(".")) > 0 and name[place:].lower() in _ENDINGS:
-        name = name[:place]
+    while (at := name.rfind(".")) > 0 and name[at:].lower() in _SUFFIXES:
+        name = name[:at]
     return name
 
 
 def grouped(names: list[str], particles: Particles) -> dict[str, Particles]:
-    """Part particles by the micrograph's name of each, in order of first appearance."""
-    places: dict[str, list[int]] = {}
+    """Divide particles by the names of their micrographs, in order of first appearance."""
+    rows: dict[str, list[int]] = {}
     for i, name in enumerate(names):
-        places.setdefault(name, []).append(i)
-    return {name: particles.select(np.array(at)) for name, at in places.items()}
+        rows.setdefault(name, []).append(i)
+    return {name: particles.select(np.array(at)) for name, at in rows.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from upicker.errors import CoordinatesError
 
 _WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
-# Far more than any program writes; a limit, so that looking for doubles stays quick.
+# Far more than any program writes; a limit, so that looking for duplicates stays quick.
 _MOST_COLUMNS = 2000
 
 
@@ -68,7 +68,7 @@ def parse(text: str, where: str | Path) -> list[Table]:
         elif looped:
             _add_row(tables[-1], words, number, where)
         else:
-            raise CoordinatesError(where, f"line {number} has values outside of a loop_", "Write the file again")
+            raise CoordinatesError(where, f"line {number} has values outside a loop_", "Write the file again")
     return tables
 
 
@@ -95,7 +95,7 @@ def _words(line: str) -> list[str]:
 def _add_label(table: Table, words: list[str], number: int, looped: bool, where: str | Path) -> None:
     if len(table.columns) >= _MOST_COLUMNS:
         raise CoordinatesError(
-            where, f"line {number} names column {_MOST_COLUMNS + 1}", "This is no STAR file of particles"
+            where, f"line {number} names column {_MOST_COLUMNS + 1}", "This is not a STAR file of particles"
         )
     if words[0] in table.columns:
         raise CoordinatesError(

@@ -1,4 +1,4 @@
-"""The formats of coordinates, one module each; `upicker.io.formats.format` says how to add one."""
+"""The formats of coordinates, one module each; `upicker.io.formats.format` explains how to add one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from upicker.io.formats import (
 from upicker.io.formats.content import Content, unknown
 from upicker.io.formats.format import Format
 
-# From the special to the general: the first that recognises a content reads it, so that CSV, which takes any text, is
-# the last. Help, page and documents list them in reverse, the common ones first; and so are files of one micrograph
-# preferred to each other, labels by hand before automatic picks.
+# From the special to the general: the first that recognises a content reads it, and CSV, which accepts any text, comes
+# last. Help, page and documents list them in reverse, the common ones first; this is also the order of preference if
+# several files of a folder belong to one micrograph.
 FORMATS: tuple[Format, ...] = (
     cryoppp.FORMAT,
     coco.FORMAT,

@@ -1,8 +1,8 @@
 """EMAN's .box files, which crYOLO and others write, too: ``x y width height [score]``, without a header.
 
 Frame: x, y are the first pixel of the box, its lower left corner as EMAN shows it (EMAN wiki, "Other Miscellaneous
-Files"); in an MRC file the lowest row is the first stored one, so that nothing is turned. For pictures whose first
-stored row is shown at the top (TIFF, PNG, JPG) use the flip ``eman2``, and so for files that ``topaz convert``
+Files"); in an MRC file the lowest row is the first stored one, so no flip is needed. For images whose first
+stored row is shown at the top (TIFF, PNG, JPG) use the flip ``eman2``, and also for files that ``topaz convert``
 wrote. The centre of a box of n pixels is its pixel n // 2 (EMAN's and RELION's convention), thus ``corner +
 size / 2``; the size is the diameter. The fifth column is a score in crYOLO's files; EMAN 1 put a mode there, which is
 negative and no score.
@@ -27,7 +27,7 @@ _MODES = {"-1", "-2", "-3"}
 
 
 def sniff(content: Content) -> bool:
-    """Tell a text without header whose rows are four numbers or more; one named ``.box`` may be empty."""
+    """Recognise rows of four or more numbers without a header; a file named ``.box`` may be empty."""
     if content.kind in ("empty", "text") and not content.text.strip():
         return content.path.suffix == ".box"
     first = content.rows[0][1] if content.rows else []
@@ -49,7 +49,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     size = np.stack([delimited.column(path, rows, at, None) for at in (2, 3)], 1)
     if (size <= 0).any():
         line = rows[int(np.argmax((size <= 0).any(1)))][0]
-        raise CoordinatesError(path, f"line {line} has a box without size", "Box files hold: x y width height")
+        raise CoordinatesError(path, f"line {line} has a box without a size", "Box files hold: x y width height")
     score: np.ndarray | float = 1.0
     if len(rows[0][1]) > 4:
         modes = all(len(cells) > 4 and cells[4] in _MODES for _, cells in rows)

@@ -1,13 +1,13 @@
 """crYOLO's CBOX: a STAR file with the blocks ``global``, ``cryolo`` and ``cryolo_include`` (crYOLO 1.8 and later).
 
 Frame: ``_CoordinateX/Y`` are the first pixel of the box, ``_Width/_Height`` its size, as in EMAN's .box files, and y
-grows from the lowest row. crYOLO turns MRC files over when it reads them (its imagereader: rows reversed for MRC, not
-for TIFF, PNG and JPG) and counts from the bottom of what it then has, which is the first stored row of an MRC file:
-nothing to do. For TIFF, PNG and JPG use the flip ``eman2``, as Scipion's crYOLO plugin does for these and for MRC
+grows from the lowest row. crYOLO flips MRC files when it reads them (its imagereader: rows reversed for MRC, not
+for TIFF, PNG and JPG) and counts from the bottom of the result, which is the first stored row of an MRC file: no
+flip is needed. For TIFF, PNG and JPG use the flip ``eman2``, as Scipion's crYOLO plugin does for these and for MRC
 files whose header calls them a volume (space group 1).
 
-``_EstWidth/_EstHeight`` are crYOLO's estimate of the particle's own size, and taken as its diameter; ``<NA>`` stands
-for "not known". A CBOX file holds the boxes below crYOLO's threshold, too: ask for a threshold (0.3 is crYOLO's own).
+``_EstWidth/_EstHeight`` are crYOLO's estimate of the particle's own size, and become its diameter; ``<NA>`` stands
+for "unknown". A CBOX file also holds the boxes below crYOLO's threshold: give a threshold (0.3 is crYOLO's own).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COLUMNS = (_X, _Y, _Z, "_Width", "_Height", "_Depth", "_EstWidth", "_EstHeight"
 
 
 def sniff(content: Content) -> bool:
-    """Tell a STAR file by crYOLO's names of columns."""
+    """Recognise a STAR file with crYOLO's column names."""
     if content.kind != "star":
         return False
     return _X in content.text and "_Width" in content.text and "_rlnCoordinateX" not in content.text
@@ -41,7 +41,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If columns are missing, a value is no number (the line is named), or it is a tomogram's.
+        If columns are missing, a value is not a number (the line is named), or it is a tomogram's.
     """
     needed = (_X, _Y, "_Width", "_Height")
     path = content.path
@@ -51,7 +51,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     x, y, width, height = (_column(path, table, label, None) for label in needed)
     if (np.minimum(width, height) <= 0).any():
         line = table.lines[int(np.argmax(np.minimum(width, height) <= 0))]
-        raise CoordinatesError(path, f"line {line} has a box without size", "Write it again with crYOLO")
+        raise CoordinatesError(path, f"line {line} has a box without a size", "Write it again with crYOLO")
     slices = _column(path, table, _Z, np.nan)
     if len(np.unique(slices[np.isfinite(slices)])) > 1:
         raise CoordinatesError(path, "it holds picks of many slices of a tomogram", "Give picks of micrographs")

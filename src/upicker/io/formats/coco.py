@@ -3,7 +3,7 @@
 Frame: the box's corner is its outer edge, 0 being the outer edge of the first pixel, top row first (cocodataset.org,
 data format). The centre of the first pixel is thus at 0.5, and the contract's centre ``x + width / 2 - 1/2``. The
 diameter is the box's mean side. Detections carry a ``score``, labels do not. Bare results, a list of
-``{image_id, bbox, score}``, do not name their pictures and cannot be read.
+``{image_id, bbox, score}``, do not name their images and cannot be read.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from upicker.particles import Particles
 
 
 def sniff(content: Content) -> bool:
-    """Tell a JSON object with images."""
+    """Recognise a JSON object with images."""
     return isinstance(content.json, dict) and "images" in content.json
 
 
 def read(content: Content, options: ReadOptions) -> list[Picks]:
-    """Read what a COCO file holds, pictures without particles included.
+    """Read a COCO file, with its images without particles.
 
     Raises
     ------
     CoordinatesError
-        If pictures have no number or name, or a box is not four numbers; it is named by its number.
+        If an image has no id or name, or a box is not four numbers; the entry is named by its number.
     """
     path, held = content.path, content.json
     images: dict[object, tuple[str, tuple[int, int] | None, float | None]] = {}

@@ -1,4 +1,4 @@
-"""The content of a coordinates file, taken apart once and as far as somebody asks; formats are told apart by it."""
+"""The content of a coordinates file, parsed once and on demand; formats are recognised by it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Kind = Literal["empty", "numpy", "binary", "json", "star", "text"]
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a coordinates file holds.
+    """The content of a coordinates file.
 
     Attributes
     ----------
     path : Path
-        The file, for messages, and for what lies beside it.
+        The file, for messages and for files beside it.
     data : bytes
         All of it.
     name : str
-        The name of the micrograph that the file's name gives.
+        The micrograph's name, from the file's name.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Content:
 
     @cached_property
     def kind(self) -> Kind:
-        """What kind of content it is; "binary" is all that is no UTF-8 and no NumPy file."""
+        """The kind of content; "binary" is anything that is neither UTF-8 nor a NumPy file."""
         if not self.data:
             return "empty"
         if self.data.startswith(npy.MAGIC):
@@ -68,7 +68,7 @@ class Content:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed JSON; None if it is another kind.
+        """The parsed JSON; None for other kinds.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Content:
 
     @cached_property
     def tables(self) -> list[Table]:
-        """The tables of a STAR file; none if it is another kind.
+        """The tables of a STAR file; empty for other kinds.
 
         Raises
         ------
@@ -90,25 +90,25 @@ class Content:
 
     @cached_property
     def delimiter(self) -> str | None:
-        """What separates the cells of a text; None means blanks."""
+        """The delimiter of a text's cells; None means blanks."""
         return delimited.delimiter(self.text) if self.kind == "text" else None
 
     @cached_property
     def rows(self) -> list[tuple[int, list[str]]]:
-        """Line numbers, from 1, and the cells of lines with values; none if it is not a text of cells."""
+        """Line numbers, from 1, and the cells of lines with values; empty for other kinds than text."""
         if self.kind != "text":
             return []
         return [(number, cells) for number, cells in delimited.rows(self.text, self.delimiter) if any(cells)]
 
     @cached_property
     def header(self) -> list[str]:
-        """The names of columns in lower case, letters and digits only; none if the first row holds numbers."""
+        """The column names in lower case, letters and digits only; empty if the first row holds numbers."""
         first = self.rows[0][1] if self.rows else []
         return [] if delimited.is_numeric(first) else delimited.plain(first)
 
 
 def is_star(text: str) -> bool:
-    """Tell a STAR file by its first words: ``data_``, ``loop_`` or a label, before any line of values."""
+    """Recognise a STAR file by its first words: ``data_``, ``loop_`` or a label, before any line of values."""
     lines = (line.strip() for line in text.splitlines())
     first = next((line for line in lines if line and not line.startswith("#")), "")
     words = first.split()
@@ -118,7 +118,7 @@ def is_star(text: str) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether there is a regular file of this name; a name that cannot be one is not there."""
+    """Tell whether a regular file of this name exists; false for names that cannot be a file's."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -136,11 +136,11 @@ def load(path: Path, name: str) -> Content:
     try:
         # Devices and pipes have no end.
         if path.exists() and not path.is_file():
-            raise CoordinatesError(path, "it is no file", "Give a file of coordinates")
+            raise CoordinatesError(path, "it is not a file", "Give a file of coordinates")
         return Content(path, path.read_bytes(), name)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise CoordinatesError(path, f"cannot be read ({reason})", "Check the name and that you may read it") from error
+        raise CoordinatesError(path, f"cannot be read ({reason})", "Check the name and the permissions") from error
 
 
 def unknown(content: Content) -> CoordinatesError:

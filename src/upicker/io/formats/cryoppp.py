@@ -1,7 +1,7 @@
 """CryoPPP's labels, ``X-Coordinate,Y-Coordinate,Diameter``.
 
-Frame: the contract's, of the JPG that CryoPPP publishes with them. Its first row is the last of the MRC: for use with
-MRC files read it with the flip ``upside-down``.
+Frame: the contract's, of the JPG that CryoPPP publishes with them. Its first row is the last of the MRC: to use it with
+MRC files, read it with the flip ``upside-down``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from upicker.io.picks import Picks, WriteOptions, from_contract
 
 
 def sniff(content: Content) -> bool:
-    """Tell a table by CryoPPP's names of columns."""
+    """Recognise a table with CryoPPP's column names."""
     return {"xcoordinate", "ycoordinate"} <= set(content.header)
 
 

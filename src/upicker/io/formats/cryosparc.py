@@ -4,11 +4,11 @@ Frame: ``center_x_frac`` and ``center_y_frac`` are fractions of the micrograph's
 is (rows, columns), and a position is ``x = center_x_frac * columns``, ``y = center_y_frac * rows`` in the MRC file's
 rows as stored (cryosparc-tools' documentation: its crYOLO example writes y / height of picks on cryoSPARC's own MRC
 files, its plots show MRC arrays with the first row at the bottom and the picks at frac * ny). Programs whose
-micrographs are those of another motion correction see them upside down, because cryoSPARC's differ by a reversed row
-order: the flip ``cryosparc`` takes 1 - fraction, which pyem's csparc2star does unless told otherwise (its issues 81,
-101, 133). Which of both holds depends on the micrographs, and is to be measured on them.
+micrographs are those of another motion correction have them upside down, because cryoSPARC's differ by a reversed row
+order: the flip ``cryosparc`` takes 1 - fraction, which pyem's csparc2star does by default (its issues 81, 101, 133).
+Which of the two applies depends on the micrographs, and must be measured on them (``upicker check-frame``).
 
-``min_dist_A`` is the picker's least distance, and taken for the diameter; ``ncc_score`` for the score. The fields are
+``min_dist_A``, the picker's minimum distance, becomes the diameter, and ``ncc_score`` the score. The fields are
 those of cryosparc-tools 5 (``location``: 8, ``pick_stats``: 4). Tables of later jobs leave ``location/*`` to a
 ``*passthrough*.cs`` beside them, which is joined by ``uid``; so do groups, .csg files, which name their tables.
 """
@@ -41,7 +41,7 @@ _NUMBER = re.compile(r"^(\d{15,21})_")
 
 
 def sniff(content: Content) -> bool:
-    """Tell a NumPy file, or the text of a .csg file."""
+    """Recognise a NumPy file, or the text of a .csg file."""
     return content.kind == "numpy" or (content.kind == "text" and _is_group(content.text))
 
 
@@ -51,9 +51,9 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Parameters
     ----------
     content : Content
-        For a .cs file without ``location/*``, ``*passthrough*.cs`` beside it are read, too.
+        If a .cs file lacks ``location/*``, ``*passthrough*.cs`` beside it are read as well.
     options : ReadOptions
-        None of them matters here.
+        Not used.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If a table is not there, fields are missing or of another kind, or values are not finite; the row is named.
+        If a table does not exist, fields are missing or of another kind, or values are not finite; the row is named.
     """
     path = content.path
     if content.kind == "numpy":
@@ -71,7 +71,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     files = [path.parent / name for name in dict.fromkeys(_METAFILE.findall(content.text))]
     missing = next((file for file in files if not is_file(file)), None)
     if missing is not None:
-        raise CoordinatesError(path, f"its table {missing.name[:160]!r} is not there", "Put it beside the .csg file")
+        raise CoordinatesError(path, f"its table {missing.name[:160]!r} does not exist", "Put it beside the .csg file")
     return _picks(path, _fields(files[0], files[0].read_bytes(), files[1:]))
 
 
@@ -83,9 +83,11 @@ def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
     n = len(next(iter(fields.values()), ()))
     names, shapes = fields[_PATH], fields[_SHAPE]
     if names.dtype.kind not in "SU" or names.ndim != 1:
-        raise CoordinatesError(path, f"its field {_PATH} holds no names", "Save it from cryoSPARC again")
+        raise CoordinatesError(path, f"its field {_PATH} does not hold names", "Save it from cryoSPARC again")
     if shapes.dtype.kind not in "iu" or shapes.shape != (n, 2) or (shapes < 1).any() or (shapes > 10**7).any():
-        raise CoordinatesError(path, f"its field {_SHAPE} holds no sizes of pictures", "Save it from cryoSPARC again")
+        raise CoordinatesError(
+            path, f"its field {_SHAPE} does not hold sizes of micrographs", "Save it from cryoSPARC again"
+        )
     xy = np.stack([_column(path, fields, _X), _column(path, fields, _Y)], 1) * shapes[:, ::-1]
     size = _column(path, fields, _SIZE) if _SIZE in fields else np.zeros(n)
     distance = _column(path, fields, _DISTANCE) if _DISTANCE in fields else np.zeros(n)
@@ -121,7 +123,7 @@ def _of_one(path: Path, particles: Particles, name: str, shapes: np.ndarray, siz
 def _column(path: Path, fields: dict[str, np.ndarray], name: str) -> np.ndarray:
     values = fields[name]
     if values.dtype.kind not in "iuf" or values.ndim != 1:
-        raise CoordinatesError(path, f"its field {name} holds no numbers", "Save it from cryoSPARC again")
+        raise CoordinatesError(path, f"its field {name} does not hold numbers", "Save it from cryoSPARC again")
     with np.errstate(all="ignore"):
         values = values.astype(np.float64)
     bad = ~(np.abs(values) < 1e12)
@@ -132,7 +134,7 @@ def _column(path: Path, fields: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _fields(path: Path, content: bytes, others: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Return the columns; those that are missing come from the tables of other files."""
+    """Return the columns; missing ones come from the tables of other files."""
     main = npy.table(path, content)
     fields = {name: main[name] for name in main.dtype.names or ()}
     for file in others if "uid" in fields else ():
@@ -159,7 +161,7 @@ def _rows_of(file: Path, uids: np.ndarray, other: np.ndarray) -> np.ndarray | No
         return None
     theirs = other["uid"]
     if theirs.dtype.kind not in "iu" or uids.dtype.kind not in "iu" or theirs.ndim != 1 or uids.ndim != 1:
-        raise CoordinatesError(file, "its field uid holds no numbers", "Save it from cryoSPARC again")
+        raise CoordinatesError(file, "its field uid does not hold numbers", "Save it from cryoSPARC again")
     order = np.argsort(theirs, kind="stable")
     at = order[np.minimum(np.searchsorted(theirs[order], uids), len(order) - 1)]
     return at if (theirs[at] == uids).all() else None

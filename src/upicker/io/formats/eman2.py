@@ -3,8 +3,8 @@
 Frame: x, y are the centre of the box in pixels of the micrograph (EMAN2 wiki; github.com/azazellochg/3DEM-conventions),
 counted from the lower left corner as EMAN2 shows it, which is the first stored pixel of an MRC file. For TIFF, PNG and
 JPG, and for json files that Topaz wrote, use the flip ``eman2``. The side of the boxes is the project's, in
-``info/project.json`` (``global.boxsize``); it is no diameter and is not taken for one. Diameters that UPicker knew
-stand in an entry of its own, which EMAN2 leaves alone.
+``info/project.json`` (``global.boxsize``); it is not a diameter and is ignored. Diameters known to UPicker
+stand in an entry of its own, which EMAN2 ignores.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _OURS = "upicker"
 
 
 def sniff(content: Content) -> bool:
-    """Tell a JSON object with boxes."""
+    """Recognise a JSON object with boxes."""
     return isinstance(content.json, dict) and "boxes" in content.json
 
 
 def is_other(head: str) -> bool:
-    """Tell by the first 64 KiB that it has no boxes."""
+    """Tell whether the first 64 KiB have no boxes."""
     return '"boxes"' not in head
 
 
 def read(content: Content, options: ReadOptions) -> list[Picks]:
-    """Read what an EMAN2 json file holds.
+    """Read an EMAN2 json file.
 
     Raises
     ------

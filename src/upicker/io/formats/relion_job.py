@@ -30,7 +30,7 @@ _ENDINGS = ("_autopick", "_manualpick", "_extract", "")
 
 
 def sniff(content: Content) -> bool:
-    """Tell a list: a STAR file that names micrographs and holds no coordinates, or a ``coords_suffix_*.star``."""
+    """Recognise a list: a STAR file of micrographs without coordinates, or a ``coords_suffix_*.star``."""
     if _is_suffix_file(content):
         return True
     return X.encode() not in content.data and any(_names_micrographs(table) for table in content.tables)
@@ -42,7 +42,7 @@ def listed(content: Content) -> list[tuple[str, Path]]:
     Raises
     ------
     CoordinatesError
-        If a file that it names is not there.
+        If a listed file does not exist.
     """
     path = content.path
     if _is_suffix_file(content):
@@ -78,14 +78,14 @@ def _found(path: Path, table: Table, file_of: Callable[[list[str]], Path | None]
         if file is None:
             raise CoordinatesError(
                 path,
-                f"line {line}: the coordinates of micrograph {row[at][:160]!r} are not there",
+                f"line {line}: the coordinates of micrograph {row[at][:160]!r} do not exist",
                 "Work in the project's folder, and check that the job has finished",
             )
         yield row[at], file
 
 
 def _in_project(path: Path, name: str) -> Path | None:
-    """Return a file that is named relative to the project: from here, or from a folder above the list."""
+    """Return a file whose name is relative to the project: the current folder, or one above the list."""
     for folder in (Path(), *path.absolute().parents):
         if is_file(folder / name):
             return folder / name
@@ -94,9 +94,9 @@ def _in_project(path: Path, name: str) -> Path | None:
 
 def _mirrored_file(folder: Path, micrograph: str) -> Path | None:
     inner = mirrored(micrograph)
-    for place in (inner.parent, PurePosixPath()):
+    for parent in (inner.parent, PurePosixPath()):
         for ending in _ENDINGS:
-            file = folder / place / f"{inner.stem}{ending}.star"
+            file = folder / parent / f"{inner.stem}{ending}.star"
             if is_file(file):
                 return file
     return None

@@ -18,7 +18,7 @@ _GROUP = "_rlnOpticsGroup"
 
 
 def sniff(content: Content) -> bool:
-    """Tell a STAR file that names the micrograph of each particle."""
+    """Recognise a STAR file that names the micrograph of each particle."""
     return any({X, Y, MICROGRAPH} <= set(table.columns) for table in content.tables)
 
 

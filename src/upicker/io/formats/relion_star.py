@@ -13,12 +13,12 @@ from upicker.io.picks import Picks, WriteOptions, comment, from_contract
 
 
 def sniff(content: Content) -> bool:
-    """Take any STAR file that no other format has taken."""
+    """Accept any STAR file that no other format recognises."""
     return content.kind == "star"
 
 
 def is_other(head: str) -> bool:
-    """Tell by the first 64 KiB that it holds no coordinates, or those of particles that are extracted already."""
+    """Tell whether the first 64 KiB show no coordinates, or those of extracted particles."""
     words = set(head.split())
     return "_rlnImageName" in words or (is_star(head) and not {X, Y} <= words)
 
@@ -29,7 +29,7 @@ def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
 
 
 def text(path: Path, picks: Picks, options: WriteOptions) -> str:
-    """Return what RELION's own picker writes of one micrograph: x, y, figure of merit, class and angle."""
+    """Return the table that RELION's own picker writes: x, y, figure of merit, class and angle."""
     picks = from_contract(path, picks, options)
     table = star.format_table("", (X, Y, SCORE, CLASS, PSI), relion_tables.rows(picks))
     return f"# version 30001\n{comment(picks, options)}\n{table}"

@@ -1,16 +1,16 @@
 """RELION's STAR files of coordinates, and those that follow them (Warp's BoxNet, crYOLO's and Topaz' STAR).
 
 Frame: ``_rlnCoordinateX/Y`` are pixels of the micrograph, counted from 0 at the first stored pixel, which is the
-contract's frame (relion_preprocess cuts a box of n pixels from x - n/2; checked with RELION 3.1.3). TIFF is turned
-over when RELION reads it: use the flip ``tiff``. Warp counts from the centre of the first pixel, too
+contract's frame (relion_preprocess cuts a box of n pixels from x - n/2; checked with RELION 3.1.3). TIFF is flipped
+when RELION reads it: use the flip ``tiff``. Warp counts from the centre of the first pixel, too
 (warpem.github.io, particle files), in pixels of its averages: a scale is needed where these were binned,
-and perhaps a flip where the pictures are another motion correction's.
+and perhaps a flip where the micrographs come from another motion correction.
 
 One file may hold one micrograph (``_autopick.star``, ``_manualpick.star``) or many (``_rlnMicrographName``), and a
 refined particle lies at coordinate - origin: ``_rlnOriginXAngst / pixel size of the micrograph`` since RELION 3.1,
-before that ``_rlnOriginX`` in pixels of the extracted, perhaps rescaled picture. The pixel size in an optics group,
-``_rlnImagePixelSize``, is that of the extracted picture; the coordinates' is ``_rlnMicrographPixelSize`` or
-``_rlnMicrographOriginalPixelSize``. -999 stands for "not set" (EMDL defaults of relion_autopick).
+before that ``_rlnOriginX`` in pixels of the extracted, perhaps rescaled image. The pixel size in an optics group,
+``_rlnImagePixelSize``, is that of the extracted image; that of the coordinates is ``_rlnMicrographPixelSize`` or
+``_rlnMicrographOriginalPixelSize``. -999 means "not set" (EMDL defaults of relion_autopick).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If it is no such file; the line of a bad value is named.
+        If it has no coordinates; the line of a bad value is named.
     """
     path, name, tables = content.path, content.name, content.tables
     table = next((t for t in tables if X in t.columns and Y in t.columns), None)
@@ -110,7 +110,7 @@ def _optics(path: Path, tables: list[Table]) -> dict[str, dict[str, float]]:
 
 
 def _per_row(table: Table, optics: dict[str, dict[str, float]], label: str) -> np.ndarray:
-    """Return what the optics group of each row says, as `(n,)`; NaN where it says nothing."""
+    """Return a value of each row's optics group, as `(n,)`; NaN where it is unknown."""
     if not optics:
         return np.full(len(table.rows), np.nan)
     if "_rlnOpticsGroup" not in table.columns:
@@ -121,7 +121,7 @@ def _per_row(table: Table, optics: dict[str, dict[str, float]], label: str) -> n
 
 
 def _micrograph_sizes(path: Path, table: Table, optics: dict[str, dict[str, float]], given: float | None) -> np.ndarray:
-    """Return the pixel size of each row's micrograph as `(n,)`, Angstrom; NaN where it is not known."""
+    """Return the pixel size of each row's micrograph as `(n,)`, Angstrom; NaN where it is unknown."""
     if given:
         return np.full(len(table.rows), given)
     sizes = np.full(len(table.rows), np.nan)
@@ -132,7 +132,7 @@ def _micrograph_sizes(path: Path, table: Table, optics: dict[str, dict[str, floa
 
 
 def _origins(path: Path, table: Table, optics: dict[str, dict[str, float]], sizes: np.ndarray) -> np.ndarray:
-    """Return what is to be subtracted from the coordinates, `(n, 2)`, in pixels of the micrograph."""
+    """Return the origins, which are subtracted from the coordinates, `(n, 2)`, in pixels of the micrograph."""
     angstrom = np.stack([_column(path, table, f"_rlnOrigin{axis}Angst", 0.0) for axis in "XY"], 1)
     pixels = np.stack([_column(path, table, f"_rlnOrigin{axis}", 0.0) for axis in "XY"], 1)
     angstrom, pixels = np.where(angstrom == UNSET, 0, angstrom), np.where(pixels == UNSET, 0, pixels)
@@ -154,7 +154,7 @@ def _origins(path: Path, table: Table, optics: dict[str, dict[str, float]], size
 
 
 def rows(picks: Picks) -> Iterator[tuple[float, float, str, int, float]]:
-    """Yield what RELION's own picker writes of each particle: x, y, figure of merit, class and angle psi."""
+    """Yield the values that RELION's own picker writes: x, y, figure of merit, class and angle psi."""
     particles = picks.particles
     zeros = np.zeros(len(particles))
     group = particles.extra.get("class_number", zeros)

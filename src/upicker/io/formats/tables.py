@@ -1,6 +1,6 @@
-"""Reading tables with a header: CSV and TSV, CryoPPP's CSV, Topaz' text files, and what comes near to them.
+"""Reading tables with a header: CSV and TSV, CryoPPP's CSV, Topaz' text files, and tables like them.
 
-Columns go by name, whatever their order, the case and the punctuation; see `_COLUMNS`.
+Columns are identified by name, in any order, case and punctuation; see `_COLUMNS`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     content : Content
         A text. Its first row may be the header; without one, the columns are x, y, diameter, score.
     options : ReadOptions
-        None of them matters here.
+        Not used.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     """
     path, rows, name = content.path, content.rows, content.name
     if not rows:
-        raise CoordinatesError(path, "it holds no line with values", _WRITE_AGAIN)
+        raise CoordinatesError(path, "it has no line with values", _WRITE_AGAIN)
     first = rows[0][1]
     if delimited.is_numeric(first):
         if not 2 <= len(first) <= 4:
@@ -93,7 +93,7 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
     for name, place in at.items():
         if sum(cell.lower() == header[place].lower() for cell in header) > 1:
             raise CoordinatesError(
-                path, f"it has two columns {header[place][:60]!r}, and one {name} is wanted", "Remove or rename one"
+                path, f"it has two columns {header[place][:60]!r}, but needs one {name}", "Remove or rename one"
             )
     return at
 
@@ -115,7 +115,7 @@ def _particles(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int]
 
 
 def _picks(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int], name: str, particles: Particles) -> Picks:
-    """Add what the first row says of the picture."""
+    """Add the size and pixel size of the micrograph from the first row."""
     known: dict[str, float] = {}
     for word in ("rows", "columns", "pixel_size_A"):
         if word in at and rows:
@@ -127,7 +127,7 @@ def _picks(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int], na
 
 
 def is_other(head: str) -> bool:
-    """Tell by the first 64 KiB whether a text is a table of something else: its header does not name x and y."""
+    """Tell whether the first 64 KiB are a table of something else: a header without x and y."""
     if "\0" in head or not head.strip():
         return False
     first = next((cells for _, cells in delimited.rows(head, delimited.delimiter(head)) if any(cells)), [])

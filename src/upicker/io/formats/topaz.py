@@ -17,7 +17,7 @@ from upicker.io.picks import Picks, WriteOptions, from_contract, stem
 
 
 def sniff(content: Content) -> bool:
-    """Tell a table by Topaz' names of columns."""
+    """Recognise a table with Topaz' column names."""
     return {"imagename", "xcoord", "ycoord"} <= set(content.header)
 
 

@@ -1,8 +1,8 @@
 """UPicker's own table, ``x,y,diameter,score``: pixels of the micrograph in the contract's frame.
 
-What is known beside (the micrograph, its size and pixel size, a flip or a scale) stands in further columns, not in
-comments, which the usual readers of CSV do not know. Labels that were made in the page have a ``label_key``, by which
-the page knows them again.
+The micrograph, its size and pixel size, a flip or a scale stand in further columns where known, not in comments, which
+the usual readers of CSV do not support. Labels made in the page have a ``label_key``, by which the page identifies
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOTED = ("rows", "columns", "pixel_size_A", "flip", "scale")
 
 
 def sniff(content: Content) -> bool:
-    """Take any text that no other format has taken."""
+    """Accept any text that no other format recognises."""
     return content.kind == "text"
 
 

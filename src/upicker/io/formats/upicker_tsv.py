@@ -12,7 +12,7 @@ from upicker.io.picks import Picks, WriteOptions
 
 
 def sniff(content: Content) -> bool:
-    """Tell a text with tabs below a header."""
+    """Recognise a table with a header and tabs."""
     return content.delimiter == "\t"
 
 

@@ -15,7 +15,7 @@ _COLUMNS = (X, Y, SCORE, MICROGRAPH)
 
 
 def sniff(content: Content) -> bool:
-    """Tell a STAR file whose only table has Warp's columns and no name."""
+    """Recognise a STAR file whose only table has Warp's columns and no name."""
     tables = content.tables
     return len(tables) == 1 and not tables[0].name and set(tables[0].columns) == set(_COLUMNS)
 
