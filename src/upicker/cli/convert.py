@@ -92,7 +92,7 @@ def help_with_formats(console: Any, options: Any, panel: Any) -> None:
 
 
 def _tell(report: Report, output: Path) -> int:
-    """Print what was done; return the exit code."""
+    """Print the result; return the exit code."""
     from upicker.io.pairing import unmatched
 
     note(f"converted: {report.particles} particles in {report.micrographs} micrographs -> {output}")
@@ -103,7 +103,7 @@ def _tell(report: Report, output: Path) -> int:
         warning(f"{count} particles lie outside their micrographs: {which}. Check --scale and the micrographs.")
     if report.unnamed:
         which = listed(report.unnamed)
-        warning(f"{len(report.unnamed)} micrographs have a name but no path: {which}. Give --micrographs.")
+        warning(f"The paths of {len(report.unnamed)} micrographs are not known: {which}. Give --micrographs.")
     if report.micrographs_without_picks:
         warning(unmatched(report.micrographs_without_picks, "micrograph", "picks"))
     for error in report.failed:

@@ -39,9 +39,7 @@ def table(path: Path, content: bytes) -> np.ndarray:
         raise CoordinatesError(path, "it is a NumPy file, but not a table", remedy)
     held = (len(content) - start) // dtype.itemsize
     if not 0 <= shape[0] <= held:
-        raise CoordinatesError(
-            path, f"it declares {shape[0]} rows and holds {held}: it is cut short", "Copy it again"
-        )
+        raise CoordinatesError(path, f"it declares {shape[0]} rows and holds {held}: it is cut short", "Copy it again")
     return np.frombuffer(content, dtype, shape[0], start)
 
 

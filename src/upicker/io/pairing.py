@@ -16,9 +16,10 @@ from typing import Generic, TypeVar
 
 from upicker.errors import InputError, listed
 from upicker.io import coordinates
+from upicker.io.formats import FORMATS
 from upicker.io.names import COMPRESSED, SUFFIXES
 
-_COORDINATES = (".csv", ".tsv", ".star", ".box", ".cbox", ".txt", ".json", ".cs")
+_COORDINATES = tuple({f".{format.ending.rpartition('.')[2]}" for format in FORMATS})
 # cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
 _UID = re.compile(r"^\d{17,21}_(?=.)")
 _SUFFIX = re.compile(

@@ -1,4 +1,4 @@
-"""Coordinates from any format to any other, for many micrographs; what was written is read again and compared."""
+"""Conversion of coordinates between any two formats, for many micrographs; the output is read back and compared."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_c
 from upicker.particles import Particles
 from upicker.units import Length
 
-# A difference in pixels, or in parts of the larger one for what is no position, that rounding explains: cryoSPARC
-# keeps positions as 32-bit fractions, texts have four decimals.
+# Differences that rounding explains: in pixels for positions, else relative to the larger value. cryoSPARC stores
+# positions as 32-bit fractions, texts have four decimals.
 _ROUNDED_PX, _ROUNDED = 0.01, 1e-4
 
 
@@ -30,11 +30,11 @@ class Found:
     Attributes
     ----------
     file : Path
-        The file that was named (of a list: the list).
+        The input file; of a list, the list.
     picks : Picks
-        As it gives them.
+        Its content.
     micrograph : Path or None
-        The micrograph's file, where it is known.
+        The micrograph's file, if known.
     """
 
     file: Path
@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Converting:
-    """What is to be made of coordinates.
+    """The output of a conversion, and how to read and write.
 
     Attributes
     ----------
@@ -53,13 +53,13 @@ class Converting:
     output : Path
         A file or a folder, see `upicker.io.coordinates.write_all`.
     reading : ReadOptions
-        Flip, scale and threshold of what is read; sizes of pictures come from the micrographs.
+        Flip, scale and threshold of the input; sizes come from the micrographs.
     writing : WriteOptions
-        Flip and scale of what is written.
+        Flip and scale of the output.
     diameter : Length or None
-        Of particles without one of their own.
+        Of particles without one.
     box : Length or None
-        Side of boxes; the particle's diameter where not given.
+        Side of boxes; by default the diameter of the particle.
     """
 
     format: str
@@ -72,24 +72,24 @@ class Converting:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a conversion.
+    """The result of a conversion.
 
     Attributes
     ----------
     micrographs, particles : int
-        How many were written.
+        The numbers written.
     written : list of Path
         The files.
     lost : list of str
-        What the files do not say any more, in words.
+        What the output does not hold, in words.
     picks_without_micrograph : list of str
-        Names in the files without a micrograph: not written.
+        Names in the input without a micrograph: not written.
     micrographs_without_picks : list of Path
         Micrographs without picks.
     outside : dict of str to int
-        Micrograph -> how many of its particles lie outside the picture, where there are such.
+        Micrograph -> the number of its particles that lie outside it, if not 0.
     unnamed : list of str
-        Micrographs that another program will look for by this name, which is no path of a picture.
+        Micrographs that the other program needs by path, of which only the name is known.
     failed : list of UPickerError
         Micrographs that could not be read: not written.
     """
@@ -106,12 +106,12 @@ class Report:
 
 
 def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> list[Found]:
-    """Read coordinates files of any format, in the files' own frame and pixels.
+    """Read coordinates files of any format, in their own frame and pixels.
 
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, quoted patterns, and folders: RELION's list in it, else its files named after micrographs.
+        Files, quoted patterns, and folders: RELION's list in it, else the files named after micrographs.
     pixel_size_A : float or None
         Of the raw micrographs; refined particles of RELION may need it.
 
@@ -128,7 +128,7 @@ def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> lis
         for picks in coordinates.read_all(file, ReadOptions(pixel_size_A=pixel_size_A)):
             other = seen.setdefault(picks.micrograph, file)
             if other != file:
-                raise InputError(file, f"{other} has picks of {picks.micrograph!r}, too", "Give one of the two")
+                raise InputError(file, f"{other} also has picks of {picks.micrograph!r}", "Give one of the two")
             found.append(Found(file, picks))
     return found
 
@@ -140,7 +140,7 @@ def _files(word: str) -> list[Path]:
     if path.is_dir():
         files = coordinates.lists(path)[:1] or list(coordinates.stems(path).values())
         if not files:
-            raise InputError(path, "holds no coordinates file named after a micrograph", "Name the files themselves")
+            raise InputError(path, "has no coordinates file named after a micrograph", "Give the files themselves")
         return files
     files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not files:
@@ -176,21 +176,21 @@ def with_micrographs(found: Sequence[Found], entries: Sequence[Listed]) -> tuple
 
 
 def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Listed] | None = None) -> Report:
-    """Convert coordinates files, and read again what was written to see what it lost.
+    """Convert coordinates files, and read the output back to report what it does not hold.
 
     Parameters
     ----------
     inputs : sequence of str or Path
         See `load`.
     work : Converting
-        What to do.
+        The output, and how to read and write.
     entries : sequence of Listed, optional
-        The micrographs, as `upicker.io.micrographs.entries` finds them.
+        The micrographs, as returned by `upicker.io.micrographs.entries`.
 
     Raises
     ------
     ConfigError
-        If sizes of pictures are needed and there are no micrographs, or an option makes no sense.
+        If sizes are needed and no micrographs are given, or an option is invalid.
     UPickerError
         As `load`, `with_micrographs`, `upicker.io.picks.to_contract` and `upicker.io.coordinates.write_all`.
     """
@@ -207,15 +207,15 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         raise failed[0]
     if work.diameter:
         done = [_with_diameter(picks, work.diameter) for picks in done]
-    numbers = {entry.name: entry.uid for entry in entries or ()}
-    writing = replace(work.writing, box_px=_box_px(work.box, done), uid_of=numbers.get)
+    uids = {entry.name: entry.uid for entry in entries or ()}
+    writing = replace(work.writing, box_px=_box_px(work.box, done), uid_of=uids.get)
     written = coordinates.write_all(work.output, done, work.format, writing)
     format = coordinates.format_of(work.format)
     return Report(
         micrographs=len(done),
         particles=sum(len(picks.particles) for picks in done),
         written=written,
-        lost=_lost(done, _again(written[:-1] if format.repeats else written, done, writing)),
+        lost=_lost(done, _read_back(written[:-1] if format.repeats else written, done, writing)),
         picks_without_micrograph=pairing.unmatched_files,
         micrographs_without_picks=pairing.unmatched_micrographs,
         outside={p.micrograph: n for p in done if p.shape and (n := int((~p.particles.inside(p.shape)).sum()))},
@@ -225,7 +225,7 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
 
 
 def _check_shapes(found: Sequence[Found], work: Converting) -> None:
-    """Refuse what needs the size of pictures that nobody has named."""
+    """Refuse what needs the size of micrographs that are not given."""
     without = next((one for one in found if one.picks.shape is None), None)
     why = None
     if FLIPS[work.reading.flip] or FLIPS[work.writing.flip]:
@@ -233,14 +233,13 @@ def _check_shapes(found: Sequence[Found], work: Converting) -> None:
     elif "shape" in coordinates.format_of(work.format).needs:
         why = f"by the format '{work.format}'"
     if without and why:
-        found_ = (
-            f"the size of micrograph {without.picks.micrograph!r} is needed {why}, and {without.file} does not say it"
-        )
-        raise ConfigError("--micrographs", found_, "Name the micrographs, e.g. --micrographs 'micrographs/*.mrc'")
+        name = without.picks.micrograph
+        needed = f"the size of micrograph {name!r} is needed {why}, and {without.file} does not have it"
+        raise ConfigError("--micrographs", needed, "Give the micrographs, e.g. --micrographs 'micrographs/*.mrc'")
 
 
 def _measured(found: Sequence[Found], options: ReadOptions, reading: Reading) -> tuple[list[Picks], list[UPickerError]]:
-    """Turn picks into raw pixels, with the sizes of their micrographs; also says which could not be read."""
+    """Convert picks to raw pixels, with the sizes of their micrographs; also return the errors of those not read."""
     done: list[Picks] = []
     failed: list[UPickerError] = []
     for one in found:
@@ -273,11 +272,11 @@ def _box_px(box: Length | None, done: Sequence[Picks]) -> float | None:
     return box.to_px(next(iter(sizes), None), "--box")
 
 
-def _again(files: Sequence[Path], done: Sequence[Picks], options: WriteOptions) -> list[Picks]:
-    """Read what was written, back into raw pixels of our frame."""
+def _read_back(files: Sequence[Path], done: Sequence[Picks], options: WriteOptions) -> list[Picks]:
+    """Read the output back, into raw pixels of our frame."""
     back = ReadOptions(None, options.flip, options.scale)
     if len(files) == len(done):
-        # Such files may be named after the last part of the micrograph's path only.
+        # A file per micrograph may have its name only, which another folder may have, too.
         return [
             again
             for file, picks in zip(files, done)
@@ -288,10 +287,10 @@ def _again(files: Sequence[Path], done: Sequence[Picks], options: WriteOptions) 
 
 
 def _lost(before: Sequence[Picks], after: Sequence[Picks]) -> list[str]:
-    """Say in words what the written files do not hold any more."""
+    """Return in words what the output does not hold."""
     lost: list[str] = []
     if sum(len(p.particles) > 0 for p in before) != sum(len(p.particles) > 0 for p in after):
-        lost.append("which micrograph is meant: some have the same name but for their folders")
+        lost.append("which micrograph is meant: some differ by their folders only")
     old, new = (Particles.concatenate([p.particles for p in some if len(p.particles)]) for some in (before, after))
     if len(old) != len(new):
         return [*lost, f"{len(old) - len(new)} particles"]
