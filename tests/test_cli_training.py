@@ -91,7 +91,7 @@ def test_several_processes_pick_the_same(capsys):
 def test_by_default_as_many_processes_pick_as_have_work_and_memory(monkeypatch):
     picker = Picker(Path("m.safetensors"))
     monkeypatch.setattr(run_pick, "cores", lambda: 6)
-    monkeypatch.setattr(run_pick, "_memory", lambda: 9 * 2**30)
+    monkeypatch.setattr(run_pick, "memory_bytes", lambda: 9 * 2**30)
     assert [run_pick.processes(files, picker) for files in (1, 7, 8, 16, 5000)] == [1, 1, 2, 4, 4]
 
 
@@ -117,7 +117,7 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
         (("pretrain", "mics", "-o", "mics", "--diameter", "24px", *SETTINGS), 1, "mics"),
         (("pretrain", "mics", "-o", "x.safetensors", "--diameter", "24px", "--preset", "tiny"), 2, "'tiny'"),
         (("finetune", "mics", "--labels", "nowhere", "-o", "x.safetensors"), 1, "nowhere"),
-        (("finetune", "mics", "--labels", "mics", "-o", "x.safetensors"), 1, "none of the 3 micrographs"),
+        (("finetune", "mics", "--labels", "mics", "-o", "x.safetensors"), 1, "for the 3 micrographs"),
         (("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "2"), 2, "--validation"),
         (("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "no"), 1, "no: there is"),
         (

@@ -128,7 +128,7 @@ def test_labels_of_other_micrographs_are_refused(data_set, tmp_path):
     source = Source("set", paths, data_set / cryoppp.COORDINATES, frame="as-is")
     with pytest.raises(CoordinatesError, match="outside the micrograph"):
         prepare(source, tmp_path / "labels", CONFIG)
-    with pytest.raises(InputError, match="none of the 1 micrographs"):
+    with pytest.raises(InputError, match="one of the 1 micrographs"):
         prepare(Source("set", paths[3:], source.labels), tmp_path / "labels", CONFIG)
 
 
