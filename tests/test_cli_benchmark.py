@@ -90,7 +90,7 @@ def _repeat(capsys, command, out):
     assert _without_times(table_) == _without_times((out / "benchmark.csv").read_text())
     code, _, errors = upicker(capsys, *["1" if word == "2" else word for word in command])
     assert code == 2
-    assert "differs in: labelled" in errors
+    assert "other settings: labelled" in errors
 
 
 def _without_times(text):
@@ -119,10 +119,10 @@ def test_without_pretraining_from_folders(data_set, tmp_path, capsys):
     [
         ([], "there is no data set"),
         (["--dataset", "DATA", "--labels", "."], "of its own"),
-        (["--dataset", "DATA", "--labelled", "9"], "9 of 4 micrographs cannot be had"),
-        (["--dataset", "DATA", "--test", "1.5"], "no share"),
+        (["--dataset", "DATA", "--labelled", "9"], "9 is out of range, there are 4 micrographs"),
+        (["--dataset", "DATA", "--test", "1.5"], "1.5 is out of range"),
         (["--dataset", "DATA", "--test", "0.99"], "none is left"),
-        (["--dataset", "DATA", "--seeds", "0"], "nothing is to be done"),
+        (["--dataset", "DATA", "--seeds", "0"], "at least one seed"),
     ],
 )
 def test_refusals(data_set, tmp_path, capsys, words, message):
@@ -157,5 +157,5 @@ def test_divisions_are_nested_and_keep_the_test_set_apart():
     fixed = split(data, 3, test=data.labelled[-4:], labelled=2)
     assert fixed.test == data.labelled[-4:]
     assert not set(fixed.unlabelled) & set(fixed.test)
-    with pytest.raises(ConfigError, match="36 of 34"):
+    with pytest.raises(ConfigError, match="36 is out of range, there are 34"):
         split(data, 0, unlabelled=36)

@@ -6,7 +6,7 @@ from command_line import upicker
 
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles
-from upicker.run.frames import FRAMES, Answer, Measured, judge
+from upicker.run.frames import FRAMES, FrameResponse, Measured, judge
 from upicker.simulate.scene import Scene, make
 
 SHAPE = (470, 630)
@@ -14,7 +14,7 @@ WORDS = {
     "as they are": "fit as they are",
     "flipped top to bottom": "--from-flip upside-down",
     "flipped left to right": "fit flipped left to right",
-    "turned by 180 degrees": "fit turned by 180 degrees",
+    "rotated by 180 degrees": "fit rotated by 180 degrees",
     "rows and columns exchanged": "fit rows and columns exchanged",
 }
 
@@ -45,7 +45,7 @@ def write(folder, simulated, turn):
 @pytest.mark.parametrize("frame", FRAMES, ids=[frame.name for frame in FRAMES])
 def test_finds_the_frame(tmp_path, capsys, simulated, mics, frame):
     """Each way of turning undoes itself, so that the frame found is the one the truth was turned by."""
-    picks = write(tmp_path / "picks", simulated, frame.turn)
+    picks = write(tmp_path / "picks", simulated, frame.to_stored)
     code, out, _ = upicker(capsys, "check-frame", picks, "--micrographs", mics, "-o", tmp_path / "f.png")
     assert code == 0
     assert WORDS[frame.name] in " ".join(out.split())
@@ -53,7 +53,7 @@ def test_finds_the_frame(tmp_path, capsys, simulated, mics, frame):
 
 
 def test_the_advice_works(tmp_path, capsys, simulated, mics):
-    picks = write(tmp_path / "picks", simulated, FRAMES[1].turn)
+    picks = write(tmp_path / "picks", simulated, FRAMES[1].to_stored)
     mended = tmp_path / "mended"
     more = ("--to", "csv", "-o", mended, "--from-flip", "upside-down", "--micrographs", mics)
     assert upicker(capsys, "convert", picks, *more)[0] == 0
@@ -73,7 +73,7 @@ def test_cannot_tell_of_chance_and_of_few(tmp_path, capsys, simulated, mics):
     more = ("--micrographs", mics, "--diameter", "150A", "--no-picture")
     code, out, _ = upicker(capsys, "check-frame", picks, *more)
     assert code == 0
-    assert "Cannot tell: nothing is seen" in out
+    assert "Cannot tell: the picks do not stand out" in out
     few = Particles(simulated[0].particles.xy[:4], simulated[0].particles.diameter_px[:4], np.ones(4))
     coordinates.write(picks / "mic0.csv", few, "csv")
     (picks / "mic1.csv").unlink()
@@ -84,7 +84,7 @@ def test_cannot_tell_of_chance_and_of_few(tmp_path, capsys, simulated, mics):
 def test_bright_particles_are_noticed(tmp_path, capsys, simulated, mics):
     for i, one in enumerate(simulated):
         mrc.write(mics / f"mic{i}.mrc", -one.micrograph.pixels, 6.25)
-    picks = write(tmp_path / "picks", simulated, FRAMES[0].turn)
+    picks = write(tmp_path / "picks", simulated, FRAMES[0].to_stored)
     more = ("--micrographs", mics, "--no-picture")
     _, out, _ = upicker(capsys, "check-frame", picks, *more)
     assert "image.particles=bright" in out
@@ -100,7 +100,7 @@ def test_asks_for_a_diameter(tmp_path, capsys, mics):
 
 
 def measured(*means, error=0.05):
-    return Measured(tuple(Answer(mean, error, 1.0, 100) for mean in means), 100)
+    return Measured(tuple(FrameResponse(mean, error, 1.0, 100) for mean in means), 100)
 
 
 def test_judge():
@@ -121,7 +121,7 @@ def test_on_real_micrographs(tmp_path, capsys, shared, turn, words):
     mics = sorted((data / "micrographs").iterdir())[:2]
     for path in mics:
         labels = coordinates.read(data / "coords" / f"{path.stem}.csv")
-        turned = Particles(FRAMES[turn].turn(labels.xy, (4096, 4096)), labels.diameter_px, labels.score)
+        turned = Particles(FRAMES[turn].to_stored(labels.xy, (4096, 4096)), labels.diameter_px, labels.score)
         coordinates.write(tmp_path / f"{path.stem}.csv", turned, "csv")
     code, out, _ = upicker(capsys, "check-frame", tmp_path, "--micrographs", *mics, "--no-picture")
     assert code == 0

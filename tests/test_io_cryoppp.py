@@ -64,7 +64,7 @@ def test_labels_are_turned_as_the_pictures_say(data_set, tmp_path):
     for path in data.labelled:
         assert data.truth(path).xy == pytest.approx(CENTRES)
         assert data.truth(path).diameter_px == pytest.approx(np.full(5, DIAMETER))
-    assert "fit flipped top to bottom (measured on 3 micrographs" in data.notes[0]
+    assert "fit flipped top to bottom (filter response in 3 micrographs" in data.notes[0]
 
 
 def test_labels_that_fit_stay(data_set, tmp_path):
@@ -88,7 +88,7 @@ def test_takes_the_usual_frame_where_nothing_is_seen(data_set, tmp_path, suffix,
         else:
             cv2.imwrite(str(path.with_suffix(suffix)), noise.astype(np.uint8))
     data = prepare(cryoppp_source(data_set, None, "auto", None), tmp_path / "labels", CONFIG)
-    assert f"taken {words}, unproved" in data.notes[0]
+    assert f"used {words}, without proof" in data.notes[0]
     assert data.truth(data.labelled[0]).xy == pytest.approx(CENTRES if suffix == ".mrc" else UPSIDE_DOWN)
 
 

@@ -1,6 +1,6 @@
-"""A labelled data set made ready for experiments: names matched, the frame measured, one diameter, one folder.
+"""A labelled data set prepared for experiments: names matched, the frame measured, one diameter, one folder.
 
-Whatever the labels' format, names and frame were, ``OUT/labels/NAME.csv`` then holds them in raw pixels of the
+Whatever the format, the names and the frame of the labels, ``OUT/labels/NAME.csv`` then holds them in raw pixels of the
 micrographs, each with the nominal diameter.
 """
 
@@ -23,19 +23,19 @@ from upicker.run import frames
 from upicker.run.batch import each
 from upicker.units import Length
 
-# The frame is measured on so many micrographs, those with most labels.
-LOOKED_AT = 5
+# The frame is measured on this many micrographs, those with the most labels.
+MEASURED = 5
 FRAMES = {"as-is": frames.AS_IS, "flipped": frames.FLIPPED}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set lies, and what a user says of it.
+    """A data set as given by the user.
 
     Attributes
     ----------
     name : str
-        What tables call it.
+        Its name in tables.
     micrographs : tuple of Path
         All of them, with and without labels.
     labels : Path
@@ -45,9 +45,9 @@ class Source:
     frame : str
         ``"auto"`` (measured), ``"as-is"`` or ``"flipped"`` (top to bottom).
     usual : str
-        The frame to take where measuring cannot tell.
+        The frame to assume where the measurement is inconclusive.
     reading : Reading
-        How the micrographs are read.
+        How micrographs are read.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set that is ready.
+    """A data set prepared for experiments.
 
     Attributes
     ----------
     name : str
-        What tables call it.
+        Its name in tables.
     labelled, unlabelled : tuple of Path
         Micrographs, by name.
     labels : Path
@@ -74,9 +74,9 @@ class Data:
     diameter : Length
         Of the particles.
     reading : Reading
-        How the micrographs are read.
+        How micrographs are read.
     notes : tuple of str
-        What a person should know: the frame, and labels that were left out.
+        Remarks for the reader: the frame, and labels that were left out.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Data:
 
 
 def cryoppp_source(folder: Path, diameter: Length | None, frame: str, pixel_size_A: float | None) -> Source:
-    """Return the source that a folder in CryoPPP's layout is; raises InputError if it is none."""
+    """Return a folder in CryoPPP's layout as a source; raises InputError if it has another layout."""
     found = cryoppp.find(folder)
     usual = "as-is" if found.micrographs[0].suffix.lower() in (".jpg", ".jpeg", ".png") else "flipped"
     listed = micrographs.entries(found.micrographs)
@@ -102,12 +102,12 @@ def cryoppp_source(folder: Path, diameter: Length | None, frame: str, pixel_size
 
 
 def renamed(source: Source, name: str | None) -> Source:
-    """Return a source under another name; None keeps its own."""
+    """Return a source under another name; None keeps its name."""
     return source if name is None else replace(source, name=name)
 
 
 def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data:
-    """Match names, decide on the frame, and write the labels as `Data` has them.
+    """Match names, determine the frame, and write the labels in the form of `Data`.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
     Raises
     ------
     InputError
-        If no micrograph has labels, or they fit in a frame that cannot be.
+        If no micrograph has labels, or they fit in an unsupported frame.
     ConfigError
         If the diameter is not known, or in Angstrom without a pixel size.
     UPickerError
@@ -139,8 +139,8 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
     outside = 0
     for path, particles in found.items():
         shape, pixel_size_A = micrographs.size(path, source.reading.size_of(path))
-        turned = replace(particles, xy=frame.turn(particles.xy, shape))
-        inside, dropped = coordinates.check_inside(turned, shape, source.labels / plain(path))
+        stored = replace(particles, xy=frame.to_stored(particles.xy, shape))
+        inside, dropped = coordinates.check_inside(stored, shape, source.labels / plain(path))
         outside += dropped
         sized = inside.with_diameter(diameter.to_px(pixel_size_A, str(path)))
         coordinates.write(folder / f"{plain(path)}.csv", sized, "csv", pixel_size_A, shape)
@@ -161,24 +161,25 @@ def _median(labels: Path, particles: Sequence[Particles]) -> Length:
 def _frame(
     source: Source, found: dict[Path, Particles], diameter: Length, config: Config, jobs: int
 ) -> tuple[frames.Frame, str]:
-    """Return the frame the labels are in, and words about how that is known."""
+    """Return the frame the labels are in, and a remark on how it was determined."""
     if source.frame != "auto":
         if source.frame not in FRAMES:
-            raise ConfigError("--frame", f"there is no frame '{source.frame}'", f"There are: auto, {', '.join(FRAMES)}")
-        return FRAMES[source.frame], f"labels are taken {FRAMES[source.frame].name}, as asked for"
-    paths = sorted(found, key=lambda path: -len(found[path]))[:LOOKED_AT]
+            raise ConfigError("--frame", f"unknown frame '{source.frame}'", f"Known are: auto, {', '.join(FRAMES)}")
+        return FRAMES[source.frame], f"labels are used {FRAMES[source.frame].name}, as given by --frame"
+    paths = sorted(found, key=lambda path: -len(found[path]))[:MEASURED]
     work = frames.Measuring(found, diameter, config, source.reading)
     measured = [outcome.value for outcome in each(paths, work, jobs) if outcome.value is not None]
     verdict = frames.judge(measured)
     if verdict.fits is None:
         usual = FRAMES[source.usual]
-        return usual, f"labels are taken {usual.name}, unproved: {verdict.reason}; --frame decides otherwise"
+        return usual, f"labels are used {usual.name}, without proof: {verdict.reason}; choose with --frame"
     if verdict.fits not in FRAMES.values():
         raise InputError(
             source.labels,
-            f"the labels fit {verdict.fits.name}, which no program does on its own",
+            f"the labels fit {verdict.fits.name}, which no program does by itself",
             "Check the micrographs with `upicker check-frame`, or give --frame",
         )
-    answers = {frame: verdict.answers[frames.FRAMES.index(frame)] for frame in FRAMES.values()}
-    told = ", ".join(f"{frame.name} {answer.mean:.2f} ± {answer.error:.2f}" for frame, answer in answers.items())
-    return verdict.fits, f"labels fit {verdict.fits.name} (measured on {verdict.micrographs} micrographs: {told})"
+    responses = {frame: verdict.responses[frames.FRAMES.index(frame)] for frame in FRAMES.values()}
+    values = ", ".join(f"{frame.name} {one.mean:.2f} ± {one.error:.2f}" for frame, one in responses.items())
+    count = verdict.micrographs
+    return verdict.fits, f"labels fit {verdict.fits.name} (filter response in {count} micrographs: {values})"

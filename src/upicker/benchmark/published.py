@@ -1,6 +1,6 @@
-"""What the paper reports on its data sets (its Table 2), for comparison.
+"""The paper's results on its data sets (its Table 2), for comparison.
 
-The micrographs, their split and the labels are the paper's; figures of other splits may differ by a few hundredths.
+Micrographs, split and labels are the paper's; results on other splits may differ by a few hundredths.
 """
 
 from __future__ import annotations
@@ -95,17 +95,17 @@ TABLE_2: dict[str, tuple[tuple[float, ...], ...]] = {
 
 
 def reported(name: str) -> dict[str, tuple[float, float, float]]:
-    """Return the paper's figures on a data set.
+    """Return the paper's results on a data set.
 
     Parameters
     ----------
     name : str
-        E.g. ``10017``, ``EMPIAR-10017``, ``sim-10028``: the number counts, and whether the name says ``sim``.
+        E.g. ``10017``, ``EMPIAR-10017``, ``sim-10028``; only the number and the word ``sim`` count.
 
     Returns
     -------
     dict
-        Method -> precision, recall, F1; empty if the paper does not report on that set.
+        Method -> precision, recall, F1; empty if the paper has no results on that set.
     """
     number = re.search(r"(?<!\d)1\d{4}(?!\d)", name)
     if number is None:

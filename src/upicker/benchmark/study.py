@@ -1,4 +1,4 @@
-"""A data set's benchmark: for each seed divide it, propose, train, pick and score; then tables and figures."""
+"""The benchmark of a data set: for each seed split it, propose, train, pick and score; then tables and plots."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """The experiments on one data set.
 
     Attributes
     ----------
     data : Data
         The data set.
     output : Path
-        The folder of everything that is written.
+        The folder for all output.
     config : Config
         All knobs; the seed is replaced.
     seeds : tuple of int
-        One run for each: another division, another start.
+        One run for each, with its own split and random start.
     labelled, unlabelled : int or None
-        Micrographs to fine-tune and to pretrain on; None: all that are not tested on; 0: leave that out.
+        Micrographs to fine-tune and to pretrain on; None: all but the test set; 0: skip that stage.
     test : float
-        Share of the labelled micrographs to test on.
+        Fraction of the labelled micrographs to test on.
     scratch : bool
         Also fine-tune from a random start.
     backbone : str or None
@@ -67,7 +67,7 @@ class Plan:
     jobs: int = 1
 
     def split(self, seed: int) -> Split:
-        """Return a seed's division."""
+        """Return a seed's split."""
         return split(self.data, seed, self.test, self.labelled, self.unlabelled)
 
     def trial(self, seed: int, watch: Watch) -> Trial:
@@ -77,7 +77,7 @@ class Plan:
         return Trial(self.data, self.split(seed), folder, config, watch, backbone=self.backbone, jobs=self.jobs)
 
     def steps(self) -> list[str]:
-        """Return what is done for each seed."""
+        """Return the steps for each seed."""
         steps = ["alog"]
         if self.unlabelled != 0:
             steps.append("pretrain")
@@ -86,8 +86,8 @@ class Plan:
             steps += ["scratch"] if self.scratch or self.unlabelled == 0 else []
         return steps
 
-    def meaning(self) -> dict[str, object]:
-        """Return what figures of an earlier run must agree on with this one's."""
+    def fingerprint(self) -> dict[str, object]:
+        """Return what must be equal in an earlier run whose results are used again."""
         return {
             "micrographs": [plain(path) for path in (*self.data.labelled, *self.data.unlabelled)],
             "diameter": str(self.data.diameter),
@@ -101,14 +101,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it.
+    """The results of a study.
 
     Attributes
     ----------
     rows : tuple of Row
-        Per seed and method, then the means.
+        One per seed and method, then the means.
     files : dict of str to Path
-        What it is -> where it lies.
+        Description -> path of each output.
     """
 
     rows: tuple[Row, ...]
@@ -116,24 +116,24 @@ class Report:
 
 
 def run(plan: Plan, watch: Watch) -> Report:
-    """Do what is not done yet, and write tables and figures of all of it.
+    """Run the steps that are not done yet, and write tables and plots of all results.
 
     Parameters
     ----------
     plan : Plan
-        What to do.
+        The experiments.
     watch : Watch
-        Who looks on.
+        Receives progress.
 
     Raises
     ------
     ConfigError
-        If the output holds figures of another data set or of other knobs, or the numbers cannot be had.
+        If the output holds results of another data set or of other knobs, or there are too few micrographs.
     UPickerError
-        If a training cannot be done, or something cannot be written.
+        If a training fails, or something cannot be written.
     """
     if not plan.seeds:
-        raise ConfigError("--seeds", "nothing is to be done", "Give 1 or more")
+        raise ConfigError("--seeds", "there must be at least one seed", "Give 1 or more")
     trials = {seed: plan.trial(seed, watch) for seed in plan.seeds}
     writable(plan.output)
     _refuse_other(plan)
@@ -155,7 +155,7 @@ def _do(trial: Trial, step: str, plan: Plan) -> Figures:
 
 
 def _to_do(plan: Plan, trials: dict[int, Trial]) -> Iterator[tuple[int, str, str]]:
-    """Yield each step that is not done, with words about how far the work is and how long the rest will take."""
+    """Yield each step that is not done, with its number and an estimate of the remaining time."""
     every = [(seed, step) for seed in plan.seeds for step in plan.steps()]
     for seed, step in every:
         known = {(s, t): trials[s].done(t) for s, t in every}
@@ -163,10 +163,10 @@ def _to_do(plan: Plan, trials: dict[int, Trial]) -> Iterator[tuple[int, str, str
             continue
         waiting = [t for (_, t), figures in known.items() if figures is None]
         took = {t: [f["took_s"] for (_, u), f in known.items() if u == t and f is not None] for t in waiting}
-        words = f" (step {len(every) - len(waiting) + 1} of {len(every)}"
+        progress = f" (step {len(every) - len(waiting) + 1} of {len(every)}"
         if all(took.values()):
-            words += f", about {_clock(sum(float(np.mean(took[t])) for t in waiting))} left in all"
-        yield seed, step, words + ")"
+            progress += f", about {_clock(sum(float(np.mean(took[t])) for t in waiting))} left in total"
+        yield seed, step, progress + ")"
 
 
 def _clock(seconds: float) -> str:
@@ -175,21 +175,21 @@ def _clock(seconds: float) -> str:
 
 
 def _refuse_other(plan: Plan) -> None:
-    """Refuse to mix figures of different experiments in one folder."""
-    file, meaning = plan.output / "plan.json", plan.meaning()
+    """Refuse to mix results of different experiments in one folder."""
+    file, fingerprint = plan.output / "plan.json", plan.fingerprint()
     before = remembered(file)
     if before is None:
-        remember(file, meaning)
+        remember(file, fingerprint)
         return
-    if before != meaning:
-        changed = [key for key in meaning if before.get(key) != meaning[key]]
-        where = f"it holds a benchmark that differs in: {', '.join(changed)}"
-        raise ConfigError(plan.output, where, "Choose another -o, or repeat the command as it was")
+    if before != fingerprint:
+        changed = [key for key in fingerprint if before.get(key) != fingerprint[key]]
+        found = f"it holds a benchmark with other settings: {', '.join(changed)}"
+        raise ConfigError(plan.output, found, "Choose another -o, or repeat the command as it was")
 
 
 def _row(trial: Trial, seed: int, step: str) -> Row:
     figures = trial.done(step)
-    assert figures is not None, "a step was left out"
+    assert figures is not None, "a step was skipped"
     split_ = trial.split
     numbers = {"pretrain": len(split_.unlabelled), "finetune": len(split_.labelled), "scratch": len(split_.labelled)}
     learned = {"alog": "-", "pretrain": f"{numbers['pretrain']} U"}.get(step, f"{len(split_.labelled)} L")

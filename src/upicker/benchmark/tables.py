@@ -1,4 +1,4 @@
-"""What a benchmark leaves: the table in Markdown and CSV, figures per micrograph, curves and box plots."""
+"""The output of a benchmark: its table in Markdown and CSV, results per micrograph, curves and box plots."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Row:
     Attributes
     ----------
     step, title : str
-        What was done, as a word and in words.
+        The step, as an identifier and for people.
     learned : str
-        On what: U unlabelled, L labelled micrographs.
+        From what: U unlabelled, L labelled micrographs.
     seed : int or None
-        None: the mean over seeds.
+        None: the row is the mean over seeds.
     figures : dict
-        Of `COLUMNS`.
+        Values of `COLUMNS`.
     spread : float or None
         Standard deviation of F1 over seeds, of a mean.
     """
@@ -59,25 +59,25 @@ class Row:
 def write(
     folder: Path, data: Data, rows: Sequence[Row], trials: Mapping[int, Trial], titles: Mapping[str, str]
 ) -> dict[str, Path]:
-    """Write all tables and figures.
+    """Write all tables and plots.
 
     Parameters
     ----------
     folder : Path
-        Where to.
+        The output folder.
     data : Data
         The data set.
     rows : sequence of Row
         The table.
     trials : mapping of int to Trial
-        Seed -> where picks lie.
+        Seed -> its experiment.
     titles : mapping of str to str
-        Step -> what legends call it.
+        Step -> its name in legends.
 
     Returns
     -------
     dict
-        What it is -> its file.
+        Description -> path of each file.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def write(
 
 
 def markdown(data: Data, rows: Sequence[Row]) -> str:
-    """Return the table, with the paper's figures on that set where there are any."""
+    """Return the table, with the paper's results on that set if it has some."""
     total = len(data.labelled) + len(data.unlabelled)
     lines = [
         f"# {data.name}: {len(data.labelled)} labelled of {total} micrographs, diameter {data.diameter}",
@@ -155,8 +155,8 @@ def _micrographs(trials: Mapping[int, Trial], each: Mapping[tuple[int, str], lis
     table = [["seed", "step", "micrograph", "labels", "picks", "precision", "recall", "f1", "ap"]]
     for (seed, step), scores in each.items():
         for path, score in zip(trials[seed].split.test, scores, strict=True):
-            shares = (score.precision, score.recall, score.f1, score.average_precision)
-            numbers = [str(score.labels), str(score.picks), *(f"{share:.6g}" for share in shares)]
+            metrics = (score.precision, score.recall, score.f1, score.average_precision)
+            numbers = [str(score.labels), str(score.picks), *(f"{value:.6g}" for value in metrics)]
             table.append([str(seed), step, plain(path), *numbers])
     return _lines(table)
 
@@ -166,7 +166,7 @@ def _each(pairs: scoring.Pairs, threshold: float) -> list[scoring.Score]:
 
 
 def _metrics(scores: Sequence[scoring.Score]) -> dict[str, list[float]]:
-    """Return what box plots show."""
+    """Return the values for box plots."""
     return {
         "precision": [score.precision for score in scores],
         "recall": [score.recall for score in scores],

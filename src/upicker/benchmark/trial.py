@@ -1,7 +1,7 @@
-"""One experiment on a divided data set: propose, pretrain, fine-tune, pick the test micrographs, score.
+"""One experiment on a split data set: propose, pretrain, fine-tune, pick the test micrographs, score.
 
-Each step leaves ``STEP.json`` with its figures in the trial's folder, beside weights and picks, and is not done again
-where that file is; a training that was stopped goes on. The labels of test micrographs are read to score only.
+Each step writes its results to ``STEP.json`` in the trial's folder, beside weights and picks, and is not repeated where
+that file exists; an interrupted training is resumed. The labels of test micrographs are used for scoring only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from upicker.particles import Particles
 from upicker.run.outputs import Outputs
 from upicker.run.propose import Proposing, propose_all
 
-if TYPE_CHECKING:  # torch is imported by the steps that need it
+if TYPE_CHECKING:  # torch is imported only by the steps that need it
     from upicker.run.demo import Watch
     from upicker.train.job import Job, StageResult
 
 T = TypeVar("T", bound=dict[str, Any])
 Figures = dict[str, float]
-# A threshold of the filter is as good from so many labelled micrographs as from hundreds.
+# This many labelled micrographs determine the threshold of the filter as well as hundreds.
 CALIBRATION = 10
 # Low enough for a whole precision-recall curve.
 EVERYTHING = {"pick.threshold": 0.0}
@@ -40,16 +40,16 @@ EVERYTHING = {"pick.threshold": 0.0}
 
 @dataclass(frozen=True)
 class Split:
-    """Who learns from what.
+    """Which micrographs serve for training and testing.
 
     Attributes
     ----------
     unlabelled : tuple of Path
-        Pretrained on.
+        For pretraining.
     labelled : tuple of Path
-        Fine-tuned on.
+        For fine-tuning.
     test : tuple of Path
-        Scored on, and used for nothing else.
+        For scoring only.
     """
 
     unlabelled: tuple[Path, ...]
@@ -64,64 +64,64 @@ def split(
     labelled: int | None = None,
     unlabelled: int | None = None,
 ) -> Split:
-    """Divide a data set by chance.
+    """Split a data set at random.
 
-    The test set of a seed does not depend on the other numbers, and fewer micrographs are a part of more: those with
-    labels come first among those that are pretrained on.
+    The test set of a seed does not depend on the other numbers, and a smaller training set is a subset of a larger one.
+    For pretraining, labelled micrographs come first.
 
     Parameters
     ----------
     data : Data
         The data set.
     seed : int
-        Of the division.
+        Of the split.
     test : float or sequence of Path
-        Share of the labelled micrographs to test on, or these themselves.
+        Fraction of the labelled micrographs to test on, or the test micrographs themselves.
     labelled, unlabelled : int or None
-        How many to fine-tune and to pretrain on; None: all that are not tested on.
+        Number of micrographs to fine-tune and to pretrain on; None: all but the test set.
 
     Raises
     ------
     ConfigError
-        If there are not so many, or nothing is left to test on or to learn from.
+        If there are too few, or nothing is left for testing or training.
     """
     rng = np.random.default_rng((seed, 0))
     order = [data.labelled[i] for i in rng.permutation(len(data.labelled))]
     if isinstance(test, float | int):
         if not 0 < test < 1:
-            raise ConfigError("--test", f"{test:g} is no share", "Give a number between 0 and 1")
+            raise ConfigError("--test", f"{test:g} is out of range", "Give a fraction between 0 and 1, e.g. 0.2")
         count = max(1, round(test * len(order)))
         chosen, rest = order[:count], order[count:]
     else:
         chosen, rest = list(test), [path for path in order if path not in set(test)]
     if not rest:
-        words = f"{len(chosen)} of {len(order)} labelled micrographs are tested on, none is left"
-        raise ConfigError("--test", words, "Give a smaller share, or more labelled micrographs")
+        found = f"{len(chosen)} of {len(order)} labelled micrographs are for testing, none is left"
+        raise ConfigError("--test", found, "Give a smaller fraction, or more labelled micrographs")
     pool = rest + [data.unlabelled[i] for i in rng.permutation(len(data.unlabelled))]
     for option, number, most in (("--labelled", labelled, len(rest)), ("--unlabelled", unlabelled, len(pool))):
         if number is not None and not 0 <= number <= most:
-            raise ConfigError(option, f"{number} of {most} micrographs cannot be had", f"Give 0 to {most}")
+            raise ConfigError(option, f"{number} is out of range, there are {most} micrographs", f"Give 0 to {most}")
     return Split(tuple(pool[:unlabelled]), tuple(rest[:labelled]), tuple(sorted(chosen)))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A divided data set, and where its outputs go.
+    """The experiment on a split data set.
 
     Attributes
     ----------
     data : Data
         The data set.
     split : Split
-        How it is divided.
+        Its split.
     folder : Path
-        For weights, picks and figures.
+        For weights, picks and results.
     config : Config
         All knobs, the seed among them.
     watch : Watch
-        Who looks on.
+        Receives progress.
     labels : Path or None
-        Labels to fine-tune on, if not those of `data`: thinned ones, for one.
+        Labels to fine-tune on instead of those of `data`, e.g. a part of them.
     partial : bool
         Whether labels cover only some of the particles.
     backbone : str or None
@@ -143,7 +143,7 @@ class Trial:
     def alog(self) -> Figures:
         """Propose on the test micrographs with the filter alone.
 
-        The threshold is that of the best F1 on the labelled micrographs; without any, it is the filter's own.
+        The threshold is that of the best F1 on the labelled micrographs; without labels it is the filter's default.
         """
         return self._once("alog", self._alog)
 
@@ -164,19 +164,19 @@ class Trial:
             labels = self.labels or self.data.labels
             return stages.finetune(self.split.labelled, labels, job, initial, self.data.diameter, partial=self.partial)
 
-        # With weights to start from, the backbone is theirs.
+        # Initial weights include a backbone.
         return self._once(step, lambda: self._trained(step, train, None if initial else self.backbone))
 
     def weights(self, step: str) -> Path:
-        """Return where a step's weights are."""
+        """Return the file of a step's weights."""
         return self.folder / f"{step}.safetensors"
 
     def picked(self, step: str) -> Path:
-        """Return the folder of a step's picks, of all scores."""
+        """Return the folder of a step's picks, which have any score."""
         return self.folder / f"picked-{step}"
 
     def pairs(self, step: str) -> list[tuple[Particles, Particles]]:
-        """Return picks and labels of the test micrographs; no picks where there is no file of them."""
+        """Return picks and labels of the test micrographs; no picks where there is no file."""
         return self.scored_pairs(self.picked(step), self.split.test)
 
     def scored_pairs(self, folder: Path, paths: Sequence[Path]) -> list[tuple[Particles, Particles]]:
@@ -186,7 +186,7 @@ class Trial:
         return [(some, self.data.truth(path)) for some, path in zip(picks, paths, strict=True)]
 
     def done(self, step: str) -> Figures | None:
-        """Return the figures of a step, if it is done."""
+        """Return the results of a step, if it is done."""
         return remembered(self.folder / f"{step}.json")
 
     def _once(self, step: str, work: Callable[[], Figures]) -> Figures:
@@ -209,7 +209,7 @@ class Trial:
         return self._figures("alog", threshold)
 
     def _trained(self, step: str, train: Callable[[Job], StageResult], backbone: str | None) -> Figures:
-        """Train unless that is done, pick the test micrographs, score at the stored threshold."""
+        """Train unless done, pick the test micrographs, and score at the stored threshold."""
         from upicker.pick.picker import Picker
         from upicker.run.pick import Picking, pick_all
         from upicker.train.job import Job
@@ -229,12 +229,12 @@ class Trial:
     def _figures(self, step: str, threshold: float) -> Figures:
         pairs = self.pairs(step)
         if not any(len(picks) for picks, _ in pairs) and not list(self.picked(step).glob("*.csv")):
-            raise InputError(self.picked(step), "not one test micrograph could be done", "See the errors above")
+            raise InputError(self.picked(step), "no test micrograph could be picked", "See the errors above")
         return {**figures(scoring.score(pairs, threshold=threshold)), "threshold": float(threshold)}
 
 
 def figures(score: scoring.Score) -> Figures:
-    """Return the figures of a score that go into tables."""
+    """Return the values of a score for tables."""
     return {
         "precision": score.precision,
         "recall": score.recall,
@@ -247,7 +247,7 @@ def figures(score: scoring.Score) -> Figures:
 
 
 def remember(path: Path, figures: T) -> T:
-    """Keep figures, or what else JSON can hold, in a file, whole or not at all, and return them.
+    """Write results, or anything else JSON can hold, to a file, and return them.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def remember(path: Path, figures: T) -> T:
 
 
 def remembered(path: Path) -> dict[str, Any] | None:
-    """Return figures kept before, if any.
+    """Return results written before, or None.
 
     Raises
     ------
@@ -272,4 +272,4 @@ def remembered(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(path, f"cannot be read ({error})", "Delete it: the step is then done again") from error
+        raise InputError(path, f"cannot be read ({error})", "Delete it: the step is then repeated") from error

@@ -65,6 +65,7 @@ def check_frame(
     from upicker.io.picks import ReadOptions, to_contract
     from upicker.run import frames
     from upicker.run.convert import load, with_micrographs
+    from upicker.run.frame_picture import draw
 
     if not picks:
         raise ConfigError("PICKS", "no coordinates are given", "Name files, folders or quoted patterns")
@@ -98,7 +99,7 @@ def check_frame(
     if not no_picture:
         path = next(iter(sorted(measured, key=lambda one: -measured[one].particles)))
         micrograph = reading.read(path)
-        frames.picture(output, micrograph, particles[path], work.diameter_px(micrograph, path), verdict)
+        draw(output, micrograph, particles[path], work.diameter_px(micrograph, path), verdict)
         note(f"picture -> {output}")
     return 3 if failures.paths else 0
 
@@ -110,13 +111,13 @@ def _table(verdict: Verdict) -> Table:
 
     from upicker.run.frames import FRAMES
 
-    caption = "answer: above that of any place, in standard deviations of the ice"
+    caption = "response: of the filter, above the background, in standard deviations of the background"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column("positions")
-    for heading in ("answer", "±", "inside"):
+    for heading in ("response", "±", "inside"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for frame, answer in zip(FRAMES, verdict.answers):
-        row = (frame.name, f"{answer.mean:.2f}", f"{answer.error:.2f}", f"{answer.inside:.0%}")
+    for frame, response in zip(FRAMES, verdict.responses):
+        row = (frame.name, f"{response.mean:.2f}", f"{response.error:.2f}", f"{response.inside:.0%}")
         table.add_row(*row, style="bold" if frame is verdict.fits else None)
     return table
 

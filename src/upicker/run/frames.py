@@ -1,10 +1,10 @@
-"""Whether coordinates fit their micrographs as they are, or turned over: measured, not believed.
+"""Whether coordinates fit their micrographs as they are, or flipped: measured, not assumed.
 
-The micrograph is filtered with the Laplacians of Gaussians that fit the particles' size, as for proposals, and looked
-up at the positions. Where there are particles the answer is higher than elsewhere; at positions turned the wrong way
-it is that of any place. So the answers, less their mean over the usable ice and in units of their standard deviation
-there, have a mean of 0 for a wrong frame and clearly above 0 for the right one. A shift of one pixel (``H - y``
-against ``H - 1 - y``) cannot be seen in this way.
+The micrograph is filtered with the Laplacians of Gaussians that fit the particle diameter, as for proposals. At
+particles the filter response is higher than elsewhere; at positions in a wrong frame it is that of any position. So
+the responses at the picks, less the mean over the usable area and in units of its standard deviation, have a mean of 0
+in a wrong frame and clearly above 0 in the right one. A shift of one pixel (``H - y`` instead of ``H - 1 - y``) is too
+small to be detected in this way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
 from upicker.image.mask import usable
-from upicker.image.prepare import prepare
+from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph, Particles
 from upicker.propose.alog import filter_diameters, range_of, responses
@@ -28,45 +28,43 @@ from upicker.units import Length
 
 # Half of the usual working scale is enough to tell particles from ice, in a quarter of the time.
 WORKING_DIAMETER_PX = 16.0
-# Fewer positions than this say nothing, however good they are.
-FEWEST = 10
-# So many standard errors apart is no chance, with five frames to choose from; and less than so much of the ice's own
-# standard deviation is nothing that a picker or a person could have seen.
-SURE, STRONG = 4.0, 0.15
-# The picture shows a square of so many particle diameters.
-SHOWN_DIAMETERS = 16
+# With fewer positions than this there is no verdict.
+MIN_POSITIONS = 10
+# A difference must be this many standard errors, as the best of five frames is chosen; and a response must be this many
+# standard deviations of the background, as a smaller one would be invisible to a picker or a person.
+MIN_SIGMA, MIN_RESPONSE = 4.0, 0.15
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A way in which coordinates may lie in a picture.
+    """A frame that coordinates may be in.
 
     Attributes
     ----------
     name : str
-        In words.
-    turn : callable
-        `(n, 2)` positions and the picture's (rows, columns) -> positions in the picture as stored.
+        For people.
+    to_stored : callable
+        `(n, 2)` positions in this frame, and the micrograph's (rows, columns) -> positions in the micrograph as stored.
     """
 
     name: str
-    turn: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    to_stored: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 def _as_is(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return xy
 
 
-def _down(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _flipped_vertically(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.stack([xy[:, 0], shape[0] - 1 - xy[:, 1]], 1)
 
 
-def _across(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _flipped_horizontally(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.stack([shape[1] - 1 - xy[:, 0], xy[:, 1]], 1)
 
 
-def _round(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return _down(_across(xy, shape), shape)
+def _rotated(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return _flipped_vertically(_flipped_horizontally(xy, shape), shape)
 
 
 def _transposed(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -75,28 +73,28 @@ def _transposed(xy: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 FRAMES = (
     Frame("as they are", _as_is),
-    Frame("flipped top to bottom", _down),
-    Frame("flipped left to right", _across),
-    Frame("turned by 180 degrees", _round),
+    Frame("flipped top to bottom", _flipped_vertically),
+    Frame("flipped left to right", _flipped_horizontally),
+    Frame("rotated by 180 degrees", _rotated),
     Frame("rows and columns exchanged", _transposed),
 )
 AS_IS, FLIPPED = FRAMES[:2]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How a picture answers at the positions of one frame.
+class FrameResponse:
+    """The filter response at the positions in one frame.
 
     Attributes
     ----------
     mean : float
-        Less that of the usable ice, in the ice's standard deviations; a position outside the picture counts 0.
+        Less the mean over the usable area, in its standard deviations; a position outside the micrograph counts 0.
     error : float
-        Its standard error.
+        Standard error of the mean.
     inside : float
-        Share of the positions inside the picture, 0..1.
+        Fraction of the positions inside the micrograph, 0..1.
     count : int
-        Positions that count: those on unusable ground do not.
+        Number of positions that count; those outside the usable area do not.
     """
 
     mean: float
@@ -107,29 +105,29 @@ class Answer:
 
 @dataclass(frozen=True)
 class Measured:
-    """One micrograph: its answers in the order of `FRAMES`; `particles` is how many picks it has."""
+    """One micrograph: its responses in the order of `FRAMES`, and the number of its picks."""
 
-    answers: tuple[Answer, ...]
+    responses: tuple[FrameResponse, ...]
     particles: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all micrographs say together.
+    """The result from all micrographs.
 
     Attributes
     ----------
-    answers : tuple of Answer
+    responses : tuple of FrameResponse
         Means over the micrographs, in the order of `FRAMES`.
     micrographs : int
-        How many counted.
+        Number of micrographs that counted.
     fits : Frame or None
-        The frame that fits; None if that cannot be told.
+        The frame that fits; None if it cannot be determined.
     reason : str
-        Why it cannot be told; empty if it can.
+        Why it cannot be determined; else empty.
     """
 
-    answers: tuple[Answer, ...]
+    responses: tuple[FrameResponse, ...]
     micrographs: int
     fits: Frame | None
     reason: str = ""
@@ -137,18 +135,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Measuring:
-    """Looks at one micrograph; picklable, for several processes.
+    """The measurement of one micrograph; picklable, for several processes.
 
     Attributes
     ----------
     picks : mapping of Path to Particles
-        Raw pixels, in the frame that is to be checked.
+        Raw pixels, in the frame to be checked.
     diameter : Length or None
-        Of the particles; None: their own.
+        Of the particles; None: the median that the picks carry.
     config : Config
-        Its room ``image`` is used, but for the working scale.
+        Its rooms ``image``, but for the working scale, and ``propose``.
     reading : Reading
-        How the micrographs are read.
+        How micrographs are read.
     """
 
     picks: Mapping[Path, Particles]
@@ -179,7 +177,7 @@ class Measuring:
 
 
 def measure(micrograph: Micrograph, particles: Particles, diameter_px: float, config: Config) -> Measured:
-    """Look a micrograph up at some positions, in every frame.
+    """Measure the filter response at some positions, in every frame.
 
     Parameters
     ----------
@@ -190,147 +188,103 @@ def measure(micrograph: Micrograph, particles: Particles, diameter_px: float, co
     diameter_px : float
         Of one particle, raw pixels.
     config : Config
-        Its room ``image``.
+        Its rooms ``image`` and ``propose``.
 
     Raises
     ------
     InputError
-        If the diameter does not fit the picture, or nothing in the picture is usable ice.
+        If the diameter does not fit the micrograph, or it has no usable area.
     """
     image = replace(config.image, working_diameter_px=WORKING_DIAMETER_PX)
     prepared = prepare(micrograph, diameter_px, image)
-    good = usable(prepared, image) if image.mask else np.ones(prepared.pixels.shape, bool)
-    knobs, diameter = config.propose, prepared.working_diameter
-    low, high = range_of(knobs)
+    area = usable(prepared, image) if image.mask else np.ones(prepared.pixels.shape, bool)
+    prepared = replace(prepared, usable=area)
+    low, high = range_of(config.propose)
+    diameter = prepared.working_diameter
     filters = filter_diameters(low * diameter, high * diameter)
-    answers = responses(np.where(good, prepared.pixels, np.float32(0)), filters)[0].inside
-    if not good.any() or not (spread := float(answers[good].std())) > 0:
-        raise InputError(str(micrograph.path or micrograph.name), "nothing in it is usable ice", "Leave it out")
-    level = (answers - answers[good].mean()) / spread
-    rows, columns = level.shape
+    inside = responses(np.where(area, prepared.pixels, np.float32(0)), filters)[0].inside
+    if not area.any() or not (spread := float(inside[area].std())) > 0:
+        raise InputError(str(micrograph.path or micrograph.name), "it has no usable area", "Leave it out")
+    sigmas = (inside - inside[area].mean()) / spread
+    found = (_response(frame, particles, micrograph.shape, prepared, sigmas) for frame in FRAMES)
+    return Measured(tuple(found), len(particles))
 
-    def answer(frame: Frame) -> Answer:
-        xy = frame.turn(particles.xy, micrograph.shape)
-        inside = replace(particles, xy=xy).inside(micrograph.shape)
-        column, row = np.rint(prepared.frame.to_working(xy[inside])).astype(int).T
-        row, column = row.clip(0, rows - 1), column.clip(0, columns - 1)
-        values = np.concatenate([level[row, column][good[row, column]], np.zeros(int((~inside).sum()))])
-        if len(values) < 2:
-            return Answer(0.0, float("inf"), float(inside.mean()) if len(inside) else 0.0, len(values))
-        error = float(values.std(ddof=1) / np.sqrt(len(values)))
-        return Answer(float(values.mean()), error, float(inside.mean()), len(values))
 
-    return Measured(tuple(answer(frame) for frame in FRAMES), len(particles))
+def _response(
+    frame: Frame, particles: Particles, shape: tuple[int, int], prepared: Prepared, sigmas: np.ndarray
+) -> FrameResponse:
+    """Return the response in one frame; `sigmas` `(h, w)` is the standardised response at the working scale."""
+    assert prepared.usable is not None
+    xy = frame.to_stored(particles.xy, shape)
+    inside = replace(particles, xy=xy).inside(shape)
+    column, row = np.rint(prepared.frame.to_working(xy[inside])).astype(int).T
+    row, column = row.clip(0, sigmas.shape[0] - 1), column.clip(0, sigmas.shape[1] - 1)
+    at_particles = sigmas[row, column][prepared.usable[row, column]]
+    values = np.concatenate([at_particles, np.zeros(int((~inside).sum()))])
+    fraction = float(inside.mean()) if len(inside) else 0.0
+    if len(values) < 2:
+        return FrameResponse(0.0, float("inf"), fraction, len(values))
+    error = float(values.std(ddof=1) / np.sqrt(len(values)))
+    return FrameResponse(float(values.mean()), error, fraction, len(values))
 
 
 def measure_all(
-    found: Sequence[Found], work: Measuring, most: int, jobs: int = 1
+    found: Sequence[Found], work: Measuring, max_micrographs: int, jobs: int = 1
 ) -> Generator[Outcome[Measured], None, None]:
-    """Measure the micrographs with most picks.
+    """Measure the micrographs with the most picks.
 
     Parameters
     ----------
     found : sequence of Found
-        With their micrographs.
+        Picks, with their micrographs.
     work : Measuring
-        What to do with each.
-    most : int
-        Look at so many at most.
+        The measurement.
+    max_micrographs : int
+        Measure at most this many.
     jobs : int
         Processes.
     """
-    yield from each(chosen(found, most), work, jobs)
+    yield from each(chosen(found, max_micrographs), work, jobs)
 
 
-def chosen(found: Sequence[Found], most: int) -> list[Path]:
-    """Return the micrographs to look at: those with most picks."""
-    by_count = sorted(found, key=lambda one: -len(one.picks.particles))
-    return [one.micrograph for one in by_count[:most] if one.micrograph is not None and len(one.picks.particles)]
+def chosen(found: Sequence[Found], max_micrographs: int) -> list[Path]:
+    """Return the micrographs to measure: those with the most picks."""
+    picked = sorted((one for one in found if len(one.picks.particles)), key=lambda one: -len(one.picks.particles))
+    return [one.micrograph for one in picked[:max_micrographs] if one.micrograph is not None]
 
 
 def judge(measured: Sequence[Measured]) -> Verdict:
-    """Say which frame fits.
+    """Decide which frame fits.
 
-    A frame fits if its answers are clearly above those of any place, and clearly above those of every other frame.
-    The uncertainty of a mean over micrographs is the larger one of what the positions within them say, and what the
-    micrographs' own means say.
+    A frame fits if its response is clearly above that of the background, and clearly above that in every other frame.
+    The standard error of a mean over micrographs is the larger of two: that from the positions within micrographs, and
+    that from the scatter of the micrographs' means.
     """
-    kept = [one for one in measured if min(answer.count for answer in one.answers) >= 2]
+    kept = [one for one in measured if min(response.count for response in one.responses) >= 2]
     if not kept:
         return Verdict((), 0, None, "there are too few picks")
-    totals = tuple(_mean([one.answers[i] for one in kept]) for i in range(len(FRAMES)))
+    totals = tuple(_mean([one.responses[i] for one in kept]) for i in range(len(FRAMES)))
     order = np.argsort([-total.mean for total in totals])
     best, second = totals[order[0]], totals[order[1]]
     lowest = min(totals, key=lambda total: total.mean)
     reason = ""
-    if max(total.count for total in totals) < FEWEST:
-        reason = f"there are only {max(total.count for total in totals)} picks on usable ice"
-    elif -lowest.mean > max(STRONG, SURE * lowest.error, 2 * best.mean):
-        reason = "particles seem to be bright in these micrographs; say so with --set image.particles=bright"
-    elif best.mean < STRONG or best.mean < SURE * best.error:
-        reason = "nothing is seen at the positions in any frame; are these the right micrographs, diameter and scale?"
-    elif best.mean - second.mean < SURE * float(np.hypot(best.error, second.error)):
+    if max(total.count for total in totals) < MIN_POSITIONS:
+        reason = f"there are only {max(total.count for total in totals)} picks in the usable area"
+    elif -lowest.mean > max(MIN_RESPONSE, MIN_SIGMA * lowest.error, 2 * best.mean):
+        reason = "particles seem to be bright in these micrographs; use --set image.particles=bright"
+    elif best.mean < MIN_RESPONSE or best.mean < MIN_SIGMA * best.error:
+        reason = "the picks do not stand out in any frame; are micrographs, diameter and scale correct?"
+    elif best.mean - second.mean < MIN_SIGMA * float(np.hypot(best.error, second.error)):
         reason = f"{FRAMES[order[0]].name} and {FRAMES[order[1]].name} fit alike; give more micrographs"
     return Verdict(totals, len(kept), None if reason else FRAMES[order[0]], reason)
 
 
-def _mean(answers: Sequence[Answer]) -> Answer:
+def _mean(responses: Sequence[FrameResponse]) -> FrameResponse:
     """Return the mean over micrographs."""
-    means = np.array([answer.mean for answer in answers])
-    errors = np.array([answer.error for answer in answers])
+    means = np.array([one.mean for one in responses])
+    errors = np.array([one.error for one in responses])
     n = len(means)
     between = float(means.std(ddof=1) / np.sqrt(n)) if n > 2 else 0.0
-    count = sum(answer.count for answer in answers)
-    inside = float(np.mean([answer.inside for answer in answers]))
-    return Answer(float(means.mean()), max(float(np.sqrt((errors**2).sum()) / n), between), inside, count)
-
-
-def picture(path: Path, micrograph: Micrograph, particles: Particles, diameter_px: float, verdict: Verdict) -> None:
-    """Draw a part of a micrograph twice: with its picks as they are, and flipped (or in the frame that fits).
-
-    Parameters
-    ----------
-    path : Path
-        The PNG to write.
-    micrograph : Micrograph
-        The picture.
-    particles : Particles
-        Raw pixels, in the frame that is checked.
-    diameter_px : float
-        Of the circles, raw pixels.
-    verdict : Verdict
-        For the titles, and the frame beside.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    from upicker.draw.sheet import Panel, sheet  # matplotlib takes half a second
-
-    other = verdict.fits if verdict.fits not in (None, AS_IS) else FLIPPED
-    assert other is not None
-    shown = [(frame, replace(particles, xy=frame.turn(particles.xy, micrograph.shape))) for frame in (AS_IS, other)]
-    side = round(min(SHOWN_DIAMETERS * diameter_px, *micrograph.shape))
-    x, y = _fullest(shown[0][1].xy, micrograph.shape, side)
-    part = replace(micrograph, pixels=micrograph.pixels[y : y + side, x : x + side])
-    panels = []
-    for frame, turned in shown:
-        local = replace(turned, xy=turned.xy - [x, y], diameter_px=np.full(len(turned), diameter_px))
-        title = f"{micrograph.name[:40]}: {frame.name}"
-        if verdict.answers:
-            answer = verdict.answers[FRAMES.index(frame)]
-            title += f", {answer.mean:.2f} ± {answer.error:.2f}"
-        panels.append(Panel(part, diameter_px, title, local.select(local.inside(part.shape))))
-    sheet(panels, path)
-
-
-def _fullest(xy: np.ndarray, shape: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return the first column and row of the square with most positions, of those half a side apart."""
-    steps = [np.unique(np.linspace(0, n - side, max(1, 2 * n // side)).astype(int)) for n in shape]
-    counts = {
-        (int(x), int(y)): int(((xy >= [x, y]) & (xy < [x + side, y + side])).all(1).sum())
-        for y in steps[0]
-        for x in steps[1]
-    }
-    return max(counts, key=lambda place: counts[place])
+    count = sum(one.count for one in responses)
+    inside = float(np.mean([one.inside for one in responses]))
+    return FrameResponse(float(means.mean()), max(float(np.sqrt((errors**2).sum()) / n), between), inside, count)
