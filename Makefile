@@ -6,7 +6,9 @@ STAMP  := $(VENV)/.installed
 # Without an NVIDIA GPU, the constraints keep several GB of CUDA packages away.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
 
-.PHONY: demo test lint format docs clean
+# The page's JavaScript is checked by tools from npm; the page itself needs none of them.
+NODE_STAMP := node_modules/.installed
+.PHONY: demo test lint lint-python lint-page format docs clean
 
 demo: $(STAMP)
 	$(BIN)/upicker demo $(if $(OUT),--out $(OUT))
@@ -14,10 +16,21 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-lint: $(STAMP)
+lint: lint-python lint-page
+
+lint-python: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks plugins docs
 	$(BIN)/ruff format --check src tests benchmarks plugins docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+ifneq ($(shell command -v npm 2>/dev/null),)
+lint-page: $(NODE_STAMP)
+	npm run --silent lint
+	npm run --silent types
+else
+lint-page:
+	@echo "npm is not installed: the page's JavaScript is NOT checked (Node 20.19 or newer brings npm)"; test -z "$(CI)"
+endif
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix src tests benchmarks plugins docs
@@ -34,6 +47,10 @@ $(STAMP): pyproject.toml constraints-cpu.txt
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[dev]'
 	@touch $@
 
+$(NODE_STAMP): package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

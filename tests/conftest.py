@@ -1,11 +1,12 @@
 """What several test files share: fixtures for what may be missing on a machine, and the option that forbids it.
 
-A test that uses the fixture `chromium` or `relion` gets the marker `browser` or `relion`. Where the program is not
-installed it skips, with a reason; under ``--must-run=browser`` it fails instead, and so does a run in which no test
+A test that uses the fixture `chromium`, `relion` or `node` gets the marker `browser`, `relion` or `javascript`. Where the
+program is not installed it skips, with a reason; under ``--must-run=browser`` it fails instead, and so does a run in which no test
 with that marker passed.
 """
 
 import shutil
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion"}
+MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion", "node": "javascript"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,4 +99,16 @@ def relion() -> str:
     program = shutil.which("relion_preprocess")
     if program is None:
         pytest.skip("RELION is not installed (Debian's package relion)")
+    return program
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, which runs JavaScript without a browser; tests that use it skip where it is missing or too old."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").split(".")[0]) < 20:
+        pytest.skip(f"node is {version}; 20 or newer is needed")
     return program

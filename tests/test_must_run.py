@@ -20,7 +20,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     """An empty suite with our conftest.py, on a machine without RELION."""
     monkeypatch.setenv("PATH", "")
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
-    pytester.makeini("[pytest]\nmarkers =\n  browser\n  relion\n  slow\n")
+    pytester.makeini("[pytest]\nmarkers =\n  browser\n  relion\n  javascript\n  slow\n")
     return pytester
 
 

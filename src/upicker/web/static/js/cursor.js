@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * A cursor for those who label with the keyboard: C shows it, arrows move it, Enter clicks, Space takes and drops.
  *

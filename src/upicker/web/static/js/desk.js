@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * What is being labelled: one micrograph's labels, proposals and selection, and how they are drawn.
  *

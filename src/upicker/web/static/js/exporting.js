@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The dialog that accepts the threshold and writes the picks.
  *

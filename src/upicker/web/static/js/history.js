@@ -7,12 +7,20 @@
  *   history.undo(), history.redo()   -> changes to apply, or null
  */
 
+/**
+ * @param {LabelState} labels as they are before `changes`
+ * @param {Change[]} changes
+ * @returns {Change[]}
+ */
 export function inverse(labels, changes) {
+  /** @type {Change[]} */
   const backward = [];
-  const seen = new Map(); // keys that `changes` itself adds or moves
+  /** @type {Map<string, Point | undefined>} */
+  const seen = new Map(); // positions that `changes` itself gives, undefined: removed
+  /** @param {string} key */
   const at = (key) => (seen.has(key) ? seen.get(key) : labels.particles.get(key));
   for (const change of changes) {
-    const before = change.key === undefined ? null : at(change.key);
+    const before = "key" in change ? at(change.key) : undefined;
     if (change.op === "add" && !before) backward.push({ op: "remove", key: change.key });
     else if (change.op === "remove" && before) backward.push({ op: "add", key: change.key, x: before.x, y: before.y });
     else if (change.op === "move" && before) backward.push({ op: "move", key: change.key, x: before.x, y: before.y });
@@ -22,12 +30,13 @@ export function inverse(labels, changes) {
     else if (change.op === "bad") backward.push({ op: "bad", value: labels.bad });
     else if (change.op === "reject") backward.push({ ...change, value: !change.value });
     if (change.op === "remove") seen.set(change.key, undefined);
-    else if (change.key !== undefined) seen.set(change.key, { x: change.x, y: change.y });
+    else if (change.op === "add" || change.op === "move") seen.set(change.key, { x: change.x, y: change.y });
   }
   return backward.reverse();
 }
 
 export class History {
+  /** @type {{forward: Change[], backward: Change[]}[]} */
   #steps = [];
   #done = 0;
 
@@ -39,6 +48,10 @@ export class History {
     return this.#done < this.#steps.length;
   }
 
+  /**
+   * @param {Change[]} forward
+   * @param {Change[]} backward
+   */
   note(forward, backward) {
     this.#steps.length = this.#done; // what was undone is forgotten when something else is done
     this.#steps.push({ forward, backward });

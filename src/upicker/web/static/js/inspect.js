@@ -1,11 +1,12 @@
+// @ts-nocheck
 /** The page for inspecting: puts the parts together; what is asked of the server, and when. */
-
 import { explain, get, picture, send } from "./api.js";
 import { openExport } from "./exporting.js";
 import { Gallery } from "./gallery.js";
-import { figure, Histogram } from "./histogram.js";
+import { figure } from "./histogram.js";
 import { Keys } from "./keys.js";
 import { Looks } from "./looks.js";
+import { ThresholdPlot } from "./plot.js";
 import { Readout } from "./readout.js";
 import { Table } from "./table.js";
 import { folds, h, icon, later, many, panel, segmented, toast } from "./ui.js";
@@ -35,7 +36,7 @@ class Page {
     this.viewer = new Viewer(byId("viewer"));
     this.keys = new Keys();
     this.table = new Table(byId("list"), { onOpen: (id) => this.go(id) });
-    this.plot = new Histogram(byId("plot"), { onMove: (threshold, final) => this.#move(threshold, final) });
+    this.plot = new ThresholdPlot(byId("plot"), { onMove: (threshold, final) => this.#move(threshold, final) });
     this.looks = new Looks(this.viewer, { onView: () => this.#showPicture() });
     this.readout = new Readout(this.viewer, byId("foot"));
     this.verdicts = new Verdicts(() => this.#draw());
@@ -206,7 +207,7 @@ class Page {
     this.gallery.labelled = this.#summary.has_labels;
     if (this.session.labels !== null && !this.#summary.has_labels) {
       this.table.use(this.micrographs, false);
-      this.table.current = this.table.current;
+      this.table.reveal();
     }
     this.verdicts.use(this.#summary.has_labels);
     this.#tellProblems();

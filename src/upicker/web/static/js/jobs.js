@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The panel that trains on what is labelled, and asks the trained model what to label next.
  *

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * Keys of a page, and the list of them that "?" shows.
  *

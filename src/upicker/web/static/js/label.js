@@ -1,3 +1,4 @@
+// @ts-nocheck
 /** The page for labelling: puts the parts together, and goes from one micrograph to the next. */
 
 import { explain, get, picture, send } from "./api.js";
@@ -14,7 +15,7 @@ import { Notes } from "./notes.js";
 import { ProposalPanel, Proposals } from "./proposals.js";
 import { Readout } from "./readout.js";
 import { makeTools } from "./tools.js";
-import { folds, h, icon, later, panel, remember, toast } from "./ui.js";
+import { folds, h, icon, later, panel, toast } from "./ui.js";
 import { Viewer } from "./viewer.js";
 
 const PATIENCE = 200; // ms before "loading" is said

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /** Keys of the page for labelling: bindKeys(page); MOUSE() is what the mouse does, for the list of keys. */
 
 import { h } from "./ui.js";

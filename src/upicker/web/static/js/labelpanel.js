@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The panel about one micrograph's labels: how many, how large particles are, what the labels cover, whether it is bad.
  *

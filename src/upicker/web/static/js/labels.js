@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * Labels of micrographs: as the user sees them at once, and their way to the server.
  *

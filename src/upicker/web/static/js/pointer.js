@@ -1,3 +1,4 @@
+// @ts-nocheck
 /** What the pointer does on a viewer: clicks, drags, panning, the wheel, two fingers. Hooks: see viewer.js. */
 
 const STILL = 4; // css px that a click may move

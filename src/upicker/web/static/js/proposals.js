@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * Particles that a filter or a model proposes for one micrograph, and the panel that asks for them.
  *

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The line below the picture: scale bar, zoom, position and pixel value under the cursor.
  *

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * The list of micrographs with counts, mean scores and F1: sorted, searched, and drawn only where it is seen, so that
  * ten thousand of them cost no more than ten.
@@ -52,9 +53,13 @@ export class Table {
     element.append(part.root);
     this.#thumbnails = new Thumbnails((id) => this.#lines.get(id) && this.#write(id));
     const settle = later(() => this.#fetch(), REST);
-    part.rows.addEventListener("scroll", () => (this.#draw(), settle()), { passive: true });
+    const moved = () => {
+      this.#draw();
+      settle();
+    };
+    part.rows.addEventListener("scroll", moved, { passive: true });
     part.rows.addEventListener("keydown", (event) => this.#press(event));
-    new ResizeObserver(() => (this.#draw(), settle())).observe(part.rows);
+    new ResizeObserver(moved).observe(part.rows);
   }
 
   use(micrographs, hasLabels) {
@@ -83,7 +88,12 @@ export class Table {
 
   set current(id) {
     this.#current = id;
-    const at = this.#shown.findIndex((item) => item.id === id);
+    this.reveal();
+  }
+
+  /** Scrolls to the current one. */
+  reveal() {
+    const at = this.#shown.findIndex((item) => item.id === this.#current);
     const { rows } = this.#parts;
     const [top, bottom] = [at * ROW, (at + 1) * ROW];
     if (at >= 0 && top < rows.scrollTop) rows.scrollTop = top;

@@ -1,8 +1,8 @@
 /**
- * Tiles of a picture: which are needed, fetched in the order in which they are needed, kept, and drawn.
+ * Tiles of a micrograph: fetched in the order in which they are needed, kept, and drawn.
  *
  *   const tiles = new Tiles(changed)       changed(): something new can be drawn
- *   tiles.show(info)                       info: answer of api.picture()
+ *   tiles.show(info)                       info: response of api.picture()
  *   tiles.draw(context, view, window)      view: {zoom, x, y, width, height}: device px per raw px, the raw position in
  *                                          the middle, the canvas in device px; window: see tone.js
  *   tiles.shown                            the info of what is drawn (another than asked for while that is fetched)
@@ -12,7 +12,8 @@
  * coarsest tile has come. So the screen is never blank.
  */
 
-import { tileAddress } from "./api.js";
+import { failure } from "./api.js";
+import { levelName, needed, same, visible } from "./pyramid.js";
 import { Grey, Histogram } from "./tone.js";
 
 const PARALLEL = 4; // browsers open six connections to a host: two stay free for labels
@@ -20,22 +21,37 @@ const KEPT = 640; // tiles, 256 KiB each
 const TONED = 256; // of these are ready to be drawn, 1 MiB each: more than the largest screens show
 const TRIES = 4;
 
+/**
+ * @typedef {import("./pyramid.js").Tile} Tile
+ * @typedef {import("./pyramid.js").View} View
+ * @typedef {import("./tone.js").Window} Window
+ */
+
 export class Tiles {
   #changed;
-  #kept = new Map(); // address -> {grey | null: failed, at}
-  #loading = new Map(); // address -> AbortController
-  #tries = new Map(); // address -> {count, at}: of failed ones
+  /** @type {Map<string, {grey: Grey | null, at: number}>} by address; null: it could not be fetched */
+  #kept = new Map();
+  /** @type {Map<string, AbortController>} by address */
+  #loading = new Map();
+  /** @type {Map<string, {count: number, at: number}>} failed ones: how often, and when to try again */
+  #tries = new Map();
+  /** @type {Tile[]} */
   #wanted = [];
-  #histograms = new Map(); // "id/view/level" -> Histogram
+  /** @type {Map<string, Histogram>} by `levelName` */
+  #histograms = new Map();
+  /** @type {ImageInfo | null} */
   #coming = null;
   #toned = 0;
 
+  /** @param {() => void} changed */
   constructor(changed) {
     this.#changed = changed;
+    /** @type {ImageInfo | null} */
     this.shown = null;
     this.complete = false;
   }
 
+  /** @param {ImageInfo | null} info */
   show(info) {
     if (this.shown && info && same(info, this.shown)) {
       this.shown = info;
@@ -47,51 +63,60 @@ export class Tiles {
     this.#changed();
   }
 
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {View} view
+   * @param {Window} window
+   */
   draw(context, view, window) {
+    /** @type {Tile[]} */
     const wanted = [];
     if (this.#coming) {
-      const { needed, base } = this.#needed(this.#coming, view);
-      const wait = this.shown?.id === this.#coming.id ? [...base, ...needed] : base;
+      const { tiles, base } = needed(this.#coming, view);
+      const wait = this.shown?.id === this.#coming.id ? [base, ...tiles] : [base];
       if (wait.every((tile) => this.#kept.has(tile.address))) {
         this.shown = this.#coming;
         this.#coming = null;
-      } else wanted.push(...base, ...needed);
+      } else wanted.push(base, ...tiles);
     }
     this.complete = false;
     if (this.shown) {
-      const { needed, base, level } = this.#needed(this.shown, view);
-      this.complete = needed.every((tile) => this.#kept.has(tile.address));
-      wanted.push(...base, ...needed);
+      const { tiles, base, level } = needed(this.shown, view);
+      this.complete = tiles.every((tile) => this.#kept.has(tile.address));
+      wanted.push(base, ...tiles);
       context.imageSmoothingEnabled = view.zoom < 6;
       const coarsest = this.complete ? level : this.shown.levels.length - 1;
       for (let each = coarsest; each >= level; each--) {
-        for (const tile of each === level ? needed : visible(this.shown, each, view)) this.#paint(context, tile, view, window);
+        for (const tile of each === level ? tiles : visible(this.shown, each, view)) this.#paint(context, tile, view, window);
       }
     }
     if (this.#toned > TONED) this.#rest();
     this.#want(wanted);
   }
 
-  #needed(info, view) {
-    const level = levelFor(info, view.zoom);
-    const needed = visible(info, level, view);
-    const middle = (tile) => Math.hypot((tile.left + tile.right) / 2 - view.x, (tile.top + tile.bottom) / 2 - view.y);
-    needed.sort((a, b) => middle(a) - middle(b));
-    return { needed, level, base: [tileAt(info, info.levels.length - 1, 0, 0)] };
-  }
-
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Tile} tile
+   * @param {View} view
+   * @param {Window} window
+   */
   #paint(context, tile, view, window) {
     const entry = this.#kept.get(tile.address);
     if (!entry?.grey) return;
     entry.at = performance.now();
     if (!entry.grey.isToned) this.#toned += 1;
-    const image = entry.grey.toned(this.#histograms.get(nameOf(tile.info, tile.level)).tone(window));
+    const histogram = this.#histograms.get(levelName(tile.info, tile.level));
+    if (!histogram) return;
+    const image = entry.grey.toned(histogram.tone(window));
     // Edges on whole device pixels: neighbours meet without a seam.
+    /** @param {number} raw */
     const x = (raw) => Math.round((raw - view.x) * view.zoom + view.width / 2);
+    /** @param {number} raw */
     const y = (raw) => Math.round((raw - view.y) * view.zoom + view.height / 2);
     context.drawImage(image, x(tile.left), y(tile.top), x(tile.right) - x(tile.left), y(tile.bottom) - y(tile.top));
   }
 
+  /** @param {Tile[]} tiles */
   #want(tiles) {
     this.#wanted = tiles.filter((tile) => !this.#kept.has(tile.address));
     const addresses = new Set(this.#wanted.map((tile) => tile.address));
@@ -110,6 +135,7 @@ export class Tiles {
     }
   }
 
+  /** @param {Tile} tile */
   async #fetch(tile) {
     const controller = new AbortController();
     this.#loading.set(tile.address, controller);
@@ -121,28 +147,40 @@ export class Tiles {
       this.#keep(tile, new Grey(image));
       image.close();
     } catch (error) {
-      if (error.name !== "AbortError") this.#failed(tile.address);
+      if (failure(error).name !== "AbortError") this.#failed(tile.address);
     } finally {
       this.#loading.delete(tile.address);
       this.#changed();
     }
   }
 
-  /** A tile that did not come is asked for again, later and later; then its place stays coarse. */
+  /**
+   * A tile that did not come is asked for again, later and later; then its place stays coarse.
+   * @param {string} address
+   */
   #failed(address) {
     const count = (this.#tries.get(address)?.count ?? 0) + 1;
     const wait = 400 * 3 ** (count - 1);
     this.#tries.set(address, { count: count >= TRIES ? 0 : count, at: performance.now() + wait });
     if (count >= TRIES) {
       this.#kept.set(address, { grey: null, at: performance.now() });
-      setTimeout(() => this.#kept.get(address)?.grey === null && this.#kept.delete(address) && this.#changed(), wait);
+      setTimeout(() => {
+        if (this.#kept.get(address)?.grey !== null) return;
+        this.#kept.delete(address);
+        this.#changed();
+      }, wait);
     } else setTimeout(() => this.#changed(), wait + 10);
   }
 
+  /**
+   * @param {Tile} tile
+   * @param {Grey} grey
+   */
   #keep(tile, grey) {
-    const key = nameOf(tile.info, tile.level);
-    if (!this.#histograms.has(key)) this.#histograms.set(key, new Histogram());
-    this.#histograms.get(key).add(grey);
+    const key = levelName(tile.info, tile.level);
+    const histogram = this.#histograms.get(key) ?? new Histogram();
+    this.#histograms.set(key, histogram);
+    histogram.add(grey);
     this.#kept.set(tile.address, { grey, at: performance.now() });
     if (this.#kept.size <= KEPT) return;
     for (const [address, entry] of this.#oldest().slice(0, KEPT / 8)) {
@@ -153,56 +191,11 @@ export class Tiles {
 
   #rest() {
     const toned = this.#oldest().filter(([, { grey }]) => grey?.isToned);
-    for (const [, { grey }] of toned.slice(0, TONED / 4)) grey.rest();
+    for (const [, { grey }] of toned.slice(0, TONED / 4)) grey?.rest();
     this.#toned -= TONED / 4;
   }
 
   #oldest() {
     return [...this.#kept].sort((a, b) => a[1].at - b[1].at);
   }
-}
-
-function same(one, other) {
-  return one.id === other.id && one.view === other.view && one.version === other.version;
-}
-
-function nameOf(info, level) {
-  return `${info.id}/${info.view}/${info.version}/${level}`;
-}
-
-/** The coarsest level whose pixels are not much larger than the screen's. */
-function levelFor(info, zoom) {
-  let level = 0;
-  while (level + 1 < info.levels.length && info.levels[level + 1].scale * zoom <= 1.25) level++;
-  return level;
-}
-
-/** One tile: its address, and its edges in raw pixels; (0, 0) is the centre of the first one. */
-function tileAt(info, level, column, row) {
-  const { shape, scale } = info.levels[level];
-  const edge = (pixel, most) => Math.min(pixel, most) * scale - 0.5; // the last pixel may reach beyond the micrograph
-  return {
-    info, level, address: tileAddress(info, level, column, row),
-    left: edge(column * info.tile, shape[1]),
-    right: edge((column + 1) * info.tile, shape[1]),
-    top: edge(row * info.tile, shape[0]),
-    bottom: edge((row + 1) * info.tile, shape[0]),
-  };
-}
-
-function visible(info, level, view) {
-  const { shape, scale } = info.levels[level];
-  const side = info.tile * scale;
-  const half = [view.width / 2 / view.zoom, view.height / 2 / view.zoom];
-  const clamp = (value, most) => Math.min(Math.max(Math.floor(value), 0), most);
-  const columns = Math.ceil(shape[1] / info.tile) - 1;
-  const rows = Math.ceil(shape[0] / info.tile) - 1;
-  const tiles = [];
-  if (view.x + half[0] < -0.5 || view.y + half[1] < -0.5 || view.x - half[0] > info.shape[1] || view.y - half[1] > info.shape[0]) return tiles;
-  for (let row = clamp((view.y - half[1] + 0.5) / side, rows); row <= clamp((view.y + half[1] + 0.5) / side, rows); row++) {
-    for (let column = clamp((view.x - half[0] + 0.5) / side, columns); column <= clamp((view.x + half[0] + 0.5) / side, columns); column++) {
-      tiles.push(tileAt(info, level, column, row));
-    }
-  }
-  return tiles;
 }

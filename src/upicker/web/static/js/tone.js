@@ -2,7 +2,7 @@
  * How the grey values of tiles become what is seen: the window's percentiles black and white.
  *
  *   const histogram = new Histogram()     of one level of a picture, from some of its tiles
- *   histogram.add(grey)                   grey: Grey; more than a few are not looked at
+ *   histogram.add(grey)                   grey: Grey; only the first few count
  *   histogram.tone(window)                window: {low, high (percentiles 0..100), brightness (-1..1), invert}
  *                                         -> Uint32Array(256), colours as canvases keep them; the same array as long
  *                                         as nothing has changed
@@ -13,19 +13,29 @@
  * Tables instead of CSS filters: without a graphics card, a filter works on all of the window in every frame.
  */
 
-const SAMPLED = 4; // tiles of a level that its histogram is taken from
+import { context2d, h } from "./ui.js";
+
+const SAMPLED = 4; // tiles of a level from which its histogram is taken
 const SIDE = 96; // samples along a side of each of them
 const NARROWEST = 2; // grey values between black and white
 
-let reader = null; // a canvas from which values are read
-let pixels = null; // an ImageData to be filled, the same for all tiles of a size
+/**
+ * Percentiles (0..100) that are black and white, brightness (-1..1).
+ * @typedef {{low: number, high: number, brightness: number, invert: boolean}} Window
+ */
+
+/** @type {CanvasRenderingContext2D | null} */
+let reader = null; // of a canvas from which values are read
+/** @type {ImageData | null} */
+let pixels = null; // to be filled, the same for all tiles of a size
 
 export class Histogram {
   #bins = new Uint32Array(256);
   #tiles = 0;
   #known = "";
-  #table = null;
+  #table = new Uint32Array(256);
 
+  /** @param {{values: Uint8Array, width: number, height: number}} tile */
   add({ values, width, height }) {
     if (this.#tiles >= SAMPLED) return;
     this.#tiles += 1;
@@ -36,6 +46,7 @@ export class Histogram {
     }
   }
 
+  /** @param {Window} window */
   tone({ low, high, brightness, invert }) {
     const asked = [low, high, brightness, invert, this.#tiles].join();
     if (asked === this.#known) return this.#table;
@@ -45,13 +56,14 @@ export class Histogram {
     this.#table = new Uint32Array(256);
     const bytes = new Uint8ClampedArray(this.#table.buffer); // rounds, and takes what lies beyond to 0 or 255
     for (let value = 0; value < 256; value++) {
-      const share = (value - black) / range + brightness;
-      bytes.fill(255 * (invert ? 1 - share : share), 4 * value, 4 * value + 3);
+      const grey = (value - black) / range + brightness;
+      bytes.fill(255 * (invert ? 1 - grey : grey), 4 * value, 4 * value + 3);
       bytes[4 * value + 3] = 255;
     }
     return this.#table;
   }
 
+  /** @param {number} fraction */
   #quantile(fraction) {
     let left = fraction * this.#bins.reduce((sum, count) => sum + count, 0);
     for (let value = 0; value < this.#bins.length; value++) {
@@ -63,12 +75,16 @@ export class Histogram {
 }
 
 export class Grey {
+  /** @type {CanvasRenderingContext2D | null} */
   #context = null;
+  /** @type {Uint32Array | null} */
   #table = null;
 
+  /** @param {ImageBitmap} image */
   constructor(image) {
-    [this.width, this.height] = [image.width, image.height];
-    reader ??= document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    this.width = image.width;
+    this.height = image.height;
+    reader ??= context2d(document.createElement("canvas"), { willReadFrequently: true });
     const { canvas } = reader;
     if (canvas.width < this.width || canvas.height < this.height) [canvas.width, canvas.height] = [this.width, this.height];
     reader.drawImage(image, 0, 0);
@@ -80,9 +96,10 @@ export class Grey {
     return this.#context !== null;
   }
 
+  /** @param {Uint32Array} table colours of the 256 grey values */
   toned(table) {
-    if (table === this.#table) return this.#context.canvas;
-    this.#context ??= Object.assign(document.createElement("canvas"), { width: this.width, height: this.height }).getContext("2d", { alpha: false });
+    if (this.#context && table === this.#table) return this.#context.canvas;
+    this.#context ??= context2d(h("canvas", { width: this.width, height: this.height }), { alpha: false });
     if (pixels?.width !== this.width || pixels.height !== this.height) pixels = new ImageData(this.width, this.height);
     const { values } = this;
     const colours = new Uint32Array(pixels.data.buffer);

@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * What clicks and drags do: add, erase, select, region, diameter.
  *
@@ -35,8 +36,8 @@ function adding(desk) {
         end() {
           const { x, y } = held;
           this.cancel();
-          const inside = x >= -0.5 && y >= -0.5 && x <= desk.sheet.info.shape[1] - 0.5 && y <= desk.sheet.info.shape[0] - 0.5;
-          if (inside && desk.labels.particles.has(key)) desk.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
+          const isInside = x >= -0.5 && y >= -0.5 && x <= desk.sheet.info.shape[1] - 0.5 && y <= desk.sheet.info.shape[0] - 0.5;
+          if (isInside && desk.labels.particles.has(key)) desk.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
         },
         cancel() {
           held = null;
@@ -87,8 +88,15 @@ function erasing(desk) {
     hint: "Drag over particles to erase them. [ and ] change the brush.",
     press(start) {
       let last = start;
-      const on = (point) => (sweep(last, point), (last = point));
-      return { move: on, end: (point) => (on(point), finish(true)), cancel: () => finish(false) };
+      const move = (point) => {
+        sweep(last, point);
+        last = point;
+      };
+      const end = (point) => {
+        move(point);
+        finish(true);
+      };
+      return { move, end, cancel: () => finish(false) };
     },
     click(point) {
       sweep(point, point);
@@ -138,7 +146,7 @@ function selecting(desk) {
       const key = desk.nearest(point);
       if (!event?.shiftKey) desk.selection.clear();
       desk.proposals?.choose(Boolean(event?.shiftKey), ({ index }) => key === null && index === desk.proposals.nearest(point, desk.reach));
-      if (key !== null) desk.selection.has(key) ? desk.selection.delete(key) : desk.selection.add(key);
+      if (key !== null && !desk.selection.delete(key)) desk.selection.add(key);
       desk.changed();
     },
     layers: () => (box ? [{ boxes: [box], colour: COLOURS.chosen, width: 1.5, dash: [6, 4], fill: 0.1 }] : []),
@@ -207,14 +215,14 @@ function sizing(desk) {
   };
   return {
     name: "diameter", key: "D", title: "Diameter", icon: "diameter",
-    hint: "Drag the circle's rim until it holds a particle; drag inside to move it. Or draw one from a particle's middle.",
+    hint: "Drag the circle's edge until it holds a particle; drag inside to move it. Or draw one from a particle's middle.",
     press(start) {
       const { radius, viewer } = desk;
       const from = { ...here() };
-      const distance = Math.hypot(start.x - from.x, start.y - from.y);
-      const onRim = Math.abs(distance - radius) * viewer.zoom < NEAR;
-      const moves = distance < radius && !onRim;
-      if (!moves && !onRim) centre = { x: start.x, y: start.y };
+      const away = Math.hypot(start.x - from.x, start.y - from.y);
+      const onEdge = Math.abs(away - radius) * viewer.zoom < NEAR;
+      const moves = away < radius && !onEdge;
+      if (!moves && !onEdge) centre = { x: start.x, y: start.y };
       return {
         move(point) {
           if (moves) centre = { x: from.x + point.x - start.x, y: from.y + point.y - start.y };

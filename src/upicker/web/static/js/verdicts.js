@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * Picks and labels of one micrograph as marks: right, false, missed; and the panel that explains them.
  *
@@ -32,7 +33,10 @@ export class Verdicts {
     for (const [kind, text, path] of KINDS) {
       const box = (this.#checks[kind] = check({
         text, value: stored[kind] ?? true,
-        change: () => (remember("inspect shown", Object.fromEntries(KINDS.map(([each]) => [each, this.#checks[each].value]))), onChange()),
+        change: () => {
+          remember("inspect shown", Object.fromEntries(KINDS.map(([each]) => [each, this.#checks[each].value])));
+          onChange();
+        },
       }));
       box.element.classList.add(`of-${kind}`);
       box.element.querySelector("input").after(drawing(path));

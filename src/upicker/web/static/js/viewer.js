@@ -1,3 +1,4 @@
+// @ts-nocheck
 /**
  * A picture that one can pan and zoom, with marks on it, on one canvas.
  *
