@@ -1,8 +1,8 @@
 """What several test files share: fixtures for what may be missing on a machine, and the option that forbids it.
 
-A test that uses the fixture `chromium`, `relion` or `node` gets the marker `browser`, `relion` or `javascript`. Where the
-program is not installed it skips, with a reason; under ``--must-run=browser`` it fails instead, and so does a run in which no test
-with that marker passed.
+A test that uses the fixture `chromium`, `relion` or `node` gets the marker `browser`, `relion` or `javascript`. Where
+the program is not installed it skips, with a reason; under ``--must-run=browser`` it fails instead, and so does a run
+in which no test with that marker passed.
 """
 
 import shutil
