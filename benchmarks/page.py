@@ -28,7 +28,7 @@ from upicker.io import mrc
 from upicker.io.micrographs import Reading
 from upicker.units import parse_length
 from upicker.web.project import Project, labelling
-from upicker.web.tiles.micrographs import Pictures
+from upicker.web.tiles.images import MicrographImages
 
 SIZES = {"4096 x 4096": ((4096, 4096), 1.1), "11520 x 8184": ((8184, 11520), 0.5)}
 # The first is opened; two are prefetched then; to the last one jumps.
@@ -59,9 +59,9 @@ def forget(paths: list[Path]) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def first_view(pictures: Pictures, number: int, view: str, screen: tuple[int, int]) -> int:
+def first_view(images: MicrographImages, number: int, view: str, screen: tuple[int, int]) -> int:
     """Ask for what the page asks for; return the number of bytes."""
-    about = pictures.about(number, view)
+    about = images.about(number, view)
     assert "error" not in about, about
     levels, (rows, columns) = about["levels"], about["shape"]
     zoom = min(screen[0] / columns, screen[1] / rows)
@@ -69,7 +69,7 @@ def first_view(pictures: Pictures, number: int, view: str, screen: tuple[int, in
     size = levels[level]["shape"]
     places = [(c, r) for r in range(-(-size[0] // about["tile"])) for c in range(-(-size[1] // about["tile"]))]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        tiles = list(pool.map(lambda place: pictures.tile(number, view, level, *place), places))
+        tiles = list(pool.map(lambda place: images.tile(number, view, level, *place), places))
     return sum(map(len, tiles))
 
 
@@ -80,43 +80,43 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def settle(pictures: Pictures) -> None:
+def settle(images: MicrographImages) -> None:
     """Wait until nothing is made ahead any more."""
-    while pictures.ahead.working:
+    while images.prefetcher.working:
         time.sleep(0.05)
 
 
 def measure(project: Project, screen: tuple[int, int], name: str) -> None:
     paths = list(project.micrographs)
-    pictures = Pictures(project)
+    images = MicrographImages(project)
 
     def row(what: str, work: Callable[[], object]) -> None:
         wall, processor = timed(work)
         print(f"| {name} | {what} | {wall:.2f} | {processor:.2f} |", flush=True)
 
     def view(number: int, kind: str = "raw") -> Callable[[], object]:
-        return lambda: first_view(pictures, number, kind, screen)
+        return lambda: first_view(images, number, kind, screen)
 
     forget(paths)
     row("first, from the disk", view(0))
     for path in paths:
         path.read_bytes()
-    pictures = Pictures(project)
+    images = MicrographImages(project)
     row("first, file in the system's cache", view(0))
-    visit = timed(lambda: pictures.visit(0, "raw"))
-    settle(pictures)
+    visit = timed(lambda: images.visit(0, "raw"))
+    settle(images)
     row("next, prefetched", view(1))
-    pictures.visit(1, "raw")
-    settle(pictures)
-    print(f"| | (kept in memory then: {pictures.nbytes / 1e6:.0f} MB; planning took {visit[0] * 1e3:.1f} ms) | | |")
-    pictures = Pictures(project)
+    images.visit(1, "raw")
+    settle(images)
+    print(f"| | (kept in memory then: {images.nbytes / 1e6:.0f} MB; planning took {visit[0] * 1e3:.1f} ms) | | |")
+    images = MicrographImages(project)
     row("another one, not prefetched", view(3))
-    row("  its finest level, one tile", lambda: pictures.tile(3, "raw", 0, 3, 3))
+    row("  its finest level, one tile", lambda: images.tile(3, "raw", 0, 3, 3))
     for kind in ("lowpass-20A", "lowpass-10A", "lowpass-40px", "prepared"):
         row(f"  {kind}", view(3, kind))
-    row("  thumbnail, of what is open", lambda: pictures.thumbnail(3))
-    row("  500 boxes of 380 A", lambda: pictures.boxes(3, _positions(project), 380 / project.size(3)[1], 64))
-    pictures.close()
+    row("  thumbnail, of what is open", lambda: images.thumbnail(3))
+    row("  500 boxes of 380 A", lambda: images.boxes(3, _positions(project), 380 / project.size(3)[1], 64))
+    images.close()
 
 
 def _positions(project: Project) -> np.ndarray:

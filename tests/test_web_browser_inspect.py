@@ -179,7 +179,7 @@ def test_rejected_in_the_gallery_is_left_out_of_the_export(page, folder):
     page.fill("#export-folder", str(target))
     page.click("#export-write")
     page.wait_for_selector("#export-replace")
-    assert "there already" in page.locator(".export .warn").inner_text()
+    assert "contains files already" in page.locator(".export .warn").inner_text()
     page.check("#export-replace")
     page.click("#export-write")
     page.wait_for_function("() => !document.querySelector('dialog[open]')")

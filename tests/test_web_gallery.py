@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from web_client import client, make_project
+from web_client import client, make_project, pick_store
 
 from upicker.errors import UPickerError
 from upicker.io import coordinates
 from upicker.units import parse_length
-from upicker.web.answers import Refused
 from upicker.web.inspecting import exporting, gallery, loading
-from upicker.web.inspecting.pickstore import PickStore
+from upicker.web.inspecting.pick_store import PickStore
 from upicker.web.project import Project
+from upicker.web.responses import Refused
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture
 def store(project: Project) -> PickStore:
-    return read(PickStore(project))
+    return pick_store(project)
 
 
 @pytest.fixture
@@ -40,35 +40,30 @@ def visitor(project: Project) -> Iterator[TestClient]:
         yield found
 
 
-def read(store: PickStore) -> PickStore:
-    store.wait(60)
-    return store
-
-
 # --- gallery
 
 
 def test_galleries_choose_by_score(store):
-    tally = store.tally
-    scores = np.sort(tally.score)
-    highest = gallery.select(tally, "highest", 0.0, 10)
-    np.testing.assert_array_equal(tally.score[highest], scores[::-1][:10])
-    lowest = gallery.select(tally, "lowest", 0.5, 6)
-    np.testing.assert_array_equal(tally.score[lowest], scores[scores >= 0.5][:6])
-    border = tally.score[gallery.select(tally, "borderline", 0.6, 8)]
-    np.testing.assert_array_equal(border[:4], scores[scores >= 0.6][:4][::-1])
-    np.testing.assert_array_equal(border[4:], scores[scores < 0.6][::-1][:4])
-    np.testing.assert_array_equal(tally.score[gallery.select(tally, "borderline", 0.0, 8)], scores[:8][::-1])
-    assert len(gallery.select(tally, "borderline", 2.0, 8)) == 8
-    false = gallery.select(tally, "false", 0.0, 100)
+    scores = store.scores
+    ordered = np.sort(scores.score)
+    highest = gallery.select(scores, "highest", 0.0, 10)
+    np.testing.assert_array_equal(scores.score[highest], ordered[::-1][:10])
+    lowest = gallery.select(scores, "lowest", 0.5, 6)
+    np.testing.assert_array_equal(scores.score[lowest], ordered[ordered >= 0.5][:6])
+    border = scores.score[gallery.select(scores, "borderline", 0.6, 8)]
+    np.testing.assert_array_equal(border[:4], ordered[ordered >= 0.6][:4][::-1])
+    np.testing.assert_array_equal(border[4:], ordered[ordered < 0.6][::-1][:4])
+    np.testing.assert_array_equal(scores.score[gallery.select(scores, "borderline", 0.0, 8)], ordered[:8][::-1])
+    assert len(gallery.select(scores, "borderline", 2.0, 8)) == 8
+    false = gallery.select(scores, "false", 0.0, 100)
     assert len(false) == 8
-    assert not tally.hit[false].any()
-    some = gallery.select(tally, "random", 0.5, 7)
+    assert not scores.hit[false].any()
+    some = gallery.select(scores, "random", 0.5, 7)
     assert len(set(some.tolist())) == 7
-    assert (tally.score[some] >= 0.5).all()
-    assert len(gallery.select(tally, "highest", 2.0, 10)) == len(gallery.select(tally, "lowest", 0.0, 0)) == 0
+    assert (scores.score[some] >= 0.5).all()
+    assert len(gallery.select(scores, "highest", 2.0, 10)) == len(gallery.select(scores, "lowest", 0.0, 0)) == 0
     with pytest.raises(Refused):
-        gallery.select(tally, "all", 0.0, 1)
+        gallery.select(scores, "all", 0.0, 1)
 
 
 def test_a_sheet_shows_the_particles_it_names(visitor):
@@ -97,9 +92,9 @@ def test_low_pass_smooths_and_lost_micrographs_leave_cells_empty(store):
                 raise UPickerError("mic1", "it is gone")
             return np.random.default_rng(number).standard_normal((len(xy), out_px, out_px), np.float32)
 
-    shown = gallery.Gallery(store, Noise())
+    shown = gallery.Gallery(store, Noise())  # type: ignore[arg-type]
     which = np.array([[0, 1], [1, 0], [0, 2]])
-    sharp, smooth = (shown.sheet(which, lowpass)[:64, :192].astype(float) for lowpass in (None, parse_length("30A")))
+    sharp, smooth = (shown.image(which, lowpass)[:64, :192].astype(float) for lowpass in (None, parse_length("30A")))
     assert len(np.unique(sharp[:, 64:128])) == 1
     steps = [np.abs(np.diff(sheet[:, :64], axis=1)).mean() for sheet in (sharp, smooth)]
     assert steps[1] < 0.5 * steps[0]
@@ -120,7 +115,7 @@ def test_an_export_reads_back_as_what_was_kept(store):
         done: dict[str, Any] = exporting.export(store, format, 0.6, f"out_{format}")
         folder = Path(done["folder"])
         kept = {
-            f"mic{i}": store.one(i).particles.select(store.one(i).alive & (store.one(i).particles.score >= 0.6))
+            f"mic{i}": store.one(i).particles.select(store.one(i).accepted & (store.one(i).particles.score >= 0.6))
             for i in range(3)
         }
         assert done["written"] == sum(map(len, kept.values()))
@@ -148,7 +143,7 @@ def test_exports_go_to_new_places_below_allowed_folders_only(tmp_path, store):
     before = (tmp_path / "picks/mic0.csv").read_bytes()
     exporting.export(store, "csv", 0.9, str(tmp_path / "beside"), overwrite=True)
     assert (tmp_path / "picks/mic0.csv").read_bytes() == before
-    assert len(coordinates.read(tmp_path / "beside/mic0.csv")) == store.tally.counts(0.9)[0]
+    assert len(coordinates.read(tmp_path / "beside/mic0.csv")) == store.scores.counts(0.9)[0]
 
 
 def test_exports_that_make_no_sense_are_refused(visitor):

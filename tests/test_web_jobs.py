@@ -13,20 +13,21 @@ from command_line import TOY, environment
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from waiting import until
-from web_client import DIAMETER_PX, client, make_project
+from web_client import DIAMETER_PX, client, jobs_of, make_project
 
 from upicker.errors import InputError, UPickerError
 from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.run import detached
-from upicker.run.calibration import Calibration, from_labels, from_threshold
+from upicker.run.ranking import Suggestion, write
 from upicker.train.log import COLUMNS
-from upicker.web.answers import Refused, on_error
-from upicker.web.jobs import course, job, jobs, suggest, training
+from upicker.web.jobs import commands, job, jobs, progress
+from upicker.web.jobs.commands import Plan
 from upicker.web.jobs.jobs import Jobs
-from upicker.web.jobs.training import Labelled, Labels, Plan
+from upicker.web.jobs.routes import job_routes
 from upicker.web.project import Project
+from upicker.web.responses import Refused, on_error
 
 # Stands for a training: writes a log as one does, goes on until it is told to end, and heeds Ctrl-C.
 STAND_IN = """
@@ -71,7 +72,7 @@ def project(tmp_path, monkeypatch) -> Iterator[Project]:
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     found = make_project(tmp_path, 4)
     yield found
-    for one in Jobs(found).all():
+    for one in jobs_of(found).all():
         one.process.send(signal.SIGKILL)
         until(lambda one=one: not one.process.alive)
 
@@ -92,13 +93,11 @@ def after_some_steps(found: Jobs, name: str) -> None:
 
 
 def visitor(found: Jobs) -> TestClient:
-    parts = {"jobs": found}
-    routes = [*jobs.routes(found.project, parts), *suggest.routes(found.project, parts)]
-    return TestClient(Starlette(routes=routes, exception_handlers={UPickerError: on_error}))
+    return TestClient(Starlette(routes=job_routes(found), exception_handlers={UPickerError: on_error}))
 
 
 def test_a_training_is_watched_from_its_start_to_its_end(project, stand_in, tmp_path):
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     started = found.finetune(steps=50)
     name = started.id
     after_some_steps(found, name)
@@ -115,7 +114,7 @@ def test_a_training_is_watched_from_its_start_to_its_end(project, stand_in, tmp_
     until(lambda: found.get(name).state != "running")
     now = job.summary(found.get(name))
     assert now["state"] == "done"
-    assert now["message"] == "On labels kept aside: F1 0.686, precision 0.800, recall 0.600"
+    assert now["message"] == "On validation labels: F1 0.686, precision 0.800, recall 0.600"
     assert Path(now["model"]).read_bytes() == b"weights"
     assert now["left"] is None
     os.utime(found.get(name).folder / detached.EXIT, (0, now["started"] + 125.0))
@@ -125,7 +124,7 @@ def test_a_training_is_watched_from_its_start_to_its_end(project, stand_in, tmp_
 
 
 def test_stopping_is_ctrl_c_first(project, stand_in):
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     name = found.finetune().id
     after_some_steps(found, name)
     found.stop(name)
@@ -139,8 +138,8 @@ def test_stopping_is_ctrl_c_first(project, stand_in):
 
 
 def test_another_server_finds_it_and_can_stop_it(project, stand_in):
-    name = Jobs(project, stand_in).finetune().id
-    other = Jobs(project, stand_in)
+    name = jobs_of(project, stand_in).finetune().id
+    other = jobs_of(project, stand_in)
     after_some_steps(other, name)
     assert [one.id for one in other.all()] == [name]
     assert other.get(name).state == "running"
@@ -149,17 +148,17 @@ def test_another_server_finds_it_and_can_stop_it(project, stand_in):
     assert refusal.value.status == 409
     other.stop(name)
     until(lambda: other.get(name).state == "stopped")
-    assert Jobs(project, stand_in).finetune().state == "running"
+    assert jobs_of(project, stand_in).finetune().state == "running"
 
 
 def test_it_goes_on_in_a_session_of_its_own_without_a_terminal(project, stand_in):
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     process = found.finetune().process
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
 
 
 def test_one_that_is_killed_has_failed(project, stand_in):
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     name = found.finetune().id
     after_some_steps(found, name)
     found.get(name).process.send(signal.SIGKILL)
@@ -171,7 +170,7 @@ def test_one_that_is_killed_has_failed(project, stand_in):
 
 def test_a_failure_says_what_the_training_said(project, stand_in, tmp_path):
     (tmp_path / "way").write_text("fail")
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     name = found.finetune().id
     until(lambda: found.get(name).state == "failed")
     now = job.summary(found.get(name))
@@ -181,7 +180,7 @@ def test_a_failure_says_what_the_training_said(project, stand_in, tmp_path):
 
 
 def test_a_number_that_is_used_again_is_not_mistaken(project, stand_in):
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     name = found.finetune().id
     after_some_steps(found, name)
     path = found.get(name).folder / job.RECORD
@@ -201,7 +200,7 @@ def test_a_folder_that_is_no_job_is_passed_over(project):
     (folder / "20200101-000001-abcdef").mkdir()
     (folder / "20200101-000001-abcdef" / job.RECORD).write_text('{"pid": "none"}')
     (folder / "notes.txt").write_text("")
-    found = Jobs(project)
+    found = jobs_of(project)
     assert found.all() == []
     for name in ("20200101-000001-abcdef", "..", "notes.txt"):
         with pytest.raises(KeyError):
@@ -209,18 +208,18 @@ def test_a_folder_that_is_no_job_is_passed_over(project):
 
 
 def words_of(project: Project, plan: Plan, folder: Path) -> list[str]:
-    return training.command(project, Labels(project).usable(), plan, folder)
+    return commands.finetune_arguments(project, jobs_of(project).labelled(), plan, folder)
 
 
 def test_what_is_learned_from_are_labelled_micrographs_that_are_not_bad(project, tmp_path):
-    (project.state / training.BAD).write_text("mic1\n")
+    project.mark_bad(1, True)
     coordinates.write(project.labels / "mic3.csv", Particles.of([]), "csv")
-    chosen = Labels(project).usable()
+    chosen = jobs_of(project).labelled()
     assert [one.path.name for one in chosen] == ["mic0.mrc", "mic2.mrc"]  # an empty file alone says nothing
-    assert [path.name for path in Labels(project).unlabelled()] == ["mic3.mrc"]
+    assert [path.name for path in jobs_of(project).unlabelled()] == ["mic3.mrc"]
     (project.labels / "coverage.csv").write_text("name,coverage\nmic3,complete\nmic2,partial\n")
-    chosen = Labels(project).usable()
-    assert [(one.path.name, one.partly) for one in chosen] == [
+    chosen = jobs_of(project).labelled()
+    assert [(one.path.name, one.partial) for one in chosen] == [
         ("mic0.mrc", False),
         ("mic2.mrc", True),
         ("mic3.mrc", False),
@@ -258,12 +257,12 @@ def test_micrographs_of_different_pixel_sizes_go_into_a_list(project, tmp_path):
     assert listed == {project.path(0): 1.25, project.path(1): None, project.path(2): 2.5}
 
 
-@pytest.mark.parametrize(("particles", "message"), [(0, "not one yet"), (1, "only 1"), (9, "only 9")])
+@pytest.mark.parametrize(("particles", "message"), [(0, "none yet"), (1, "only 1"), (9, "only 9")])
 def test_too_few_labels_are_refused(tmp_path, particles, message):
     project = make_project(tmp_path, 2, labels=False)
     xy = np.linspace((40, 60), (500, 300), 10)[:particles]
     coordinates.write(project.labels / "mic0.csv", Particles.of(xy, DIAMETER_PX), "csv")
-    found = Jobs(project)
+    found = jobs_of(project)
     with pytest.raises(InputError, match=message):
         found.finetune()
     assert "10 particles" in found.choices()["refusal"]
@@ -273,7 +272,7 @@ def test_too_few_labels_are_refused(tmp_path, particles, message):
 
 
 def test_routes_answer_what_the_page_needs(project, stand_in):
-    page = visitor(Jobs(project, stand_in))
+    page = visitor(jobs_of(project, stand_in))
     assert page.get("/api/jobs").json() == []
     assert page.get("/api/training").json()["micrographs"] == 3
     assert page.get("/api/suggestions").json() == {"model": None, "ready": False, "order": [], "why": {}, "names": {}}
@@ -291,20 +290,20 @@ def test_routes_answer_what_the_page_needs(project, stand_in):
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"kind": "pretrain"}, 400, "no kind 'pretrain'"),
-        ({}, 400, "no kind"),
-        ({"kind": "finetune", "steps": "many"}, 400, "no whole number"),
-        ({"kind": "finetune", "steps": True}, 400, "no whole number"),
-        ({"kind": "finetune", "steps": 0}, 400, "0 is no number of steps"),
-        ({"kind": "finetune", "steps": 10**9}, 400, "is no number of steps"),
-        ({"kind": "finetune", "init": 3}, 400, "no file"),
+        ({"kind": "pretrain"}, 400, "unknown kind of job 'pretrain'"),
+        ({}, 400, "unknown kind"),
+        ({"kind": "finetune", "steps": "many"}, 400, "not a whole number"),
+        ({"kind": "finetune", "steps": True}, 400, "not a whole number"),
+        ({"kind": "finetune", "steps": 0}, 400, "must be 1 to 1000000, not 0"),
+        ({"kind": "finetune", "steps": 10**9}, 400, "must be 1 to 1000000"),
+        ({"kind": "finetune", "init": 3}, 400, "not a file name"),
         ({"kind": "finetune", "init": "/etc/passwd"}, 400, "not of this project"),
         ({"kind": "finetune", "partial": "yes"}, 400, "neither true nor false"),
-        ({"kind": "suggest"}, 400, "none to ask yet"),
+        ({"kind": "suggest"}, 400, "no weights yet"),
     ],
 )
 def test_bad_requests_start_nothing(project, stand_in, body, status, message):
-    found = Jobs(project, stand_in)
+    found = jobs_of(project, stand_in)
     answer = visitor(found).post("/api/jobs", json=body)
     assert answer.status_code == status
     assert message in answer.json()["error"]["found"]
@@ -313,117 +312,78 @@ def test_bad_requests_start_nothing(project, stand_in, body, status, message):
 
 @pytest.mark.parametrize("name", ["20200101-000000-abcdef", "nothing", "%2e%2e"])
 def test_a_job_that_is_not_there_is_not_found(project, name):
-    page = visitor(Jobs(project))
+    page = visitor(jobs_of(project))
     assert page.get(f"/api/jobs/{name}").status_code == 404
     assert page.delete(f"/api/jobs/{name}").status_code == 404
 
 
 def test_a_log_may_be_half_written(tmp_path):
     path = tmp_path / "model.log.csv"
-    assert course.read(path) == course.Course()
+    assert progress.read(path) == progress.TrainingProgress()
     path.write_text(",".join(COLUMNS) + "\n")
-    assert course.read(path).step == 0
+    assert progress.read(path).step == 0
     row = dict.fromkeys(COLUMNS, "") | {"stage": "finetune", "seconds": "1.5", "loss": "4"}
     lines = [
         ",".join(str(value) for value in (row | {"step": step, "seconds": 1.5 * step}).values()) for step in (1, 2, 3)
     ]
     path.write_text("\n".join([",".join(COLUMNS), *lines, "4,finetune,6."]))
-    found = course.read(path)
+    found = progress.read(path)
     assert (found.step, found.loss, found.step_seconds) == (3, 4.0, 1.5)
 
 
 def test_a_long_curve_is_thinned_to_means(tmp_path):
     path = tmp_path / "model.log.csv"
     path.write_text("step,loss,f1\n" + "".join(f"{step},{step},\n" for step in range(1, 1001)))
-    curve = course.read(path).curve
-    assert len(curve) <= course.MOST_POINTS
+    curve = progress.read(path).curve
+    assert len(curve) <= progress.MOST_POINTS
     assert curve[0] == (2.0, 2.0)  # of the steps 1, 2 and 3
     assert curve[-1] == (1000.0, 1000.0)
     assert np.average([loss for _, loss in curve], weights=[3] * 333 + [1]) == pytest.approx(500.5)
 
 
-def scored(*scores: float) -> Particles:
-    return Particles.of(np.arange(2 * len(scores)).reshape(-1, 2), 20.0, np.array(scores))
-
-
-def test_doubt_is_largest_where_a_pick_could_be_either_and_nought_where_all_is_clear():
-    plain_odds = Calibration(1.0, 0.0)
-    assert suggest.assess("a", scored(0.5, 0.5, 0.5), plain_odds).doubt == pytest.approx(3.0)
-    same = [suggest.assess("a", scored(score), plain_odds).doubt for score in (1 / 3, 2 / 3)]
-    assert same == pytest.approx([8 / 9, 8 / 9])
-    some = suggest.assess("a", scored(0.2, 0.3, 0.5, 0.7, 0.8, 0.95, 0.05), plain_odds)
-    assert some.why == "3 doubtful picks of 6"
-    clear = suggest.assess("a", scored(0.99, 0.97, *[0.021] * 400), plain_odds)
-    assert (clear.doubt, clear.candidates) == (0.0, 2)
-    assert clear.why == "0 doubtful picks of 2"
-    assert suggest.assess("a", scored(), plain_odds).candidates == 0
-
-
-def test_a_calibration_finds_the_curve_that_scores_were_drawn_from():
-    rng = np.random.default_rng(3)
-    score = rng.uniform(0.2, 0.6, 20_000)  # a narrow range, as detection networks have it
-    truth = Calibration(5.0, 2.5)
-    hit = rng.random(len(score)) < truth.chance(score)
-    found = from_labels(score, hit)
-    assert found is not None
-    assert (found.slope, found.offset) == pytest.approx((5.0, 2.5), rel=0.05)
-    assert np.abs(found.chance(score) - truth.chance(score)).max() < 0.02
-
-
-def test_a_calibration_needs_right_and_wrong_detections_in_the_right_order():
-    score, hit = np.linspace(0.1, 0.9, 60), np.arange(60) >= 30
-    assert from_labels(score, hit) is not None  # no step, though a threshold parts them
-    assert from_labels(score, np.arange(60) >= 51) is None
-    assert from_labels(score, np.arange(60) >= 9) is None
-    assert from_labels(score, ~hit) is None
-
-
-def test_without_labels_the_threshold_is_one_half_and_the_usual_pick_is_sure():
-    score = np.array([0.05, 0.1, 0.3, 0.4, 0.5, 0.6, 0.7])
-    found = from_threshold(score, 0.3)
-    assert found.chance(np.array([0.3, 0.5])) == pytest.approx([0.5, 0.9])
-    assert np.all(np.diff(found.chance(score)) > 0)
-    assert from_threshold(np.array([0.1]), 0.3).chance(np.array([0.3])) == pytest.approx([0.5])
-
-
-def test_scores_are_compared_with_the_best_labelled_micrographs():
-    counts = [(3, False), (9, True), (9, False), (0, False), (7, False)]
-    usable = [Labelled(Path(f"m{i}"), Path(f"m{i}.csv"), n, partly) for i, (n, partly) in enumerate(counts)]
-    assert [one.path.name for one in suggest.telling(usable, 2)] == ["m2", "m4"]
-
-
-def test_the_most_doubtful_comes_first_whatever_its_size():
-    def one(name: str, doubt: float, candidates: int) -> suggest.Suggestion:
-        return suggest.Suggestion(name, doubt, candidates, "")
-
-    crowded, doubtful, empty = one("crowded", 40, 400), one("doubtful", 38, 100), one("empty", 2, 2)
-    assert [each.name for each in suggest.ranked([empty, crowded, doubtful])] == ["doubtful", "crowded", "empty"]
-    assert suggest.ranked([]) == []
-    assert [each.name for each in suggest.ranked([one("b", 0, 0), one("a", 0, 0)])] == ["a", "b"]
-
-
 def test_micrographs_to_ask_about_are_spread_evenly():
     paths = [Path(f"m{number}") for number in range(100)]
-    assert suggest.spread(paths[:5]) == paths[:5]
-    chosen = [int(path.name[1:]) for path in suggest.spread(paths, 10)]
+    assert jobs.spread(paths[:5]) == paths[:5]
+    chosen = [int(path.name[1:]) for path in jobs.spread(paths, 10)]
     assert chosen == list(range(5, 100, 10))
 
 
+def ranked_before(project: Project, name: str, *entries: tuple[Path, int, int]) -> Path:
+    """Write what a ranking that has ended leaves; return its folder."""
+    folder = project.state / jobs.FOLDER / name
+    folder.mkdir(parents=True)
+    record = {"kind": "suggest", "pid": 1, "birth": "long ago", "started": 0.0, "stops": 0, "init": "m.safetensors"}
+    (folder / job.RECORD).write_text(json.dumps(record))
+    (folder / detached.EXIT).write_text("0")
+    write(folder / commands.RANKING, [Suggestion(path, n, of, 1.0, 3.0, 0.5) for path, n, of in entries])
+    return folder
+
+
 def test_suggestions_leave_out_what_was_labelled_since(project):
-    entries = [
-        {"name": name, "doubt": 3.0, "candidates": 9, "why": "3 doubtful picks of 9"} for name in ("mic3", "gone")
-    ]
-    content = {"model": "m.safetensors", "ready": True, "entries": entries}
-    (project.state / suggest.FILE).write_text(json.dumps(content))
-    found = Jobs(project)
+    found = jobs_of(project)
+    nothing = {"model": None, "ready": False, "order": [], "why": {}, "names": {}}
+    assert found.suggestions() == nothing
+    folder = ranked_before(project, "20260101-000000-abcdef", (project.path(3), 3, 9), (Path("gone.mrc"), 1, 2))
     assert found.suggestions()["order"] == [3]
-    assert found.suggestions()["why"] == {"3": "3 doubtful picks of 9"}
+    assert found.suggestions()["why"] == {"3": "3 uncertain of 9 detections"}
+    assert (found.suggestions()["model"], found.suggestions()["ready"]) == ("m.safetensors", True)
     coordinates.write(project.labels / "mic3.csv", Particles.of([(50, 60)], 28), "csv")
     assert found.suggestions()["order"] == []
-    with pytest.raises(InputError, match="none to ask"):
-        found.search()
-    (project.state / suggest.FILE).write_text('{"model": ')
-    assert found.suggestions() == {"model": None, "ready": False, "order": [], "why": {}, "names": {}}
+    with pytest.raises(InputError, match="no weights yet"):
+        found.suggest()
+    (folder / commands.RANKING).write_text("rank,micro")
+    assert found.suggestions() == nothing
+
+
+def test_a_ranking_is_started_with_what_the_project_knows(project, tmp_path):
+    project.config = project.config.with_changes({"image.particles": "bright", "train.threads": 3})
+    project.reading = Reading(1.25)
+    words = commands.suggest_arguments(project, [project.path(0), project.path(3)], Path("/w/m.safetensors"), tmp_path)
+    assert words == [
+        "suggest", str(project.path(0)), str(project.path(3)), "--labels", str(project.labels), "--diameter", "28px",
+        "--pixel-size", "1.25A", "--model", "/w/m.safetensors", "-o", str(tmp_path / "ranking.csv"),
+        "--set", "train.threads=3",
+    ]  # fmt: skip
 
 
 def test_a_real_training_and_a_real_search(tmp_path, monkeypatch):
@@ -444,4 +404,4 @@ def test_a_real_training_and_a_real_search(tmp_path, monkeypatch):
         assert (latest["kind"], latest["state"], latest["step"]) == ("suggest", "done", 5), latest["message"]
         found = page.get("/api/suggestions").json()
         assert (found["ready"], found["order"], found["names"]) == (True, [5], {"5": "mic5"})
-        assert "doubtful picks of" in found["why"]["5"]
+        assert "uncertain of" in found["why"]["5"]

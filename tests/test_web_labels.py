@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import ROOT, environment
-from web_client import DIAMETER_PX, SHAPE, centres, client, make_project
-from web_work import add, move, remove, said
+from web_client import DIAMETER_PX, SHAPE, centres, client, label_store, make_project
+from web_work import add, move, remove, setting
 
 from upicker.errors import InputError, OutputError
 from upicker.geometry import Region
@@ -20,10 +20,10 @@ from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.train.labels import divide, median_diameter, read_pair
 from upicker.units import Length
-from upicker.web.answers import Refused
-from upicker.web.labelling import sheet
-from upicker.web.labelling.labels import LabelStore
+from upicker.web.labelling import label_set
+from upicker.web.labelling.label_store import LabelStore
 from upicker.web.project import Project, labelling
+from upicker.web.responses import Refused
 
 
 def send(store: LabelStore, number: int, *wanted: dict, since: int = 0) -> dict:
@@ -54,7 +54,7 @@ def covered(project: Project, partial: bool) -> dict[str, Coverage]:
 
 
 def test_each_change_is_on_disk_when_it_is_answered_and_known_after_a_new_start(project):
-    store = LabelStore(project)
+    store = label_store(project)
     state = store.state(1)
     assert (state["particles"], state["coverage"], state["revision"]) == ([], "unset", 0)
     assert state["diameter_px"] == DIAMETER_PX
@@ -67,15 +67,15 @@ def test_each_change_is_on_disk_when_it_is_answered_and_known_after_a_new_start(
     assert particles.xy.tolist() == [[11, 21], [0, 0]]
     assert particles.diameter_px.tolist() == [DIAMETER_PX] * 2
     assert particles.score.tolist() == [1, 1]
-    again = LabelStore(project)
+    again = label_store(project)
     assert again.epoch != store.epoch
     assert places(again, 1) == {"one": (11, 21), "three": (0, 0)}
 
 
 def test_after_a_new_start_the_state_is_told_and_unsent_changes_still_fit(project):
-    old = LabelStore(project)
+    old = label_store(project)
     send(old, 0, add("one", 5, 5), add("two", 9, 9))
-    new = LabelStore(project)
+    new = label_store(project)
     with pytest.raises(Refused) as refused:
         new.apply(0, old.epoch, 1, [move("one", 6, 6)])
     assert refused.value.status == 409
@@ -96,7 +96,7 @@ def test_a_server_killed_at_work_loses_nothing_that_it_has_answered(tmp_path):
             answered += [int(line) for line in process.stdout if line.strip()]
         last = answered[-1]
         alive = {f"k{n}" for n in range(last + 1) if n % 5 != 2 or n + 2 > last}
-        store = LabelStore(labelling([picture], Reading(), folder, Length(28.0, "px")))
+        store = label_store(labelling([picture], Reading(), folder, Length(28.0, "px")))
         found = places(store, 0)
         # What was under way when it died may be there or not.
         unsure = {f"k{last + 1}", f"k{last - 1}"}
@@ -106,7 +106,7 @@ def test_a_server_killed_at_work_loses_nothing_that_it_has_answered(tmp_path):
         wanted = [add(f"k{n}", n % 500 + 0.25, n // 500 + 3.5) for n in range(last + 2)]
         send(store, 0, *wanted)
         assert len(places(store, 0)) == last + 2
-        send(store, 0, *(remove(key) for key in places(store, 0)), said("coverage", "unset"))
+        send(store, 0, *(remove(key) for key in places(store, 0)), setting("coverage", "unset"))
 
 
 FOREIGN = {
@@ -125,7 +125,7 @@ def test_files_of_others_are_read_and_copied_before_they_are_replaced(project, k
     scores = np.linspace(0.2, 0.9, len(xy)).round(3)
     coordinates.write(file, Particles.of(xy, 31.0, scores), format)
     content, before = file.read_bytes(), coordinates.read(file)
-    store = LabelStore(project)
+    store = label_store(project)
     state = store.state(0)
     assert state["file"] == str(file)
     assert state["coverage"] == "unset"
@@ -147,13 +147,13 @@ def test_files_of_others_are_read_and_copied_before_they_are_replaced(project, k
     assert not (folder_of(project) / FILE).exists()
     send(store, 0, remove("new"), since=1)
     assert [path.name for path in copy.parent.iterdir()] == [name]
-    assert LabelStore(project).state(0)["coverage"] == "unset"
+    assert label_store(project).state(0)["coverage"] == "unset"
 
 
 def test_a_second_foreign_file_of_the_same_name_gets_a_copy_of_its_own(project):
     file = folder_of(project) / "mic0.csv"
     contents = []
-    store = LabelStore(project)
+    store = label_store(project)
     for x in (5, 6):
         file.write_text(f"x,y\n{x},7\n50,{x}\n")
         contents.append(file.read_bytes())
@@ -164,7 +164,7 @@ def test_a_second_foreign_file_of_the_same_name_gets_a_copy_of_its_own(project):
 
 
 def test_what_another_program_does_to_the_file_is_taken_over(project):
-    store = LabelStore(project)
+    store = label_store(project)
     send(store, 0, add("a", 5, 5), add("b", 9, 9))
     file = folder_of(project) / "mic0.csv"
     file.write_text("x,y,diameter\n9,9,28\n100,101,28\n")
@@ -176,7 +176,7 @@ def test_what_another_program_does_to_the_file_is_taken_over(project):
 
 
 def test_two_servers_on_one_folder_lose_nothing(project):
-    stores = [LabelStore(project), LabelStore(project)]
+    stores = [label_store(project), label_store(project)]
     for n in range(6):
         send(stores[n % 2], 0, add(f"k{n}", n, 2 * n))
     send(stores[0], 0, remove("k1"))
@@ -184,7 +184,7 @@ def test_two_servers_on_one_folder_lose_nothing(project):
 
 
 def test_a_file_that_cannot_be_read_is_left_alone(project):
-    store = LabelStore(project)
+    store = label_store(project)
     send(store, 0, add("a"))
     file = folder_of(project) / "mic0.csv"
     good = file.read_bytes()
@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_read_is_left_alone(project):
 
 
 def test_what_could_not_be_written_is_not_shown_as_done(project, monkeypatch):
-    store = LabelStore(project)
+    store = label_store(project)
     send(store, 0, add("a"))
     full = OutputError("mic0.csv", "cannot be written (No space left on device)")
 
@@ -227,7 +227,7 @@ def test_what_could_not_be_written_is_not_shown_as_done(project, monkeypatch):
         raise full
 
     with monkeypatch.context() as context:
-        context.setattr(sheet, "write", fail)
+        context.setattr(label_set, "write", fail)
         with pytest.raises(OutputError):
             send(store, 0, add("b"), since=1)
     assert set(places(store, 0)) == {"a"}
@@ -237,7 +237,7 @@ def test_what_could_not_be_written_is_not_shown_as_done(project, monkeypatch):
 def test_the_disk_is_told_to_keep_it(project, monkeypatch):
     settled = []
     monkeypatch.setattr(os, "fsync", lambda handle: settled.append(Path(f"/proc/self/fd/{handle}").resolve()))
-    send(LabelStore(project), 0, add("a"))
+    send(label_store(project), 0, add("a"))
     # The file and its folder, first the labels', then the coverage's.
     assert [path.suffix for path in settled] == [".csv", "", ".csv", ""]
     assert settled[1] == settled[3] == folder_of(project).resolve()
@@ -248,12 +248,12 @@ def test_coverage_is_written_as_training_reads_it(project):
     coordinates.write(folder_of(project) / "other_autopick.star", Particles.of([[1, 2]]), "star")
     coordinates.write(folder_of(project) / "mic1_picks.csv", Particles.of([[1, 2]]), "csv")
     table.write_text("# by hand\nname,coverage,x0,y0,x1,y1\nother,partial,1,2,3.5,4\nmic1_picks,,,,,\n")
-    store = LabelStore(project)
+    store = label_store(project)
     assert [one["coverage"] for one in store.counts()] == ["unset", "complete", "unset"]
     send(store, 0, add("a"))
-    send(store, 0, said("coverage", "complete"))
-    send(store, 1, said("regions", [[30, 200.126, 10, 100], [50, -9, 9999, 40]]), said("coverage", "regions"))
-    send(store, 2, said("coverage", "partial"))
+    send(store, 0, setting("coverage", "complete"))
+    send(store, 1, setting("regions", [[30, 200.126, 10, 100], [50, -9, 9999, 40]]), setting("coverage", "regions"))
+    send(store, 2, setting("coverage", "partial"))
     for partial in (False, True):
         assert covered(project, partial) == {
             "other_autopick": Coverage(True, (Region(1, 2, 3.5, 4),)),
@@ -264,43 +264,43 @@ def test_coverage_is_written_as_training_reads_it(project):
     assert table.read_text().startswith("# by hand\n")
     send(store, 1, add("a"))
     assert len(covered(project, True)["mic1"].regions) == 2
-    again = LabelStore(project)
+    again = label_store(project)
     assert [one["coverage"] for one in again.counts()] == ["complete", "regions", "partial"]
     assert [list(corners) for corners in again.state(1)["regions"]] == [[10, 100, 30, 200.13], [50, -0.5, 532.5, 40]]
-    send(again, 1, said("coverage", "unset"))
+    send(again, 1, setting("coverage", "unset"))
     assert covered(project, True)["mic1"] == Coverage(True)
 
 
 def test_labels_begun_on_the_page_are_partial_until_somebody_says_otherwise(project):
-    store = LabelStore(project)
+    store = label_store(project)
     send(store, 0, add("a"))
     assert covered(project, False)["mic0"] == Coverage(True)
-    assert send(store, 0, said("coverage", "unset"), since=1)["missed"] == [{"op": "coverage", "value": "partial"}]
+    assert send(store, 0, setting("coverage", "unset"), since=1)["missed"] == [{"op": "coverage", "value": "partial"}]
     assert covered(project, False)["mic0"] == Coverage(True)
     # Regions of which none is drawn yet.
-    send(store, 0, said("coverage", "regions"))
+    send(store, 0, setting("coverage", "regions"))
     assert store.state(0)["coverage"] == "regions"
     assert store.counts()[0]["coverage"] == "regions"
     assert covered(project, False)["mic0"] == Coverage(True)
     # A crash between the two files.
     (folder_of(project) / FILE).unlink()
-    again = LabelStore(project)
+    again = label_store(project)
     assert again.state(0)["coverage"] == again.counts()[0]["coverage"] == "partial"
     send(again, 0, add("b"))
     assert covered(project, False)["mic0"] == Coverage(True)
     # Nothing labelled, nothing said: as if nobody had been there.
-    send(again, 0, remove("a"), remove("b"), said("coverage", "unset"))
+    send(again, 0, remove("a"), remove("b"), setting("coverage", "unset"))
     assert not coordinates.stems(folder_of(project))
     assert covered(project, False) == {}
     assert again.state(0)["coverage"] == "unset"
     send(again, 0, add("c"))
-    assert set(places(LabelStore(project), 0)) == {"c"}
+    assert set(places(label_store(project), 0)) == {"c"}
 
 
 def test_a_micrograph_without_particles_is_one_to_learn_from(project):
-    store = LabelStore(project)
-    send(store, 0, add("a", 30.5, 40.25), said("coverage", "complete"))
-    send(store, 1, said("coverage", "complete"))
+    store = label_store(project)
+    send(store, 0, add("a", 30.5, 40.25), setting("coverage", "complete"))
+    send(store, 1, setting("coverage", "complete"))
     assert covered(project, True) == {"mic0": Coverage(False), "mic1": Coverage(False)}
     division = divide(project.micrographs, folder_of(project), 0.0)
     assert list(division.learn) == list(project.micrographs[:2])
@@ -313,40 +313,40 @@ def test_a_micrograph_without_particles_is_one_to_learn_from(project):
 def test_one_diameter_for_all_labels_but_those_with_one_of_their_own(project):
     file = folder_of(project) / "mic0.csv"
     file.write_text("x,y,diameter\n1,1,30\n2,2,30\n3,3,\n4,4,55\n")
-    store = LabelStore(project)
+    store = label_store(project)
     assert store.state(0)["diameter_px"] == 30
-    answer = send(store, 0, said("diameter", 40.5), add("new"))
+    answer = send(store, 0, setting("diameter", 40.5), add("new"))
     assert answer["missed"] == []
     assert csv_of(project, 0).diameter_px.tolist() == [40.5, 40.5, 40.5, 55, 40.5]
     assert {"op": "diameter", "px": 40.5} in send(store, 0)["missed"]
-    send(store, 0, said("diameter", 55))
-    send(store, 0, said("diameter", 60))
+    send(store, 0, setting("diameter", 55))
+    send(store, 0, setting("diameter", 60))
     assert csv_of(project, 0).diameter_px.tolist() == [60, 60, 60, 60, 60]
     # Where there are no labels yet, the project's holds, also when it changes.
     assert store.state(1)["diameter_px"] == DIAMETER_PX
     send(store, 1)
     project.set_diameter(Length(33.0, "px"))
     assert store.state(1)["diameter_px"] == 33
-    send(store, 1, said("diameter", 35))
+    send(store, 1, setting("diameter", 35))
     assert not (folder_of(project) / "mic1.csv").exists()
     send(store, 1, add("a"))
     assert csv_of(project, 1).diameter_px.tolist() == [35]
 
 
 def test_bad_micrographs_are_listed(project):
-    store = LabelStore(project)
-    send(store, 2, said("bad", True))
-    send(store, 0, said("bad", True), add("a"))
+    store = label_store(project)
+    send(store, 2, setting("bad", True))
+    send(store, 0, setting("bad", True), add("a"))
     assert (project.state / "bad.txt").read_text() == "mic0\nmic2\n"
-    assert [one["bad"] for one in LabelStore(project).counts()] == [True, False, True]
-    send(store, 2, said("bad", False))
+    assert [one["bad"] for one in label_store(project).counts()] == [True, False, True]
+    send(store, 2, setting("bad", False))
     assert (project.state / "bad.txt").read_text() == "mic0\n"
     assert store.state(2)["bad"] is False
     assert "mic2" not in covered(project, True)
 
 
 def test_changes_are_done_all_or_none(project):
-    store = LabelStore(project)
+    store = label_store(project)
     with pytest.raises(Refused):
         send(store, 0, add("good"), add("wrong", -2))
     assert store.state(0)["particles"] == []
@@ -354,14 +354,14 @@ def test_changes_are_done_all_or_none(project):
 
 
 def test_revisions_that_never_were_are_refused(project):
-    store = LabelStore(project)
+    store = label_store(project)
     for revision in (-1, 1, None, "0", True, 0.5):
         with pytest.raises(Refused, match="revision"):
             store.apply(0, store.epoch, revision, [])  # type: ignore[arg-type]
 
 
 def test_labels_right_on_the_rim_stay_in_the_picture(project):
-    store = LabelStore(project)
+    store = label_store(project)
     send(store, 0, add("a", -0.9, -1), add("b", SHAPE[1] - 0.1, SHAPE[0]))
     assert places(store, 0) == {"a": (-0.5, -0.5), "b": (SHAPE[1] - 0.5, SHAPE[0] - 0.5)}
     assert csv_of(project, 0).inside(SHAPE).all()
@@ -371,7 +371,7 @@ def test_labels_right_on_the_rim_stay_in_the_picture(project):
 def test_names_that_the_tables_cannot_hold_are_refused(tmp_path, name):
     picture = tmp_path / f"{name}.mrc"
     mrc.write(picture, np.random.default_rng(0).normal(size=SHAPE), 2.0)
-    store = LabelStore(labelling([picture], Reading(), tmp_path / "labels"))
+    store = label_store(labelling([picture], Reading(), tmp_path / "labels"))
     with pytest.raises(OutputError, match="Rename"):
         send(store, 0, add("a"))
     assert not list((tmp_path / "labels").glob("*.csv"))
@@ -382,17 +382,17 @@ def test_other_names_are_kept_as_they_are(tmp_path, name):
     picture = tmp_path / f"{name}.mrc"
     mrc.write(picture, np.random.default_rng(0).normal(size=SHAPE), 2.0)
     project = labelling([picture], Reading(), tmp_path / "labels")
-    send(LabelStore(project), 0, add("a"), said("coverage", "complete"), said("bad", True))
+    send(label_store(project), 0, add("a"), setting("coverage", "complete"), setting("bad", True))
     (file,) = coordinates.stems(folder_of(project)).values()
     assert read_coverage(folder_of(project), True) == {file: Coverage(False)}
-    assert LabelStore(project).counts() == [{"labels": 1, "coverage": "complete", "bad": True}]
+    assert label_store(project).counts() == [{"labels": 1, "coverage": "complete", "bad": True}]
 
 
 def test_ambiguous_names_are_refused(project):
     for name in ("MIC0_DW.csv", "mic0_autopicked.csv"):
         (folder_of(project) / name).write_text("x,y\n1,2\n")
     with pytest.raises(InputError, match="ambiguous"):
-        LabelStore(project)
+        label_store(project)
 
 
 def test_the_routes(project):
@@ -412,7 +412,7 @@ def test_the_routes(project):
         assert other.json()["state"] == visitor.get("/api/micrographs/1/labels").json()
         wrong = visitor.post("/api/micrographs/1/labels", json={**body, "changes": [add("b", 1e6)]})
         assert wrong.status_code == 400
-        assert "outside the picture" in wrong.json()["error"]["found"]
+        assert "outside the micrograph" in wrong.json()["error"]["found"]
 
 
 def test_nothing_is_changed_where_picks_are_inspected(tmp_path):

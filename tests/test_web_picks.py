@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from waiting import PATIENCE_S, until
-from web_client import DIAMETER_PX, client, make_micrographs, make_project
+from web_client import DIAMETER_PX, client, make_micrographs, make_project, pick_store
 
 from upicker import scoring
 from upicker.io import coordinates
@@ -20,17 +20,15 @@ from upicker.io.picks import Picks
 from upicker.particles import Particles
 from upicker.run import record
 from upicker.web.inspecting import loading
-from upicker.web.inspecting.pickstore import PickStore
-from upicker.web.inspecting.tally import Group, Tally, outliers
+from upicker.web.inspecting.pick_store import PickStore
+from upicker.web.inspecting.scores import MicrographScores, PickScores, outliers
 from upicker.web.project import Project, inspecting
 
 SOME = (0.0, 0.3, 0.55, 0.7, 0.995)
 
 
 def store_of(project: Project) -> PickStore:
-    store = PickStore(project)
-    store.wait(60)
-    return store
+    return pick_store(project)
 
 
 def pairs(tmp_path: Path) -> list[tuple[Particles, Particles]]:
@@ -65,68 +63,70 @@ def loaded(visitor: TestClient) -> dict:
 # --- counting
 
 
-def random_groups(seed: int, micrographs: int = 40) -> list[Group]:
+def random_groups(seed: int, micrographs: int = 40) -> list[MicrographScores]:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, 30, micrographs) * (rng.random(micrographs) > 0.2)
     return [
-        Group(rng.integers(0, 50, n) / 50, rng.random(n) < 0.6, rng.random(n) < 0.9, int(rng.integers(-1, 25)))
+        MicrographScores(
+            rng.integers(0, 50, n) / 50, rng.random(n) < 0.6, rng.random(n) < 0.9, int(rng.integers(-1, 25))
+        )
         for n in sizes
     ]
 
 
 def test_a_tally_counts_as_one_would_one_by_one():
     groups = random_groups(1)
-    tally = Tally(groups)
+    scores = PickScores(groups)
     for threshold in (-np.inf, 0.0, 0.3, 0.301, 0.98, 2.0):
-        kept = [(g.score >= threshold) & g.alive for g in groups]
+        kept = [(g.score >= threshold) & g.accepted for g in groups]
         true = [int((g.hit & k).sum()) for g, k in zip(groups, kept)]
-        assert tally.counts(threshold).tolist() == [int(k.sum()) for k in kept]
+        assert scores.counts(threshold).tolist() == [int(k.sum()) for k in kept]
         means = [g.score[k].mean() if k.any() else np.nan for g, k in zip(groups, kept)]
-        np.testing.assert_allclose(tally.means(threshold), means, rtol=1e-12)
+        np.testing.assert_allclose(scores.means(threshold), means, rtol=1e-12)
         f1s = [2 * t / max(k.sum() + g.labels, 1) if g.labels >= 0 else np.nan for g, k, t in zip(groups, kept, true)]
-        np.testing.assert_allclose(tally.f1s(threshold), f1s)
+        np.testing.assert_allclose(scores.f1s(threshold), f1s)
         picks = sum(int(k.sum()) for g, k in zip(groups, kept) if g.labels >= 0)
         found = sum(t for g, t in zip(groups, true) if g.labels >= 0)
         labels = sum(g.labels for g in groups if g.labels >= 0)
         expected = (found / max(picks, 1), found / labels, 2 * found / (picks + labels))
-        assert tally.pooled(threshold) == pytest.approx(expected)
+        assert scores.pooled(threshold) == pytest.approx(expected)
 
 
 def test_the_curve_is_what_each_of_its_thresholds_gives():
-    tally = Tally(random_groups(2))
-    spread = tally.spread()
-    assert spread.histogram.sum() == tally.alive.sum() == spread.counts[0]
-    assert spread.precision is not None
-    assert spread.recall is not None
-    assert spread.f1 is not None
-    for at in range(0, len(spread.edges), 7):
-        assert spread.counts[at] == tally.counts(spread.edges[at]).sum()
-        figures = spread.precision[at], spread.recall[at], spread.f1[at]
-        assert figures == tally.pooled(spread.edges[at])
+    scores = PickScores(random_groups(2))
+    curves = scores.curves()
+    assert curves.histogram.sum() == scores.accepted.sum() == curves.counts[0]
+    assert curves.precision is not None
+    assert curves.recall is not None
+    assert curves.f1 is not None
+    for at in range(0, len(curves.edges), 7):
+        assert curves.counts[at] == scores.counts(curves.edges[at]).sum()
+        figures = curves.precision[at], curves.recall[at], curves.f1[at]
+        assert figures == scores.pooled(curves.edges[at])
 
 
 def test_far_scores_do_not_squeeze_the_histogram():
     rng = np.random.default_rng(3)
     score = np.append(rng.normal(5, 1, 5000), [900.0])
-    tally = Tally([Group(score, score < 0, score < 1000)])
-    spread = tally.spread()
-    assert spread.edges[-1] < 20
-    assert spread.histogram.sum() == 5001
-    assert spread.counts[-1] == (score >= spread.edges[-1]).sum()
+    scores = PickScores([MicrographScores(score, score < 0, score < 1000)])
+    curves = scores.curves()
+    assert curves.edges[-1] < 20
+    assert curves.histogram.sum() == 5001
+    assert curves.counts[-1] == (score >= curves.edges[-1]).sum()
 
 
-@pytest.mark.parametrize("scores", [[], [1.0, 1.0], [0.25]])
-def test_few_scores_have_a_range_too(scores):
-    score = np.array(scores)
-    tally = Tally([Group(score, score < 0, score < 2), Group(np.empty(0), np.empty(0, bool), np.empty(0, bool))])
-    spread = tally.spread()
-    assert tally.low < tally.high
-    assert spread.histogram.sum() == len(scores)
-    assert tally.counts(tally.low).sum() == len(scores)
+@pytest.mark.parametrize("values", [[], [1.0, 1.0], [0.25]])
+def test_few_scores_have_a_range_too(values):
+    score, none, nothing = np.array(values), np.empty(0), np.empty(0, bool)
+    scores = PickScores([MicrographScores(score, score < 0, score < 2), MicrographScores(none, nothing, nothing)])
+    curves = scores.curves()
+    assert scores.low < scores.high
+    assert curves.histogram.sum() == len(values)
+    assert scores.counts(scores.low).sum() == len(values)
 
 
 def test_no_micrographs_are_no_error():
-    assert Tally([]).spread().histogram.sum() == 0
+    assert PickScores([]).curves().histogram.sum() == 0
 
 
 def test_outliers_are_the_empty_ones_and_those_far_from_the_median():
@@ -157,15 +157,15 @@ def test_counting_reads_few_scores_of_each_micrograph():
     rng = np.random.default_rng(0)
     micrographs, picks = 500, 300
     nothing, all_ = np.zeros(picks, bool), np.ones(picks, bool)
-    tally = Tally([Group(rng.random(picks), nothing, all_) for _ in range(micrographs)])
+    scores = PickScores([MicrographScores(rng.random(picks), nothing, all_) for _ in range(micrographs)])
     for name in ("score", "_kept"):
-        setattr(tally, name, Counted(getattr(tally, name)))
+        setattr(scores, name, Counted(getattr(scores, name)))
     for threshold in np.linspace(0.1, 0.9, 25):
-        tally.score.read = tally._kept.read = 0
-        counts = tally.counts(threshold)
-        assert counts.sum() == (tally.score.values >= threshold).sum()
-        assert 0 < tally.score.read <= micrographs * (np.log2(picks) + 2)
-        assert tally._kept.read == micrographs
+        scores.score.read = scores._kept.read = 0
+        counts = scores.counts(threshold)
+        assert counts.sum() == (scores.score.values >= threshold).sum()
+        assert 0 < scores.score.read <= micrographs * (np.log2(picks) + 2)
+        assert scores._kept.read == micrographs
 
 
 # --- what the page asks
@@ -283,7 +283,7 @@ def test_rejections_are_found_again_even_when_the_file_is_written_in_another_ord
     coordinates.write(tmp_path / "picks/mic1.csv", picks.select(np.arange(len(picks))[::-1]), "csv")
     again = store_of(project)
     assert again.rejected() == 2 + 15
-    np.testing.assert_array_equal(again.one(1).particles.xy[~again.one(1).alive], gone[::-1])
+    np.testing.assert_array_equal(again.one(1).particles.xy[~again.one(1).accepted], gone[::-1])
 
 
 def test_a_rejected_pick_leaves_its_label_to_the_next_one(tmp_path):
@@ -296,7 +296,7 @@ def test_a_rejected_pick_leaves_its_label_to_the_next_one(tmp_path):
     assert (store.one(0).label >= 0).tolist() == [True, False]
     store.reject([(0, [0])], True)
     assert (store.one(0).label >= 0).tolist() == [False, True]
-    assert store.tally.pooled(0.5) == (1, 1, 1)
+    assert store.scores.pooled(0.5) == (1, 1, 1)
 
 
 NONSENSE: list[dict] = [
@@ -372,7 +372,7 @@ def test_a_damaged_file_is_named_and_the_others_are_shown(tmp_path, project):
     store = store_of(project)
     assert [store.one(i).picks is None for i in range(3)] == [False, True, False]
     assert "mic1.csv" in store.problems[0]
-    assert store.strangers == 1
+    assert store.unmatched == 1
     assert store.counts()[1] is None
     with client(project) as visitor:
         loaded(visitor)

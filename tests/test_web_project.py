@@ -14,7 +14,7 @@ from upicker.particles import Particles
 from upicker.run import record
 from upicker.units import Length
 from upicker.web import serve
-from upicker.web.project import NotThere, inspecting, labelling
+from upicker.web.project import NotFound, inspecting, labelling
 from upicker.web.serve import Address, has_screen
 
 
@@ -23,7 +23,7 @@ def test_numbers_name_micrographs(tmp_path):
     assert [project.name(number) for number in range(3)] == ["mic0", "mic1", "mic2"]
     assert project.size(1) == (SHAPE, PIXEL_SIZE_A)
     for number in (-1, 3, 10**30):
-        with pytest.raises(NotThere):
+        with pytest.raises(NotFound):
             project.path(number)
         with pytest.raises(KeyError):
             project.name(number)
@@ -117,7 +117,7 @@ def test_a_taken_port_is_left_alone(monkeypatch):
         monkeypatch.setattr(serve, "PORT", port)
         with serve._listen("127.0.0.1", None) as other:
             assert other.getsockname()[1] not in (0, port)
-        with pytest.raises(ConfigError, match="another program listens there"):
+        with pytest.raises(ConfigError, match="another program uses it"):
             serve._listen("127.0.0.1", port)
     with serve._listen("127.0.0.1", None) as free:
         assert free.getsockname()[1] == port

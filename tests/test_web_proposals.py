@@ -22,9 +22,9 @@ from upicker.io.micrographs import Reading
 from upicker.propose.proposals import propose
 from upicker.run.worker import Worker
 from upicker.units import parse_length
-from upicker.web.answers import Refused
 from upicker.web.labelling.proposals import Proposals, Proposing
 from upicker.web.project import Project
+from upicker.web.responses import Refused
 
 
 class Here:
@@ -67,22 +67,22 @@ def test_discs_are_proposed_first_and_the_threshold_is_that_of_the_automatic_cou
 def test_proposals_are_kept_until_something_that_they_depend_on_changes(project):
     proposals, here = made_here(project)
     work = proposals.wanted(0, "alog")
-    assert proposals.kept(0, work) is None
+    assert proposals.cached(0, work) is None
     first = proposals.made(0, work)
-    assert proposals.kept(0, work) == first == proposals.made(0, work)
+    assert proposals.cached(0, work) == first == proposals.made(0, work)
     assert len(here.done) == 1
     again, there = made_here(project)
     assert again.made(0, again.wanted(0, "alog")) == first
-    assert again.kept(1, again.wanted(1, "alog")) is None
+    assert again.cached(1, again.wanted(1, "alog")) is None
     others = [
         replace(work, diameter_px=DIAMETER_PX + 1),
         replace(work, config=Config().with_changes({"propose.range_penalty": 0.5})),
         replace(work, config=Config().with_changes({"image.clip_sigma": 3.0})),
         replace(work, reading=Reading(3.0)),
     ]
-    assert [again.kept(0, other) for other in others] == [None] * 4
+    assert [again.cached(0, other) for other in others] == [None] * 4
     os.utime(project.micrographs[0], ns=(1, 1))
-    assert again.kept(0, work) is None
+    assert again.cached(0, work) is None
     assert not there.done
     (kept,) = (project.state / "proposals").iterdir()
     kept.write_text("{")
@@ -95,14 +95,14 @@ def test_the_diameter_is_that_of_the_page(project):
     project.set_diameter(parse_length(f"{PIXEL_SIZE_A * 40}A"))
     assert proposals.wanted(0, "alog").diameter_px == pytest.approx(40)
     project.diameter = None
-    with pytest.raises(Refused, match="diameter is not known"):
+    with pytest.raises(Refused, match="diameter is unknown"):
         proposals.wanted(0, "alog")
     assert not here.done
 
 
 @pytest.mark.parametrize("source", ["", None, "labels", 7, ["alog"]])
 def test_unknown_sources_are_refused(project, source):
-    with pytest.raises(Refused, match="no source"):
+    with pytest.raises(Refused, match="unknown source"):
         made_here(project)[0].wanted(0, source)
 
 
@@ -138,7 +138,7 @@ def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
     with pytest.raises(Refused, match="no weights yet"):
         made_here(project)[0].wanted(0, "model")
     path.touch()
-    assert proposals.kept(0, proposals.wanted(0, "model")) is None
+    assert proposals.cached(0, proposals.wanted(0, "model")) is None
     assert len(here.done) == 1
 
 

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from upicker.errors import InputError, OutputError, UPickerError
 from upicker.web import security
-from upicker.web.answers import LARGEST_BODY, Refused, answer, body, on_error, told
-from upicker.web.project import NotThere
+from upicker.web.project import NotFound
+from upicker.web.responses import LARGEST_BODY, Refused, error_response, json_body, json_response, on_error
 from upicker.web.security import ANY_ADDRESS, LOOPBACK, Gate, Guard, new_token
 
 TOKEN = "a-token-for-tests"
@@ -30,7 +30,7 @@ def app(gate: Gate) -> Guard:
         return PlainTextResponse("read")
 
     async def write(request: Request):
-        return answer(await body(request))
+        return json_response(await json_body(request))
 
     routes = [
         Route("/", start),
@@ -315,12 +315,12 @@ def test_every_answer_carries_the_headers(known):
     [
         (InputError("a", "b", "c"), 400),
         (OutputError("a", "b", "c"), 500),
-        (NotThere("a", "b", "c"), 404),
+        (NotFound("a", "b", "c"), 404),
         (Refused(409, "a", "b", "c", {"state": {"epoch": "e"}}), 409),
     ],
 )
 def test_errors_become_json(error, status):
-    found = told(error)
+    found = error_response(error)
     content = json.loads(bytes(found.body))
     assert (found.status_code, content.pop("error")) == (status, {"where": "a", "found": "b", "remedy": "c"})
     assert content == ({"state": {"epoch": "e"}} if status == 409 else {})

@@ -7,10 +7,14 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 from upicker.io import coordinates, mrc
+from upicker.io.labels import LabelFolder
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.units import parse_length
 from upicker.web.app import make_app
+from upicker.web.inspecting.pick_store import PickStore
+from upicker.web.jobs.jobs import Jobs
+from upicker.web.labelling.label_store import LabelStore
 from upicker.web.project import Project, inspecting, labelling
 
 SHAPE = (371, 533)
@@ -94,6 +98,29 @@ def make_project(
         found = make_picks(tmp_path / "picks", n, shape)
         return inspecting(paths, Reading(), found, folder if labels else None, length)
     return labelling(paths, Reading(), folder, length)
+
+
+def label_folder(project: Project) -> LabelFolder:
+    """Return a new reader of the project's labels."""
+    assert project.labels is not None
+    return LabelFolder(project.labels, project.micrographs)
+
+
+def label_store(project: Project) -> LabelStore:
+    """Return the labels as a server that has just been started sees them."""
+    return LabelStore(project, label_folder(project))
+
+
+def pick_store(project: Project) -> PickStore:
+    """Return the picks, read to the end."""
+    store = PickStore(project, None if project.labels is None else label_folder(project))
+    store.wait(60)
+    return store
+
+
+def jobs_of(project: Project, program: tuple[str, ...] | None = None) -> Jobs:
+    """Return the jobs; `program` is started in place of ``upicker``."""
+    return Jobs(project, label_folder(project), *([] if program is None else [program]))
 
 
 def client(project: Project) -> TestClient:

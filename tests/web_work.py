@@ -18,7 +18,7 @@ def remove(key: str) -> dict:
     return {"op": "remove", "key": key}
 
 
-def said(op: str, value: object) -> dict:
+def setting(op: str, value: object) -> dict:
     return {"op": op, "px" if op == "diameter" else "value": value}
 
 
@@ -29,12 +29,14 @@ def number_of_process(path: Path) -> int:
 
 def label(micrograph: Path, folder: Path) -> None:
     """Label one micrograph, and say after each change that is saved how many there were."""
+    from upicker.io.labels import LabelFolder
     from upicker.io.micrographs import Reading
     from upicker.units import Length
-    from upicker.web.labelling.labels import LabelStore
+    from upicker.web.labelling.label_store import LabelStore
     from upicker.web.project import labelling
 
-    store = LabelStore(labelling([micrograph], Reading(), folder, Length(28.0, "px")))
+    project = labelling([micrograph], Reading(), folder, Length(28.0, "px"))
+    store = LabelStore(project, LabelFolder(folder, project.micrographs))
     for n in itertools.count():
         changes = [add(f"k{n}", n % 500 + 0.25, n // 500 + 3.5)]
         if n % 5 == 4:

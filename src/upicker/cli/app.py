@@ -36,6 +36,7 @@ from upicker.cli import (
     relion_job,
     report,
     simulate,
+    suggest,
     training,
 )
 from upicker.cli.console import problem
@@ -60,6 +61,7 @@ USAGE = {
     training.pretrain: "MICS... -o pre.safetensors --diameter 108px [OPTIONS]",
     training.finetune: "MICS... --labels DIR [--init pre.safetensors] -o model.safetensors [OPTIONS]",
     label.label: "MICS... --labels DIR [--diameter 190A] [--model model.safetensors] [OPTIONS]",
+    suggest.suggest: "MICS... --model model.safetensors [--labels DIR] [-o ranking.csv] [OPTIONS]",
     pick.pick: "MICS... --model model.safetensors -o DIR [OPTIONS]",
     inspect.inspect: "PICKS --micrographs MICS... [--labels DIR] [OPTIONS]",
     report.report: "PICKS -o report.html [--micrographs MICS...] [--labels DIR] [OPTIONS]",

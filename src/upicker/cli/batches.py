@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -75,27 +76,74 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
     int
         The exit code: 0, or 3 if something failed.
     """
-    failures, noticed, done, particles = Failures(), [], 0, 0
-    start, plain = time.monotonic(), Plain(title, total)
+    batch = watch(title, outcomes, total, "particles")
+    done, seconds = batch.done, batch.seconds
+    each = f", {seconds / done:.1f} s each" if done else ""
+    note(f"{title}: {batch.particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")
+    return batch.exit_code()
+
+
+@dataclass
+class Batch:
+    """How a batch went.
+
+    Attributes
+    ----------
+    total : int
+        Number of micrographs.
+    done : int
+        Those that succeeded.
+    particles : int
+        Particles in these.
+    seconds : float
+        Time taken.
+    failures : Failures
+        Those that failed.
+    noticed : list of UPickerWarning
+        All warnings.
+    """
+
+    total: int
+    done: int = 0
+    particles: int = 0
+    seconds: float = 0.0
+    failures: Failures = field(default_factory=Failures)
+    noticed: list[UPickerWarning] = field(default_factory=list)
+
+    def exit_code(self) -> int:
+        """Print warnings and failures; return the exit code: 0, or 3 if something failed."""
+        tell(self.noticed)
+        if self.failures.paths:
+            failed = self.failures.paths
+            warning(f"{len(failed)} of {self.total} micrographs could not be done: {listed(failed)}")
+            return 3
+        return 0
+
+
+def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit: str) -> Batch:
+    """Go through a batch, with a progress bar.
+
+    Parameters
+    ----------
+    title, outcomes, total
+        As for `follow`.
+    unit : str
+        Name of what `outcomes` count, e.g. ``"particles"``.
+    """
+    batch, start, plain = Batch(total), time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
         task = progress.add_task(title, total=total, note="")
         for outcome in outcomes:
-            noticed += outcome.warnings
+            batch.noticed += outcome.warnings
             if outcome.error is not None:
-                failures.add(outcome.path, outcome.error)
+                batch.failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
-                done += 1
-                particles += outcome.value.particles
-            progress.update(task, advance=1, note=f"{particles} particles")
-            plain.tell(done + len(failures.paths))
-    seconds = time.monotonic() - start
-    each = f", {seconds / done:.1f} s each" if done else ""
-    note(f"{title}: {particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")
-    tell(noticed)
-    if failures.paths:
-        warning(f"{len(failures.paths)} of {total} micrographs could not be done: {listed(failures.paths)}")
-        return 3
-    return 0
+                batch.done += 1
+                batch.particles += outcome.value.particles
+            progress.update(task, advance=1, note=f"{batch.particles} {unit}")
+            plain.tell(batch.done + len(batch.failures.paths))
+    batch.seconds = time.monotonic() - start
+    return batch
 
 
 def remaining(paths: list[Path], outputs: Written, skip_existing: bool) -> list[Path]:

@@ -18,6 +18,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -72,12 +73,52 @@ def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
     path = folder / FILE
     if not path.is_file():
         return found
-    rows = named(path)
-    pairing = pair(rows, {str(file): file for file in found}, path, required=False)
-    if pairing.unmatched_micrographs:
-        remedy = "Name the rows after the label files, without suffix"
-        raise CoordinatesError(path, f"there are no labels for '{pairing.unmatched_micrographs[0]}'", remedy)
-    return found | {file: rows[name] for name, file in pairing.pairs.items()}
+    known, unmatched = rows_by_file(path, list(found))
+    if unmatched:
+        refuse_unmatched(path, unmatched)
+    return found | {file: coverage for file, (_, coverage) in known.items()}
+
+
+def rows_by_file(path: Path, files: Sequence[Path]) -> tuple[dict[Path, tuple[str, Coverage]], list[str]]:
+    """Read a ``coverage.csv``, and match its names with label files.
+
+    Parameters
+    ----------
+    path : Path
+        The ``coverage.csv``.
+    files : sequence of Path
+        The label files.
+
+    Returns
+    -------
+    by_file : dict
+        Label file -> its name in ``coverage.csv``, and its coverage.
+    unmatched : list of str
+        Names that match no label file.
+
+    Raises
+    ------
+    CoordinatesError
+        As `named`.
+    InputError
+        If names are ambiguous.
+    """
+    found = named(path)
+    pairing = pair(found, {str(file): file for file in files}, path, required=False)
+    by_file = {file: (name, found[name]) for name, file in pairing.pairs.items()}
+    return by_file, pairing.unmatched_micrographs
+
+
+def refuse_unmatched(path: Path, names: Sequence[str]) -> NoReturn:
+    """Refuse a ``coverage.csv`` with names that match no label file.
+
+    Raises
+    ------
+    CoordinatesError
+        Always.
+    """
+    remedy = "Name the rows after the label files, without suffix"
+    raise CoordinatesError(path, f"there are no labels for '{names[0]}'", remedy)
 
 
 def named(path: Path) -> dict[str, Coverage]:

@@ -1,4 +1,4 @@
-"""TIFF, EER, PNG and JPG files: single images, and movies in TIFF and EER; writing of TIFF images and PNG masks."""
+"""TIFF, EER, PNG and JPG files: single images, and movies in TIFF and EER; writing of TIFF, PNG masks and JPEG."""
 
 from __future__ import annotations
 
@@ -279,3 +279,16 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     content = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1]
     with replacing(path) as temporary:
         temporary.write_bytes(content.tobytes())
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """Return an image as the bytes of a JPEG file.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        `(h, w)` uint8 grey, or `(h, w, 3)` uint8 in the order blue, green, red.
+    quality : int
+        0 to 100.
+    """
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

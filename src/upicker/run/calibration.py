@@ -1,8 +1,8 @@
-"""From scores to chances: how likely is it that a detection with this score is a particle?
+"""From scores to probabilities: how likely is a detection with a given score a particle?
 
-Scores of a detection network order its detections well, but lie in a narrow range that depends on the training. Platt's
-scaling (Platt 1999, "Probabilistic outputs for support vector machines") gives them their meaning back: a logistic
-curve over the scores' log odds, fitted to detections of which labels tell whether they are right.
+Scores of a detection network rank its detections well, but lie in a narrow range that depends on the training. Platt
+scaling (Platt 1999, "Probabilistic outputs for support vector machines") turns them into probabilities: a logistic
+curve over the log odds of the scores, fitted to detections that labels show to be right or wrong.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-# Fewer right or wrong detections say nothing about a curve.
+# With fewer right or wrong detections, the curve is not determined.
 FEWEST = 10
-# Without labels: half of the picks are taken to be at least this sure.
+# Without labels, half of the picks are assumed to have at least this probability.
 SURE = 0.9
 _EDGE = 1e-6
 
@@ -26,23 +26,23 @@ class Calibration:
     Attributes
     ----------
     slope : float
-        Its steepness, > 0.
+        Its slope, > 0.
     offset : float
-        Added to the log odds times the slope.
+        Added to the slope times the log odds.
     """
 
     slope: float
     offset: float
 
-    def chance(self, score: np.ndarray) -> np.ndarray:
-        """Return `(n,)` chances 0..1 for `(n,)` scores 0..1."""
+    def probability(self, score: np.ndarray) -> np.ndarray:
+        """Return `(n,)` probabilities 0..1 for `(n,)` scores 0..1."""
         return 1 / (1 + np.exp(-(self.slope * log_odds(score) + self.offset)))
 
 
 def log_odds(score: np.ndarray) -> np.ndarray:
-    """Return `(n,)` ln(s / (1 - s)), finite for scores of 0 and 1, too."""
-    kept = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
-    return np.log(kept / (1 - kept))
+    """Return `(n,)` ln(s / (1 - s)); finite also for scores of 0 and 1."""
+    clipped = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
+    return np.log(clipped / (1 - clipped))
 
 
 def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
@@ -53,7 +53,7 @@ def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
     score : np.ndarray
         `(n,)`, 0..1.
     hit : np.ndarray
-        `(n,)` bool: those that found a label.
+        `(n,)` bool: those that match a label.
 
     Returns
     -------
@@ -64,30 +64,30 @@ def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
     if min(right, wrong) < FEWEST:
         return None
     x = log_odds(score)
-    # Platt's targets: a little less than certain, so that the curve of what can be separated does not become a step.
-    wanted = np.where(hit, (right + 1) / (right + 2), 1 / (wrong + 2))
+    # Platt's targets are slightly below certainty, so that separable scores do not give a step.
+    target = np.where(hit, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         z = values[0] * x + values[1]
-        miss = 1 / (1 + np.exp(-z)) - wanted
-        return float(np.sum(np.logaddexp(0, z) - wanted * z)), np.array([miss @ x, miss.sum()])
+        residual = 1 / (1 + np.exp(-z)) - target
+        return float(np.sum(np.logaddexp(0, z) - target * z)), np.array([residual @ x, residual.sum()])
 
     slope, offset = minimize(loss, np.array([1.0, -float(np.median(x))]), jac=True, method="BFGS").x
     return Calibration(float(slope), float(offset)) if slope > 0 else None
 
 
 def from_threshold(score: np.ndarray, threshold: float) -> Calibration:
-    """Guess the curve without labels: one half at the threshold, and half of the picks at least `SURE`.
+    """Estimate the curve without labels: one half at the threshold, and at least `SURE` for half of the picks.
 
     Parameters
     ----------
     score : np.ndarray
         `(n,)` of all detections, 0..1.
     threshold : float
-        The score that validation chose.
+        The score that was chosen in validation.
     """
     at = float(log_odds(np.array([threshold]))[0])
     above = log_odds(score[score >= threshold]) - at
-    usual = float(np.median(above)) if len(above) else 0.0
-    slope = np.log(SURE / (1 - SURE)) / usual if usual > _EDGE else 1.0
+    median = float(np.median(above)) if len(above) else 0.0
+    slope = np.log(SURE / (1 - SURE)) / median if median > _EDGE else 1.0
     return Calibration(float(slope), float(-slope * at))

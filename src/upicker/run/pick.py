@@ -92,10 +92,8 @@ def pick_all(
         "threshold": work.picker.threshold,
         **work.reading.about(),
     }
-    here, jobs = work, min(jobs, len(paths))
-    if jobs > 1 and not work.picker.config.train.threads:
-        here = replace(work, picker=work.picker.with_threads(max(1, cores() // jobs)))
-    outcomes = each(paths, here, jobs)
+    jobs = min(jobs, len(paths))
+    outcomes = each(paths, replace(work, picker=sharing_cores(work.picker, jobs)), jobs)
     yield from recorded(outcomes, work.outputs.folder, command, work.picker.config, about)
 
 
@@ -109,3 +107,10 @@ def processes(files: int, picker: Picker) -> int:
     if picker.device != "cpu":
         return 1
     return max(1, min(cores(), files // MIN_FILES, memory_bytes() // PROCESS_BYTES))
+
+
+def sharing_cores(picker: Picker, jobs: int) -> Picker:
+    """Return a picker for each of several processes, which divide the cores, unless its config sets the threads."""
+    if jobs <= 1 or picker.config.train.threads:
+        return picker
+    return picker.with_threads(max(1, cores() // jobs))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -19,15 +18,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from upicker import __version__
 from upicker.errors import UPickerError
 from upicker.units import parse_length
-from upicker.web.answers import HTTPException, answer, body, on_error, on_http, on_mistake
-from upicker.web.inspecting import exporting, gallery, picks
-from upicker.web.jobs import jobs, suggest
-from upicker.web.labelling import labels, proposals
+from upicker.web.inspecting.routes import pick_routes
+from upicker.web.jobs.routes import job_routes
+from upicker.web.labelling.routes import label_routes, proposal_routes
+from upicker.web.parts import Parts
 from upicker.web.project import Project
+from upicker.web.responses import HTTPException, json_body, json_response, on_error, on_http, on_unexpected
 from upicker.web.security import LOOPBACK, Gate, Guard
-from upicker.web.tiles import micrographs as pictures
+from upicker.web.tiles.routes import image_routes
 
 STATIC = Path(__file__).parent / "static"
+# Whoever asks for the labels or picks of a micrograph has opened it.
 _OPENS = re.compile(r"/api/micrographs/(\d{1,9})/(?:labels|picks)")
 
 
@@ -37,78 +38,69 @@ def make_app(project: Project, token: str, names: frozenset[str] = LOOPBACK) -> 
     Parameters
     ----------
     project : Project
-        What it shows.
+        The project to serve.
     token : str
-        The secret that lets a browser in.
+        The secret that admits a browser.
     names : frozenset of str
-        Hosts that a browser may know this server by.
+        Hosts by which a browser may address this server.
     """
     return assemble(project, Gate(token, names))
 
 
 def assemble(project: Project, gate: Gate) -> ASGIApp:
-    """Return the application for one project behind a gate of its own."""
-    parts: dict[str, Any] = {
-        "labels": None if project.labels is None else labels.LabelStore(project),
-        "pictures": pictures.Pictures(project),
-        "picks": None,
-        "jobs": None,
-    }
-    rooms = [pictures]
-    if project.labels is not None:
-        rooms += [labels]
-    if project.picks is not None:
-        parts["picks"] = picks.PickStore(project)
-        rooms += [picks, gallery, exporting]
-    if project.mode == "label":
-        parts["jobs"] = jobs.Jobs(project)
-        rooms += [proposals, jobs, suggest]
-    routes: list[BaseRoute] = [*_pages(project), *_session(project), *_list(project, parts)]
-    for room in rooms:
-        routes += room.routes(project, parts)
-
-    def close() -> None:
-        with contextlib.ExitStack() as stack:
-            for part in parts.values():
-                if hasattr(part, "close"):
-                    stack.callback(part.close)
+    """Return the application for one project behind a given gate."""
+    parts = Parts.of(project)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await anyio.to_thread.run_sync(close)
+            await anyio.to_thread.run_sync(parts.close)
 
-    served = Starlette(
-        routes=routes,
-        exception_handlers={UPickerError: on_error, HTTPException: on_http, Exception: on_mistake},
+    app = Starlette(
+        routes=[*_page_routes(project), *_session_routes(project), *_list_routes(project, parts), *_routes(parts)],
+        exception_handlers={UPickerError: on_error, HTTPException: on_http, Exception: on_unexpected},
         lifespan=lifespan,
     )
-    # Outside of Starlette's own layers, so that every answer passes the guard, also those to mistakes.
-    return Guard(Opened(served, project), gate)
+    # Outside of Starlette's own layers, so that the guard adds its headers to responses to unexpected errors, too.
+    return Guard(OpenedTracker(app, project), gate)
 
 
-def _pages(project: Project) -> list[BaseRoute]:
-    """Return the pages themselves, and what they are made of."""
+def _routes(parts: Parts) -> list[Route]:
+    """Return the routes of all parts that the page has."""
+    routes = image_routes(parts.images)
+    if parts.labels is not None:
+        routes += label_routes(parts.labels)
+    if parts.picks is not None:
+        routes += pick_routes(parts.picks, parts.images)
+    if parts.proposals is not None:
+        routes += proposal_routes(parts.proposals)
+    if parts.jobs is not None:
+        routes += job_routes(parts.jobs)
+    return routes
+
+
+def _page_routes(project: Project) -> list[BaseRoute]:
+    """Return the routes of the HTML page and its static files."""
 
     async def start(request: Request) -> Response:
         return RedirectResponse(f"/{project.mode}", 303)
 
-    async def shown(request: Request) -> Response:
+    async def page(request: Request) -> Response:
         return FileResponse(STATIC / f"{project.mode}.html", headers={"Cache-Control": "no-cache"})
 
     return [
         Route("/", start),
-        Route(f"/{project.mode}", shown),
+        Route(f"/{project.mode}", page),
         Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
     ]
 
 
-def _session(project: Project) -> list[BaseRoute]:
-    """Return what the page asks about itself."""
+def _session_routes(project: Project) -> list[BaseRoute]:
+    """Return the routes that describe the project, and set its particle diameter."""
 
-    def said() -> dict[str, object]:
+    def described() -> dict[str, object]:
         paths = {"labels": project.labels, "picks": project.picks, "model": project.model}
         return {
             "mode": project.mode,
@@ -120,42 +112,42 @@ def _session(project: Project) -> list[BaseRoute]:
         }
 
     async def session(request: Request) -> Response:
-        return answer(await anyio.to_thread.run_sync(said))
+        return json_response(await anyio.to_thread.run_sync(described))
 
     async def diameter(request: Request) -> Response:
-        length = parse_length(str((await body(request)).get("diameter", "")))
+        length = parse_length(str((await json_body(request)).get("diameter", "")))
         await anyio.to_thread.run_sync(project.set_diameter, length)
-        return answer(await anyio.to_thread.run_sync(said))
+        return json_response(await anyio.to_thread.run_sync(described))
 
     return [Route("/api/session", session), Route("/api/session/diameter", diameter, methods=["PUT"])]
 
 
-def _list(project: Project, parts: Mapping[str, Any]) -> list[BaseRoute]:
-    """Return the list of micrographs."""
+def _list_routes(project: Project, parts: Parts) -> list[BaseRoute]:
+    """Return the route of the list of micrographs."""
 
     def listed() -> list[dict[str, object]]:
-        unset = {"labels": 0, "coverage": "unset", "bad": False}
-        counts = parts["labels"].counts() if parts["labels"] else [unset] * len(project.micrographs)
-        picked = parts["picks"].counts() if parts["picks"] else [None] * len(project.micrographs)
+        unlabelled = {"labels": 0, "coverage": "unset", "bad": False}
+        labels = parts.labels.counts() if parts.labels else [unlabelled] * len(project.micrographs)
+        picks = parts.picks.counts() if parts.picks else [None] * len(project.micrographs)
         return [
             {
                 "id": number,
                 "name": project.name(number),
-                **counts[number],
-                "picks": picked[number],
+                **labels[number],
+                "picks": picks[number],
                 "opened": project.opened(number),
             }
             for number in range(len(project.micrographs))
         ]
 
     async def everything(request: Request) -> Response:
-        return answer(await anyio.to_thread.run_sync(listed))
+        return json_response(await anyio.to_thread.run_sync(listed))
 
     return [Route("/api/micrographs", everything)]
 
 
-class Opened:
-    """Notes which micrographs somebody has looked at: those whose labels or picks were asked for."""
+class OpenedTracker:
+    """Records which micrographs a user has opened: those whose labels or picks were requested."""
 
     def __init__(self, app: ASGIApp, project: Project) -> None:
         self.app, self._project = app, project

@@ -1,4 +1,4 @@
-"""What one server shows: the micrographs, the folders of labels and picks, and what the page remembers of itself."""
+"""The project that one server shows: micrographs, folders of labels and picks, and the page's own state."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from upicker.train.labels import median_diameter
 from upicker.units import Length, parse_length
 
 STATE = ".upicker"
-_SESSION = "session.json"
-# Files of labels or picks that are asked for the particles' diameter.
-_ASKED = 5
+_SESSION, _BAD = "session.json", "bad.txt"
+# Files of labels or picks from which the particle diameter is taken.
+_FILES_FOR_DIAMETER = 5
 
 
-class NotThere(UPickerError, KeyError):  # noqa: N818 - says what is the matter
-    """Something that was asked for by a number or name, and does not exist."""
+class NotFound(UPickerError, KeyError):  # noqa: N818 - named after the HTTP status
+    """A requested number or name that does not exist."""
 
     __str__ = Exception.__str__
 
 
 @dataclass(eq=False)
 class Project:
-    """What one server shows; nothing of it changes but the diameter and the list of what was opened.
+    """The project that one server shows; only its diameter, and which micrographs are opened or bad, ever change.
 
     Attributes
     ----------
     mode : str
         ``"label"`` or ``"inspect"``.
     micrographs : tuple of Path
-        Their numbers here are their places in this tuple.
+        The micrographs; a micrograph's number is its index here.
     reading : Reading
         How they are read.
     config : Config
-        Of the weights or the picks, with what the command line changed.
+        That of the weights or the picks, with the changes of the command line.
     state : Path
-        The folder for what the page keeps for itself; perhaps not made yet.
+        The folder of the page's own state; it need not exist yet.
     labels : Path or None
-        The folder of labels; in the mode ``"label"`` there always is one.
+        The folder of labels; always given in the mode ``"label"``.
     picks : Path or None
-        The folder or file of picks; in the mode ``"inspect"`` there always is one.
+        The folder or file of picks; always given in the mode ``"inspect"``.
     diameter : Length or None
-        The particles'; None where nobody has said it yet.
+        The particle diameter; None as long as it is unknown.
     model : Path or None
         Weights for proposals and suggestions.
     """
@@ -71,41 +71,41 @@ class Project:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        remembered = _remembered(self.state / _SESSION)
-        opened = remembered.get("opened")
+        saved = _saved_session(self.state / _SESSION)
+        opened = saved.get("opened")
         self._opened = {name for name in opened if isinstance(name, str)} if isinstance(opened, list) else set()
-        if self.diameter is None and remembered.get("diameter"):
+        if self.diameter is None and saved.get("diameter"):
             with contextlib.suppress(ConfigError):
-                self.diameter = parse_length(str(remembered["diameter"]))
+                self.diameter = parse_length(str(saved["diameter"]))
 
     def path(self, number: int) -> Path:
-        """Return a micrograph's file.
+        """Return the file of a micrograph.
 
         Raises
         ------
-        NotThere
-            If there is no such number; this is a KeyError, too.
+        NotFound
+            If there is no such number.
         """
         if not 0 <= number < len(self.micrographs):
-            raise NotThere(f"micrograph {number}", "there is no such micrograph", "Reload the page")
+            raise NotFound(f"micrograph {number}", "there is no such micrograph", "Reload the page")
         return self.micrographs[number]
 
     def name(self, number: int) -> str:
-        """Return a micrograph's name: the file's without folder and suffix.
+        """Return the name of a micrograph: that of its file, without folder and suffix.
 
         Raises
         ------
-        NotThere
+        NotFound
             If there is no such number.
         """
         return plain(self.path(number))
 
     def size(self, number: int) -> tuple[tuple[int, int], float | None]:
-        """Return rows and columns of a micrograph, and its pixel size in Angstrom where known.
+        """Return rows and columns of a micrograph, and its pixel size in Angstrom if known.
 
         Raises
         ------
-        NotThere
+        NotFound
             If there is no such number.
         MicrographError
             If it cannot be read.
@@ -116,14 +116,14 @@ class Project:
         return self._sizes[number]
 
     def pixel_size_A(self, number: int) -> float | None:  # noqa: N802 - the unit
-        """Return a micrograph's pixel size in Angstrom; None where it is not known or cannot be read."""
+        """Return the pixel size of a micrograph in Angstrom; None if it is unknown or the file cannot be read."""
         try:
             return self.size(number)[1]
         except MicrographError:
             return None
 
     def diameter_px(self, number: int) -> float | None:
-        """Return the particles' diameter in raw pixels of a micrograph; None where that cannot be told."""
+        """Return the particle diameter in raw pixels of a micrograph; None if it or the pixel size is unknown."""
         diameter, pixel_size_A = self.diameter, None
         if diameter is not None and diameter.unit != "px":
             pixel_size_A = self.pixel_size_A(number)
@@ -132,29 +132,52 @@ class Project:
         return diameter.to_px(pixel_size_A)
 
     def set_diameter(self, diameter: Length) -> None:
-        """Take another diameter from now on, and remember it.
+        """Set the particle diameter, and save it.
 
         Raises
         ------
         OutputError
-            If it cannot be written; then nothing changes.
+            If it cannot be saved; then nothing changes.
         """
         with self._lock:
-            self._write(diameter, self._opened)
+            self._save(diameter, self._opened)
             self.diameter = diameter
 
     def opened(self, number: int) -> bool:
-        """Tell whether anybody has looked at a micrograph yet."""
+        """Tell whether a user has opened a micrograph yet."""
         return self.name(number) in self._opened
 
     def note_opened(self, number: int) -> None:
-        """Remember that somebody has looked at a micrograph; where nothing can be written, for this time only."""
+        """Note that a user has opened a micrograph; until the server ends, if nothing can be saved."""
         with self._lock, contextlib.suppress(OutputError):
             if self.name(number) not in self._opened:
                 self._opened.add(self.name(number))
-                self._write(self.diameter, self._opened)
+                self._save(self.diameter, self._opened)
 
-    def _write(self, diameter: Length | None, opened: set[str]) -> None:
+    def bad(self) -> set[str]:
+        """Return the names of the micrographs that are marked as bad."""
+        try:
+            return set((self.state / _BAD).read_text("utf-8", "surrogateescape").splitlines())
+        except OSError:
+            return set()
+
+    def mark_bad(self, number: int, bad: bool) -> None:
+        """Mark a micrograph as bad, or no longer; saved when this returns.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be saved.
+        """
+        name = self.name(number)
+        if len(name.splitlines()) != 1:
+            raise OutputError(self.state / _BAD, f"it cannot hold the name {name!r}", "Rename the micrograph")
+        with self._lock:
+            names = self.bad() | {name} if bad else self.bad() - {name}
+            with replacing(self.state / _BAD, lasting=True) as temporary:
+                temporary.write_text("".join(f"{one}\n" for one in sorted(names)), "utf-8", "surrogateescape")
+
+    def _save(self, diameter: Length | None, opened: set[str]) -> None:
         content = {"diameter": None if diameter is None else str(diameter), "opened": sorted(opened)}
         with replacing(self.state / _SESSION) as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -168,27 +191,27 @@ def labelling(
     model: Path | None = None,
     changes: Mapping[str, object] | None = None,
 ) -> Project:
-    """Return the project of ``upicker label``; makes the folder of labels.
+    """Return the project of ``upicker label``; creates the folder of labels.
 
     Parameters
     ----------
     paths : sequence of Path
-        The micrographs, as `upicker.io.micrographs.entries` finds them.
+        The micrographs, as `upicker.io.micrographs.entries` returns them.
     reading : Reading
         How they are read.
     labels : Path
-        The folder of labels; need not exist.
+        The folder of labels; it need not exist.
     diameter : Length, optional
-        The particles'. By default what was said on the page before, what the weights say, or the labels.
+        The particle diameter. By default the one last set on the page, that of the weights, or that of the labels.
     model : Path, optional
         Weights for proposals.
     changes : mapping, optional
-        ``{"room.knob": value}``, changes to the weights' config, or to the defaults.
+        ``{"room.knob": value}``, changes to the config of the weights, or to the defaults.
 
     Raises
     ------
     OutputError
-        If the folder cannot be made or written to.
+        If the folder cannot be created or written to.
     WeightsError, ConfigError
         If the weights or the changes cannot be used.
     """
@@ -203,7 +226,7 @@ def labelling(
     project = Project(
         "label", tuple(paths), reading, config.with_changes(changes or {}), state, labels, None, diameter, model
     )
-    project.diameter = project.diameter or trained_for or _diameter_in(labels)
+    project.diameter = project.diameter or trained_for or _diameter_of_files(labels)
     return project
 
 
@@ -226,14 +249,14 @@ def inspecting(
     labels : Path, optional
         The folder of labels to compare with.
     diameter : Length, optional
-        The particles'. By default what was said on the page before, what the picking run recorded, or the picks.
+        The particle diameter. By default the one last set on the page, that of ``run.toml``, or that of the picks.
     changes : mapping, optional
-        ``{"room.knob": value}``, changes to the config that the picking run recorded, or to the defaults.
+        ``{"room.knob": value}``, changes to the config in ``run.toml`` beside the picks, or to the defaults.
 
     Raises
     ------
     InputError
-        If there are no picks, or no folder of labels.
+        If the picks or the folder of labels do not exist.
     ConfigError
         If the changes cannot be used.
     """
@@ -242,18 +265,18 @@ def inspecting(
     folder = picks if picks.is_dir() else picks.parent
     if picks.is_dir() and not any(file.is_file() for file in picks.glob("[!.]*")):
         remedy = "Give the folder that upicker pick or propose wrote to, or any folder of coordinates files"
-        raise InputError(picks, "no file of picks is in this folder", remedy)
+        raise InputError(picks, "there are no files of picks in this folder", remedy)
     if labels is not None and not labels.is_dir():
         raise InputError(labels, "there is no such folder of labels", "Check the path")
     config, recorded, model = _recorded(folder)
     config = config.with_changes(changes or {})
     project = Project("inspect", tuple(paths), reading, config, folder / STATE, labels, picks, diameter, model)
-    project.diameter = project.diameter or recorded or (_diameter_in(picks) if picks.is_dir() else None)
+    project.diameter = project.diameter or recorded or (_diameter_of_files(picks) if picks.is_dir() else None)
     return project
 
 
 def _make(labels: Path, state: Path) -> None:
-    """Make the folders of labels, and see that they can be written to."""
+    """Create the folders of labels and of the page's state, and check that they are writable."""
     remedy = "Choose a folder that you may write to"
     if labels.exists() and not labels.is_dir():
         raise OutputError(labels, "this is a file, not a folder", "Give a folder for the labels")
@@ -266,9 +289,9 @@ def _make(labels: Path, state: Path) -> None:
         raise OutputError(labels, f"labels cannot be kept there ({error.strerror or error})", remedy) from error
 
 
-def _diameter_in(folder: Path) -> Length | None:
-    """Return the diameter that files of particles carry, if they do."""
-    files = list(coordinates.stems(folder).values())[:_ASKED]
+def _diameter_of_files(folder: Path) -> Length | None:
+    """Return the median diameter in the first files of a folder; None if they have none."""
+    files = list(coordinates.stems(folder).values())[:_FILES_FOR_DIAMETER]
     try:
         return median_diameter(files) if files else None
     except InputError:
@@ -276,16 +299,16 @@ def _diameter_in(folder: Path) -> Length | None:
 
 
 def _recorded(folder: Path) -> tuple[Config, Length | None, Path | None]:
-    """Return config, diameter and weights of the run that made some picks; defaults where it left no record."""
+    """Return config, diameter and weights from the ``run.toml`` beside picks; defaults if there is none."""
     found, config = record.read(folder), Config()
-    # Picks stay good when their record cannot be used, say because another version has renamed a knob.
+    # Picks can be shown even if their record cannot be read, for example after a knob was renamed.
     with contextlib.suppress(UPickerError):
         config = config.with_changes(found.knobs, str(folder / record.NAME))
     return config, found.diameter, found.model
 
 
-def _remembered(path: Path) -> dict:
-    """Return what the page wrote into a file of its own; nothing if it cannot be read."""
+def _saved_session(path: Path) -> dict:
+    """Return the state that the page saved; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

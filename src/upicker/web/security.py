@@ -1,14 +1,14 @@
-"""The gate: who may ask, from where, how much, and what a browser may do with the answers.
+"""The gate: which requests are admitted, from where and how large, and what a browser may do with the responses.
 
-Threats, and what meets them:
+Threats, and the defences against them:
 
-- Others on the same machine, which many share, reach the port: a token, which only the terminal shows. The first visit
-  turns it into a cookie that scripts cannot read.
+- Other users of the same machine can reach the port: a token is required, which only the terminal shows. The first
+  visit turns it into a cookie that scripts cannot read.
 - Another page in the user's browser sends requests here: the cookie is SameSite=Strict, every write must come from a
-  page of this server (Origin), and the interface answers no request that a browser says comes from another.
-- A name of the attacker's that points to 127.0.0.1 (DNS rebinding): the Host header must be one of the known names.
-- A file name or a picture with code in it: the content security policy runs only what this server's own files say.
-- Endless requests: bodies have a limit, whatever their header says.
+  page of this server (Origin), and the interface refuses requests that the browser marks as from another site.
+- An attacker's host name that resolves to 127.0.0.1 (DNS rebinding): the Host header must be one of the known names.
+- A file name or an image that contains code: the content security policy allows only this server's own files to run.
+- Endless requests: the size of bodies is limited, whatever their header says.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from upicker.web.answers import LARGEST_BODY, Refused, is_api, page, told
+from upicker.web.responses import LARGEST_BODY, Refused, error_response, html_page, is_api
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-# Stands for any address written in numbers: these cannot be rebound.
+# Stands for any numeric address: these cannot be rebound.
 ANY_ADDRESS = "*"
 _READS = ("GET", "HEAD")
 _WRITES = ("POST", "PUT", "DELETE")
@@ -56,19 +56,19 @@ _HEADERS = {
 
 
 def new_token() -> str:
-    """Return a fresh secret of 192 bits."""
+    """Return a new random secret of 192 bits."""
     return secrets.token_urlsafe(24)
 
 
 class Gate:
-    """Knows the secret, and the names that this server goes by.
+    """Checks the secret, and the host names of this server.
 
     Parameters
     ----------
     token : str
         The secret.
     names : frozenset of str
-        Hosts that a browser may know this server by; `ANY_ADDRESS` adds all addresses in numbers.
+        Hosts by which a browser may address this server; `ANY_ADDRESS` adds all numeric addresses.
     """
 
     def __init__(self, token: str, names: frozenset[str] = LOOPBACK) -> None:
@@ -79,9 +79,9 @@ class Gate:
         self._lock = threading.Lock()
 
     def ticket(self) -> str:
-        """Return a secret that lets in once, within two minutes.
+        """Return a secret that admits one visit, within two minutes.
 
-        It is for starting a browser, whose command line everybody on the machine can read.
+        It is for starting a browser, whose command line every user of the machine can read.
         """
         made = new_token()
         with self._lock:
@@ -89,7 +89,7 @@ class Gate:
         return made
 
     def admits(self, given: str) -> bool:
-        """Tell whether a visitor brings the token, or a ticket, which is then used up."""
+        """Tell whether a secret is the token, or a ticket, which is then used up."""
         secret = given.encode("utf-8", "surrogatepass")[:_LONGEST_TOKEN]
         if hmac.compare_digest(secret, self._token):
             return True
@@ -99,12 +99,12 @@ class Gate:
             return self._tickets.pop(secret, None) is not None
 
     def knows(self, request: Request) -> bool:
-        """Tell whether a request carries the cookie."""
+        """Tell whether a request carries the right cookie."""
         given = request.cookies.get(cookie_name(request.headers), "")
         return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
 
     def cookie(self, headers: Headers) -> str:
-        """Return the header that gives a visitor the cookie."""
+        """Return the header that sets the cookie."""
         return f"{cookie_name(headers)}={self._token.decode()}; HttpOnly; SameSite=Strict; Path=/"
 
     def is_ours(self, host: str) -> bool:
@@ -122,15 +122,15 @@ class Gate:
 
 
 def cookie_name(headers: Headers) -> str:
-    """Return the cookie's name, which says the port as the browser knows it.
+    """Return the name of the cookie, which includes the port as the browser sees it.
 
-    Browsers keep cookies by host, not by port: two servers would take each other's cookie away.
+    Browsers store cookies by host, not by port: two servers would overwrite each other's cookie.
     """
     return f"upicker-{_parts(headers.get('host', ''))[1]}"
 
 
 class Guard:
-    """Lets through what the gate allows, and adds the headers that every answer carries."""
+    """Passes on the requests that the gate admits, and adds security headers to every response."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self.app, self._gate = app, gate
@@ -157,11 +157,12 @@ class Guard:
             await self.app(scope, _limited(receive), send_guarded)
 
     def _refusal(self, request: Request) -> Response | None:
-        """Return the answer to a request that goes no further; None lets it through."""
+        """Return the response to a request that is refused; None admits it."""
         headers, method, path = request.headers, request.method, request.scope["path"]
         host = headers.get("host", "")
         if not self._gate.is_ours(host):
-            return _refused(path, 403, "This server does not go by this name", "Open the address that it printed.")
+            text = "Open the address that upicker printed in the terminal."
+            return _refused(path, 403, "This server does not accept this host name", text)
         if path == "/" and method in _READS and "token" in request.query_params:
             return self._visit(request)
         if not self._gate.knows(request):
@@ -169,31 +170,31 @@ class Guard:
             return _refused(path, 401, "This page is locked", text, "Try again")
         site = headers.get("sec-fetch-site", "")
         if is_api(path) and site not in ("", "same-origin", "none"):
-            return _refused(path, 403, "Another page asked for this", "Use the page of this server.")
+            return _refused(path, 403, "This request came from another site", "Use the page of this server.")
         if method in _READS:
             return None
         if method not in _WRITES:
-            return _refused(path, 405, "There are no such requests here", "Use the page of this server.")
+            return _refused(path, 405, "This method is not supported", "Use the page of this server.")
         if not _is_from_here(headers, host):
-            return _refused(path, 403, "This did not come from the page of this server", "Use that page.")
+            return _refused(path, 403, "This request did not come from the page of this server", "Use that page.")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and (kind or method != "DELETE"):
-            return _refused(path, 415, "This is not JSON", "Send Content-Type: application/json.")
+            return _refused(path, 415, "The body is not JSON", "Send Content-Type: application/json.")
         if _length(headers) > LARGEST_BODY:
-            return told(_too_large())
+            return error_response(_too_large())
         return None
 
     def _visit(self, request: Request) -> Response:
-        """Give the cookie to who brings the token, and take the token out of the address."""
-        # Who is in already may come back with a ticket that is used up.
+        """Set the cookie for a visit with the token, and remove the token from the address."""
+        # A browser that has the cookie may come back with a ticket that is used up.
         if not (self._gate.knows(request) or self._gate.admits(request.query_params["token"])):
-            text = "This token is of an earlier start. Open the address that upicker printed last in the terminal."
-            return page(401, "This page is locked", text)
+            text = "This token is no longer valid. Open the address that upicker printed last in the terminal."
+            return html_page(401, "This page is locked", text)
         return RedirectResponse("/", 303, {"Set-Cookie": self._gate.cookie(request.headers)})
 
 
 def _is_from_here(headers: Headers, host: str) -> bool:
-    """Tell whether a write comes from a page of this server: by its origin, or else by what the browser says."""
+    """Tell whether a write comes from a page of this server: by its Origin header, or else by Sec-Fetch-Site."""
     origin = headers.get("origin")
     if origin is None:
         return headers.get("sec-fetch-site") == "same-origin"
@@ -201,7 +202,7 @@ def _is_from_here(headers: Headers, host: str) -> bool:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Return what reads a request's body, and no more of it than is allowed."""
+    """Return a `receive` that raises once the body exceeds the limit."""
     read = 0
 
     async def limited() -> Message:
@@ -217,24 +218,24 @@ def _limited(receive: Receive) -> Receive:
 
 def _too_large() -> Refused:
     found = f"it is larger than {LARGEST_BODY // 1024**2} MB"
-    return Refused(413, "request", found, "Send less at once")
+    return Refused(413, "request", found, "Send less at a time")
 
 
 def _length(headers: Headers) -> int:
-    """Return how long a body says it is; nothing is said by what is no number."""
+    """Return the Content-Length of a request; 0 if it is missing or malformed."""
     text = headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _refused(path: str, status: int, title: str, text: str, link: str = "") -> Response:
-    """Say no: to programs in JSON, to people in words."""
+    """Return a refusal: JSON for the interface, an HTML page for people."""
     if is_api(path) or path.startswith("/static/"):
-        return told(Refused(status, path, title[:1].lower() + title[1:], text.rstrip(".")))
-    return page(status, title, text, link)
+        return error_response(Refused(status, path, title[:1].lower() + title[1:], text.rstrip(".")))
+    return html_page(status, title, text, link)
 
 
 def _parts(host: str) -> tuple[str, str]:
-    """Return name and port that a Host header says, in small letters; empty ones for nonsense."""
+    """Return name and port of a Host header, in lower case; empty if it is malformed."""
     try:
         parts = urlsplit(f"//{host}")
         name, port = parts.hostname or "", parts.port

@@ -1,4 +1,4 @@
-"""The server's life: a port, an address, a browser where there is one, and a clean end."""
+"""Running the server: its port, its address, the browser that is opened, and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from upicker.web.project import Project
 from upicker.web.security import ANY_ADDRESS, LOOPBACK, Gate, new_token
 
 PORT = 8765
-# Requests that are still being answered get so long when the server stops.
+# Time for running requests to finish when the server stops.
 _PATIENCE_S = 5
 _EVERYWHERE = ("", "0.0.0.0", "::")
 _LARGEST_HEADERS = 32_768
@@ -28,12 +28,12 @@ _LARGEST_HEADERS = 32_768
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is found.
+    """The address of the page.
 
     Attributes
     ----------
     host : str
-        The address that is listened on.
+        The host that the server listens on.
     port : int
         The port.
     token : str
@@ -46,26 +46,26 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether it can be reached from this machine only."""
         return self.host in LOOPBACK
 
     @property
-    def place(self) -> str:
-        """The host as an address says it, by which a browser finds it."""
+    def name(self) -> str:
+        """The host as written in a URL that a browser can open."""
         if self.host in _EVERYWHERE:
             return socket.gethostname()
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def url(self, secret: str | None = None) -> str:
-        """Return the address to open, with the token or another secret."""
-        return f"http://{self.place}:{self.port}/?token={self.token if secret is None else secret}"
+        """Return the URL to open, with the token or another secret."""
+        return f"http://{self.name}:{self.port}/?token={self.token if secret is None else secret}"
 
     def tunnel(self, environ: Mapping[str, str]) -> str:
-        """Return what to type on a laptop to reach a local server by ssh; on a cluster's node, by its login node."""
+        """Return the ssh command that makes a local server reachable from a laptop, through a login node if any."""
         user = next((environ[name] for name in ("USER", "LOGNAME", "USERNAME") if environ.get(name)), "you")
         here, login = socket.gethostname(), environ.get("SLURM_SUBMIT_HOST", "")
         jump = f"-J {user}@{login} " if login not in ("", here) else ""
-        return f"ssh -N -L {self.port}:{self.place}:{self.port} {jump}{user}@{here}"
+        return f"ssh -N -L {self.port}:{self.name}:{self.port} {jump}{user}@{here}"
 
 
 def serve(project: Project, host: str, port: int | None, open_browser: bool, tell: Callable[[Address], None]) -> None:
@@ -74,20 +74,20 @@ def serve(project: Project, host: str, port: int | None, open_browser: bool, tel
     Parameters
     ----------
     project : Project
-        What to show.
+        The project.
     host : str
         The address to listen on.
     port : int or None
-        The port; 0 takes any that is free, None takes 8765 or, where that is taken, any that is free.
+        The port; 0 chooses a free one, None chooses 8765 or, if that is in use, a free one.
     open_browser : bool
-        Whether to open a browser where there is a screen.
+        Whether to open a browser if there is a screen.
     tell : callable
-        Told the address as soon as the server answers there.
+        Called with the address as soon as the server is ready.
 
     Raises
     ------
     ConfigError
-        If host or port cannot be listened on.
+        If the server cannot listen on this host or port.
     """
     token = new_token()
     gate = Gate(token, _names(host))
@@ -98,7 +98,7 @@ def serve(project: Project, host: str, port: int | None, open_browser: bool, tel
     def ready() -> None:
         tell(address)
         if open_browser and has_screen(os.environ, sys.platform):
-            # Looking for a browser takes a moment, and some never return.
+            # Starting a browser takes a moment, and some do not return before they are closed.
             threading.Thread(target=_open, args=(address.url(gate.ticket()),), daemon=True).start()
 
     config = uvicorn.Config(
@@ -119,41 +119,41 @@ def serve(project: Project, host: str, port: int | None, open_browser: bool, tel
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers."""
+    """Calls a function when it is ready."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start to serve."""
         await super().startup(sockets)
         if not self.should_exit:
             self._ready()
 
 
 def has_screen(environ: Mapping[str, str], platform: str) -> bool:
-    """Tell whether the user sits before this machine: a browser that ssh carries to a laptop is of no use."""
+    """Tell whether the user works at this machine: a browser forwarded through ssh is of no use."""
     if any(environ.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
         return False
     return platform in ("darwin", "win32") or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
 
 
 def _open(url: str) -> None:
-    """Open a browser; the address is printed, so that nothing is lost where none starts."""
+    """Open a browser, if there is one; the address is printed anyway."""
     with contextlib.suppress(webbrowser.Error, OSError):
         webbrowser.open(url)
 
 
 def _names(host: str) -> frozenset[str]:
-    """Return the names by which browsers may ask for the server."""
+    """Return the host names by which browsers may address the server."""
     if host in LOOPBACK:
         return LOOPBACK
     return LOOPBACK | {host, socket.gethostname(), socket.getfqdn(), ANY_ADDRESS} - {""}
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """Return a socket that listens."""
+    """Return a listening socket."""
     if port is not None:
         return _bound(host, port)
     try:
@@ -165,34 +165,34 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on one port.
+    """Return a socket that listens on the given port.
 
     Raises
     ------
     ConfigError
-        About ``--port`` or ``--host``, whichever is at fault.
+        About ``--port`` or ``--host``, whichever cannot be used.
     """
     if not 0 <= port < 65_536:
-        raise ConfigError("--port", f"{port} is no port", "Give one of 1024 to 65535, or 0 for any that is free")
+        raise ConfigError("--port", f"{port} is not a port", "Give 1024 to 65535, or 0 for a free one")
     try:
-        family, kind, _, _, place = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)[0]
-        # Named, the protocol lets asyncio send small answers at once; else each waits some 40 ms.
+        family, kind, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)[0]
+        # With the protocol given, asyncio sends small responses immediately; otherwise each is delayed by some 40 ms.
         listening = socket.socket(family, kind, socket.IPPROTO_TCP)
     except OSError as error:
         remedy = "Give an address of this machine, e.g. 127.0.0.1"
-        raise ConfigError("--host", f"'{host}' is no address ({error.strerror or error})", remedy) from error
+        raise ConfigError("--host", f"'{host}' is not an address ({error.strerror or error})", remedy) from error
     try:
         if os.name == "posix":
-            # A port stays blocked for a minute after a server's end without this.
+            # Otherwise a port stays blocked for a minute after a server has ended.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(place)
+        listening.bind(address)
         listening.listen()
     except OSError as error:
         listening.close()
         if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
-            taken = "another program listens there" if error.errno == errno.EADDRINUSE else "you may not use it"
-            remedy = "Give another port, or --port 0 for any that is free"
-            raise ConfigError("--port", f"{port} cannot be used: {taken}", remedy) from error
+            reason = "another program uses it" if error.errno == errno.EADDRINUSE else "permission denied"
+            remedy = "Give another port, or --port 0 for a free one"
+            raise ConfigError("--port", f"{port} cannot be used: {reason}", remedy) from error
         remedy = "Give an address of this machine, e.g. 127.0.0.1"
-        raise ConfigError("--host", f"'{host}' cannot be listened on ({error.strerror or error})", remedy) from error
+        raise ConfigError("--host", f"cannot listen on '{host}' ({error.strerror or error})", remedy) from error
     return listening

@@ -1,18 +1,12 @@
-"""Writing the picks above a threshold for other programs, without those that were rejected."""
+"""Export of the picks above a threshold, without the rejected ones, in the format of any program."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import anyio.to_thread
 import numpy as np
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from upicker.errors import UPickerError
 from upicker.io import coordinates
@@ -20,19 +14,18 @@ from upicker.io.formats import COMMON_FIRST
 from upicker.io.picks import Picks
 from upicker.run import record
 from upicker.run.record import Entry
-from upicker.web.answers import Refused, answer, body
-from upicker.web.inspecting.picks import PickStore
-from upicker.web.inspecting.pickstore import One
+from upicker.web.inspecting.pick_store import MicrographPicks, PickStore
 from upicker.web.project import Project
+from upicker.web.responses import Refused
 
 
 def formats() -> list[dict[str, str]]:
-    """Return the formats that picks can be written in: name, for whom, what is written."""
+    """Return the export formats: name, which programs read it, which files are written."""
     return [{"name": one.name, "use": one.programs, "files": one.files} for one in COMMON_FIRST]
 
 
 def export(store: PickStore, format: str, threshold: float, folder: str, overwrite: bool = False) -> dict[str, object]:
-    """Write the picks that reach a threshold and are not rejected, and ``run.toml`` beside them.
+    """Write the picks that reach a threshold and are not rejected, with a ``run.toml`` beside them.
 
     Parameters
     ----------
@@ -43,41 +36,41 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
     threshold : float
         The lowest score.
     folder : str
-        Where to; below the current folder, or below the folder that the picks lie in.
+        The folder to write to; below the current folder, or below the parent folder of the picks.
     overwrite : bool
-        Whether the folder may hold something already.
+        Whether the folder may contain files already.
 
     Returns
     -------
     dict
-        ``written``: how many particles; ``micrographs``, ``files``, ``folder``, ``left_out``: rejected ones.
+        Numbers of ``written`` particles, of ``micrographs``, ``files`` and rejected particles ``left_out``; ``folder``.
 
     Raises
     ------
     Refused
         400 for another format or folder, 409 if the folder is not empty.
     UPickerError
-        If something cannot be written, or the format needs what is not known.
+        If a file cannot be written, or the format requires something unknown, such as pixel sizes.
     """
     if format not in coordinates.TARGETS:
         known = ", ".join(coordinates.TARGETS)
-        raise Refused(400, "format", f"there is no format '{format[:40]}'", f"There are: {known}")
+        raise Refused(400, "format", f"unknown format '{format[:40]}'", f"Use one of: {known}")
     if not np.isfinite(threshold):
         raise Refused(400, "threshold", "it is not a number", "Send one, e.g. 0.3")
     target = _target(store, folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
-        raise Refused(409, str(target), "something is there already", "Choose another folder, or replace what is there")
+        raise Refused(409, str(target), "this folder contains files already", "Choose another one, or overwrite them")
     picks, entries, left_out = [], [], 0
     for number in range(len(store.project.micrographs)):
         one = store.one(number)
         if one.picks is None:
             continue
         kept = _kept(store, number, one, threshold)
-        left_out += int((~one.alive & (one.particles.score >= threshold)).sum())
+        left_out += int((~one.accepted & (one.particles.score >= threshold)).sum())
         picks.append(kept)
         entries.append(_entry(store.project, number, kept))
     if not picks:
-        raise Refused(400, "picks", "no micrograph has any", "There is nothing to write")
+        raise Refused(400, "picks", "no micrograph has any", "Pick first")
     files = coordinates.write_all(target, picks, format)
     written = sum(len(kept.particles) for kept in picks)
     about = {"threshold": threshold, "picks": str(store.picks), "format": format, "rejected": left_out}
@@ -99,15 +92,16 @@ def _target(store: PickStore, text: str) -> Path:
     Raises
     ------
     Refused
-        400 if it lies elsewhere, or the picks or labels that are looked at lie in it.
+        400 if it lies elsewhere, or contains, or lies in, the picks or labels on display.
     """
     if not text.strip() or "\0" in text:
-        raise Refused(400, "folder", "none is named", "Name one, e.g. export")
+        raise Refused(400, "folder", "no folder is given", "Give one, e.g. export")
     here = Path.cwd().resolve()
     try:
         folder = Path(text.strip()).expanduser().resolve()
         allowed = [here, store.picks.resolve().parent]
-        own = [path.resolve() for path in (store.picks, store.labels, store.project.state) if path is not None]
+        project = store.project
+        own = [path.resolve() for path in (store.picks, project.labels, project.state) if path is not None]
     except (OSError, RuntimeError) as error:
         raise Refused(400, "folder", f"'{text[:200]}' cannot be used ({error})", "Choose another one") from error
     if not any(folder.is_relative_to(root) and folder != root for root in allowed):
@@ -115,12 +109,12 @@ def _target(store: PickStore, text: str) -> Path:
         raise Refused(400, str(folder), f"it does not lie below {places}", "Choose a folder there")
     for path in own:
         if folder.is_relative_to(path) or path.is_relative_to(folder):
-            raise Refused(400, str(folder), "the picks or labels that are looked at lie there", "Choose another folder")
+            raise Refused(400, str(folder), "this folder holds the picks or labels on display", "Choose another one")
     return Path(os.path.relpath(folder, here)) if folder.is_relative_to(here) else folder
 
 
-def _kept(store: PickStore, number: int, one: One, threshold: float) -> Picks:
-    """Return what is written of one micrograph, with what its file says of it."""
+def _kept(store: PickStore, number: int, one: MicrographPicks, threshold: float) -> Picks:
+    """Return the picks of one micrograph to write, with its shape and pixel size."""
     assert one.picks is not None
     project = store.project
     shape, size = one.picks.shape, one.picks.pixel_size_A
@@ -128,10 +122,10 @@ def _kept(store: PickStore, number: int, one: One, threshold: float) -> Picks:
         found = project.size(number)
         shape, size = found[0], found[1] or size
     except UPickerError:
-        pass  # The picture is gone; what the picks say of it has to do.
+        pass  # Without the micrograph, use what the file of picks says of it.
     path, here = project.path(number).resolve(), Path.cwd().resolve()
     name = os.path.relpath(path, here) if path.is_relative_to(here) else str(project.path(number))
-    particles = one.particles.select(one.alive & (one.particles.score >= threshold))
+    particles = one.particles.select(one.accepted & (one.particles.score >= threshold))
     diameter_px = project.diameter_px(number)
     if diameter_px is not None:
         particles = particles.with_diameter(diameter_px, only_missing=True)
@@ -139,7 +133,7 @@ def _kept(store: PickStore, number: int, one: One, threshold: float) -> Picks:
 
 
 def _entry(project: Project, number: int, kept: Picks) -> Entry | None:
-    """Return the line of ``run.toml`` about one micrograph; None where its size is not known."""
+    """Return the entry of ``run.toml`` for one micrograph; None if its shape is unknown."""
     if kept.shape is None:
         return None
     diameter_px = project.diameter_px(number)
@@ -157,7 +151,7 @@ def _entry(project: Project, number: int, kept: Picks) -> Entry | None:
     )
 
 
-def suggested(store: PickStore) -> str:
+def suggested_folder(store: PickStore) -> str:
     """Return a folder beside the picks that does not exist yet."""
     folder = store.picks if store.picks.is_dir() else store.picks.with_suffix("")
     for number in range(1, 1000):
@@ -166,23 +160,3 @@ def suggested(store: PickStore) -> str:
             break
     here, chosen = Path.cwd().resolve(), chosen.resolve()
     return os.path.relpath(chosen, here) if chosen.is_relative_to(here) else str(chosen)
-
-
-def routes(project: Project, parts: Mapping[str, Any]) -> list[Route]:
-    """Return what the page asks about exporting."""
-    store: PickStore = parts["picks"]
-
-    async def known(request: Request) -> Response:
-        return answer({"formats": formats(), "folder": await anyio.to_thread.run_sync(suggested, store)})
-
-    async def write(request: Request) -> Response:
-        content = await body(request)
-        format, folder, threshold = (content.get(name) for name in ("format", "folder", "threshold"))
-        if not (isinstance(format, str) and isinstance(folder, str) and isinstance(threshold, float | int)):
-            raise Refused(400, "request", "it lacks format, folder or threshold", "Send all three")
-        if isinstance(threshold, bool):
-            raise Refused(400, "threshold", "it is not a number", "Send one, e.g. 0.3")
-        overwrite = content.get("overwrite") is True
-        return answer(await anyio.to_thread.run_sync(export, store, format, float(threshold), folder, overwrite))
-
-    return [Route("/api/export", known), Route("/api/export", write, methods=["POST"])]

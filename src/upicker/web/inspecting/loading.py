@@ -1,9 +1,9 @@
-"""Reading picks and labels for the page: any folder or file, brought together with the micrographs by name."""
+"""Reading picks and labels for the page: any folder or file, matched with the micrographs by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from upicker.errors import CoordinatesError, InputError, UPickerError
 from upicker.io import coordinates
-from upicker.io.coverage import read_coverage
+from upicker.io.labels import LabelFolder
 from upicker.io.pairing import pair, pair_folder
 from upicker.io.picks import Picks
 from upicker.particles import Particles
@@ -24,18 +24,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Origin:
-    """How picks were made, as far as ``run.toml`` beside them says.
+    """How picks were made, according to the ``run.toml`` beside them.
 
     Attributes
     ----------
     command : str or None
         ``pick``, ``propose`` ...
     picked_at : float or None
-        There are no picks with a lower score than this.
+        The threshold of the run: no pick has a lower score.
     stored : float or None
-        The threshold to begin with: the one stored with the weights, else the one picked at.
+        The threshold to start with: the one stored with the weights, else that of the run.
     note : str
-        What a person should know of it, perhaps nothing.
+        A note for the user; may be empty.
     """
 
     command: str | None = None
@@ -46,33 +46,32 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Read(Generic[T]):
-    """What was read for the micrographs.
+    """Values read for the micrographs.
 
     Attributes
     ----------
     values : list
-        One per micrograph, None where there is nothing for it.
+        One for each micrograph, None where there is none.
     problems : list of str
-        Files that could not be read, in words.
-    strangers : int
-        How many names there were that belong to no micrograph.
+        Messages about files that could not be read.
+    unmatched : int
+        Number of names that belong to no micrograph.
     """
 
     values: list[T | None]
     problems: list[str] = field(default_factory=list)
-    strangers: int = 0
+    unmatched: int = 0
 
 
 def origin(picks: Path) -> Origin:
-    """Read ``run.toml`` beside picks; what is not there or cannot be read is not known."""
+    """Return how picks were made; unknown without a readable ``run.toml`` beside them."""
     found = record.read(picks)
     command, at = found.command, found.threshold
     most = str(found.knobs.get("propose.top_k"))
     if command == "propose" and (most == "auto" or most.isdigit()):
-        count = (
-            "As many as each micrograph's density suggests" if most == "auto" else f"At most {most} of each micrograph"
-        )
-        return Origin(command, note=f"{count}; propose with --set propose.top_k=all for more")
+        count = "as many as its density suggests" if most == "auto" else f"at most {most}"
+        note = f"Proposals per micrograph: {count}; propose with --set propose.top_k=all for more"
+        return Origin(command, note=note)
     if at is None:
         return Origin(command)
     again = "pick again" if command == "pick" else "export again"
@@ -81,12 +80,12 @@ def origin(picks: Path) -> Origin:
 
 
 def _lower(threshold: float) -> float:
-    """Return a round threshold well below another one."""
+    """Return a round number well below a threshold."""
     return 0.05 if threshold > 0.1 else float(f"{threshold / 4:.1g}")
 
 
 def _stored(found: Record, picked_at: float) -> float:
-    """Return the threshold of the weights where another one was given for picking, else that of picking."""
+    """Return the threshold stored with the weights if another one was given for picking, else that of picking."""
     if found.knobs.get("pick.threshold") in (None, "none") or found.model is None:
         return picked_at
     from upicker.model.weights import read_header  # torch takes a second
@@ -104,16 +103,16 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     Parameters
     ----------
     picks : Path
-        A folder of files named after the micrographs, one of RELION's picking jobs, or a file of many micrographs.
+        A folder of files named after the micrographs, a picking job of RELION, or a file of many micrographs.
     names : sequence of str
-        The micrographs' names.
+        The names of the micrographs.
     progress : callable
-        Told how many files of how many are done.
+        Called with the number of files read, and of all files.
 
     Raises
     ------
     InputError
-        If nothing belongs to one of the micrographs, names do not tell which, or there is no such thing.
+        If no picks belong to one of the micrographs, names are ambiguous, or the file does not exist.
     CoordinatesError
         If the only file cannot be read.
     """
@@ -122,7 +121,7 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     lists = coordinates.lists(picks)
     if lists:
         return _gathered(picks, lists[:1], names, progress)
-    found = _by_file(picks, names, _only, progress)
+    found = _by_file(picks, names, progress)
     if found is not None:
         return found
     files = [*coordinates.collections(picks), *coordinates.stems(picks).values()]
@@ -131,30 +130,32 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     return _gathered(picks, files, names, progress)
 
 
-def read_labels(labels: Path, names: Sequence[str], progress: Progress) -> Read[Particles]:
-    """Read a folder of labels; arguments and errors as those of `read_picks`."""
-    if not labels.is_dir():
-        raise InputError(labels, "there is no such folder", "Give the folder of label files")
-    found = _by_file(labels, names, coordinates.read, progress)
-    if found is None:
-        problem = f"{labels}: none of its files is named after one of the micrographs. "
-        return Read([None] * len(names), [problem])
-    partial = _partial(labels)
+def read_labels(labels: LabelFolder, progress: Progress) -> Read[Particles]:
+    """Read the labels of all micrographs.
+
+    Parameters
+    ----------
+    labels : LabelFolder
+        The folder of labels.
+    progress : callable
+        As for `read_picks`.
+    """
+    numbers = range(len(labels.micrographs))
+    files = {number: file for number in numbers if (file := labels.file(number)) is not None}
+    if not files:
+        return Read([None] * len(numbers), [f"{labels.folder}: no file is named after one of the micrographs."])
+    found = _read_each(files, len(numbers), coordinates.read, progress)
+    try:
+        partial = labels.partial_files()
+    except UPickerError:
+        partial = 0
     if partial:
-        found.problems.append(f"{labels}: {partial} label files are partial, so precision is higher than it looks")
+        problem = f"{labels.folder}: {partial} label files are partial, so the true precision is higher"
+        found.problems.append(problem)
     return found
 
 
-def _partial(labels: Path) -> int:
-    """Count the label files that leave particles out, as ``coverage.csv`` says."""
-    try:
-        coverage = read_coverage(labels, False)
-    except UPickerError:
-        return 0
-    return sum(one.partial for one in coverage.values())
-
-
-def _only(path: Path) -> Picks:
+def _one_micrograph(path: Path) -> Picks:
     """Read the picks of one micrograph from a file named after it."""
     found = coordinates.read_all(path)
     if len(found) > 1:
@@ -162,24 +163,31 @@ def _only(path: Path) -> Picks:
     return found[0] if found else Picks(path.stem, Particles.of([]))
 
 
-def _by_file(folder: Path, names: Sequence[str], read: Callable[[Path], T], progress: Progress) -> Read[T] | None:
+def _by_file(folder: Path, names: Sequence[str], progress: Progress) -> Read[Picks] | None:
     """Read the files named after micrographs; None if there are none."""
     pairing = pair_folder(names, folder, required=False)
     if not pairing.pairs:
         return None
-    result: Read[T] = Read([None] * len(names), strangers=len(pairing.unmatched_files))
-    at = {name: number for number, name in enumerate(names)}
-    for done, (name, file) in enumerate(pairing.pairs.items()):
-        progress(done, len(pairing.pairs))
+    numbers = {name: number for number, name in enumerate(names)}
+    files = {numbers[name]: file for name, file in pairing.pairs.items()}
+    found = _read_each(files, len(names), _one_micrograph, progress)
+    return replace(found, unmatched=len(pairing.unmatched_files))
+
+
+def _read_each(files: Mapping[int, Path], count: int, read: Callable[[Path], T], progress: Progress) -> Read[T]:
+    """Read the files of some of `count` micrographs; those that cannot be read are reported as problems."""
+    result: Read[T] = Read([None] * count)
+    for done, (number, file) in enumerate(files.items()):
+        progress(done, len(files))
         try:
-            result.values[at[name]] = read(file)
+            result.values[number] = read(file)
         except UPickerError as error:
             result.problems.append(str(error))
     return result
 
 
 def _gathered(where: Path, files: Sequence[Path], names: Sequence[str], progress: Progress) -> Read[Picks]:
-    """Read files that hold many micrographs' picks, and look the micrographs up by the names in them."""
+    """Read files that hold the picks of many micrographs, and match the names in them."""
     found: dict[str, Picks] = {}
     problems: list[str] = []
     for done, file in enumerate(files):
@@ -196,19 +204,14 @@ def _gathered(where: Path, files: Sequence[Path], names: Sequence[str], progress
 
 
 def side_px(labels: Particles, own_px: float | None, picks: Particles | None) -> float | None:
-    """Return the side for `upicker.scoring.match`; None leaves it to the labels' own diameters.
+    """Return the side for `upicker.scoring.match`; None uses the diameters of the labels.
 
     Parameters
     ----------
     labels, picks : Particles
         Of one micrograph.
     own_px : float or None
-        The diameter that the user gave, raw pixels; it beats what files say.
-
-    Raises
-    ------
-    ConfigError
-        By `match` itself, later, if nothing is known.
+        The diameter that the user gave, raw pixels; it overrides those of the files.
     """
     if own_px is not None or np.isfinite(labels.diameter_px).all() or picks is None:
         return own_px

@@ -1,1 +1,1 @@
-"""Work that outlives the page: trainings and suggestions."""
+"""Jobs that outlive the page: trainings, and rankings of micrographs to label next."""

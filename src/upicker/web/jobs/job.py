@@ -1,4 +1,4 @@
-"""One job as its folder tells it: whether it runs, how far it is, and what came of it."""
+"""One job, as its folder describes it: whether it runs, its progress, and its result."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from upicker.run import detached
+from upicker.run import detached, ranking
 from upicker.run.detached import Process
-from upicker.web.jobs import course, suggest
-from upicker.web.jobs.training import MODEL
+from upicker.run.ranking import Suggestion
+from upicker.web.jobs import progress
+from upicker.web.jobs.commands import MODEL, RANKING
+from upicker.web.jobs.progress import TrainingProgress
 
 RECORD = "job.json"
-# Some micrographs may have been skipped: it is done, and says so.
-_GOOD = (0, 3)
+# With 3, some micrographs were skipped, which the log names.
+_SUCCESS = (0, 3)
 _LOG_LINES = 40
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as its folder tells.
+    """One job, as its folder describes it.
 
     Attributes
     ----------
     id : str
-        The folder's name; they sort by time.
+        The name of the folder; they sort by time.
     folder : Path
-        Where it lies.
+        The folder.
     kind : str
-        Of `KINDS`.
+        One of `upicker.web.jobs.jobs.KINDS`.
     process : Process
-        What was started.
+        The process that was started.
     started : float
         Seconds since 1970.
     stops : int
-        How often it was asked to stop.
+        How many times it was asked to stop.
     about : mapping
         The rest of ``job.json``.
     """
@@ -55,16 +57,20 @@ class Job:
         """``running``, ``done``, ``stopped`` or ``failed``."""
         if self.process.alive:
             return "running"
-        # Read after that, or the code of one that ends in between would be missed.
-        if detached.exit_code(self.folder) in _GOOD:
+        # Read after that, or the exit code of one that ends in between would be missed.
+        if detached.exit_code(self.folder) in _SUCCESS:
             return "done"
         return "stopped" if self.stops else "failed"
 
     @property
     def model(self) -> Path | None:
-        """The weights that it left, if it is over and there are some."""
+        """The weights that a finished training has written, if any."""
         path = self.folder / MODEL
         return path if self.kind == "finetune" and path.is_file() and not self.process.alive else None
+
+    def suggestions(self) -> list[Suggestion]:
+        """Return the ranking so far; empty for a training."""
+        return ranking.read(self.folder / RANKING) if self.kind == "suggest" else []
 
 
 def read(folder: Path) -> Job | None:
@@ -79,24 +85,26 @@ def read(folder: Path) -> Job | None:
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """Return what the page shows of a job, as plain values; see `detail` for more."""
-    return _summary(job, _course(job))
+    """Return the state and progress of a job for the page; see `detail` for more."""
+    return _summary(job, _progress(job))
 
 
 def detail(job: Job) -> dict[str, Any]:
     """Return `summary`, and the curves and the end of the log."""
-    found = _course(job)
+    found = _progress(job)
     curves = {"curve": found.curve, "f1s": found.f1s}
     return {**_summary(job, found), **curves, "log": detached.tail(job.folder, _LOG_LINES)}
 
 
-def _course(job: Job) -> course.Course:
+def _progress(job: Job) -> TrainingProgress:
     if job.kind == "suggest":
-        return course.Course(step=suggest.done(job.folder))
-    return course.read((job.folder / MODEL).with_suffix(".log.csv"))
+        # Micrographs to calibrate on come first, and are not ranked.
+        done = len(job.suggestions())
+        return TrainingProgress(step=done and done + int(job.about.get("calibrating") or 0))
+    return progress.read((job.folder / MODEL).with_suffix(".log.csv"))
 
 
-def _summary(job: Job, found: course.Course) -> dict[str, Any]:
+def _summary(job: Job, found: TrainingProgress) -> dict[str, Any]:
     state, steps = job.state, int(job.about.get("steps") or 0)
     running = state == "running"
     left = found.step_seconds * (steps - found.step) if running and found.step_seconds else None
@@ -119,19 +127,19 @@ def _summary(job: Job, found: course.Course) -> dict[str, Any]:
     }
 
 
-def _message(job: Job, state: str, found: course.Course) -> str:
-    """Say in a sentence how it stands."""
-    last = detached.tail(job.folder, 3)
+def _message(job: Job, state: str, found: TrainingProgress) -> str:
+    """Return the state in one sentence."""
     if state == "failed":
-        return "\n".join(last) or "It ended without a word: it was killed, or the machine was started anew."
+        last = detached.tail(job.folder, 3)
+        return "\n".join(last) or "It exited without output: it was killed, or the machine was restarted."
     if job.kind == "suggest":
-        return {"running": "Asking the model…", "stopped": "Stopped."}.get(state, "")
+        return {"running": "Running the model…", "stopped": "Stopped."}.get(state, "")
     figures = [f"F1 {found.best['f1']:.3f}"] if found.best else []
     figures += [f"{name} {found.best[name]:.3f}" for name in ("precision", "recall") if name in found.best]
-    said = ", ".join(figures)
+    best = ", ".join(figures)
     if state == "running":
-        return f"Best so far: {said}" if said else "Training…" if found.step else "Reading the labelled micrographs…"
+        return f"Best so far: {best}" if best else "Training…" if found.step else "Reading the labelled micrographs…"
     if state == "stopped":
         kept = "the best weights so far are kept" if job.model else "there are no weights yet"
         return f"Stopped at step {found.step}: {kept}."
-    return f"On labels kept aside: {said}" if said else "Done; there were too few labels to keep some aside."
+    return f"On validation labels: {best}" if best else "Done; there were too few labels for validation."

@@ -1,8 +1,8 @@
-"""Ways of looking at a micrograph, as levels of 8-bit pictures: as it is, low-passed, or as the model sees it.
+"""Views of a micrograph as pyramids of 8-bit images: raw, low-passed, or as the model sees it.
 
 Level pixels are areas. The pixel in column `k` of a level of scale `s` covers raw columns ``k s`` to ``k s + s - 1``,
-so its centre is the raw position ``k s + (s - 1) / 2``; rows likewise. What is computed on other grids is moved onto
-this one. The last column or row of a level may reach beyond the micrograph.
+so its centre is the raw position ``k s + (s - 1) / 2``; rows likewise. Images computed on other grids are resampled
+onto this one. The last column or row of a level may extend beyond the micrograph.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from upicker.units import Length, parse_length
 
 TILE_PX = 512
 KINDS = ("raw", "lowpass", "prepared")
-# Grey levels span so much of the way from the median to the 0.1 or 99.9 percentile, whichever is further ...
+# Grey levels span this many times the distance from the median to the 0.1 or 99.9 percentile, whichever is further,
 WIDENED = 1.5
-# ... and no percentile counts that is more than so many robust standard deviations away.
+# but a percentile counts as at most this many robust standard deviations from the median.
 _FURTHEST_SIGMA = 5.0
 _SAMPLES = 3e5
 # Blocks of rows that fit into the processor's cache.
 _ROWS = 128
-# The edge of the low-pass, in cut-off frequencies: 1 below the first, 0 above the second, a half at the cut-off.
+# The soft edge of the low-pass, in cut-off frequencies: 1 below the first, 0 above the second, a half at the cut-off.
 _EDGE = (0.75, 1.25)
-# A picture is reduced before filtering as long as the cut-off stays so many of its pixels long.
+# An image is reduced before filtering as long as the cut-off length is at least this many of its pixels.
 _FINEST_PX = 3.2
 _SMALLEST_PX = 32
-# Larger pictures are reduced at least once: a filter finer than that is not worth seconds and gigabytes.
+# Micrographs of more pixels are reduced at least once: a finer filter is not worth the seconds and gigabytes.
 _LARGEST_WHOLE = 32_000_000
 _THREADS = 2
 
 
 @dataclass(frozen=True)
 class View:
-    """A way of looking.
+    """A view of a micrograph.
 
     Attributes
     ----------
     kind : str
         One of `KINDS`.
     cutoff : Length or None
-        Of a low-pass: finer details are removed.
+        Of a low-pass: the length below which details are removed.
     """
 
     kind: str
@@ -71,13 +71,13 @@ class View:
         if kind == "lowpass" and dash:
             return cls(kind, parse_length(length))
         if kind not in ("raw", "prepared") or dash:
-            raise ConfigError("view", "there is no such view", "It takes raw, prepared, or e.g. lowpass-20A")
+            raise ConfigError("view", f"unknown view '{text[:40]}'", "Use raw, prepared, or e.g. lowpass-20A")
         return cls(kind)
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """A view of one micrograph, finest level first; each half as fine as the one before, the last is one tile.
+    """The image pyramid of one view: finest level first, each half as fine as the one before, the last one tile.
 
     Attributes
     ----------
@@ -90,13 +90,13 @@ class Levels:
     shapes : tuple of tuple of int
         Rows, columns of each level.
     ranges : tuple of tuple of float
-        The values that become 0 and 255 at each level; the median lies in the middle. Averaging takes noise away, so
+        The values that become 0 and 255 at each level; the median lies in the middle. Averaging reduces the noise, so
         coarser levels have narrower ranges: each fills its grey levels.
     planes : tuple of np.ndarray or None
-        The pictures, uint8. None for the finest of several levels of the raw view, whose tiles are made from the
-        micrograph.
+        The images, uint8. None for the finest of several levels of the raw view, whose tiles are cut from the
+        micrograph itself.
     cutoff_px : float or None
-        Of a low-pass, in raw pixels; not as fine as asked for in very large micrographs.
+        Of a low-pass, in raw pixels; in very large micrographs coarser than requested.
     """
 
     shape: tuple[int, int]
@@ -113,24 +113,24 @@ class Levels:
         return 4096 + sum(plane.nbytes for plane in self.planes if plane is not None)
 
 
-def of(view: View, micrograph: Micrograph, diameter_px: float | None, config: ImageConfig) -> Levels:
-    """Look at a micrograph.
+def levels_of(view: View, micrograph: Micrograph, diameter_px: float | None, config: ImageConfig) -> Levels:
+    """Compute a view of a micrograph.
 
     Parameters
     ----------
     view : View
-        In which way.
+        Which view.
     micrograph : Micrograph
-        `(H, W)`, perhaps with non-finite pixels, which become grey.
+        `(H, W)`; non-finite pixels become grey.
     diameter_px : float or None
-        One particle diameter in raw pixels; only the view ``prepared`` needs it.
+        The particle diameter in raw pixels; required by the view ``prepared`` only.
     config : ImageConfig
-        Of that view.
+        Settings of the view ``prepared``.
 
     Raises
     ------
     ConfigError
-        If the diameter or the pixel size is needed and not known.
+        If the diameter or the pixel size is required and unknown.
     InputError
         If the diameter does not fit the micrograph.
     """
@@ -138,7 +138,7 @@ def of(view: View, micrograph: Micrograph, diameter_px: float | None, config: Im
     where = str(micrograph.path or micrograph.name)
     if view.kind == "prepared":
         if diameter_px is None:
-            raise ConfigError(where, "the particles' diameter is not known", "Set the diameter first")
+            raise ConfigError(where, "the particle diameter is unknown", "Set the diameter first")
         finest, scale = _prepared(micrograph, diameter_px, config)
         return _levels(finest, scale, micrograph)
     if view.cutoff is None:
@@ -149,7 +149,7 @@ def of(view: View, micrograph: Micrograph, diameter_px: float | None, config: Im
 
 
 def filled(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture with the median in place of non-finite pixels; itself where there are none."""
+    """Return an image with the median in place of non-finite pixels; the image itself if all are finite."""
     if all(bool(np.isfinite(pixels[top : top + _ROWS]).all()) for top in range(0, len(pixels), _ROWS)):
         return pixels
     finite = np.isfinite(pixels)
@@ -158,17 +158,17 @@ def filled(pixels: np.ndarray) -> np.ndarray:
 
 
 def span(pixels: np.ndarray) -> tuple[float, float]:
-    """Choose the values that become 0 and 255, so that neither hot pixels nor contaminants take the contrast.
+    """Choose the values that become 0 and 255, such that neither hot pixels nor contaminants use up the contrast.
 
     Parameters
     ----------
     pixels : np.ndarray
-        `(h, w)` float32; of a large picture a regular sample is looked at. Non-finite pixels do not count.
+        `(h, w)` float32; of a large image a regular sample is used. Non-finite pixels are ignored.
 
     Returns
     -------
     tuple of float
-        Symmetric around the median, by which all levels of a picture have the same brightness.
+        Symmetric around the median, so that all levels of a pyramid have the same brightness.
     """
     step = int(np.sqrt(pixels.size / _SAMPLES)) | 1
     sample = pixels[step // 2 :: step, step // 2 :: step]
@@ -179,20 +179,20 @@ def span(pixels: np.ndarray) -> tuple[float, float]:
     distance = np.abs(sample - middle)
     sigma = 1.4826 * float(np.median(distance))
     reach = max(middle - low, high - middle)
-    # More than half of the pixels may be equal, as where few electrons are counted: then there is no such sigma.
+    # More than half of the pixels may be equal, as in counting mode at a low dose: then sigma is 0.
     reach = min(reach, _FURTHEST_SIGMA * sigma) if sigma > 0 else reach
     reach = max(reach or float(distance.max()) or 1.0, 1e-6 * abs(middle))
     return middle - WIDENED * reach, middle + WIDENED * reach
 
 
 def narrowed(limits: tuple[float, float]) -> tuple[float, float]:
-    """Return a range as it was before it was widened: for pictures whose contrast nobody will change."""
+    """Return a range as it was before it was widened: for images whose contrast cannot be adjusted."""
     middle, reach = (limits[0] + limits[1]) / 2, (limits[1] - limits[0]) / 2 / WIDENED
     return middle - reach, middle + reach
 
 
 def grey(pixels: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Turn `(..., w)` values into uint8 grey levels: 0 at the first limit, 255 at the second, 128 where not finite."""
+    """Map `(..., w)` values to uint8 grey levels: 0 at the first limit, 255 at the second, 128 where not finite."""
     out = np.empty(pixels.shape, np.uint8)
     factor = 255 / (limits[1] - limits[0])
     with np.errstate(over="ignore", invalid="ignore"):
@@ -204,7 +204,7 @@ def grey(pixels: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def halved(pixels: np.ndarray) -> np.ndarray:
-    """Average 2 x 2 pixels, at an odd rim those that there are: `(h, w)` to `((h + 1) // 2, (w + 1) // 2)` float32."""
+    """Average 2 x 2 pixels, fewer at an odd edge: `(h, w)` to `((h + 1) // 2, (w + 1) // 2)` float32."""
     rows, columns = pixels.shape
     y, x = rows // 2, columns // 2
     out = np.empty(((rows + 1) // 2, (columns + 1) // 2), np.float32)
@@ -220,17 +220,17 @@ def halved(pixels: np.ndarray) -> np.ndarray:
 
 
 def lowpass(pixels: np.ndarray, cutoff_px: float) -> tuple[np.ndarray, float, float]:
-    """Remove what is finer than a length, in Fourier space.
+    """Low-pass an image in Fourier space.
 
-    The picture is first reduced as far as the cut-off allows, by a binomial filter whose frequency response is known
-    and made good for afterwards; it is continued by reflection, so that opposite rims do not touch.
+    The image is first reduced as far as the cut-off allows, by a binomial filter whose frequency response is known
+    and divided out afterwards; it is padded by reflection, so that opposite edges do not mix.
 
     Parameters
     ----------
     pixels : np.ndarray
         `(H, W)` float32, finite.
     cutoff_px : float
-        Waves of this length are halved, those of 1.33 times the length kept, those of 0.8 times removed.
+        Wavelength at which the transfer function is one half; 1 from 1.33 times, and 0 below 0.8 times this length.
 
     Returns
     -------
@@ -251,15 +251,15 @@ def lowpass(pixels: np.ndarray, cutoff_px: float) -> tuple[np.ndarray, float, fl
 
 
 def _filtered(pixels: np.ndarray, steps: int, cutoff_px: float) -> np.ndarray:
-    """Low-pass a picture that `cv2.pyrDown` has reduced `steps` times, and move it onto the grid of a level."""
+    """Low-pass an image that `cv2.pyrDown` has reduced `steps` times, and shift it onto the grid of a level."""
     rows, columns = pixels.shape
     scale = 2**steps
-    # What the filter reaches: some waves of its cut-off.
-    rim = min(math.ceil(2.5 * cutoff_px / scale), 2 * max(rows, columns))
-    size = [fft.next_fast_len(n + 2 * rim, real=True) or n for n in (rows, columns)]
-    below, right = size[0] - rows - rim, size[1] - columns - rim
+    # The extent of the filter: a few wavelengths of its cut-off.
+    border = min(math.ceil(2.5 * cutoff_px / scale), 2 * max(rows, columns))
+    size = [fft.next_fast_len(n + 2 * border, real=True) or n for n in (rows, columns)]
+    below, right = size[0] - rows - border, size[1] - columns - border
     middle = float(pixels.mean(dtype=np.float64))
-    padded = cv2.copyMakeBorder(pixels - np.float32(middle), rim, below, rim, right, cv2.BORDER_REFLECT_101)
+    padded = cv2.copyMakeBorder(pixels - np.float32(middle), border, below, border, right, cv2.BORDER_REFLECT_101)
     spectrum = np.asarray(fft.rfft2(padded, workers=_THREADS, overwrite_x=True))
     down, across = np.fft.fftfreq(size[0]), np.fft.rfftfreq(size[1])
     ratio = np.hypot(down.astype(np.float32)[:, None], across.astype(np.float32)) * np.float32(cutoff_px / scale)
@@ -268,42 +268,42 @@ def _filtered(pixels: np.ndarray, steps: int, cutoff_px: float) -> np.ndarray:
     spectrum *= _onto_grid(down, steps)[:, None]
     spectrum *= _onto_grid(across, steps)
     out = np.asarray(fft.irfft2(spectrum, s=size, workers=_THREADS, overwrite_x=True))
-    return out[rim : rim + rows, rim : rim + columns] + np.float32(middle)
+    return out[border : border + rows, border : border + columns] + np.float32(middle)
 
 
 def _onto_grid(frequency: np.ndarray, steps: int) -> np.ndarray:
-    """Return the factors, complex64, that undo the filter of `cv2.pyrDown` and the place of its samples.
+    """Return the factors, complex64, that undo the filter of `cv2.pyrDown` and the positions of its samples.
 
-    Its filter, 1 4 6 4 1 over 16, answers with the fourth power of a cosine. It keeps the first sample in place, while
-    a level's first pixel has its centre further in, by the half of what it covers less half a raw pixel.
+    The frequency response of its filter, 1 4 6 4 1 over 16, is the fourth power of a cosine. It keeps the first sample
+    in place, while the first pixel of a level has its centre further in: by half its width less half a raw pixel.
     """
     scale = 2**steps
-    answer = np.ones_like(frequency)
+    response = np.ones_like(frequency)
     for step in range(steps):
-        answer *= np.cos(np.pi * frequency * 2**step / scale) ** 4
-    return (np.exp(2j * np.pi * frequency * (scale - 1) / (2 * scale)) / answer).astype(np.complex64)
+        response *= np.cos(np.pi * frequency * 2**step / scale) ** 4
+    return (np.exp(2j * np.pi * frequency * (scale - 1) / (2 * scale)) / response).astype(np.complex64)
 
 
 def _prepared(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> tuple[np.ndarray, float]:
-    """Return the model's picture on the grid of a level, and its scale, which is not a whole number.
+    """Return the model's input on the grid of a level, and its scale, which is not a whole number.
 
-    The working picture's first sample lies on that of the micrograph, and its scales of rows and columns may differ a
-    little; both are taken care of here, at the price of one interpolation, by a windowed sinc.
+    The first working pixel lies on that of the micrograph, and the scales of rows and columns may differ slightly;
+    both are accounted for here, at the price of one interpolation with a windowed sinc.
     """
     found = masked(prepare(micrograph, diameter_px, config), config)
     scale = 1 / found.frame.scale
     rows, columns = (max(1, math.ceil(n / scale - 1e-6)) for n in micrograph.shape)
     factor = found.frame.scale_xy
     first = (scale - 1) / 2
-    place = np.array([[scale * factor[0], 0, first * factor[0]], [0, scale * factor[1], first * factor[1]]])
+    affine = np.array([[scale * factor[0], 0, first * factor[0]], [0, scale * factor[1], first * factor[1]]])
     flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(found.pixels, place, (columns, rows), flags=flags, borderMode=cv2.BORDER_REFLECT), scale
+    return cv2.warpAffine(found.pixels, affine, (columns, rows), flags=flags, borderMode=cv2.BORDER_REFLECT), scale
 
 
 def _levels(
     finest: np.ndarray, scale: float, micrograph: Micrograph, whole: bool = True, cutoff_px: float | None = None
 ) -> Levels:
-    """Make all levels; with `whole`, the plane of the finest, too."""
+    """Compute all levels; with `whole`, the plane of the finest, too."""
     scales, shapes, ranges, planes = [], [], [], []
     level = finest
     while True:

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from web_client import SHAPE
-from web_work import add, move, remove, said
+from web_work import add, move, remove, setting
 
-from upicker.web.answers import Refused
 from upicker.web.labelling import changes
-from upicker.web.labelling.sheet import Sheet
+from upicker.web.labelling.label_set import LabelSet
+from upicker.web.responses import Refused
 
 # What a browser does with its state: the same rules as in the page.
 
@@ -26,7 +26,7 @@ def play(state: dict, wanted: list[dict]) -> dict:
 class Tab:
     """A browser's tab: what it shows, what the server has told it, and what it has not sent yet."""
 
-    def __init__(self, server: Sheet) -> None:
+    def __init__(self, server: LabelSet) -> None:
         self.saved, self.revision, self.unsent = at(server), server.revision, []
         self.seen = dict(self.saved)
 
@@ -37,10 +37,10 @@ class Tab:
         self.unsent.append(change)
         play(self.seen, [change])
 
-    def send(self, server: Sheet, times: int = 1, news_first: bool = True) -> Sheet:
+    def send(self, server: LabelSet, times: int = 1, news_first: bool = True) -> LabelSet:
         wanted = parsed(self.unsent)
         for _ in range(times):
-            server = server.played(wanted)
+            server = server.applied(wanted)
         news = server.missed(self.revision, wanted)
         play(self.saved, [*news, *self.unsent] if news_first else [*self.unsent, *news])
         self.unsent, self.revision, self.seen = [], server.revision, dict(self.saved)
@@ -51,7 +51,7 @@ def parsed(wanted: list[dict]) -> list[changes.Change]:
     return changes.parse(wanted, lambda: SHAPE)
 
 
-def at(server: Sheet) -> dict[str, tuple[float, float]]:
+def at(server: LabelSet) -> dict[str, tuple[float, float]]:
     return {key: label[:2] for key, label in server.labels.items()}
 
 
@@ -66,7 +66,7 @@ DEEDS = st.tuples(KEYS, st.sampled_from(["add", "remove", "move"]), st.integers(
 )
 @settings(max_examples=150, deadline=None)
 def test_two_tabs_come_to_show_what_the_server_has(deeds, times, news_first):
-    server = Sheet().played(parsed([add("a"), add("b")]))
+    server = LabelSet().applied(parsed([add("a"), add("b")]))
     tabs = [Tab(server), Tab(server)]
     for which, deed in deeds:
         if deed is None:
@@ -85,25 +85,25 @@ def test_what_two_tabs_do_to_labels_of_their_own_gives_the_same_in_any_order(fir
         return {"op": deed[1], "key": key + deed[0], "x": float(deed[2]), "y": 1.0}
 
     own = [[change(tab, deed) for deed in deeds] for tab, deeds in (("1", first), ("2", second))]
-    start = Sheet().played(parsed([add("1a"), add("2b")]))
-    one_after_other = start.played(parsed([*own[0], *own[1]]))
+    start = LabelSet().applied(parsed([add("1a"), add("2b")]))
+    one_after_other = start.applied(parsed([*own[0], *own[1]]))
     turns = [0] * len(own[0]) + [1] * len(own[1])
     order.shuffle(turns)
     left = [iter(own[0]), iter(own[1])]
     mixed = start
     for turn in turns:
-        mixed = mixed.played(parsed([next(left[turn])]))
+        mixed = mixed.applied(parsed([next(left[turn])]))
     assert at(mixed) == at(one_after_other)
 
 
 @given(st.lists(DEEDS, max_size=12))
 @settings(max_examples=100, deadline=None)
 def test_what_is_sent_twice_changes_nothing(deeds):
-    tab = Tab(start := Sheet().played(parsed([add("a"), add("b")])))
+    tab = Tab(start := LabelSet().applied(parsed([add("a"), add("b")])))
     for deed in deeds:
         tab.do(*deed)
-    once = start.played(parsed(tab.unsent))
-    twice = once.played(parsed(tab.unsent))
+    once = start.applied(parsed(tab.unsent))
+    twice = once.applied(parsed(tab.unsent))
     assert (twice.labels, twice.revision) == (once.labels, once.revision)
 
 
@@ -126,15 +126,15 @@ REFUSED = {
     "left": [add("a", -1.01, 5)],
     "right": [add("a", SHAPE[1] + 0.01, 5)],
     "below": [move("a", 5, SHAPE[0] + 0.01)],
-    "diameter 0": [said("diameter", 0)],
-    "no diameter": [said("diameter", None)],
-    "coverage": [said("coverage", "some")],
-    "coverage list": [said("coverage", ["complete"])],
-    "bad": [said("bad", 1)],
-    "regions": [said("regions", [[1, 2, 3]])],
-    "region words": [said("regions", [["1", 2, 30, 40]])],
-    "region outside": [said("regions", [[-50, -50, -1, -1]])],
-    "many regions": [said("regions", [[0, 0, 5, 5]] * 1001)],
+    "diameter 0": [setting("diameter", 0)],
+    "no diameter": [setting("diameter", None)],
+    "coverage": [setting("coverage", "some")],
+    "coverage list": [setting("coverage", ["complete"])],
+    "bad": [setting("bad", 1)],
+    "regions": [setting("regions", [[1, 2, 3]])],
+    "region words": [setting("regions", [["1", 2, 30, 40]])],
+    "region outside": [setting("regions", [[-50, -50, -1, -1]])],
+    "many regions": [setting("regions", [[0, 0, 5, 5]] * 1001)],
 }
 
 

@@ -1,4 +1,4 @@
-"""Pictures for the browser: where level pixels lie, what they hold, what is kept and for how long."""
+"""MicrographImages for the browser: where level pixels lie, what they hold, what is kept and for how long."""
 
 import gzip
 import threading
@@ -21,11 +21,12 @@ from upicker.image.prepare import prepare
 from upicker.io import mrc
 from upicker.io.micrographs import Reading, read
 from upicker.units import parse_length
-from upicker.web.project import NotThere, labelling
+from upicker.web.project import NotFound, labelling
 from upicker.web.tiles import views
 from upicker.web.tiles.boxes import cut
-from upicker.web.tiles.memory import Ahead, Memory
-from upicker.web.tiles.micrographs import Pictures
+from upicker.web.tiles.cache import Cache
+from upicker.web.tiles.images import MicrographImages
+from upicker.web.tiles.prefetch import Prefetcher
 from upicker.web.tiles.views import View
 
 SHAPE = (1237, 1531)
@@ -53,13 +54,13 @@ def project_of(tmp_path: Path, *pixels: np.ndarray, diameter=None, pixel_size_A=
     return labelling(paths, Reading(), tmp_path / "labels", diameter and parse_length(diameter))
 
 
-def assembled(pictures: Pictures, about: dict, level: int, number: int = 0) -> np.ndarray:
+def assembled(images: MicrographImages, about: dict, level: int, number: int = 0) -> np.ndarray:
     """Return a level put together from its tiles, as float64 grey levels."""
     rows, columns = about["levels"][level]["shape"]
     out = np.full((rows, columns), -1.0)
     for top in range(0, rows, about["tile"]):
         for left in range(0, columns, about["tile"]):
-            content = pictures.tile(number, about["view"], level, left // about["tile"], top // about["tile"])
+            content = images.tile(number, about["view"], level, left // about["tile"], top // about["tile"])
             tile = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
             assert tile.ndim == 2
             out[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
@@ -80,8 +81,8 @@ def means(pixels: np.ndarray) -> np.ndarray:
 
 def test_tiles_put_together_are_the_picture_and_its_means(tmp_path):
     pixels = pattern()
-    pictures = Pictures(project_of(tmp_path, pixels, pixel_size_A=1.5))
-    about = pictures.about(0)
+    images = MicrographImages(project_of(tmp_path, pixels, pixel_size_A=1.5))
+    about = images.about(0)
     assert about["shape"] == SHAPE
     assert about["pixel_size_A"] == 1.5
     assert [level["scale"] for level in about["levels"]] == [1, 2, 4]
@@ -89,7 +90,7 @@ def test_tiles_put_together_are_the_picture_and_its_means(tmp_path):
     expected = pixels
     for number, level in enumerate(about["levels"]):
         assert level["shape"] == expected.shape
-        grey = assembled(pictures, about, number)
+        grey = assembled(images, about, number)
         step = (level["range"][1] - level["range"][0]) / 255
         assert np.abs(values(grey, level) - expected).mean() < 1.5 * step
         assert np.abs(values(grey, level) - expected).max() < 12 * step
@@ -108,8 +109,8 @@ def test_a_dot_lies_where_the_contract_says_in_each_level(tmp_path, view, finest
     project = project_of(tmp_path, without - dot(SHAPE, x, y, sigma, 60), without, diameter="70px", pixel_size_A=2.0)
     # A single dark dot is a contaminant.
     project.config = Config().with_changes({"image.mask": False})
-    pictures = Pictures(project)
-    about, empty = (pictures.about(number, view) for number in (0, 1))
+    images = MicrographImages(project)
+    about, empty = (images.about(number, view) for number in (0, 1))
     assert about["fractional"] == (view == "prepared")
     assert about["diameter_px"] == 70
     if finest:
@@ -117,8 +118,8 @@ def test_a_dot_lies_where_the_contract_says_in_each_level(tmp_path, view, finest
     for number, level in enumerate(about["levels"]):
         s = level["scale"]
         assert level["shape"] == tuple(int(np.ceil(n / s - 1e-6)) for n in SHAPE)
-        change = values(assembled(pictures, about, number), level)
-        change -= values(assembled(pictures, empty, number, 1), empty["levels"][number])
+        change = values(assembled(images, about, number), level)
+        change -= values(assembled(images, empty, number, 1), empty["levels"][number])
         column, row = np.round([(v - (s - 1) / 2) / s for v in (x, y)]).astype(int)
         # What the model sees is bright where particles are dark.
         assert (change[row, column] > 0) == (view == "prepared")
@@ -170,23 +171,23 @@ def test_lowpass_of_a_very_large_picture_is_not_finer_than_sense(monkeypatch):
 
 
 def test_a_cutoff_in_angstrom_is_that_in_pixels(tmp_path):
-    pictures = Pictures(project_of(tmp_path, pattern((401, 633)), pixel_size_A=2.5))
-    one, other = pictures.about(0, "lowpass-25A"), pictures.about(0, "lowpass-10px")
+    images = MicrographImages(project_of(tmp_path, pattern((401, 633)), pixel_size_A=2.5))
+    one, other = images.about(0, "lowpass-25A"), images.about(0, "lowpass-10px")
     assert one["levels"] == other["levels"]
     assert one["cutoff_px"] == 10
-    unknown = Pictures(project_of(tmp_path / "unknown", pattern((401, 633)))).about(0, "lowpass-25A")
+    unknown = MicrographImages(project_of(tmp_path / "unknown", pattern((401, 633)))).about(0, "lowpass-25A")
     assert unknown["levels"] == []
     assert "pixel size" in unknown["error"]["found"]
 
 
 def test_prepared_is_what_the_model_sees(tmp_path):
     project = make_project(tmp_path)
-    about = Pictures(project).about(0, "prepared")
+    about = MicrographImages(project).about(0, "prepared")
     seen = masked(prepare(read(project.path(0)), 28.0, ImageConfig()), ImageConfig())
     scale = about["levels"][0]["scale"]
     assert scale == pytest.approx(28 / ImageConfig().working_diameter_px, rel=1e-2)
     assert scale == pytest.approx(1 / seen.frame.scale, rel=1e-6)
-    grey = values(assembled(Pictures(project), about, 0), about["levels"][0])
+    grey = values(assembled(MicrographImages(project), about, 0), about["levels"][0])
     # Compare at the places of its samples: it is on another grid.
     rows, columns = (np.arange(8, n - 8) for n in seen.pixels.shape)
     factor = seen.frame.scale_xy
@@ -199,11 +200,11 @@ def test_prepared_is_what_the_model_sees(tmp_path):
 
 def test_prepared_needs_a_diameter_and_follows_it(tmp_path):
     project = make_project(tmp_path, labels=False, diameter=None)
-    pictures = Pictures(project)
-    before = pictures.about(0, "prepared")
+    images = MicrographImages(project)
+    before = images.about(0, "prepared")
     assert "diameter" in before["error"]["found"]
     project.set_diameter(parse_length("60px"))
-    after = pictures.about(0, "prepared")
+    after = images.about(0, "prepared")
     assert after["levels"][0]["scale"] == pytest.approx(60 / ImageConfig().working_diameter_px, rel=1e-2)
     assert after["version"] != before["version"]
 
@@ -243,19 +244,19 @@ def test_every_picture_has_a_range(pixels):
 def test_non_finite_pixels_become_grey(tmp_path):
     pixels = pattern((533, 701))
     pixels[100:180, 300:420] = np.nan
-    pictures = Pictures(project_of(tmp_path, pixels, diameter="40px"))
+    images = MicrographImages(project_of(tmp_path, pixels, diameter="40px"))
     for view in ("raw", "lowpass-9px", "prepared"):
-        about = pictures.about(0, view)
+        about = images.about(0, view)
         for number, level in enumerate(about["levels"]):
-            grey = assembled(pictures, about, number)
+            grey = assembled(images, about, number)
             row, column = int(140 / level["scale"]), int(360 / level["scale"])
             assert abs(grey[row, column] - 127.5) < 40
             assert grey.std() > 5
-    assert pictures.value(0, 360, 140) is None
-    assert pictures.value(0, 299.4, 140.2) == pixels[140, 299]
-    assert pictures.value(0, -0.6, 3) is None
-    assert pictures.value(0, 700.4, 532.4) == pixels[532, 700]
-    assert pictures.value(0, 700.6, 532.4) is None
+    assert images.value(0, 360, 140) is None
+    assert images.value(0, 299.4, 140.2) == pixels[140, 299]
+    assert images.value(0, -0.6, 3) is None
+    assert images.value(0, 700.4, 532.4) == pixels[532, 700]
+    assert images.value(0, 700.6, 532.4) is None
 
 
 def test_what_cannot_be_shown_says_why(tmp_path):
@@ -264,50 +265,50 @@ def test_what_cannot_be_shown_says_why(tmp_path):
     write(project.path(1), np.full((90, 70), 3.0))
     project.path(2).unlink()
     write(project.path(3), np.full((90, 70), np.nan))
-    pictures = Pictures(project)
+    images = MicrographImages(project)
     for number in range(4):
-        about = pictures.about(number)
+        about = images.about(number)
         assert about["levels"] == []
         assert about["shape"] is None
         assert about["error"]["where"] == str(project.path(number))
-        for ask in (lambda n: pictures.tile(n, "raw", 0, 0, 0), pictures.thumbnail, lambda n: pictures.value(n, 1, 1)):
+        for ask in (lambda n: images.tile(n, "raw", 0, 0, 0), images.thumbnail, lambda n: images.value(n, 1, 1)):
             with pytest.raises(MicrographError):
                 ask(number)
     write(project.path(0), pattern((100, 130)))
-    assert "error" not in pictures.about(0)
+    assert "error" not in images.about(0)
 
 
 def test_a_file_that_changes_is_read_again(tmp_path):
     project = project_of(tmp_path, pattern((300, 411)))
-    pictures = Pictures(project)
-    before, thumbnail = pictures.about(0), pictures.thumbnail(0)
+    images = MicrographImages(project)
+    before, thumbnail = images.about(0), images.thumbnail(0)
     write(project.path(0), pattern((411, 300)))
-    after = pictures.about(0)
+    after = images.about(0)
     assert (before["shape"], after["shape"]) == ((300, 411), (411, 300))
     assert before["version"] != after["version"]
-    assert pictures.thumbnail(0) != thumbnail
+    assert images.thumbnail(0) != thumbnail
 
 
 def test_thumbnails_are_kept_on_disk(tmp_path, monkeypatch):
     project = project_of(tmp_path, pattern(), pattern((150, 90)))
-    pictures = Pictures(project)
-    thumbnail = pictures.thumbnail(0)
+    images = MicrographImages(project)
+    thumbnail = images.thumbnail(0)
     picture = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_UNCHANGED)
     assert picture.shape == (round(256 * 1237 / 1531), 256)
     small = cv2.resize(pattern(), picture.shape[::-1], interpolation=cv2.INTER_AREA)
     assert np.corrcoef(small.ravel(), picture.ravel())[0, 1] > 0.97
-    assert pictures.nbytes == 0, "a list of thumbnails does not push out what somebody looks at"
-    tiny = cv2.imdecode(np.frombuffer(pictures.thumbnail(1), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert images.nbytes == 0, "a list of thumbnails does not push out what somebody looks at"
+    tiny = cv2.imdecode(np.frombuffer(images.thumbnail(1), np.uint8), cv2.IMREAD_UNCHANGED)
     assert tiny.shape == (150, 90)
     assert len(list((project.state / "thumbnails").iterdir())) == 2
     monkeypatch.setattr(Reading, "read", None)
-    assert Pictures(project).thumbnail(0) == thumbnail
+    assert MicrographImages(project).thumbnail(0) == thumbnail
 
 
 def test_thumbnails_do_without_a_disk(tmp_path):
     project = project_of(tmp_path, pattern((200, 300)))
     (project.state / "thumbnails").write_text("a file where a folder should be")
-    assert Pictures(project).thumbnail(0)
+    assert MicrographImages(project).thumbnail(0)
 
 
 def test_boxes_are_means_of_areas():
@@ -331,8 +332,8 @@ def test_boxes_at_the_rim_are_filled_with_the_median_and_keep_the_polarity(tmp_p
     pixels -= dot(pixels.shape, 300, 100, 6, 9).astype(np.float32)
     pixels[:4, :4] = np.nan
     pixels[103, 310] = 1e6
-    pictures = Pictures(project_of(tmp_path, pixels))
-    corner, far, particle = pictures.boxes(0, np.array([[0, 0], [1e12, -1e12], [300, 100]]), 60.0, 32)
+    images = MicrographImages(project_of(tmp_path, pixels))
+    corner, far, particle = images.boxes(0, np.array([[0, 0], [1e12, -1e12], [300, 100]]), 60.0, 32)
     assert np.ptp(far) == 0
     assert far[0, 0] == pytest.approx(40, abs=0.1)
     assert set(corner[:15, :15].ravel()) == {far[0, 0]}
@@ -342,9 +343,9 @@ def test_boxes_at_the_rim_are_filled_with_the_median_and_keep_the_polarity(tmp_p
         pytest.approx(15.5, abs=1),
         pytest.approx(15.5, abs=1),
     )
-    assert pictures.boxes(0, np.empty((0, 2)), 60.0, 32).shape == (0, 32, 32)
+    assert images.boxes(0, np.empty((0, 2)), 60.0, 32).shape == (0, 32, 32)
     with pytest.raises(ConfigError):
-        pictures.boxes(0, np.zeros((1, 2)), 0.0, 32)
+        images.boxes(0, np.zeros((1, 2)), 0.0, 32)
 
 
 @pytest.mark.parametrize("kind", ["f4", "f2", "i2", "u2", "i1"])
@@ -357,36 +358,36 @@ def test_a_few_boxes_are_cut_without_reading_the_micrograph(tmp_path, kind, monk
         file.set_extended_header(np.zeros(80, "V1"))
     xy = np.array([[100.3, 90.8], [3.0, 200.0], [331.0, 1.0]])
     project = labelling([path], Reading(2.0), tmp_path / "labels", None)
-    pictures = Pictures(project)
+    images = MicrographImages(project)
     monkeypatch.setattr(Reading, "read", None)
-    few = pictures.boxes(0, xy, 40.0, 24)
+    few = images.boxes(0, xy, 40.0, 24)
     monkeypatch.undo()
-    assert pictures.nbytes == 0
+    assert images.nbytes == 0
     np.testing.assert_allclose(few, cut(values.astype(np.float32), xy, 40.0, 24), rtol=1e-6)
-    many = pictures.boxes(0, np.repeat(xy, 40, 0), 40.0, 24)
-    assert pictures.nbytes > 0
+    many = images.boxes(0, np.repeat(xy, 40, 0), 40.0, 24)
+    assert images.nbytes > 0
     np.testing.assert_array_equal(many[::40], few)
     packed = tmp_path / "p.mrc.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    again = Pictures(labelling([packed], Reading(2.0), tmp_path / "labels", None)).boxes(0, xy, 40.0, 24)
+    again = MicrographImages(labelling([packed], Reading(2.0), tmp_path / "labels", None)).boxes(0, xy, 40.0, 24)
     np.testing.assert_array_equal(again, few)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(MicrographError, match="truncated"):
-        Pictures(project).boxes(0, xy, 40.0, 24)
+        MicrographImages(project).boxes(0, xy, 40.0, 24)
 
 
 def test_memory_is_bounded(tmp_path):
     project = project_of(tmp_path, *[pattern((601, 722)) + n for n in range(4)], diameter="30px")
     limit = 3_000_000
-    pictures = Pictures(project, limit)
+    images = MicrographImages(project, limit)
     for view in ("raw", "lowpass-8px", "prepared"):
         for number in range(4):
-            about = pictures.about(number, view)
+            about = images.about(number, view)
             for level in range(len(about["levels"])):
-                assembled(pictures, about, level, number)
-            assert 0 < pictures.nbytes <= limit
-    tiny = Pictures(project, 1000)
+                assembled(images, about, level, number)
+            assert 0 < images.nbytes <= limit
+    tiny = MicrographImages(project, 1000)
     assert assembled(tiny, tiny.about(2), 0, 2).shape == (601, 722)
     assert tiny.nbytes == 0
 
@@ -402,13 +403,13 @@ def test_many_threads_read_a_micrograph_once(tmp_path, monkeypatch):
         return real(self, path)
 
     monkeypatch.setattr(Reading, "read", counted)
-    alone = Pictures(project)
+    alone = MicrographImages(project)
     places = [(n, "raw", *place) for n in (0, 1) for place in [(0, 0, 0), (0, 2, 1), (1, 1, 1), (2, 0, 0)]]
     expected = [alone.tile(*place) for place in places]
     reads.clear()
-    pictures = Pictures(project)
+    images = MicrographImages(project)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda place: pictures.tile(*place), places * 4))
+        found = list(pool.map(lambda place: images.tile(*place), places * 4))
     assert found == expected * 4
     assert sorted(reads) == sorted(project.micrographs)
 
@@ -421,22 +422,22 @@ class Block:
 
 
 def test_the_least_recently_used_goes_first():
-    memory = Memory(100)
+    cache = Cache(100)
     for name in "abc":
-        memory.get((name,), lambda: Block(30))
-    memory.get(("a",), lambda: pytest.fail("it is kept"))
-    memory.get(("d",), lambda: Block(40))
-    assert [memory.peek((name,)) is not None for name in "abcd"] == [True, False, True, True]
-    assert memory.nbytes == 100
-    memory.get(("e",), lambda: Block(101))
-    memory.get(("f",), lambda: Block(9), most_bytes=8)
-    assert memory.peek(("e",)) is memory.peek(("f",)) is None
-    memory.drop("a")
-    assert memory.nbytes == 70
+        cache.get((name,), lambda: Block(30))
+    cache.get(("a",), lambda: pytest.fail("it is kept"))
+    cache.get(("d",), lambda: Block(40))
+    assert [cache.peek((name,)) is not None for name in "abcd"] == [True, False, True, True]
+    assert cache.nbytes == 100
+    cache.get(("e",), lambda: Block(101))
+    cache.get(("f",), lambda: Block(9), most_bytes=8)
+    assert cache.peek(("e",)) is cache.peek(("f",)) is None
+    cache.drop("a")
+    assert cache.nbytes == 70
 
 
 def test_failures_are_told_to_all_who_wait_and_forgotten():
-    memory, began, go = Memory(100), threading.Event(), threading.Event()
+    cache, began, go = Cache(100), threading.Event(), threading.Event()
 
     def fails() -> Block:
         began.set()
@@ -444,19 +445,19 @@ def test_failures_are_told_to_all_who_wait_and_forgotten():
         raise MicrographError("here", "broken")
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(memory.get, ("a",), fails)
+        first = pool.submit(cache.get, ("a",), fails)
         assert began.wait(PATIENCE_S)
-        second = pool.submit(memory.get, ("a",), lambda: Block(1))
+        second = pool.submit(cache.get, ("a",), lambda: Block(1))
         time.sleep(0.05)
         go.set()
         for future in (first, second):
             with pytest.raises(MicrographError):
                 future.result(PATIENCE_S)
-    assert memory.get(("a",), lambda: Block(1)).nbytes == 1
+    assert cache.get(("a",), lambda: Block(1)).nbytes == 1
 
 
 def test_what_is_dropped_while_it_is_made_is_not_kept():
-    memory, began, go = Memory(100), threading.Event(), threading.Event()
+    cache, began, go = Cache(100), threading.Event(), threading.Event()
 
     def slow() -> Block:
         began.set()
@@ -464,51 +465,51 @@ def test_what_is_dropped_while_it_is_made_is_not_kept():
         return Block(5)
 
     with ThreadPoolExecutor(1) as pool:
-        old = pool.submit(memory.get, ("a", 1), slow)
+        old = pool.submit(cache.get, ("a", 1), slow)
         assert began.wait(PATIENCE_S)
-        memory.drop("a")
-        new = memory.get(("a", 1), lambda: Block(7))
+        cache.drop("a")
+        new = cache.get(("a", 1), lambda: Block(7))
         go.set()
         assert old.result(PATIENCE_S).nbytes == 5
-    assert memory.peek(("a", 1)) is new
+    assert cache.peek(("a", 1)) is new
 
 
 def test_work_ahead_gives_way_and_is_called_off():
-    ahead, began, go, done = Ahead(), threading.Event(), threading.Event(), []
+    prefetcher, began, go, done = Prefetcher(), threading.Event(), threading.Event(), []
 
     def first(stale):
         began.set()
         assert go.wait(PATIENCE_S)
         done.append(stale())
 
-    ahead.replace([first, lambda stale: done.append("never")])
+    prefetcher.replace([first, lambda stale: done.append("never")])
     assert began.wait(PATIENCE_S)
-    ahead.replace([lambda stale: done.append(stale()), lambda stale: 1 / 0, lambda stale: done.append("last")])
+    prefetcher.replace([lambda stale: done.append(stale()), lambda stale: 1 / 0, lambda stale: done.append("last")])
     go.set()
     until(lambda: "last" in done, "the last piece of work")
     assert done == [True, False, "last"]
-    with ahead.waiting():
-        ahead.replace([lambda stale: done.append("meanwhile")])
+    with prefetcher.paused():
+        prefetcher.replace([lambda stale: done.append("meanwhile")])
         time.sleep(0.3)
         assert done[-1] == "last"
-    ahead.close()
+    prefetcher.close()
 
 
 def test_neighbours_are_made_ahead(tmp_path, monkeypatch):
     project = project_of(tmp_path, *[pattern((400, 530)) + n for n in range(6)])
-    pictures = Pictures(project)
-    pictures.about(2)
-    pictures.visit(2, "raw")
-    until(lambda: not pictures.ahead.working, "the neighbours")
-    assert read_by(pictures) == {1, 2, 3, 4}
+    images = MicrographImages(project)
+    images.about(2)
+    images.visit(2, "raw")
+    until(lambda: not images.prefetcher.working, "the neighbours")
+    assert read_by(images) == {1, 2, 3, 4}
     monkeypatch.setattr(Reading, "read", None)
-    about = pictures.about(3)
-    assert assembled(pictures, about, 0, 3).shape == (400, 530)
-    pictures.close()
+    about = images.about(3)
+    assert assembled(images, about, 0, 3).shape == (400, 530)
+    images.close()
 
 
-def read_by(pictures: Pictures) -> set[int]:
-    return {number for number in range(6) if pictures._memory.peek((number, View("raw"), None)) is not None}
+def read_by(images: MicrographImages) -> set[int]:
+    return {number for number in range(6) if images._cache.peek((number, View("raw"), None)) is not None}
 
 
 def test_routes(tmp_path):
@@ -565,7 +566,7 @@ def test_bad_requests(tmp_path):
 
 
 def test_tiles_beyond_the_picture_are_not_there(tmp_path):
-    pictures = Pictures(make_project(tmp_path))
+    images = MicrographImages(make_project(tmp_path))
     for place in [(0, "raw", 0, 0, 1), (0, "raw", 0, -1, 0), (0, "raw", -1, 0, 0), (3, "raw", 0, 0, 0)]:
-        with pytest.raises(NotThere):
-            pictures.tile(*place)
+        with pytest.raises(NotFound):
+            images.tile(*place)

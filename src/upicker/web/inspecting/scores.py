@@ -1,9 +1,10 @@
-"""Counting picks at any threshold: scores grouped by micrograph, falling within each, with running sums.
+"""Counts of picks at any threshold: scores sorted within each micrograph, with cumulative sums.
 
-A threshold is then a place in each group, found in all groups at once by bisection: 3 million picks of 10,000
-micrographs are counted in about a millisecond, and the running sums at that place are the counts, the right picks and
-the sums of scores. Right picks of a prefix are those that `upicker.scoring.match` finds among all picks, because it
-goes by falling score: what comes later takes nothing from what came before.
+A threshold is then an index into each micrograph's scores, found for all of them at once by bisection: 3 million picks
+in 10,000 micrographs are counted in about a millisecond, and the cumulative sums at that index are the numbers of picks
+and of true positives, and the sums of scores. The true positives above a threshold are those that
+`upicker.scoring.match` finds among all picks, because it proceeds by decreasing score: a pick of a lower score never
+takes the label of one with a higher score.
 """
 
 from __future__ import annotations
@@ -19,42 +20,42 @@ _BINS = 200
 # A robust standard deviation of normally distributed values is this times the median absolute deviation.
 _MAD = 1.4826
 _FAR = 3.5
-# With fewer micrographs the spread of their counts says nothing.
+# With fewer micrographs the spread of their counts is meaningless.
 _FEWEST = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """The picks of one micrograph.
+class MicrographScores:
+    """The scores of the picks of one micrograph.
 
     Attributes
     ----------
     score : np.ndarray
         `(n,)` float64, in any order.
     hit : np.ndarray
-        `(n,)` bool: those that found a label.
-    alive : np.ndarray
-        `(n,)` bool: those that nobody has rejected.
+        `(n,)` bool: those that match a label.
+    accepted : np.ndarray
+        `(n,)` bool: those that the user has not rejected.
     labels : int
-        How many labels there are; -1 where the micrograph has none to compare with.
+        Number of labels; -1 if the micrograph has no label file.
     """
 
     score: np.ndarray
     hit: np.ndarray
-    alive: np.ndarray
+    accepted: np.ndarray
     labels: int = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
-    """How scores are spread, and what their edges would give as thresholds.
+class ScoreCurves:
+    """The histogram of scores, and what each bin edge would give as threshold.
 
     Attributes
     ----------
     edges : np.ndarray
-        `(b + 1,)` float64, rising.
+        `(b + 1,)` float64, increasing.
     histogram : np.ndarray
-        `(b,)` int64: picks between two edges; the last bin holds those above it, too.
+        `(b,)` int64: picks between two edges; the last bin includes all above it.
     counts : np.ndarray
         `(b + 1,)` int64: picks with at least the score of an edge.
     precision, recall, f1 : np.ndarray or None
@@ -69,73 +70,73 @@ class Spread:
     f1: np.ndarray | None = None
 
 
-class Tally:
-    """The scores of all picks, ready to be counted.
+class PickScores:
+    """The scores of all picks, sorted to be counted.
 
     Parameters
     ----------
-    groups : sequence of Group
-        One per micrograph, in their order.
+    groups : sequence of MicrographScores
+        One for each micrograph, in order.
 
     Attributes
     ----------
     starts : np.ndarray
         `(m + 1,)` int64: where the picks of each micrograph begin in the arrays below.
     score : np.ndarray
-        `(n,)` float64, falling within each micrograph; equal ones in the file's order.
-    place : np.ndarray
-        `(n,)` int32: their places in the micrograph's file.
+        `(n,)` float64, decreasing within each micrograph; equal ones in the order of the file.
+    index : np.ndarray
+        `(n,)` int32: index of each pick in the micrograph's file.
     labels : np.ndarray
-        `(m,)` int64: how many labels each has, -1 for none to compare with.
+        `(m,)` int64: number of labels of each micrograph, -1 without a label file.
     """
 
-    def __init__(self, groups: Sequence[Group]) -> None:
+    def __init__(self, groups: Sequence[MicrographScores]) -> None:
         self.starts = np.concatenate([[0], np.cumsum([len(group.score) for group in groups], dtype=np.int64)])
         n = int(self.starts[-1])
-        self.score, self.place = np.empty(n), np.empty(n, np.int32)
-        self.alive, self.hit = np.empty(n, bool), np.empty(n, bool)
+        self.score, self.index = np.empty(n), np.empty(n, np.int32)
+        self.accepted, self.hit = np.empty(n, bool), np.empty(n, bool)
         self.labels = np.array([group.labels for group in groups], np.int64)
         self._kept, self._true, self._sum = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
         for number, group in enumerate(groups):
             order = np.argsort(-group.score, kind="stable")
             here = self._slice(number)
-            self.place[here], self.score[here] = order, group.score[order]
-            self.update(number, group.hit, group.alive)
+            self.index[here], self.score[here] = order, group.score[order]
+            self.update(number, group.hit, group.accepted)
         self.low, self.high = _ends(self.score)
 
     def __len__(self) -> int:
         return len(self.score)
 
-    def update(self, number: int, hit: np.ndarray, alive: np.ndarray) -> None:
-        """Say anew which picks of a micrograph found a label and which are not rejected, in the file's order."""
+    def update(self, number: int, hit: np.ndarray, accepted: np.ndarray) -> None:
+        """Set which picks of a micrograph match a label and which are not rejected, in the order of the file."""
         here = self._slice(number)
-        self.hit[here], self.alive[here] = hit[self.place[here]], alive[self.place[here]]
-        self._kept[here] = np.cumsum(self.alive[here])
-        self._true[here] = np.cumsum(self.hit[here] & self.alive[here])
-        self._sum[here] = np.cumsum(self.score[here] * self.alive[here])
+        self.hit[here], self.accepted[here] = hit[self.index[here]], accepted[self.index[here]]
+        self._kept[here] = np.cumsum(self.accepted[here])
+        self._true[here] = np.cumsum(self.hit[here] & self.accepted[here])
+        self._sum[here] = np.cumsum(self.score[here] * self.accepted[here])
 
     def micrograph(self, at: np.ndarray) -> np.ndarray:
-        """Return `(k,)` the micrographs of picks, given their places in the arrays."""
+        """Return `(k,)` the micrographs of picks, given their indices in the arrays."""
         return np.searchsorted(self.starts, at, side="right") - 1
 
     def counts(self, threshold: float) -> np.ndarray:
-        """Return `(m,)` how many picks of each micrograph have at least this score and are not rejected."""
+        """Return `(m,)` the number of picks of each micrograph that reach this score and are not rejected."""
         return self._until(self._kept, self._reach(threshold))
 
     def means(self, threshold: float) -> np.ndarray:
-        """Return `(m,)` their mean scores; NaN where there are none."""
+        """Return `(m,)` the mean scores of these picks; NaN where there are none."""
         reach = self._reach(threshold)
         counts = self._until(self._kept, reach)
         return np.divide(self._until(self._sum, reach), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
     def f1s(self, threshold: float) -> np.ndarray:
-        """Return `(m,)` F1 of each micrograph; NaN where there are no labels to compare with."""
+        """Return `(m,)` the F1 of each micrograph; NaN without a label file."""
         reach = self._reach(threshold)
         true, picks = self._until(self._true, reach), self._until(self._kept, reach)
         return np.where(self.labels >= 0, scoring.figures(true, picks, np.maximum(self.labels, 0))[2], np.nan)
 
     def pooled(self, threshold: float) -> tuple[float, float, float] | None:
-        """Return precision, recall and F1 of the labelled micrographs together, as `upicker.scoring.score`."""
+        """Return precision, recall and F1 of the labelled micrographs pooled, as `upicker.scoring.score` does."""
         labelled = self.labels >= 0
         if not labelled.any():
             return None
@@ -144,18 +145,18 @@ class Tally:
         precision, recall, f1 = scoring.figures(true, picks, self.labels[labelled].sum())
         return float(precision), float(recall), float(f1)
 
-    def spread(self) -> Spread:
-        """Return the histogram of all scores, and what each of its edges would give as a threshold."""
+    def curves(self) -> ScoreCurves:
+        """Return the histogram of all scores, and what each of its edges would give as threshold."""
         edges = np.linspace(self.low, self.high, _BINS + 1)
-        histogram, counts = self._histogram(self.alive)
+        histogram, counts = self._histogram(self.accepted)
         if not (self.labels >= 0).any():
-            return Spread(edges, histogram, counts)
-        ours = np.repeat(self.labels >= 0, np.diff(self.starts)) & self.alive
+            return ScoreCurves(edges, histogram, counts)
+        ours = np.repeat(self.labels >= 0, np.diff(self.starts)) & self.accepted
         picks, true = (self._histogram(which)[1] for which in (ours, ours & self.hit))
-        return Spread(edges, histogram, counts, *scoring.figures(true, picks, self.labels[self.labels >= 0].sum()))
+        return ScoreCurves(edges, histogram, counts, *scoring.figures(true, picks, self.labels[self.labels >= 0].sum()))
 
     def _histogram(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `(b,)` how many lie in each bin, and `(b + 1,)` how many at or above each edge."""
+        """Return `(b,)` the picks in each bin, and `(b + 1,)` those at or above each edge."""
         scores = np.minimum(self.score if which.all() else self.score[which], self.high)
         bins = np.histogram(scores, _BINS, (self.low, self.high))[0]
         return bins, np.append(np.cumsum(bins[::-1])[::-1], np.count_nonzero(scores == self.high))
@@ -164,7 +165,7 @@ class Tally:
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
     def _reach(self, threshold: float) -> np.ndarray:
-        """Return `(m,)` the end of those with at least this score: bisection in all groups at once."""
+        """Return `(m,)` the end of the picks that reach this score: bisection in all micrographs at once."""
         low, high = self.starts[:-1].copy(), self.starts[1:].copy()
         while (open_ := low < high).any():
             middle = (low + high) // 2
@@ -174,7 +175,7 @@ class Tally:
         return low
 
     def _until(self, sums: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        """Return `(m,)` the running sums at the ends that `_reach` gives; 0 where a group has nothing before it."""
+        """Return `(m,)` the cumulative sums at the ends that `_reach` returns; 0 where no pick lies before them."""
         if not len(sums):
             return np.zeros(len(reach), sums.dtype)
         return np.where(reach > self.starts[:-1], sums[np.maximum(reach - 1, 0)], 0)
@@ -188,20 +189,20 @@ def outliers(counts: np.ndarray, picked: np.ndarray) -> dict[int, str]:
     counts : np.ndarray
         `(m,)` int, picks per micrograph.
     picked : np.ndarray
-        `(m,)` bool: those that have picks at all; others are no outliers, but not there.
+        `(m,)` bool: micrographs with a file of picks; the others are not considered.
 
     Returns
     -------
     dict
         Micrograph -> ``"empty"``, or ``"few"`` or ``"many"``: further than 3.5 robust standard deviations from the
-        median of those that are not empty (with at least 5 of them).
+        median of those that are not empty, if there are at least 5 of them.
     """
     found = {int(number): "empty" for number in np.flatnonzero(picked & (counts == 0))}
     some = picked & (counts > 0)
     if some.sum() < _FEWEST:
         return found
     middle = np.median(counts[some])
-    # Where most counts are equal, one pick more is no outlier.
+    # Where most counts are equal, one pick more does not make an outlier.
     spread = max(1.0, _MAD * float(np.median(np.abs(counts[some] - middle))))
     z = (counts - middle) / spread
     found |= {int(number): "few" for number in np.flatnonzero(some & (z < -_FAR))}
@@ -210,7 +211,7 @@ def outliers(counts: np.ndarray, picked: np.ndarray) -> dict[int, str]:
 
 
 def _ends(score: np.ndarray) -> tuple[float, float]:
-    """Return the range of scores to show: of few very high ones, the last bin takes what is above."""
+    """Return the range of scores to display: a few very high ones go to the last bin."""
     if not len(score):
         return 0.0, 1.0
     low, high = float(score.min()), float(score.max())

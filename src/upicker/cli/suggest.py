@@ -1,0 +1,113 @@
+"""``upicker suggest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from upicker.cli.batches import watch
+from upicker.cli.console import note, out, problem
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Gain,
+    Jobs,
+    Micrographs,
+    PixelSize,
+    Size,
+    changes,
+    existing_folder,
+    listed_micrographs,
+)
+from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from upicker.run.ranking import Suggestion
+
+
+def suggest(
+    *mics: Micrographs,
+    model: Path,
+    labels: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), negative="", show_default=False)] = None,
+    top: int = 20,
+    diameter: Size | None = None,
+    jobs: Jobs | None = None,
+    pixel_size: PixelSize = None,
+    gain: Gain = None,
+    changes_: Changes = (),
+    config: ConfigFile = None,
+) -> int:
+    """Rank micrographs by how much there is to learn from labelling them.
+
+    Detects particles with the weights, and ranks the micrographs with the largest fraction of uncertain detections
+    first: those that could as well be particles as not. Prints a table of the first ones.
+
+    Parameters
+    ----------
+    model
+        Weights of "upicker finetune" or "upicker pretrain".
+    labels
+        A folder of labels. Completely labelled micrographs show what the scores are worth, and are not ranked.
+    output
+        A CSV file for the whole ranking.
+    top
+        Print at most this many micrographs.
+    diameter
+        Diameter of the particles, e.g. 190A; by default the one that the weights were trained for.
+    jobs
+        Number of processes; by default one per core, or one with a GPU.
+    """
+    if top < 1:
+        raise ConfigError("--top", f"it must be at least 1, not {top}", "Give e.g. --top 20")
+    merged = changes(config, changes_)
+    paths, reading = listed_micrographs(mics, pixel_size, gain)
+
+    from upicker.run.suggest import divide
+
+    calibrating, paths = divide(paths, None if labels is None else existing_folder(labels, "labels"))
+
+    from dataclasses import replace
+
+    from upicker.run.pick import processes
+    from upicker.run.ranking import Ranking
+    from upicker.run.suggest import Detecting, suggest_all
+
+    work = replace(Detecting.of(model, merged, diameter, reading), labels=calibrating)
+    ranking, total = Ranking(work.threshold), len(calibrating) + len(paths)
+    outcomes = suggest_all(paths, work, ranking, output, jobs or processes(total, work.picker))
+    batch = watch("suggest", outcomes, total, "detections")
+    found = ranking.suggestions()
+    if found:
+        calibrated = "" if ranking.fitted else "not "
+        out.print(_table(found[:top], f"probabilities are {calibrated}calibrated on labelled micrographs"))
+        target = "" if output is None else f" -> {output}"
+        more = f"; {len(found) - top} more are not shown" if len(found) > top else ""
+        note(f"suggest: {len(found)} of {len(paths)} micrographs ranked{more}{target} ({batch.seconds:.0f} s)")
+    code = batch.exit_code()
+    if not found:
+        problem("No micrograph could be ranked.")
+        return 1
+    return code
+
+
+def _table(found: Sequence[Suggestion], caption: str) -> Table:
+    """Return a table with a row for each micrograph."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("micrograph", overflow="fold")
+    for heading in ("uncertain", "expected", "score"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rank, one in enumerate(found, 1):
+        numbers = (str(one.uncertain), f"{one.expected:.0f}", f"{one.score:.3f}")
+        table.add_row(str(rank), one.micrograph.name, *numbers)
+    return table
