@@ -39,7 +39,7 @@ def test_masks_in_a_folder_go_by_name(tmp_path):
     assert masks.usable("b", (60, 80), (15, 20)).all()
     with pytest.raises(InputError, match="holds no mask for c"):
         masks.usable("c", (60, 80), (15, 20))
-    with pytest.raises(MicrographError, match="proportions"):
+    with pytest.raises(MicrographError, match="aspect ratio"):
         masks.usable("b", (80, 60), (20, 15))
     with pytest.raises(InputError, match="no such file"):
         Masks(tmp_path / "nowhere").usable("a", (60, 80), (15, 20))

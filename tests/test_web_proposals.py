@@ -163,7 +163,7 @@ def test_the_worker_works_fails_and_comes_back():
         assert worker.do(Work(), Path("c.mrc")) == "C"
     finally:
         worker.close()
-    with pytest.raises(InputError, match="being stopped"):
+    with pytest.raises(InputError, match="server is stopping"):
         worker.do(Work(), Path("c.mrc"))
 
 

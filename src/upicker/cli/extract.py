@@ -114,7 +114,7 @@ def extract(
         normalise=not no_normalise,
         pad=pad,
         float16=float16,
-        keep=skip_existing,
+        skip_existing=skip_existing,
     )
     tally = _Tally()
     given = (("Voltage", voltage), ("SphericalAberration", cs), ("AmplitudeContrast", amplitude_contrast))

@@ -1,4 +1,4 @@
-"""The loop over many files: one that fails stops nothing. The only place that starts processes."""
+"""The loop over many files, in one or several processes: a file that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What became of one file.
+    """The result for one file.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Outcome(Generic[T]):
     error : UPickerError or None
         Why it failed; None if it did not.
     seconds : float
-        The time it took.
+        The time spent on it.
     warnings : tuple of UPickerWarning
-        What a person should know of it though it did not fail.
+        Warnings for the user, though it did not fail.
     """
 
     path: Path
@@ -43,29 +43,29 @@ class Outcome(Generic[T]):
 
 
 def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Generator[Outcome[T], None, None]:
-    """Do the work for every file, and yield each outcome as soon as it is there.
+    """Do the work for every file, and yield each outcome as soon as it is known.
 
     Parameters
     ----------
     paths : sequence of Path
         The files.
     work : callable
-        Takes a path. With ``jobs > 1`` it is sent to other processes, so that it must be picklable: an
-        instance of a class at the top of a module.
+        Takes a path. With ``jobs > 1`` it is sent to other processes, so it must be picklable: an instance of a
+        class at module level.
     jobs : int
-        Processes; 1 works in this one, file after file in the order given.
+        Number of processes; 1 works in this process, file after file in the given order.
 
     Yields
     ------
     Outcome
-        One for each file; with several processes in the order in which they end.
+        One for each file; with several processes in the order of completion.
 
     Raises
     ------
     OutputError
-        If an output cannot be written: the next ones could not be either.
+        If an output cannot be written, as the following ones would fail, too.
     ConfigError
-        If a knob is wrong, rather than a file.
+        If a knob is wrong rather than a file.
     """
     if jobs <= 1 or len(paths) <= 1:
         for path in paths:
@@ -76,13 +76,13 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         for outcome in _in_pool(paths, work, min(jobs, len(paths))):
             finished.add(outcome.path)
             yield outcome
-    except BrokenExecutor:  # One process was killed, most often for memory; which file it had is not known.
+    except BrokenExecutor:  # A process was killed, most often for lack of memory; which file it had is not known.
         for path in (path for path in paths if path not in finished):
             yield _alone(path, work)
 
 
 def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
-    """Work on one file, and catch what concerns that file alone."""
+    """Work on one file, and catch errors that concern this file only."""
     start = time.perf_counter()
     value, error = None, None
     noticed: list[UPickerWarning] = []
@@ -93,22 +93,22 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
         raise
     except UPickerError as failure:
         if isinstance(failure, ConfigError) and failure.where != str(path):
-            raise  # A knob, not this file: the others would fail alike.
+            raise  # A knob, not this file: the other files would fail likewise.
         error = failure
     except MemoryError:
-        error = MicrographError(path, "there is not enough memory for it", "Use fewer --jobs, or a larger machine")
-    except Exception as bug:  # A fault of ours must not end a long run either; it is named, and counted as a failure.
+        error = MicrographError(path, "there was not enough memory for it", "Use fewer --jobs, or a larger machine")
+    except Exception as bug:  # A bug must not end a long run either; it is reported, and counted as a failure.
         frame = traceback.extract_tb(bug.__traceback__)[-1]
         found = f"an unexpected {type(bug).__name__} in {Path(frame.filename).name}:{frame.lineno} ({bug})"
-        error = MicrographError(path, found, "This is a fault of UPicker: please report it")
+        error = MicrographError(path, found, "This is a bug of UPicker: please report it")
     return Outcome(path, value, error, time.perf_counter() - start, tuple(noticed))
 
 
 def _in_pool(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Generator[Outcome[T], None, None]:
-    """Work in `jobs` processes; what is waiting is dropped when the caller stops."""
-    # Not forked: a fork of a process with threads (OpenCV, torch) may hang.
+    """Work in `jobs` processes; files not yet begun are dropped when the caller stops."""
+    # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
     context = multiprocessing.get_context("spawn")
-    # The work goes to each process once: it may hold a table of all micrographs.
+    # The work is sent to each process once, as it may hold a table of all micrographs.
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(work,))
     futures: list[Future[Outcome[T]]] = [pool.submit(_attempt_here, path) for path in paths]
     try:
@@ -119,19 +119,17 @@ def _in_pool(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Gen
 
 
 def _alone(path: Path, work: Callable[[Path], T]) -> Outcome[T]:
-    """Work on one file in a process of its own, so that its death can be laid to that file."""
+    """Work on one file in a process of its own, so that its death is attributed to that file."""
     start = time.perf_counter()
     try:
         [outcome] = _in_pool([path], work, 1)
         return outcome
     except BrokenExecutor:
-        error = MicrographError(
-            path, "the process working on it was killed", "Perhaps there is not enough memory for it"
-        )
+        error = MicrographError(path, "the process working on it was killed", "Perhaps there was not enough memory")
         return Outcome(path, None, error, time.perf_counter() - start)
 
 
-# In a worker process: what it does.
+# In a worker process: its work.
 _work_here: Callable[[Path], Any] | None = None
 
 
@@ -142,7 +140,7 @@ def _attempt_here(path: Path) -> Outcome:
 
 
 def _start_worker(work: Callable[[Path], Any]) -> None:
-    """Take the work, and leave Ctrl-C to the main process, and the cores to the other workers."""
+    """Keep the work; ignore Ctrl-C, which the main process handles, and use one thread of OpenCV."""
     import cv2
 
     global _work_here

@@ -1,4 +1,4 @@
-"""Picks against labels, folder against folder: brought together by the micrographs' names."""
+"""Comparison of a folder of picks with a folder of labels, matched by the micrographs' names."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Comparison:
     Attributes
     ----------
     pairs : dict
-        Name -> (picks, labels), for each file of labels; no picks where there is no file of them.
+        Name -> (picks, labels), for each label file; empty picks where there is no file of picks.
     without_picks : list of str
-        Names with labels but without a file of picks: all their labels count as missed.
+        Names with labels but without a file of picks; all their labels count as missed.
     without_labels : list of str
         Names with picks but without labels: left out of the scores.
     """
@@ -54,9 +54,9 @@ def load(labels: Path, picks: Path) -> Comparison:
     """
     truth, found = _files(labels), _files(picks)
     pairing = pair(truth, {name: name for name in found}, picks)
-    theirs, nothing = pairing.pairs, Particles.of([])
+    picks_of, no_picks = pairing.pairs, Particles.of([])
     pairs = {
-        name: (coordinates.read(found[theirs[name]]) if name in theirs else nothing, coordinates.read(file))
+        name: (coordinates.read(found[picks_of[name]]) if name in picks_of else no_picks, coordinates.read(file))
         for name, file in truth.items()
     }
     return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files)
@@ -72,7 +72,7 @@ def scores(
     comparison : Comparison
         Picks and labels.
     side_px, by
-        See `upicker.scoring.match`, which also says what is raised.
+        See `upicker.scoring.match`, also for errors.
     threshold : float or None
         Lowest score of the picks that count; None counts all.
 
@@ -92,7 +92,7 @@ def plot(path: Path, comparison: Comparison, side_px: float | None = None, by: s
     Raises
     ------
     OutputError
-        If the picture cannot be written.
+        If the plot cannot be written.
     """
     from upicker import draw  # matplotlib takes half a second
 
@@ -101,14 +101,14 @@ def plot(path: Path, comparison: Comparison, side_px: float | None = None, by: s
 
 @dataclass(frozen=True)
 class Overlaying:
-    """Draws one micrograph with right picks, misses and false picks.
+    """Draws one micrograph with true positives, false positives and false negatives.
 
     Attributes
     ----------
     comparison : Comparison
         Picks and labels.
     folder : Path
-        Where ``<stem>_overlay.png`` goes.
+        For ``<stem>_overlay.png``.
     side_px, by, threshold
         As in `scores`.
     """
@@ -120,7 +120,7 @@ class Overlaying:
     threshold: float | None = None
 
     def __call__(self, path: Path) -> Path:
-        """Read a micrograph and draw it; return the picture's path."""
+        """Read a micrograph and draw it; return the path of the overlay."""
         from upicker import draw  # matplotlib takes half a second
 
         picks, labels = self.comparison.pairs[plain(path)]
@@ -155,7 +155,7 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Return the coordinate files of a folder by the stem of their micrograph."""
+    """Return the coordinate files of a folder by the name of their micrograph."""
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)")
     files = coordinates.stems(folder)

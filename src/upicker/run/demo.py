@@ -1,4 +1,4 @@
-"""The demo: from unlabelled pictures to particle stacks, on simulated micrographs with a known truth.
+"""The demo: from unlabelled micrographs to particle stacks, on simulated data with ground truth.
 
 Each stage calls the function behind the command of the same name.
 """
@@ -32,8 +32,7 @@ from upicker.train.job import Job
 from upicker.train.log import Progress
 from upicker.units import Length
 
-# Barrels, a few rods that are not to be picked, and some ice that has fallen on them; seen by a camera whose pictures
-# were reduced to a third of their size.
+# Barrels, a few rods as decoys, and some ice contamination; the camera's images are binned by 3.
 SCENE = Scene(
     specimens=("barrel",),
     diameter_A=150.0,
@@ -41,7 +40,7 @@ SCENE = Scene(
     contamination=Contamination.level("some"),
     detector=Detector(binning=3.0),
 )
-# What the demo changes, so that it ends within minutes on two cores.
+# Changes of the config, so that the demo takes minutes on two cores.
 CHANGES: dict[str, object] = {
     "train.pretrain_steps": 150,
     "train.finetune_steps": 200,
@@ -51,15 +50,15 @@ CHANGES: dict[str, object] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How much the demo does.
+    """The size of the demo.
 
     Attributes
     ----------
     scene : the specimen and the microscope; its shape is replaced, its diameter is what the filter looks for.
     shapes : rows, columns of the micrographs, in turn.
-    training : micrographs to learn from; all are pretrained on.
+    training : micrographs for training; all of them serve for pretraining.
     labelled : how many of them have labels.
-    testing : micrographs kept aside.
+    testing : held-out micrographs.
     box : side of the extracted boxes.
     changes : of the config.
     """
@@ -75,16 +74,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo came to.
+    """The results of the demo.
 
     Attributes
     ----------
     scores : dict
-        Method (proposals, pretrained, fine-tuned) -> pooled score on the micrographs kept aside.
+        Method (proposals, pretrained, fine-tuned) -> pooled score on the held-out micrographs.
     seconds : dict
-        Stage -> time taken.
+        Stage -> time spent.
     files : dict
-        What it is -> where it lies.
+        Description -> path of each output.
     """
 
     scores: dict[str, Score]
@@ -93,17 +92,17 @@ class Result:
 
 
 class Watch(Protocol):
-    """Who looks on."""
+    """Receives the progress of work in several stages."""
 
     def stage(self, title: str) -> None:
-        """A stage begins."""
+        """Begin a stage."""
 
     def training(self) -> Progress:
-        """Return what is told of a training."""
+        """Return the receiver of a training's progress."""
         ...
 
     def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
-        """Go through a batch to its end."""
+        """Consume the outcomes of a batch; return its exit code."""
         ...
 
 
@@ -113,11 +112,11 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     Parameters
     ----------
     folder : Path
-        Where everything is written.
+        The folder for all output.
     watch : Watch
-        Told of each stage.
+        Receives progress.
     plan : Plan, optional
-        How much to do.
+        The size of the demo.
 
     Raises
     ------
@@ -147,12 +146,12 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     job = Job(model, config, progress=watch.training())
     stages.finetune(training[: plan.labelled], folder / "labels", job, pretrained)
 
-    clock.start("pick", f"Pick the {len(testing)} micrographs kept aside")
+    clock.start("pick", f"Pick the {len(testing)} held-out micrographs")
     for weights, name in ((pretrained, "picked-pretrained"), (model, "picked")):
         work = Picking(Picker(weights), Outputs(folder / name, ("csv", "star")))
         watch.follow("picked", pick_all(testing, work, weights), len(testing), folder / name)
 
-    clock.start("evaluate", "Evaluate against the known truth")
+    clock.start("evaluate", "Evaluate against the ground truth")
     methods = {"proposals": "proposed", "pretrained": "picked-pretrained", "fine-tuned": "picked"}
     found = {method: compare.load(folder / "truth", folder / name) for method, name in methods.items()}
     scores = {method: compare.scores(comparison)[1] for method, comparison in found.items()}
@@ -179,16 +178,16 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
 
 
 def _simulate(folder: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
-    """Write the micrographs, labels for the first of them and the truth of the last; return both kinds."""
+    """Write micrographs, with labels for the first ones and ground truth for the last; return training and test set."""
     paths = []
     for index in range(plan.training + plan.testing):
-        picture = make(replace(plan.scene, shape=plan.shapes[index % len(plan.shapes)]), index)
-        path = folder / "micrographs" / f"{picture.micrograph.name}.mrc"
-        mrc.write(path, picture.micrograph.pixels, picture.micrograph.pixel_size_A)
+        simulated = make(replace(plan.scene, shape=plan.shapes[index % len(plan.shapes)]), index)
+        path = folder / "micrographs" / f"{simulated.micrograph.name}.mrc"
+        mrc.write(path, simulated.micrograph.pixels, simulated.micrograph.pixel_size_A)
         paths.append(path)
         kind = "labels" if index < plan.labelled else "truth" if index >= plan.training else None
         if kind is not None:
-            coordinates.write(coordinates.output_path(folder / kind, path.stem, "csv"), picture.particles, "csv")
+            coordinates.write(coordinates.output_path(folder / kind, path.stem, "csv"), simulated.particles, "csv")
     return paths[: plan.training], paths[plan.training :]
 
 
@@ -200,13 +199,13 @@ class _Clock:
         self._name, self._began = "", 0.0
 
     def start(self, name: str, title: str) -> None:
-        """End the stage under way, and begin another."""
+        """End the current stage, and begin another."""
         self.stop()
         self._watch.stage(title)
         self._name, self._began = name, time.monotonic()
 
     def stop(self) -> dict[str, float]:
-        """End the stage under way; return the seconds of all stages."""
+        """End the current stage; return the seconds of all stages."""
         if self._name:
             self._seconds[self._name] = time.monotonic() - self._began
         self._name = ""

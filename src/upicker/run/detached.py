@@ -1,8 +1,8 @@
-"""Long work in a process of its own, which goes on when this one ends, and can be found again by the next one.
+"""Long work in a process that outlives the one that started it, and that a later process can find again.
 
-The command runs in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, and a little more
-politely than what a person waits for. A folder holds what it says (``out.log``) and, at its end, its exit code
-(``exit``), which a small shell around it writes: the next process could not ask for it.
+The command runs in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, and at a lower
+priority (nice). A folder holds its output (``out.log``) and, at the end, its exit code (``exit``), which a small shell
+around the command writes, because a later process could not wait for the command.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from upicker.errors import OutputError
 
 LOG, EXIT = "out.log", "exit"
-# The trap keeps the shell alive through the signals that stop the command; a handler is not inherited, so that the
-# command itself heeds them as ever.
+# The trap keeps the shell alive at the signals that stop the command; handlers are not inherited, so the command itself
+# reacts to them as usual.
 _SHELL = 'trap : INT TERM; nice -n 5 "$@"; echo $? >"$0"'
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TAIL_BYTES = 16_384
@@ -34,9 +34,9 @@ class Process:
     Attributes
     ----------
     pid : int
-        Its number, which is that of its group, too.
+        Its number, which is also that of its process group.
     birth : str
-        When it began, in the system's own words: numbers are used again, but not with the same birth.
+        When it started, as text: process numbers are used again, but not with the same start.
     """
 
     pid: int
@@ -44,11 +44,11 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether it is still running."""
         return bool(self.birth) and birth(self.pid) == self.birth
 
     def send(self, signal: int) -> None:
-        """Send a signal to it and all that it started; nothing happens if it has ended."""
+        """Send a signal to its process group; without effect if it has ended."""
         if self.alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal)
@@ -62,19 +62,19 @@ def start(command: Sequence[str], folder: Path) -> Process:
     command : sequence of str
         The program and its arguments.
     folder : Path
-        Where ``out.log`` and ``exit`` go; made if it is missing.
+        For ``out.log`` and ``exit``; made if it does not exist.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written to, or the command cannot be started.
+        If the folder cannot be written, or the command cannot be started.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     environment.pop("FORCE_COLOR", None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOG).open("ab") as log:
-            # Not awaited here: a thread does that, so that its end leaves no zombie behind.
+            # A thread waits for it, so that it does not become a zombie.
             process = subprocess.Popen(
                 ["sh", "-c", _SHELL, str(folder / EXIT), *command],
                 stdin=subprocess.DEVNULL,
@@ -86,7 +86,7 @@ def start(command: Sequence[str], folder: Path) -> Process:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            folder, f"nothing can be started there ({reason})", "Check the folder and the disk"
+            folder, f"no process can be started there ({reason})", "Check the folder and the disk"
         ) from error
     found = Process(process.pid, birth(process.pid))
     threading.Thread(target=process.wait, name=f"waits for {process.pid}", daemon=True).start()
@@ -94,9 +94,9 @@ def start(command: Sequence[str], folder: Path) -> Process:
 
 
 def birth(pid: int) -> str:
-    """Return when a process began, as words to compare; empty if there is none, or it is dead and not yet buried."""
+    """Return when a process started, as text to compare; empty if there is none, or it is a zombie."""
     with suppress(OSError, IndexError, UnicodeDecodeError):
-        # The name, in brackets, may hold anything; behind it come the state and, as the 20th word, the start.
+        # The name, in brackets, may hold any character; the state follows, and the start time as the 20th word.
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if words[0] in "ZX" else f"{_BOOT.read_text().strip()} {words[19]}"
     if sys.platform.startswith("linux"):
@@ -107,7 +107,7 @@ def birth(pid: int) -> str:
 
 
 def exit_code(folder: Path) -> int | None:
-    """Return the code that a command ended with; None if it has not ended, or was killed together with its shell."""
+    """Return the exit code of a command; None if it has not ended, or was killed together with its shell."""
     try:
         return int((folder / EXIT).read_text())
     except (OSError, ValueError):
@@ -115,7 +115,7 @@ def exit_code(folder: Path) -> int | None:
 
 
 def ended(folder: Path) -> float:
-    """Return when a command ended, in seconds since 1970, as well as that is known: when it last wrote."""
+    """Return when a command ended, in seconds since 1970; without an exit code, when it last wrote its log."""
     for name in (EXIT, LOG):
         with suppress(OSError):
             return (folder / name).stat().st_mtime
@@ -123,7 +123,7 @@ def ended(folder: Path) -> float:
 
 
 def tail(folder: Path, lines: int) -> list[str]:
-    """Return the last lines of what a command said, without empty ones."""
+    """Return the last lines of a command's log, without empty ones."""
     try:
         with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""Particle stacks for many micrographs: an ``.mrcs`` for each, and one ``particles.star`` that lists them."""
+"""Particle stacks from many micrographs: an ``.mrcs`` file for each, and one ``particles.star`` that lists all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from upicker.run.batch import Outcome, each
 from upicker.run.outputs import writable
 from upicker.units import Length
 
-# Boxes of one micrograph are cut and written in portions of about so many bytes: memory that is used again.
+# Boxes of one micrograph are cropped and written in portions of about this size, to bound memory.
 PORTION_BYTES = 4_000_000
 
 
@@ -31,9 +31,9 @@ class Extracted:
     Attributes
     ----------
     entry : StackEntry or None
-        For ``particles.star``; None where there was no particle to cut out.
+        For ``particles.star``; None without particles.
     dropped : int
-        Particles whose box reaches beyond the micrograph.
+        Particles left out because their box extends beyond the micrograph.
     """
 
     entry: StackEntry | None
@@ -41,7 +41,7 @@ class Extracted:
 
     @property
     def particles(self) -> int:
-        """How many were cut out."""
+        """The number of extracted particles."""
         return 0 if self.entry is None else len(self.entry.particles)
 
 
@@ -58,19 +58,19 @@ class Extracting:
     box : Length
         Side of the boxes.
     reading : Reading
-        Pixel sizes that override what the files say, and the gain reference.
+        Pixel sizes that override those in the files, and the gain reference.
     threshold : float or None
-        Lowest score of the particles to cut out; None takes all.
+        Lowest score of the particles to extract; None extracts all.
     scale_px : int or None
-        Side of the boxes after scaling; None: as cut.
+        Side of the boxes after scaling; None: not scaled.
     background_diameter : Length or None
-        See `upicker.pick.extract.Boxing`, as the following ones.
+        See `upicker.pick.extract.Boxing`.
     invert, normalise, pad : bool
-        The same.
+        See there, too.
     float16 : bool
-        Half-precision stacks.
-    keep : bool
-        Leave stacks that are there, and whole, as they are: goes on where an earlier run stopped.
+        Whether to write stacks in half precision.
+    skip_existing : bool
+        Whether to keep complete stacks from an earlier run with the same settings.
     """
 
     picks: dict[Path, Path]
@@ -84,35 +84,35 @@ class Extracting:
     normalise: bool = True
     pad: bool = False
     float16: bool = False
-    keep: bool = False
+    skip_existing: bool = False
 
     def __call__(self, path: Path) -> Extracted:
-        """Cut the particles out of one micrograph, and write their stack.
+        """Extract the particles of one micrograph, and write their stack.
 
         Raises
         ------
         UPickerError
-            If the micrograph or its picks cannot be read, or do not fit each other.
+            If the micrograph or its picks cannot be read, or do not match.
         OutputError
             If the stack cannot be written.
         """
         target = self.output.parent / "Particles" / f"{plain(path)}.mrcs"
         note = self._fingerprint(path)
-        earlier = _earlier(target, note) if self.keep else None
+        earlier = _earlier(target, note) if self.skip_existing else None
         if earlier:
             shape, pixel_size_A = earlier
             boxing = self._boxing(pixel_size_A, path)
-            particles, wanted = self._particles(path, shape)
+            particles, requested = self._particles(path, shape)
             done = particles.select(fitting(particles, shape, boxing))
-            return Extracted(self._entry(target, path, done, pixel_size_A, boxing), wanted - len(done))
+            return Extracted(self._entry(target, path, done, pixel_size_A, boxing), requested - len(done))
         micrograph = self.reading.read(path)
         boxing = self._boxing(micrograph.pixel_size_A, path)
-        particles, wanted = self._particles(path, micrograph.shape)
+        particles, requested = self._particles(path, micrograph.shape)
         rows, columns = micrograph.shape
         kind = StackKind(self.float16, f"{note} {rows} {columns} {micrograph.pixel_size_A or 0:.8g}")
         done = _cut(micrograph, particles, boxing, target, kind)
         entry = self._entry(target, path, done, micrograph.pixel_size_A, boxing) if len(done) else None
-        return Extracted(entry, wanted - len(done))
+        return Extracted(entry, requested - len(done))
 
     def _boxing(self, pixel_size_A: float | None, path: Path) -> Boxing:
         circle = self.background_diameter
@@ -126,7 +126,7 @@ class Extracting:
         )
 
     def _particles(self, path: Path, shape: tuple[int, int]) -> tuple[Particles, int]:
-        """Return the particles to cut out, and how many there were with those outside the picture."""
+        """Return the particles to extract, and their number including those outside the micrograph."""
         file = self.picks[path]
         particles, outside = coordinates.check_inside(coordinates.read(file), shape, file)
         if self.threshold is not None:
@@ -137,10 +137,10 @@ class Extracting:
         self, target: Path, path: Path, particles: Particles, pixel_size_A: float | None, boxing: Boxing
     ) -> StackEntry:
         size_A = pixel_size_A and pixel_size_A * boxing.box_px / boxing.side_px
-        return StackEntry(_named(target), _named(path), particles, boxing.side_px, size_A)
+        return StackEntry(_relion_path(target), _relion_path(path), particles, boxing.side_px, size_A)
 
     def _fingerprint(self, path: Path) -> str:
-        """Return a word that changes with the micrograph, its picks, and how boxes are cut."""
+        """Return a hash of the micrograph's state, its picks, and the settings."""
         state = path.stat() if path.exists() else None
         how = (self.box, self.scale_px, self.background_diameter, self.invert, self.normalise, self.pad, self.float16)
         read = (self.reading.size_of(path), self.reading.gain, state and (state.st_size, state.st_mtime_ns))
@@ -149,7 +149,7 @@ class Extracting:
 
 
 def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:
-    """Write a stack, in portions; return the particles in it. There are no empty stacks."""
+    """Write a stack, in portions; return the particles in it. Without particles no file is written."""
     portion = max(1, PORTION_BYTES // (4 * boxing.side_px**2))
     pixel_size_A = micrograph.pixel_size_A and micrograph.pixel_size_A * boxing.box_px / boxing.side_px
     kept: list[Particles] = []
@@ -163,37 +163,37 @@ def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: P
 
 
 def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None] | None:
-    """Return shape and pixel size of the micrograph of a stack that would come out the same again."""
+    """Return shape and pixel size of the micrograph of an existing stack with the same fingerprint; else None."""
     words = (read_note(target) or "").split()
     if len(words) != 4 or words[0] != note:
         return None
     return (int(words[1]), int(words[2])), float(words[3]) or None
 
 
-# Of an optics group these follow from the boxes, or number it anew.
+# Columns of an optics group that are written anew: they follow from the boxes or number the groups.
 _OF_BOXES = {"_rlnOpticsGroup", "_rlnImagePixelSize", "_rlnImageSize", "_rlnImageDimensionality"}
-# What lists of RELION 3.0 have instead of a pixel size.
+# Lists of RELION 3.0 have these instead of a pixel size.
 _OF_3_0 = {"_rlnMagnification", "_rlnDetectorPixelSize"}
 
 
-def known(entry: StackEntry, listed: Listed | None, microscope: Mapping[str, str]) -> StackEntry:
-    """Add what is known of a micrograph to what goes into ``particles.star``.
+def with_metadata(entry: StackEntry, listed: Listed | None, microscope: Mapping[str, str]) -> StackEntry:
+    """Add the metadata of a micrograph to its entry in ``particles.star``.
 
     Parameters
     ----------
     entry : StackEntry
         Its particles.
     listed : Listed or None
-        What a list says of it: its name, optics group and CTF.
+        Its row in a list: name, optics group and CTF.
     microscope : mapping
-        Columns of RELION's optics table, for what the list leaves out.
+        Columns of RELION's optics table, where the list has no such column.
     """
     if listed is None:
         return replace(entry, optics=dict(microscope))
-    told = {label: word for label, word in (listed.optics or {}).items() if label not in _OF_BOXES | _OF_3_0}
-    # A file that was named itself has its path for a name; that of a list is RELION's.
+    optics = {label: word for label, word in (listed.optics or {}).items() if label not in _OF_BOXES | _OF_3_0}
+    # A file given by itself has its path as its name; that in a list is RELION's.
     name = entry.micrograph if listed.name == str(listed.path) else listed.name
-    return replace(entry, micrograph=name, optics={**microscope, **told}, ctf=dict(listed.ctf or {}))
+    return replace(entry, micrograph=name, optics={**microscope, **optics}, ctf=dict(listed.ctf or {}))
 
 
 def extract_all(
@@ -203,18 +203,18 @@ def extract_all(
     listed: Sequence[Listed] = (),
     microscope: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Outcome[Extracted], None, None]:
-    """Cut the particles out of many micrographs; ``particles.star`` is written last, of all whole stacks.
+    """Extract the particles of many micrographs; ``particles.star`` is written last, from all complete stacks.
 
     Parameters
     ----------
     paths : sequence of Path
         Micrographs with picks.
     work : Extracting
-        What to do with each.
+        The work on each.
     jobs : int
         Processes.
     listed, microscope
-        See `known`.
+        See `with_metadata`.
 
     Yields
     ------
@@ -229,25 +229,25 @@ def extract_all(
         If something cannot be written.
     """
     writable(work.output.parent)
-    said = {entry.path: entry for entry in listed}
+    rows = {entry.path: entry for entry in listed}
     entries: dict[Path, StackEntry] = {}
     try:
         for outcome in each(paths, work, jobs):
             if outcome.value is not None and outcome.value.entry is not None:
-                entries[outcome.path] = known(outcome.value.entry, said.get(outcome.path), microscope)
+                entries[outcome.path] = with_metadata(outcome.value.entry, rows.get(outcome.path), microscope)
             yield outcome
-    finally:  # Also after Ctrl-C: what is cut out can be used.
+    finally:  # Also after Ctrl-C, so that finished stacks can be used.
         if entries:
             write_particles_star(work.output, [entries[path] for path in paths if path in entries])
 
 
 def even(box_px: float) -> int:
-    """Return the even number of pixels nearest to a length: RELION takes no odd boxes."""
+    """Return the even number of pixels nearest to a length, as RELION requires even boxes."""
     return 2 * round(box_px / 2)
 
 
-def _named(path: Path) -> str:
-    """Name a file as RELION wants it: relative to the folder where one works, if it lies in there."""
+def _relion_path(path: Path) -> str:
+    """Return a path as RELION expects it: relative to the current folder for files below it."""
     absolute = path.resolve()
     here = Path.cwd()
     return (absolute.relative_to(here) if absolute.is_relative_to(here) else absolute).as_posix()

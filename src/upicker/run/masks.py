@@ -1,4 +1,4 @@
-"""Contamination masks that the user brings: a picture per micrograph, 1 = bad, of any size."""
+"""Contamination masks given by the user: an image for each micrograph, 1 = unusable, of any size."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from upicker.errors import InputError, MicrographError
 from upicker.io import micrographs
 
-# A mask is often binned; its rows and columns must still be in the picture's proportion.
+# A mask may be binned, but must have the aspect ratio of its micrograph.
 ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Where the masks are.
+    """The files of masks.
 
     Attributes
     ----------
     path : Path
-        A folder with ``<stem>.*`` or ``<stem>_mask.*`` for each micrograph, or one file that serves all.
+        A folder with ``<stem>.*`` or ``<stem>_mask.*`` for each micrograph, or one file for all.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Masks:
         raise InputError(self.path, f"holds no mask for {stem}", f"Put {stem}_mask.mrc there, or leave out --mask")
 
     def usable(self, stem: str, raw_shape: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-        """Return the usable ice of one micrograph at the working scale.
+        """Return the usable area of one micrograph at the working scale.
 
         Parameters
         ----------
@@ -54,28 +54,28 @@ class Masks:
         raw_shape : tuple of int
             Rows, columns of the micrograph.
         shape : tuple of int
-            Rows, columns `(h, w)` of the working picture.
+            Rows, columns `(h, w)` of the micrograph at the working scale.
 
         Returns
         -------
         np.ndarray
-            `(h, w)` bool, True = usable. A working pixel is unusable if the mask's pixel nearest to it is.
+            `(h, w)` bool, True = usable. A working pixel is unusable if the nearest pixel of the mask is.
 
         Raises
         ------
         InputError
-            If there is no mask, or it has other proportions than the micrograph.
+            If there is no mask, or its aspect ratio is not that of the micrograph.
         """
         path = self.find(stem)
         mask = micrographs.read_mask(path)
         stretch = (mask.shape[0] / raw_shape[0]) / (mask.shape[1] / raw_shape[1])
         if abs(stretch - 1) > ASPECT_TOLERANCE:
             found = f"is {mask.shape[0]} x {mask.shape[1]} pixels, the micrograph {raw_shape[0]} x {raw_shape[1]}"
-            raise MicrographError(path, found, "A mask must have the proportions of its micrograph")
+            raise MicrographError(path, found, "A mask must have the aspect ratio of its micrograph")
         rows, columns = (_nearest(n, m) for n, m in zip(shape, mask.shape, strict=True))
         return ~mask[np.ix_(rows, columns)]
 
 
 def _nearest(length: int, source: int) -> np.ndarray:
-    """Return `(length,)` the nearest of `source` samples; the first ones of both lie on each other."""
+    """Return `(length,)` indices of the nearest of `source` samples; the first samples of both coincide."""
     return np.minimum(np.rint(np.arange(length) * (source / length)).astype(np.intp), source - 1)

@@ -1,4 +1,4 @@
-"""Where the particles of each micrograph go: coordinates, and an overlay picture to judge them by."""
+"""The output files of each micrograph: coordinates, and an overlay to check them by eye."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Outputs:
     formats : tuple of str
         Coordinate formats, of `upicker.io.coordinates.FORMATS`.
     overlay : bool
-        Whether to draw ``<stem>_overlay.png`` as well.
+        Whether to draw ``<stem>_overlay.png``, too.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Outputs:
     overlay: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse formats that are not known."""
+        """Refuse unknown formats."""
         for name in self.formats:
             coordinates.format_of(name, coordinates.FORMATS)
 
@@ -67,7 +67,7 @@ class Outputs:
         return [path for path in micrographs if not all(file.exists() for file in self.paths(plain(path)))]
 
     def prepare(self) -> None:
-        """Make the folder, and try to write there: better now than after an hour.
+        """Make the folder, and try to write there, so that an error comes first and not after hours.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Outputs:
         Parameters
         ----------
         micrograph : Micrograph
-            The picture, for its name, its pixel size and the overlay.
+            For its name, its pixel size and the overlay.
         particles : Particles
             In raw pixels.
         diameter_px : float

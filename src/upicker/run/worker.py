@@ -1,4 +1,4 @@
-"""One process beside this one that does work when it is asked to, and dies with this one."""
+"""One process kept ready for work on request; it ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from upicker.run.batch import Outcome, each
 
 T = TypeVar("T")
 
-# A person waits for it, but the page that they look at comes first.
+# The user waits for it, but the page must stay responsive.
 _NICE = 5
 
 
 class Worker:
-    """A process that is started when it is first needed. All methods may be called from any thread."""
+    """A process, started when it is first needed. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._turn, self._lock = threading.Lock(), threading.Lock()
+        self._request_lock, self._lock = threading.Lock(), threading.Lock()
         self._process: BaseProcess | None = None
-        self._line: Connection | None = None
+        self._pipe: Connection | None = None
         self._closed = False
 
     def do(self, work: Callable[[Path], T], path: Path) -> T:
-        """Do one piece of work there, after all that was asked for before, and wait for it.
+        """Do one piece of work there, after all earlier requests, and wait for it.
 
         Parameters
         ----------
@@ -43,29 +43,29 @@ class Worker:
         Raises
         ------
         UPickerError
-            What the work raised; also if the process was killed, or this object is closed.
+            As raised by the work; also if the process was killed, or this object is closed.
         """
-        with self._turn:
-            line, process = self._started(path)
+        with self._request_lock:
+            pipe, process = self._started(path)
             try:
-                line.send((work, path))
-                # A killed process leaves its end of the line open where another one has inherited it.
-                while line not in wait([line, process.sentinel]):
+                pipe.send((work, path))
+                # The other end of the pipe stays open after a kill if another process has inherited it.
+                while pipe not in wait([pipe, process.sentinel]):
                     if not process.is_alive():
                         raise EOFError
-                answer: Outcome[T] | UPickerError = line.recv()
+                reply: Outcome[T] | UPickerError = pipe.recv()
             except (EOFError, OSError) as error:
-                self._forget()
-                remedy = "Perhaps there was not enough memory for it: try again"
+                self._discard()
+                remedy = "Perhaps there was not enough memory: try again"
                 raise InputError(path, "the process working on it was stopped", remedy) from error
-        if isinstance(answer, UPickerError):
-            raise answer
-        if answer.error is not None:
-            raise answer.error
-        return answer.value  # type: ignore[return-value]  # Without an error there is a value.
+        if isinstance(reply, UPickerError):
+            raise reply
+        if reply.error is not None:
+            raise reply.error
+        return reply.value  # type: ignore[return-value]  # Without an error there is a value.
 
     def close(self) -> None:
-        """Stop the process, whatever it is doing; nothing can be done afterwards."""
+        """Stop the process, even at work; later requests are errors."""
         with self._lock:
             self._closed, process = True, self._process
         if process is not None:
@@ -75,29 +75,29 @@ class Worker:
     def _started(self, path: Path) -> tuple[Connection, BaseProcess]:
         with self._lock:
             if self._closed:
-                raise InputError(path, "the server is being stopped", "Start it again")
-            if self._line is None or self._process is None or not self._process.is_alive():
-                # Not forked: a fork of a process with threads (OpenCV, torch) may hang.
+                raise InputError(path, "the server is stopping", "Start it again")
+            if self._pipe is None or self._process is None or not self._process.is_alive():
+                # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
                 context = multiprocessing.get_context("spawn")
-                self._line, theirs = context.Pipe()
-                self._process = context.Process(target=_serve, args=(theirs,), name="upicker worker", daemon=True)
+                self._pipe, other_end = context.Pipe()
+                self._process = context.Process(target=_serve, args=(other_end,), name="upicker worker", daemon=True)
                 self._process.start()
-                theirs.close()
-            return self._line, self._process
+                other_end.close()
+            return self._pipe, self._process
 
-    def _forget(self) -> None:
-        """Let go of a process that is dead, so that the next work gets a new one."""
+    def _discard(self) -> None:
+        """Discard a dead process, so that the next request starts a new one."""
         with self._lock:
-            line, process, self._line, self._process = self._line, self._process, None, None
-        if line is not None:
-            line.close()
+            pipe, process, self._pipe, self._process = self._pipe, self._process, None, None
+        if pipe is not None:
+            pipe.close()
         if process is not None:
             process.terminate()
             process.join()
 
 
-def _serve(line: Connection) -> None:
-    """Do what comes along the line, until it is closed at the other end."""
+def _serve(pipe: Connection) -> None:
+    """Do the work received through the pipe, until it is closed at the other end."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -105,15 +105,15 @@ def _serve(line: Connection) -> None:
     cv2.setNumThreads(1)
     while True:
         try:
-            work, path = line.recv()
+            work, path = pipe.recv()
         except (EOFError, OSError):
             return
-        answer: Any
+        reply: Any
         try:
-            [answer] = each([path], work)
+            [reply] = each([path], work)
         except UPickerError as error:
-            answer = error
+            reply = error
         try:
-            line.send(answer)
+            pipe.send(reply)
         except OSError:
             return
