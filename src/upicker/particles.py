@@ -91,6 +91,12 @@ class Particles:
     def __len__(self) -> int:
         return len(self.xy)
 
+    @property
+    def median_diameter_px(self) -> float | None:
+        """The median of the diameters that are known, raw pixels; None if there is not one."""
+        known = self.diameter_px[np.isfinite(self.diameter_px)]
+        return float(np.median(known)) if len(known) else None
+
     def select(self, index: np.ndarray) -> Particles:
         """Return those that a boolean mask or an integer index names."""
         extra = {name: values[index] for name, values in self.extra.items()}

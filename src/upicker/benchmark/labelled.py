@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, cryoppp, micrographs
@@ -151,11 +149,10 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
 
 
 def _median(labels: Path, particles: Sequence[Particles]) -> Length:
-    known = Particles.concatenate(list(particles)).diameter_px
-    known = known[np.isfinite(known)]
-    if not len(known):
+    median = Particles.concatenate(list(particles)).median_diameter_px
+    if median is None:
         raise ConfigError("--diameter", f"the labels in {labels} carry no diameter", "Give it, e.g. --diameter 108px")
-    return Length(float(np.median(known)), "px")
+    return Length(median, "px")
 
 
 def _frame(

@@ -18,6 +18,7 @@ from upicker.draw.style import DPI, SKY, VERMILION, YELLOW, save
 from upicker.errors import ConfigError
 from upicker.particles import Micrograph, Particles
 from upicker.scoring import match
+from upicker.statistics import robust
 
 COLOURS = FOUND, MISSED, FALSE = SKY, YELLOW, VERMILION
 _LONGEST_PX, _NARROWEST_PX, _HEADER_PX, _FOOTER_PX, _RIM_PX = 1600, 900, 40, 64, 12
@@ -26,6 +27,8 @@ _WORDS_PX = 420
 _SMOOTH_PX = 32
 # The ice's level is taken over three diameters, at six pixels a diameter.
 _LEVEL_PX, _LEVEL_SIGMA_PX = 6, 18
+# Of a uniform image, whose grey levels cannot be stretched.
+_LEAST_SPREAD = 1e-12
 
 
 def overlay(
@@ -110,14 +113,13 @@ class Circles:
 
 
 def _typical_diameter(picks: Particles, labels: Particles | None, diameter_px: float | None) -> float:
-    known = [] if labels is None else [labels.diameter_px]
-    sizes = np.concatenate([*known, picks.diameter_px])
-    sizes = sizes[np.isfinite(sizes)]
-    if diameter_px is not None or not (len(picks) or (labels is not None and len(labels))):
+    every = Particles.concatenate([picks] if labels is None else [labels, picks])
+    if diameter_px is not None or not len(every):
         return diameter_px or float(_SMOOTH_PX)
-    if not len(sizes):
+    typical = every.median_diameter_px
+    if typical is None:
         raise ConfigError("--diameter", "the particles' diameter is not known", "Give it, e.g. --diameter 108px")
-    return float(np.median(sizes))
+    return typical
 
 
 def _display_scale(shape: tuple[int, int]) -> float:
@@ -153,22 +155,18 @@ def legible(pixels: np.ndarray, diameter_px: float, scale: float) -> np.ndarray:
     shown = cv2.GaussianBlur(shown, (0, 0), max(diameter / _SMOOTH_PX, 0.3))
     # Extremes are left out of the level, lest a dark contaminant is given a bright court; and the level changes
     # slowly enough to be computed on a picture of a few pixels a diameter.
-    middle, spread = _bulk(shown)
+    middle, spread = robust(shown)
+    spread = max(spread, _LEAST_SPREAD)
     clipped = np.where(np.abs(shown - middle) < 4 * spread, shown, np.float32(middle))
     small = (max(round(size[0] * _LEVEL_PX / diameter), 1), max(round(size[1] * _LEVEL_PX / diameter), 1))
     background = cv2.GaussianBlur(cv2.resize(clipped, small, interpolation=cv2.INTER_AREA), (0, 0), _LEVEL_SIGMA_PX)
     level = shown - cv2.resize(background, size, interpolation=cv2.INTER_CUBIC)
     # Bounds by the bulk of the picture: a contaminant may cover more than any percentile allows for.
-    middle, spread = _bulk(level)
+    middle, spread = robust(level)
+    spread = max(spread, _LEAST_SPREAD)
     low, high = np.percentile(level, (0.3, 99.7))
     low, high = max(low, middle - 6 * spread), min(high, middle + 4.5 * spread)
     return np.clip((level - low) / max(high - low, 1e-12), 0, 1)
-
-
-def _bulk(pixels: np.ndarray) -> tuple[float, float]:
-    """Return the median and the robust standard deviation."""
-    middle = float(np.median(pixels))
-    return middle, max(1.4826 * float(np.median(np.abs(pixels - middle))), 1e-12)
 
 
 def _draw_matches(

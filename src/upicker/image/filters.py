@@ -5,21 +5,26 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from upicker import statistics
+
 HOT_SIGMA = 8.0
 """A raw pixel so many robust standard deviations from its neighbours is no signal: an X-ray, a dead pixel."""
 
 
 def robust(pixels: np.ndarray) -> tuple[float, float]:
-    """Return median and robust standard deviation (1.4826 MAD) of a finite picture.
+    """Return median and robust standard deviation (see `upicker.statistics.robust`) of a finite image.
 
-    Where more than half the pixels are equal the MAD is 0, and the common standard deviation is returned.
-    Large pictures are sampled on a regular grid: a million pixels tell the median to a thousandth of sigma.
+    Where more than half of the pixels are equal the MAD is 0, and the common standard deviation is returned.
+    Large images are sampled on a regular grid: a million pixels give the median to a thousandth of sigma.
     """
-    step = max(1, int(np.sqrt(pixels.size / 1e6)))
-    sample = pixels[::step, ::step]
-    centre = float(np.median(sample))
-    sigma = 1.4826 * float(np.median(np.abs(sample - np.float32(centre))))
+    centre, sigma = statistics.robust(_sampled(pixels))
     return centre, sigma if sigma > 0 else float(pixels.std(dtype=np.float64))
+
+
+def _sampled(pixels: np.ndarray) -> np.ndarray:
+    """Return about a million pixels on a regular grid, or all of a smaller image."""
+    step = max(1, int(np.sqrt(pixels.size / 1e6)))
+    return pixels[::step, ::step]
 
 
 def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.ndarray:
@@ -43,12 +48,10 @@ def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.nda
     np.ndarray
         `(H, W)` float32, finite; the input itself where nothing is to do.
     """
-    step = max(1, int(np.sqrt(pixels.size / 1e6)))
-    sample = pixels[::step, ::step][finite[::step, ::step]]
+    sample = _sampled(pixels)[_sampled(finite)]
     if not sample.size:
         sample = pixels[finite]
-    centre = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(centre))))
+    centre, spread = statistics.robust(sample)
     limit = np.float32(HOT_SIGMA * (spread or float(sample.std(dtype=np.float64))))
     suspect = ~finite
     if hot:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import fft
 
 from upicker.errors import ConfigError
+from upicker.image.boxes import cut
 from upicker.particles import Micrograph, Particles
 
 # RELION's own default: the background begins outside a circle of three quarters of the box.
@@ -125,7 +126,7 @@ def portions(micrograph: Micrograph, particles: Particles, boxing: Boxing, size:
         stack = np.empty((last - first, boxing.side_px, boxing.side_px), np.float32)
         for start in range(first, last, _CHUNK):
             end = min(start + _CHUNK, last)
-            stack[start - first : end - first] = finish(_windows(pixels, corner[start:end], boxing.box_px))
+            stack[start - first : end - first] = finish(cut(pixels, corner[start:end], (boxing.box_px, boxing.box_px)))
         yield Boxes(stack, particles.select(np.arange(first, last)), 0)
 
 
@@ -167,20 +168,6 @@ def _repaired(pixels: np.ndarray) -> np.ndarray:
     if finite.all():
         return pixels
     return np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0).astype(np.float32)
-
-
-def _windows(pixels: np.ndarray, corner: np.ndarray, box_px: int) -> np.ndarray:
-    """Return `(n, b, b)` float32: the windows that begin at corners `(n, 2)` (column, row); the rim is repeated."""
-    cut = np.empty((len(corner), box_px, box_px), np.float32)
-    last_row, last_column = pixels.shape[0] - box_px, pixels.shape[1] - box_px
-    steps = np.arange(box_px)
-    for target, (x, y) in zip(cut, corner):
-        if 0 <= x <= last_column and 0 <= y <= last_row:
-            target[...] = pixels[y : y + box_px, x : x + box_px]
-        else:
-            rows, columns = (y + steps).clip(0, pixels.shape[0] - 1), (x + steps).clip(0, pixels.shape[1] - 1)
-            target[...] = pixels[np.ix_(rows, columns)]
-    return cut
 
 
 class _Finish:
@@ -231,6 +218,4 @@ def _scaled(boxes: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def _background_diameter(particles: Particles, box_px: int) -> float:
-    known = particles.diameter_px[np.isfinite(particles.diameter_px)]
-    wanted = float(np.median(known)) if len(known) else 0.0
-    return min(max(_BACKGROUND_SHARE * box_px, wanted), float(box_px))
+    return min(max(_BACKGROUND_SHARE * box_px, particles.median_diameter_px or 0.0), float(box_px))

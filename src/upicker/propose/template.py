@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
+from upicker.image.boxes import cut
 from upicker.image.prepare import Prepared
 from upicker.propose.peaks import greedy_peaks, local_maxima
 
@@ -144,6 +145,4 @@ def _boxes(pixels: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray:
     """Return `(n, 2 half + 1, 2 half + 1)` around the first `STRONGEST` centres whose boxes are whole."""
     centres = np.rint(xy[:, ::-1]).astype(int)
     whole = np.all((centres >= half) & (centres < np.array(pixels.shape) - half), axis=1)
-    centres = centres[whole][:STRONGEST]
-    reach = np.arange(-half, half + 1)
-    return pixels[centres[:, 0, None, None] + reach[:, None], centres[:, 1, None, None] + reach]
+    return cut(pixels, centres[whole][:STRONGEST, ::-1] - half, (2 * half + 1, 2 * half + 1))

@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from upicker.statistics import evenly_spaced
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 26, 14, 42
 # Points beyond what a small chart can show are thinned.
 MAX_POINTS = 600
@@ -74,7 +76,7 @@ class Chart:
 
     def line(self, x: np.ndarray, y: np.ndarray, style: str) -> None:
         """Draw a line through `(n,)` points, thinned to `MAX_POINTS`."""
-        kept = np.unique(np.linspace(0, max(len(x) - 1, 0), min(len(x), MAX_POINTS)).astype(int))
+        kept = evenly_spaced(len(x), MAX_POINTS)
         points = [f"{self._at_x(a):.1f} {self._at_y(b):.1f}" for a, b in zip(x[kept].tolist(), y[kept].tolist())]
         if points:
             self._marks.append(_path(f"line {style}", "M" + "L".join(points)))

@@ -19,13 +19,13 @@ from upicker.run import compare, record
 from upicker.run.compare import Comparison
 from upicker.run.record import Record
 from upicker.scoring import Curve, Score
+from upicker.statistics import robust
 from upicker.units import Length
 
 # Counts more than this many robust standard deviations from the median are reported as outlying.
 OUTLYING_SIGMA = 3.5
 # With fewer micrographs the spread of their counts is not known well enough.
 MIN_MICROGRAPHS = 5
-_MAD = 1.4826
 
 Progress = Callable[[str, int, int], object]
 
@@ -203,17 +203,16 @@ def outlying(counts: np.ndarray) -> np.ndarray:
     """Return an `(n,)` bool: which counts are far from the others."""
     if len(counts) < MIN_MICROGRAPHS:
         return np.zeros(len(counts), bool)
-    away = np.abs(counts - np.median(counts))
+    median, sigma = robust(counts)
     # Counts scatter by at least their square root (Poisson), also where more than half of them are equal.
-    spread = max(_MAD * float(np.median(away)), float(np.sqrt(max(np.median(counts), 1))))
-    return away > OUTLYING_SIGMA * spread
+    spread = max(sigma, float(np.sqrt(max(median, 1))))
+    return np.abs(counts - median) > OUTLYING_SIGMA * spread
 
 
 def _median(particles: Sequence[Particles]) -> Length | None:
     """Return the median of the diameters that particles carry, in raw pixels; None if they carry none."""
-    known = np.concatenate([one.diameter_px for one in particles])
-    known = known[np.isfinite(known)]
-    return Length(float(np.median(known)), "px") if len(known) else None
+    median = Particles.concatenate(list(particles)).median_diameter_px
+    return None if median is None else Length(median, "px")
 
 
 def _read(picks: Path, problems: list[str], progress: Progress) -> dict[str, Particles]:

@@ -13,8 +13,10 @@ import numpy as np
 
 from upicker.draw.picks import legible, overlay
 from upicker.errors import UPickerError, heard
+from upicker.image.boxes import cut
 from upicker.particles import Micrograph, Particles
 from upicker.report.findings import Findings, Progress, diameter_px
+from upicker.statistics import evenly_spaced
 
 # Boxes are cut from at most this many micrographs, which are read for it.
 MAX_SAMPLED = 24
@@ -157,9 +159,7 @@ def _extremes(findings: Findings) -> dict[str, str]:
 def _sampled(findings: Findings) -> list[str]:
     """Return micrographs to take particles from, evenly spread."""
     names = [name for name, picks in findings.picks.items() if name in findings.paths and len(picks)]
-    if len(names) <= MAX_SAMPLED:
-        return names
-    return [names[int((i + 0.5) * len(names) / MAX_SAMPLED)] for i in range(MAX_SAMPLED)]
+    return [names[i] for i in evenly_spaced(len(names), MAX_SAMPLED, ends=False)]
 
 
 def _chosen(findings: Findings, names: Sequence[str]) -> dict[str, list[_Cell]]:
@@ -195,15 +195,10 @@ def _cut(micrograph: Micrograph, cells: Sequence[_Cell], side_px: float) -> dict
         return {}
     scale = CELL_PX / (_SIDE_DIAMETERS * side_px)
     shown = np.round(255 * legible(micrograph.pixels, side_px, scale)).astype(np.uint8)
-    half = CELL_PX // 2
-    shown = cv2.copyMakeBorder(shown, half, half, half, half, cv2.BORDER_REPLICATE)
-    boxes = {}
-    for cell in cells:
-        # Integer coordinates are pixel centres, so the image begins half a pixel before 0.
-        x, y = (round((position + 0.5) * scale - 0.5) for position in cell.xy)
-        x, y = min(max(x, 0), shown.shape[1] - CELL_PX), min(max(y, 0), shown.shape[0] - CELL_PX)
-        boxes[cell] = shown[y : y + CELL_PX, x : x + CELL_PX]
-    return boxes
+    # Integer coordinates are pixel centres, so the image begins half a pixel before 0.
+    centres = np.rint((np.array([cell.xy for cell in cells]) + 0.5) * scale - 0.5).astype(int)
+    boxes = cut(shown, centres.clip(0, np.array(shown.shape[::-1])) - CELL_PX // 2, (CELL_PX, CELL_PX))
+    return dict(zip(cells, boxes, strict=True))
 
 
 def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -> Group | None:

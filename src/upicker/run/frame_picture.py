@@ -9,6 +9,7 @@ import numpy as np
 
 from upicker.particles import Micrograph, Particles
 from upicker.run.frames import AS_IS, FLIPPED, FRAMES, Verdict
+from upicker.statistics import evenly_spaced
 
 # Side of the square that is shown, in particle diameters.
 SIDE_DIAMETERS = 16
@@ -58,7 +59,7 @@ def draw(path: Path, micrograph: Micrograph, particles: Particles, diameter_px: 
 
 def _fullest(xy: np.ndarray, shape: tuple[int, int], side: int) -> tuple[int, int]:
     """Return the first column and row of the square with the most positions, of squares half a side apart."""
-    steps = [np.unique(np.linspace(0, n - side, max(1, 2 * n // side)).astype(int)) for n in shape]
+    steps = [evenly_spaced(n - side + 1, max(1, 2 * n // side)) for n in shape]
     counts = {
         (int(x), int(y)): int(((xy >= [x, y]) & (xy < [x + side, y + side])).all(1).sum())
         for y in steps[0]

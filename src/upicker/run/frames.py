@@ -170,10 +170,10 @@ class Measuring:
         """
         if self.diameter:
             return self.diameter.to_px(micrograph.pixel_size_A, str(path))
-        own = self.picks[path].diameter_px
-        if not np.isfinite(own).any():
+        own = self.picks[path].median_diameter_px
+        if own is None:
             raise ConfigError("--diameter", "the picks have no diameter", "Give it, e.g. --diameter 190A")
-        return float(np.nanmedian(own))
+        return own
 
 
 def measure(micrograph: Micrograph, particles: Particles, diameter_px: float, config: Config) -> Measured:

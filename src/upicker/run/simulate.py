@@ -294,7 +294,7 @@ def _draw_overview(work: DataSet) -> None:
     panels = []
     for path, (_, facts) in list(_there(work).items())[:SHOWN]:
         particles = coordinates.read(work.truth(path.stem).with_suffix(".csv"))
-        diameter = float(np.median(particles.diameter_px)) if len(particles) else work.scene.shape[1] / 16
+        diameter = particles.median_diameter_px or work.scene.shape[1] / 16
         title = f"{facts.name}: {facts.particles} particles, {facts.defocus_A / 1e4:.2f} µm"
         if len(particles):
             title += f", SNR {facts.snr:.3f}"

@@ -8,9 +8,11 @@ import numpy as np
 from scipy import fft
 
 from upicker.errors import ConfigError
+from upicker.image.boxes import cut
 from upicker.simulate.canvas import Canvas, fast_length
 from upicker.simulate.microscope.detector import Detector, expose
 from upicker.simulate.microscope.optics import Optics, aberration, envelope, interaction_rad_VA
+from upicker.statistics import evenly_spaced
 
 MEASURED = 48  # particles that an SNR is measured on
 TRIES, CLOSE = 5, 0.03  # at a dose that gives the SNR asked for; they end this close to it
@@ -36,8 +38,7 @@ class Patches:
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """Return `(m, s, s)` the squares of a picture."""
-        s = self.disc.shape[0]
-        return np.stack([picture[row : row + s, column : column + s] for row, column in self.corners])
+        return cut(picture, self.corners[:, ::-1], self.disc.shape)
 
     def variance(self, squares: np.ndarray) -> float:
         """Return the variance within the discs, each about its own mean."""
@@ -85,7 +86,7 @@ def patches(
     centre = centre[whole]
     if not len(centre):
         return None
-    centre = centre[np.unique(np.linspace(0, len(centre) - 1, MEASURED).astype(int))]
+    centre = centre[evenly_spaced(len(centre), MEASURED)]
     # Fringes of neighbours come in from the sides; those of what lies beyond half a diameter do not count.
     wide = fast_length(4 * half)
     shape = (wide, wide)

@@ -123,19 +123,18 @@ def median_diameter(files: Sequence[Path]) -> Length:
     InputError
         If they carry none.
     """
-    known, broken = [np.empty(0)], None
+    found, broken = [], None
     for file in files:
         try:
-            known.append(coordinates.read(file).diameter_px)
+            found.append(coordinates.read(file))
         except CoordinatesError as error:
             broken = broken or error
-    diameters = np.concatenate(known)
-    diameters = diameters[np.isfinite(diameters)]
-    if not len(diameters):
+    median = Particles.concatenate(found).median_diameter_px
+    if median is None:
         raise broken or InputError(
             files[0], "the labels carry no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
         )
-    return Length(float(np.median(diameters)), "px")
+    return Length(median, "px")
 
 
 def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:

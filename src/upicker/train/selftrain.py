@@ -22,6 +22,7 @@ import numpy as np
 
 from upicker.config import Config
 from upicker.particles import Particles
+from upicker.statistics import evenly_spaced
 from upicker.train.checkpoint import State
 from upicker.train.loop import scored
 from upicker.train.partial import judged
@@ -68,7 +69,7 @@ class SelfTeacher:
         count = max(1, round(config.teacher.held * len(lessons))) if config.teacher.held else 0
         if len(lessons) < FEWEST:
             count = 0
-        held = {int((i + 0.5) * len(lessons) / count) for i in range(count)}
+        held = set(evenly_spaced(len(lessons), count, ends=False).tolist())
         self._lessons = [one for i, one in enumerate(lessons) if i not in held]
         self._held = [one for i, one in enumerate(lessons) if i in held] or self._lessons
         self._starts, self._config, self._ranks, self._taught = starts(config), config, ranks, 0

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from upicker.config import AugmentConfig
+from upicker.image.boxes import cut
 from upicker.train.augment.blank import blanked, restored
 from upicker.train.sample import Sample
 
@@ -100,10 +101,8 @@ def placed(sample: Sample, shape: tuple[int, int], config: AugmentConfig, rng: n
     if config.rotate_deg or config.scale:
         # A picture smaller than the view turns about its own middle, or it would turn out of sight.
         return view(sample, shape, drawn((x + (columns - 1) / 2, y + (rows - 1) / 2), config, rng))
-    # A copy: a memory-mapped picture cannot be written to, and tensors want to share memory that can.
-    pixels = np.array(sample.pixels[y : y + rows, x : x + columns], np.float32)
-    if pixels.shape != shape:
-        pixels = np.pad(pixels, ((0, shape[0] - rows), (0, shape[1] - columns)))
+    # A copy: a memory-mapped image cannot be written to, and tensors share only memory that can.
+    pixels = cut(sample.pixels, np.array([[x, y]]), shape, "zero")[0].astype(np.float32, copy=False)
     return replace(sample, pixels=pixels, xy=sample.xy - (x, y)).inside()
 
 
