@@ -19,9 +19,10 @@ from pathlib import Path
 
 from upicker.io import micrographs
 from upicker.pick.picker import Picker
+from upicker.run.find import find_all
 from upicker.run.machine import cores
 from upicker.run.outputs import Outputs
-from upicker.run.pick import Picking, pick_all, processes
+from upicker.run.pick import Picking, processes
 from upicker.units import Length, parse_length
 
 
@@ -31,7 +32,7 @@ def measured(model: Path, paths: list[Path], diameter: Length | None, jobs: int,
     ended = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         work = Picking(picker, Outputs(Path(folder) / "picks", ("csv", "star")), diameter)
-        for outcome in pick_all(paths, work, model, jobs):
+        for outcome in find_all(paths, work, jobs):
             if outcome.error is not None:
                 raise outcome.error
             ended.append(time.perf_counter())

@@ -32,9 +32,10 @@ import sets
 
 from upicker.config import Config
 from upicker.run import truth
+from upicker.run.find import find_all
 from upicker.run.outputs import Outputs
-from upicker.run.pick import Picking, pick_all
-from upicker.run.propose import Proposing, propose_all
+from upicker.run.pick import Picking
+from upicker.run.propose import Proposing
 from upicker.run.simulate import DataSet, simulate_all
 from upicker.simulate.presets import PRESETS, preset
 from upicker.units import Length
@@ -128,7 +129,7 @@ def propose(work: Work) -> dict:
     every = work.config.with_changes({"propose.top_k": "all"})
     began = time.perf_counter()
     proposing = Proposing(work.diameter(), outputs, every)
-    for outcome in propose_all([*folder.with_labels, *folder.test], proposing, work.options.jobs):
+    for outcome in find_all([*folder.with_labels, *folder.test], proposing, work.options.jobs):
         if outcome.error:
             raise SystemExit(str(outcome.error))
     each = (time.perf_counter() - began) / (len(folder.with_labels) + len(folder.test))
@@ -175,7 +176,7 @@ def _trained(work: Work, result: StageResult) -> dict:
 
     folder, outputs = work.folder(), Outputs(work.root / f"picked-{result.path.stem}")
     began = time.perf_counter()
-    for outcome in pick_all(folder.test, Picking(Picker(result.path, EVERYTHING), outputs), result.path):
+    for outcome in find_all(folder.test, Picking(Picker(result.path, EVERYTHING), outputs)):
         if outcome.error:
             raise SystemExit(str(outcome.error))
     each = (time.perf_counter() - began) / len(folder.test)

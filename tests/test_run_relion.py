@@ -12,6 +12,7 @@ import starfile
 from command_line import TOY, stopped, upicker
 
 from upicker.io import coordinates
+from upicker.run import find
 from upicker.run import pick as run_pick
 from upicker.run.batch import each
 from upicker.run.relion import coordinates_file
@@ -210,7 +211,7 @@ def test_weights_pick_in_several_processes_too(capsys, large, monkeypatch):
     monkeypatch.setattr(run_pick, "cores", lambda: 2)
     write_list(large[: 2 * run_pick.MIN_FILES])
     counts, folders = [], (Path("External/job020"), Path("External/job021"))
-    monkeypatch.setattr(run_pick, "each", lambda paths, work, jobs: counts.append(jobs) or each(paths, work, jobs))
+    monkeypatch.setattr(find, "each", lambda paths, work, jobs: counts.append(jobs) or each(paths, work, jobs))
     for threads, folder in enumerate(folders, 1):
         more = ("--model", "m.safetensors", "--threshold", 0, "--j", threads)
         assert upicker(capsys, *job_in(f"{folder}", *more))[0] == 0

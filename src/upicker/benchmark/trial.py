@@ -23,8 +23,9 @@ from upicker.io import coordinates
 from upicker.io.atomic import replacing
 from upicker.io.names import plain
 from upicker.particles import Particles
+from upicker.run.find import find_all
 from upicker.run.outputs import Outputs
-from upicker.run.propose import Proposing, propose_all
+from upicker.run.propose import Proposing
 
 if TYPE_CHECKING:  # torch is imported only by the steps that need it
     from upicker.run.demo import Watch
@@ -202,7 +203,7 @@ class Trial:
         calibration = self.split.labelled[:CALIBRATION]
         paths = outputs.missing([*calibration, *self.split.test])
         work = Proposing(self.data.diameter, outputs, config, self.data.reading)
-        self.watch.follow("proposed", propose_all(paths, work, self.jobs), len(paths), outputs.folder)
+        self.watch.follow("proposed", find_all(paths, work, self.jobs), len(paths), outputs.folder)
         threshold = -np.inf
         if calibration:
             threshold = scoring.score(self.scored_pairs(outputs.folder, calibration)).best_threshold
@@ -211,7 +212,7 @@ class Trial:
     def _trained(self, step: str, train: Callable[[Job], StageResult], backbone: str | None) -> Figures:
         """Train unless done, pick the test micrographs, and score at the stored threshold."""
         from upicker.pick.picker import Picker
-        from upicker.run.pick import Picking, pick_all
+        from upicker.run.pick import Picking
         from upicker.train.job import Job
 
         model, note = self.weights(step), self.folder / f"{step}.trained.json"
@@ -223,7 +224,7 @@ class Trial:
         outputs, picker = Outputs(self.picked(step)), Picker(model, EVERYTHING)
         paths = outputs.missing(self.split.test)
         work = Picking(picker, outputs, self.data.diameter, self.data.reading)
-        self.watch.follow("picked", pick_all(paths, work, model), len(paths), outputs.folder)
+        self.watch.follow("picked", find_all(paths, work), len(paths), outputs.folder)
         return {**self._figures(step, Picker(model).threshold), **trained}
 
     def _figures(self, step: str, threshold: float) -> Figures:

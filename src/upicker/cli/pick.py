@@ -69,8 +69,9 @@ def pick(
     paths = remaining(paths, outputs, skip_existing)
 
     from upicker.pick.picker import Picker
-    from upicker.run.pick import Picking, pick_all, processes
+    from upicker.run.find import find_all
+    from upicker.run.pick import Picking, processes
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
     jobs = jobs or processes(len(paths), work.picker)
-    return follow("picked", pick_all(paths, work, model, jobs), len(paths), output)
+    return follow("picked", find_all(paths, work, jobs), len(paths), output)

@@ -75,9 +75,10 @@ def propose(
     jobs
         Processes that work side by side.
     """
+    from upicker.run.find import find_all
     from upicker.run.masks import Masks
     from upicker.run.outputs import Outputs
-    from upicker.run.propose import Proposing, propose_all, ratios
+    from upicker.run.propose import Proposing, ratios
 
     own = {
         "propose__top_k": top_k,
@@ -91,4 +92,4 @@ def propose(
     masks = None if mask is None else Masks(mask)
     work = Proposing(diameter, outputs, Config().with_changes(merged), reading, masks)
     todo = remaining(paths, outputs, skip_existing)
-    return follow("proposed", propose_all(todo, work, jobs), len(todo), output)
+    return follow("proposed", find_all(todo, work, jobs), len(todo), output)

@@ -27,6 +27,8 @@ class Picker:
 
     Attributes
     ----------
+    path : Path
+        The weights file.
     config : Config
         The merged config.
     diameter : Length
@@ -43,8 +45,8 @@ class Picker:
     """
 
     def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
-        self._given = (Path(path), dict(config or {}))
-        loaded = load(*self._given)
+        self.path, self._changes = Path(path), dict(config or {})
+        loaded = load(self.path, self._changes)
         self._network, self.config = loaded.network, loaded.config
         self.diameter, self.device = loaded.diameter, loaded.device
         thresholds = (self.config.pick.threshold, loaded.threshold, DEFAULT_THRESHOLD)
@@ -52,12 +54,11 @@ class Picker:
 
     def __reduce__(self) -> tuple:
         # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.
-        return Picker, self._given
+        return Picker, (self.path, self._changes)
 
     def with_threads(self, threads: int) -> Picker:
         """Return the same picker with this many CPU threads."""
-        path, changes = self._given
-        return Picker(path, {**changes, "train.threads": threads})
+        return Picker(self.path, {**self._changes, "train.threads": threads})
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.

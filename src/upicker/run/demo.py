@@ -19,9 +19,10 @@ from upicker.pick.picker import Picker
 from upicker.run import compare
 from upicker.run.batch import Outcome
 from upicker.run.extract import Extracting, extract_all
+from upicker.run.find import find_all
 from upicker.run.outputs import Outputs, writable
-from upicker.run.pick import Picking, pick_all
-from upicker.run.propose import Proposing, propose_all
+from upicker.run.pick import Picking
+from upicker.run.propose import Proposing
 from upicker.scoring import Score
 from upicker.simulate.contamination import Contamination
 from upicker.simulate.microscope.detector import Detector
@@ -135,7 +136,7 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
 
     clock.start("propose", "Propose: no labels, no training")
     proposed = Outputs(folder / "proposed")
-    watch.follow("proposed", propose_all(testing, Proposing(diameter, proposed, config)), len(testing), proposed.folder)
+    watch.follow("proposed", find_all(testing, Proposing(diameter, proposed, config)), len(testing), proposed.folder)
 
     clock.start("pretrain", f"Pretrain on {len(training)} micrographs without labels")
     pretrained = folder / "pretrained.safetensors"
@@ -149,7 +150,7 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     clock.start("pick", f"Pick the {len(testing)} held-out micrographs")
     for weights, name in ((pretrained, "picked-pretrained"), (model, "picked")):
         work = Picking(Picker(weights), Outputs(folder / name, ("csv", "star")))
-        watch.follow("picked", pick_all(testing, work, weights), len(testing), folder / name)
+        watch.follow("picked", find_all(testing, work), len(testing), folder / name)
 
     clock.start("evaluate", "Evaluate against the ground truth")
     methods = {"proposals": "proposed", "pretrained": "picked-pretrained", "fine-tuned": "picked"}

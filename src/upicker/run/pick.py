@@ -1,17 +1,17 @@
-"""Picking of many micrographs with given weights: read, pick, write."""
+"""Picking of a micrograph with given weights: read, pick, write."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from upicker.config import Config
 from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker
-from upicker.run.batch import Outcome, each
 from upicker.run.machine import cores, memory_bytes
 from upicker.run.outputs import Destination
-from upicker.run.record import Entry, recorded
+from upicker.run.record import Entry
 from upicker.units import Length
 
 # A process takes seconds to start: it is of use for at least this many micrographs.
@@ -34,12 +34,33 @@ class Picking:
         The particles' diameter; None takes the one stored with the weights.
     reading : Reading
         Pixel sizes that override those in the files, and the gain reference.
+    command : str
+        The command's name, for ``run.toml``.
     """
 
     picker: Picker
     outputs: Destination
     diameter: Length | None = None
     reading: Reading = field(default_factory=Reading)
+    command: str = "pick"
+
+    @property
+    def config(self) -> Config:
+        """All knobs: those stored with the weights, with the user's changes."""
+        return self.picker.config
+
+    def about(self) -> dict[str, object]:
+        """Return more for ``run.toml``."""
+        return {
+            "model": str(self.picker.path),
+            "diameter": str(self.diameter or self.picker.diameter),
+            "threshold": self.picker.threshold,
+            **self.reading.about(),
+        }
+
+    def ready(self, paths: Sequence[Path], jobs: int) -> Picking:
+        """Return it for `jobs` processes, which share the cores."""
+        return replace(self, picker=sharing_cores(self.picker, jobs))
 
     def __call__(self, path: Path) -> Entry:
         """Pick the particles of one micrograph, and write them.
@@ -55,46 +76,6 @@ class Picking:
         diameter = self.diameter or self.picker.diameter
         diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
-
-
-def pick_all(
-    paths: Sequence[Path], work: Picking, model: Path, jobs: int = 1, command: str = "pick"
-) -> Generator[Outcome[Entry], None, None]:
-    """Pick many micrographs; ``run.toml`` is written beside the picks.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The micrographs, each with a stem of its own, as `upicker.io.micrographs.find` returns them.
-    work : Picking
-        The work on each.
-    model : Path
-        The weights file, for ``run.toml``.
-    jobs : int
-        Processes, which share the cores; see `processes`.
-    command : str
-        The command's name, for ``run.toml``.
-
-    Yields
-    ------
-    Outcome
-        One per micrograph, see `upicker.run.batch.each`.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written.
-    """
-    work.outputs.prepare()
-    about = {
-        "model": str(model),
-        "diameter": str(work.diameter or work.picker.diameter),
-        "threshold": work.picker.threshold,
-        **work.reading.about(),
-    }
-    jobs = min(jobs, len(paths))
-    outcomes = each(paths, replace(work, picker=sharing_cores(work.picker, jobs)), jobs)
-    yield from recorded(outcomes, work.outputs.folder, command, work.picker.config, about)
 
 
 def processes(files: int, picker: Picker) -> int:

@@ -1,9 +1,9 @@
-"""Proposals for many micrographs: read, prepare, mask, propose, write."""
+"""Proposals for a micrograph: read, prepare, mask, propose, write."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
 from upicker.propose.proposals import asked, propose, settled
-from upicker.run.batch import Outcome, each
 from upicker.run.masks import Masks
 from upicker.run.outputs import Destination
-from upicker.run.record import Entry, recorded
+from upicker.run.record import Entry
 from upicker.units import Length
 
 
@@ -37,6 +36,8 @@ class Proposing:
         Pixel sizes that override those in the files, and the gain reference.
     masks : Masks or None
         Masks given by the user, joined with the built-in one if ``propose.mask`` is on.
+    command : str
+        The command's name, for ``run.toml``.
     """
 
     diameter: Length
@@ -44,6 +45,7 @@ class Proposing:
     config: Config = field(default_factory=Config)
     reading: Reading = field(default_factory=Reading)
     masks: Masks | None = None
+    command: str = "propose"
 
     def __call__(self, path: Path) -> Entry:
         """Propose the particles of one micrograph, and write them.
@@ -74,7 +76,16 @@ class Proposing:
         own_mask = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
         return micrograph, replace(prepared, usable=own_mask if prepared.usable is None else prepared.usable & own_mask)
 
-    def settled(self, paths: Sequence[Path]) -> Proposing:
+    def about(self) -> dict[str, object]:
+        """Return more for ``run.toml``."""
+        mask = None if self.masks is None else str(self.masks.path)
+        return {"diameter": str(self.diameter), **self.reading.about(), "mask": mask}
+
+    def ready(self, paths: Sequence[Path], jobs: int) -> Proposing:
+        """Return it with a template; see `with_template`."""
+        return self.with_template(paths)
+
+    def with_template(self, paths: Sequence[Path]) -> Proposing:
         """Return it with a template learned from a few of the micrographs, if the config asks for one and has none."""
         if not self.config.propose.template or self.config.propose.profile is not None:
             return self
@@ -96,43 +107,6 @@ def at_working_scale(micrograph: Micrograph, diameter_px: float, config: Config)
     """
     prepared = prepare(micrograph, diameter_px, config.image)
     return replace(prepared, usable=usable(prepared, config.image)) if config.propose.mask else prepared
-
-
-def propose_all(
-    paths: Sequence[Path], work: Proposing, jobs: int = 1, command: str = "propose"
-) -> Generator[Outcome[Entry], None, None]:
-    """Propose the particles of many micrographs; ``run.toml`` is written beside them.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The micrographs, each with a stem of its own, as `upicker.io.micrographs.find` returns them.
-    work : Proposing
-        The work on each.
-    jobs : int
-        Processes.
-    command : str
-        The command's name, for ``run.toml``.
-
-    Yields
-    ------
-    Outcome
-        One per micrograph, see `upicker.run.batch.each`.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written.
-    """
-    work.outputs.prepare()
-    work = work.settled(paths)
-    about = {
-        "diameter": str(work.diameter),
-        **work.reading.about(),
-        "mask": None if work.masks is None else str(work.masks.path),
-    }
-    outcomes = each(paths, work, jobs)
-    yield from recorded(outcomes, work.outputs.folder, command, work.config, about)
 
 
 def ratios(

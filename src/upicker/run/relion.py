@@ -28,8 +28,9 @@ from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph, Particles
 from upicker.run.batch import Outcome
+from upicker.run.find import find_all
 from upicker.run.outputs import writable
-from upicker.run.propose import Proposing, propose_all
+from upicker.run.propose import Proposing
 from upicker.run.record import Entry
 from upicker.units import Length
 
@@ -163,7 +164,7 @@ def pick(
     changes: Mapping[str, object],
     threads: int,
 ) -> Generator[Outcome[Entry], None, None]:
-    """Pick some micrographs of the job with weights; see `upicker.run.pick.pick_all`.
+    """Pick some micrographs of the job with weights; see `upicker.run.find.find_all`.
 
     Parameters
     ----------
@@ -186,25 +187,25 @@ def pick(
         If the weights or the changes cannot be used.
     """
     from upicker.pick.picker import Picker  # torch takes seconds
-    from upicker.run.pick import Picking, pick_all, processes
+    from upicker.run.pick import Picking, processes
 
     picker = Picker(model, changes)
     jobs = min(threads, processes(len(paths), picker))
-    work = Picking(picker.with_threads(max(1, threads // jobs)), job.outputs, diameter, job.reading)
-    return pick_all(paths, work, model, jobs, COMMAND)
+    work = Picking(picker.with_threads(max(1, threads // jobs)), job.outputs, diameter, job.reading, COMMAND)
+    return find_all(paths, work, jobs)
 
 
 def propose(
     job: RelionJob, paths: Sequence[Path], diameter: Length, changes: Mapping[str, object], jobs: int
 ) -> Generator[Outcome[Entry], None, None]:
-    """Propose particles in some micrographs of the job, in `jobs` processes; see `upicker.run.propose.propose_all`.
+    """Propose particles in some micrographs of the job, in `jobs` processes; see `upicker.run.find.find_all`.
 
     By default the number of proposals follows each micrograph's density. The template is learned from all micrographs
     of the job, so that a job that is continued uses the same one.
     """
     config = Config().with_changes({"propose.top_k": "auto", **changes})
-    work = Proposing(diameter, job.outputs, config, job.reading).settled(job.paths)
-    return propose_all(paths, work, jobs, COMMAND)
+    work = Proposing(diameter, job.outputs, config, job.reading, command=COMMAND).with_template(job.paths)
+    return find_all(paths, work, jobs)
 
 
 def run(job: RelionJob, outcomes: Generator[Outcome[Entry], None, None]) -> Generator[Outcome[Entry], None, None]:
