@@ -13,7 +13,7 @@ from planted import CONFIG, DIAMETER, SHAPE, Dots, dotted, found_once, ordered, 
 
 from upicker.geometry import Frame, Region
 from upicker.image.prepare import Prepared
-from upicker.pick.detection import FLOOR, cut_tile, detect
+from upicker.pick.detection import FLOOR, detect
 
 
 @pytest.mark.parametrize("tile", [32, 50, 64, 128, 400])
@@ -138,15 +138,6 @@ def test_picking_commutes_with_rotations_by_90_degrees(rotations):
         shape = shape[::-1]
     np.testing.assert_allclose(picks.xy, expected, atol=2e-3)
     np.testing.assert_allclose(picks.score, straight.score)
-
-
-def test_tiles_are_background_beyond_the_micrograph():
-    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
-    np.testing.assert_array_equal(cut_tile(pixels, 1, 0, 3), pixels[:, 1:4])
-    over = cut_tile(pixels, 2, 1, 4)
-    assert over.shape == (4, 4)
-    np.testing.assert_array_equal(over[:2, :2], pixels[1:, 2:])
-    assert over[2:].sum() == over[:, 2:].sum() == 0
 
 
 WITHOUT_TORCH = """

@@ -26,3 +26,12 @@ def test_they_are_copies_and_may_be_none():
     cut(pixels, np.array([[1, 1]]), (2, 2))[...] = 0
     np.testing.assert_array_equal(pixels, PIXELS)
     assert cut(pixels, np.empty((0, 2), int), (2, 3)).shape == (0, 2, 3)
+
+
+def test_tiles_are_background_beyond_the_micrograph():
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(cut(pixels, np.array([[1, 0]]), (3, 3), "zero")[0], pixels[:, 1:4])
+    (over,) = cut(pixels, np.array([[2, 1]]), (4, 4), "zero")
+    assert over.shape == (4, 4)
+    np.testing.assert_array_equal(over[:2, :2], pixels[1:, 2:])
+    assert over[2:].sum() == over[:, 2:].sum() == 0

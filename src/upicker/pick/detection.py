@@ -14,6 +14,7 @@ import numpy as np
 
 from upicker.config import Config
 from upicker.geometry import Region, Tile, suppress, tiles
+from upicker.image.boxes import cut
 from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
@@ -76,14 +77,6 @@ def number_of_views(prepared: Prepared, config: Config) -> int:
     return ALL_VIEWS if prepared.pixels.size <= SMALL * config.image.working_diameter_px**2 else USUAL_VIEWS
 
 
-def cut_tile(pixels: np.ndarray, x: int, y: int, size: int) -> np.ndarray:
-    """Cut a `(size, size)` tile that starts at column `x`, row `y`; 0, the background, beyond the micrograph."""
-    part = pixels[y : y + size, x : x + size]
-    if part.shape == (size, size):
-        return part
-    return np.pad(part, ((0, size - part.shape[0]), (0, size - part.shape[1])))
-
-
 def _window(prepared: Prepared, config: Config, region: Region | None) -> tuple[slice, slice]:
     """Return the rows and columns of working pixels of a region and its surroundings."""
     height, width = prepared.pixels.shape
@@ -117,7 +110,9 @@ def _detect_in_view(network: Network, pixels: np.ndarray, config: Config) -> Par
 def _detect_in_tiles(network: Network, pixels: np.ndarray, batch: list[Tile], config: Config) -> Iterator[Particles]:
     """Yield, per tile, the detections that it owns, in working pixels."""
     size = config.train.tile_px
-    scores, boxes = network(np.stack([cut_tile(pixels, tile.x, tile.y, size) for tile in batch])[:, None])
+    # Beyond the micrograph a tile is 0, as the background of a prepared one.
+    corners = np.array([(tile.x, tile.y) for tile in batch])
+    scores, boxes = network(cut(pixels, corners, (size, size), "zero")[:, None])
     scores, boxes = scores.astype(np.float64), boxes.astype(np.float64) * size
     for tile, score, box in zip(batch, scores, boxes, strict=True):
         # A tile spans 0..1 from the outer edge of its first pixel, whose centre is at 0.

@@ -137,16 +137,15 @@ def _entry(project: Project, number: int, kept: Picks) -> Entry | None:
     if kept.shape is None:
         return None
     diameter_px = project.diameter_px(number)
-    known = kept.particles.diameter_px[np.isfinite(kept.particles.diameter_px)]
     if diameter_px is None:
-        diameter_px = float(np.median(known)) if len(known) else float("nan")
+        diameter_px = kept.particles.median_diameter_px
     return Entry(
         name=project.name(number),
         path=str(project.path(number)),
         rows=kept.shape[0],
         columns=kept.shape[1],
         pixel_size_A=kept.pixel_size_A,
-        diameter_px=round(diameter_px, 3),
+        diameter_px=float("nan") if diameter_px is None else round(diameter_px, 3),
         particles=len(kept.particles),
     )
 

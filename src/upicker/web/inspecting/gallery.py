@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from upicker.errors import UPickerError
+from upicker.particles import Particles
 from upicker.units import Length
 from upicker.web.inspecting.pick_store import PickStore
 from upicker.web.inspecting.scores import PickScores
@@ -142,7 +143,7 @@ class Gallery:
         if indices.max() >= len(one.particles):
             raise NotFound(f"a pick of micrograph {number}", "there is no such pick", "Reload the page")
         try:
-            side = _BOX_DIAMETERS * _diameter_px(one.particles.diameter_px, project, number) * _READ_PX / CELL_PX
+            side = _BOX_DIAMETERS * _diameter_px(one.particles, project, number) * _READ_PX / CELL_PX
             boxes = self._images.boxes(number, one.particles.xy[indices], side, _READ_PX)
             if lowpass is not None:
                 sigma = _HALF * lowpass.to_px(project.pixel_size_A(number), "lowpass") * _READ_PX / side
@@ -153,13 +154,12 @@ class Gallery:
         return _stretched(boxes[:, edge : edge + CELL_PX, edge : edge + CELL_PX])
 
 
-def _diameter_px(own: np.ndarray, project: Project, number: int) -> float:
+def _diameter_px(particles: Particles, project: Project, number: int) -> float:
     """Return the diameter that sets the size of boxes: the project's, else that of the picks, else a guess."""
     diameter = project.diameter_px(number)
-    if diameter is not None:
-        return diameter
-    known = own[np.isfinite(own)]
-    return float(np.median(known)) if len(known) else max(project.size(number)[0]) / 25
+    if diameter is None:
+        diameter = particles.median_diameter_px
+    return max(project.size(number)[0]) / 25 if diameter is None else diameter
 
 
 def _stretched(boxes: np.ndarray) -> np.ndarray:

@@ -215,5 +215,4 @@ def side_px(labels: Particles, own_px: float | None, picks: Particles | None) ->
     """
     if own_px is not None or np.isfinite(labels.diameter_px).all() or picks is None:
         return own_px
-    known = picks.diameter_px[np.isfinite(picks.diameter_px)]
-    return float(np.median(known)) if len(known) else None
+    return picks.median_diameter_px

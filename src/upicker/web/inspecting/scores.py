@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from upicker import scoring
+from upicker.statistics import robust
 
 _BINS = 200
 # A robust standard deviation of normally distributed values is this times the median absolute deviation.
-_MAD = 1.4826
 _FAR = 3.5
 # With fewer micrographs the spread of their counts is meaningless.
 _FEWEST = 5
@@ -201,10 +201,9 @@ def outliers(counts: np.ndarray, picked: np.ndarray) -> dict[int, str]:
     some = picked & (counts > 0)
     if some.sum() < _FEWEST:
         return found
-    middle = np.median(counts[some])
+    median, sigma = robust(counts[some])
     # Where most counts are equal, one pick more does not make an outlier.
-    spread = max(1.0, _MAD * float(np.median(np.abs(counts[some] - middle))))
-    z = (counts - middle) / spread
+    z = (counts - median) / max(1.0, sigma)
     found |= {int(number): "few" for number in np.flatnonzero(some & (z < -_FAR))}
     found |= {int(number): "many" for number in np.flatnonzero(some & (z > _FAR))}
     return found

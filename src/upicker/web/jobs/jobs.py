@@ -24,6 +24,7 @@ from upicker.io.labels import LabelFolder, Labelled
 from upicker.io.names import plain
 from upicker.run import detached
 from upicker.run.ranking import calibrating_on
+from upicker.statistics import evenly_spaced
 from upicker.web.jobs import commands
 from upicker.web.jobs.commands import Plan
 from upicker.web.jobs.job import RECORD, Job, read
@@ -258,6 +259,4 @@ class Jobs:
 
 def spread(paths: Sequence[Path], most: int = MOST_RANKED) -> list[Path]:
     """Return at most `most` of the paths, evenly spread over the list."""
-    if len(paths) <= most:
-        return list(paths)
-    return [paths[int((i + 0.5) * len(paths) / most)] for i in range(most)]
+    return [paths[i] for i in evenly_spaced(len(paths), most, ends=False)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from upicker.errors import ConfigError
 from upicker.io.mrc import Windows
+from upicker.statistics import evenly_spaced
 from upicker.web.tiles.views import span
 
 # Rows of a picture from which its median is taken.
@@ -62,7 +63,7 @@ def cut(pixels: np.ndarray | Windows, xy: np.ndarray, side_px: float, out_px: in
 
 def _median(pixels: np.ndarray | Windows) -> np.float32:
     rows, columns = pixels.shape
-    at = np.unique(np.linspace(0, rows - 1, _ROWS).astype(int))
+    at = evenly_spaced(rows, _ROWS)
     sample = np.concatenate([pixels[row : row + 1, 0:columns] for row in at.tolist()]).astype(np.float32, copy=False)
     sample = sample[np.isfinite(sample)]
     return np.float32(np.median(sample) if len(sample) else 0)

@@ -19,6 +19,7 @@ from upicker.errors import ConfigError
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.particles import Micrograph
+from upicker.statistics import robust
 from upicker.units import Length, parse_length
 
 TILE_PX = 512
@@ -175,13 +176,12 @@ def span(pixels: np.ndarray) -> tuple[float, float]:
     sample = sample[np.isfinite(sample)].astype(np.float64)
     if not len(sample):
         return 0.0, 1.0
-    low, middle, high = np.percentile(sample, [0.1, 50, 99.9]).tolist()
-    distance = np.abs(sample - middle)
-    sigma = 1.4826 * float(np.median(distance))
+    low, high = np.percentile(sample, [0.1, 99.9]).tolist()
+    middle, sigma = robust(sample)
     reach = max(middle - low, high - middle)
     # More than half of the pixels may be equal, as in counting mode at a low dose: then sigma is 0.
     reach = min(reach, _FURTHEST_SIGMA * sigma) if sigma > 0 else reach
-    reach = max(reach or float(distance.max()) or 1.0, 1e-6 * abs(middle))
+    reach = max(reach or float(np.abs(sample - middle).max()) or 1.0, 1e-6 * abs(middle))
     return middle - WIDENED * reach, middle + WIDENED * reach
 
 
