@@ -13,7 +13,8 @@ from upicker.io import coordinates
 from upicker.particles import Particles
 from upicker.report import findings, pictures
 from upicker.report.charts import Axis, Chart, ticks
-from upicker.report.findings import Inputs, gather
+from upicker.report.findings import gather
+from upicker.report.inputs import Inputs
 from upicker.report.page import MAX_ROWS, render, write
 from upicker.run import compare
 

@@ -191,7 +191,7 @@ def test_a_number_that_is_used_again_is_not_mistaken(project, stand_in):
     assert found.get(name).state == "failed"
     found.get(name).process.send(signal.SIGKILL)
     assert found.stop(name).stops == 0
-    assert detached.Process(os.getpid(), detached.birth(os.getpid())).alive
+    assert detached.Process(os.getpid(), detached.start_time(os.getpid())).alive
 
 
 def test_a_folder_that_is_no_job_is_passed_over(project):
@@ -352,7 +352,14 @@ def ranked_before(project: Project, name: str, *entries: tuple[Path, int, int]) 
     """Write what a ranking that has ended leaves; return its folder."""
     folder = project.state / jobs.FOLDER / name
     folder.mkdir(parents=True)
-    record = {"kind": "suggest", "pid": 1, "birth": "long ago", "started": 0.0, "stops": 0, "init": "m.safetensors"}
+    record = {
+        "kind": "suggest",
+        "pid": 1,
+        "process_start": "long ago",
+        "started": 0.0,
+        "stops": 0,
+        "init": "m.safetensors",
+    }
     (folder / job.RECORD).write_text(json.dumps(record))
     (folder / detached.EXIT).write_text("0")
     write(folder / commands.RANKING, [Suggestion(path, n, of, 1.0, 3.0, 0.5) for path, n, of in entries])

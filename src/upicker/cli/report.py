@@ -48,7 +48,7 @@ def report(
         The matching criterion, as in "upicker evaluate".
     """
     from upicker.io.micrographs import Reading
-    from upicker.report.findings import Inputs
+    from upicker.report.inputs import Inputs
     from upicker.report.page import write
 
     paths, reading = listed_micrographs(micrographs, pixel_size, gain) if micrographs else ([], Reading(pixel_size))

@@ -1,24 +1,22 @@
-"""The numbers of a report of picks: read from files, counted, and compared with labels."""
+"""The numbers of a report of picks: read from files and counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from upicker import scoring
 from upicker.errors import InputError, UPickerError
 from upicker.io import coordinates
-from upicker.io.micrographs import Reading
-from upicker.io.pairing import match, pair
+from upicker.io.pairing import pair
 from upicker.io.picks import stem
 from upicker.particles import Particles
-from upicker.run import compare, record
-from upicker.run.compare import Comparison
+from upicker.report.accuracy import Accuracy, compared
+from upicker.report.inputs import Inputs, Progress
+from upicker.run import record
 from upicker.run.record import Record
-from upicker.scoring import Curve, Score
 from upicker.statistics import robust
 from upicker.units import Length
 
@@ -26,70 +24,6 @@ from upicker.units import Length
 OUTLYING_SIGMA = 3.5
 # With fewer micrographs the spread of their counts is not known well enough.
 MIN_MICROGRAPHS = 5
-
-Progress = Callable[[str, int, int], object]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a report is made from.
-
-    Attributes
-    ----------
-    picks : Path
-        Folder of coordinates, or a file with those of many micrographs.
-    micrographs : tuple of Path
-        The micrographs; empty: those listed in ``run.toml`` beside the picks that still exist.
-    reading : Reading
-        How micrographs are read.
-    labels : Path or None
-        Folder of labels to compare with.
-    threshold : float or None
-        Lowest score that counts; None: that of ``run.toml``, if it has one; else all count.
-    diameter : Length or None
-        Of the particles; None: as the files give it.
-    by : str
-        The matching criterion, see `upicker.scoring`.
-    """
-
-    picks: Path
-    micrographs: tuple[Path, ...] = ()
-    reading: Reading = field(default_factory=Reading)
-    labels: Path | None = None
-    threshold: float | None = None
-    diameter: Length | None = None
-    by: str = "iou"
-
-
-@dataclass(frozen=True, eq=False)
-class Accuracy:
-    """How picks compare with labels, as `upicker.scoring` has it.
-
-    Attributes
-    ----------
-    pooled : Score
-        Of all micrographs of the report with labels, at its threshold.
-    each : dict of str to Score
-        By the name of the label file.
-    names : dict of str to str
-        Name of the picks -> name of their labels.
-    curve : Curve
-        Precision, recall and F1 at every threshold, pooled.
-    labels : dict of str to Particles
-        By the name of the picks.
-    side_px : float or None
-        Side of the squares for matching, where the labels carry no diameters.
-    notes : tuple of str
-        Remarks for the reader, e.g. which labels were left out.
-    """
-
-    pooled: Score
-    each: dict[str, Score]
-    names: dict[str, str]
-    curve: Curve
-    labels: dict[str, Particles]
-    side_px: float | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +114,7 @@ def gather(inputs: Inputs, progress: Progress) -> Findings:
         counts=np.array([int((particles.score >= lowest).sum()) for particles in picks.values()], int),
         paths=paths,
         seconds=np.array([_written(paths.get(name)) for name in picks]),
-        accuracy=None if inputs.labels is None else _compared(inputs, picks, listed, lowest, progress),
+        accuracy=None if inputs.labels is None else compared(inputs, picks, listed, lowest, progress),
         run=run,
         problems=problems,
     )
@@ -256,48 +190,3 @@ def _written(path: Path | None) -> float:
         return float("nan") if path is None else path.stat().st_mtime
     except OSError:
         return float("nan")
-
-
-def _compared(
-    inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path], lowest: float, progress: Progress
-) -> Accuracy:
-    """Compare with labels, as ``upicker evaluate`` does, but only of the micrographs that the picks are of.
-
-    These are those with picks, and those that were processed without any pick: `listed` by ``run.toml`` or given by
-    the user.
-    """
-    assert inputs.labels is not None
-    files = coordinates.stems(inputs.labels)
-    progress("comparing with labels", 0, max(len(files), 1))
-    pairing = pair(picks, {name: name for name in files}, inputs.labels)
-    theirs, no_picks = {label: pick for pick, label in pairing.pairs.items()}, Particles.of([])
-    processed = match(list(files), list(dict.fromkeys([*inputs.micrographs, *listed]))).pairs
-    empty = [name for name in pairing.unmatched_files if name in processed]
-    pairs = {
-        name: (picks[theirs[name]] if name in theirs else no_picks, coordinates.read(file))
-        for name, file in files.items()
-        if name in theirs or name in processed
-    }
-    comparison = Comparison(pairs, empty, pairing.unmatched_micrographs)
-    side_px = None
-    if inputs.diameter is not None:
-        side_px = inputs.diameter.to_px(inputs.reading.pixel_size_A, "--diameter")
-    each, pooled = compare.scores(comparison, side_px, inputs.by, lowest)
-    notes = []
-    if comparison.without_picks:
-        notes.append(
-            f"Labelled micrographs without picks, whose labels count as missed: {len(comparison.without_picks)}."
-        )
-    if others := len(files) - len(pairs):
-        notes.append(f"Labelled micrographs that were not picked, left out: {others}.")
-    if comparison.without_labels:
-        notes.append(f"Micrographs without labels, ignored here: {len(comparison.without_labels)}.")
-    return Accuracy(
-        pooled=pooled,
-        each=each,
-        names={picked: name for name, picked in theirs.items()},
-        curve=scoring.curve(list(pairs.values()), side_px, inputs.by),
-        labels={picked: pairs[name][1] for name, picked in theirs.items()},
-        side_px=side_px,
-        notes=tuple(notes),
-    )

@@ -23,7 +23,8 @@ from markupsafe import Markup
 from upicker import __version__
 from upicker.io.atomic import replacing
 from upicker.report import plots
-from upicker.report.findings import Findings, Inputs, Progress, gather
+from upicker.report.findings import Findings, gather
+from upicker.report.inputs import Inputs, Progress
 from upicker.report.pictures import Pictures, make
 from upicker.scoring import Score
 

@@ -15,7 +15,8 @@ from upicker.draw.picks import legible, overlay
 from upicker.errors import UPickerError, heard
 from upicker.image.boxes import cut
 from upicker.particles import Micrograph, Particles
-from upicker.report.findings import Findings, Progress, diameter_px
+from upicker.report.findings import Findings, diameter_px
+from upicker.report.inputs import Progress
 from upicker.statistics import evenly_spaced
 
 # Boxes are cut from at most this many micrographs, which are read for it.

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from upicker.report.accuracy import Accuracy
 from upicker.report.charts import Axis, Chart, axis_over
-from upicker.report.findings import Accuracy, Findings, outlying
+from upicker.report.findings import Findings, outlying
 
 _BINS = 60
 # Curves of equal F1 behind precision over recall.

@@ -35,17 +35,17 @@ class Process:
     ----------
     pid : int
         Its number, which is also that of its process group.
-    birth : str
+    start_time : str
         When it started, as text: process numbers are used again, but not with the same start.
     """
 
     pid: int
-    birth: str
+    start_time: str
 
     @property
     def alive(self) -> bool:
         """Whether it is still running."""
-        return bool(self.birth) and birth(self.pid) == self.birth
+        return bool(self.start_time) and start_time(self.pid) == self.start_time
 
     def send(self, signal: int) -> None:
         """Send a signal to its process group; without effect if it has ended."""
@@ -88,12 +88,12 @@ def start(command: Sequence[str], folder: Path) -> Process:
         raise OutputError(
             folder, f"no process can be started there ({reason})", "Check the folder and the disk"
         ) from error
-    found = Process(process.pid, birth(process.pid))
+    found = Process(process.pid, start_time(process.pid))
     threading.Thread(target=process.wait, name=f"waits for {process.pid}", daemon=True).start()
     return found
 
 
-def birth(pid: int) -> str:
+def start_time(pid: int) -> str:
     """Return when a process started, as text to compare; empty if there is none, or it is a zombie."""
     with suppress(OSError, IndexError, UnicodeDecodeError):
         # The name, in brackets, may hold any character; the state follows, and the start time as the 20th word.
@@ -114,7 +114,7 @@ def exit_code(folder: Path) -> int | None:
         return None
 
 
-def ended(folder: Path) -> float:
+def end_time(folder: Path) -> float:
     """Return when a command ended, in seconds since 1970; without an exit code, when it last wrote its log."""
     for name in (EXIT, LOG):
         with suppress(OSError):

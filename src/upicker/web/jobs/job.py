@@ -77,7 +77,7 @@ def read(folder: Path) -> Job | None:
     """Return the job of a folder; None if its record cannot be read."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        process = Process(int(record["pid"]), str(record["birth"]))
+        process = Process(int(record["pid"]), str(record["process_start"]))
         about = float(record["started"]), int(record["stops"])
         return Job(folder.name, folder, str(record["kind"]), process, *about, record)
     except (OSError, ValueError, KeyError, TypeError):
@@ -118,7 +118,7 @@ def _summary(job: Job, found: TrainingProgress) -> dict[str, Any]:
         "loss": found.loss,
         "f1": found.best.get("f1"),
         "started": job.started,
-        "seconds": max(0.0, (time.time() if running else detached.ended(job.folder)) - job.started),
+        "seconds": max(0.0, (time.time() if running else detached.end_time(job.folder)) - job.started),
         "left": left,
         "micrographs": job.about.get("micrographs"),
         "particles": job.about.get("particles"),

@@ -248,7 +248,7 @@ class Jobs:
     def _start(self, name: str, kind: str, arguments: Sequence[str], about: Mapping[str, Any]) -> Job:
         folder, command = self._folder / name, [*self._program, *arguments]
         process = detached.start(command, folder)
-        record = {"kind": kind, "command": command, "pid": process.pid, "birth": process.birth}
+        record = {"kind": kind, "command": command, "pid": process.pid, "process_start": process.start_time}
         self._record(folder, {**record, "started": time.time(), "stops": 0, **about})
         return self.get(name)
 
