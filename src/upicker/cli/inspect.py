@@ -34,10 +34,10 @@ def inspect(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Look at picks in the browser, choose the threshold, and export.
+    """Inspect picks in the browser, choose a threshold, and export.
 
-    Starts a small server and prints its address; Ctrl-C stops it. The picks stay as they are; what is rejected on the
-    page is kept in PICKS/.upicker.
+    Starts a small server and prints its address; Ctrl-C stops it. The files of picks are not changed; rejections are
+    saved in PICKS/.upicker.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def inspect(
     labels
         A folder of labels to compare with.
     diameter
-        Diameter of the particles, e.g. 190A; by default what the picking run recorded, or the picks say.
+        Diameter of the particles, e.g. 190A; by default that of the run.toml beside the picks, or of the picks.
     no_browser
         Do not open a browser.
     """

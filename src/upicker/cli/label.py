@@ -34,20 +34,20 @@ def label(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Label particles in the browser, and learn from the labels.
+    """Label particles in the browser, and train on the labels.
 
-    Starts a small server and prints its address; Ctrl-C stops it. Every change is saved at once: LABELS/NAME.csv,
-    coverage.csv (which labels are complete), and what the page itself keeps in LABELS/.upicker.
+    Starts a small server and prints its address; Ctrl-C stops it. Every change is saved immediately, to LABELS/NAME.csv
+    and coverage.csv (which labels are complete); the page's own state is in LABELS/.upicker.
 
     Parameters
     ----------
     labels
-        The folder of labels, one file for each micrograph; made where it is missing, gone on with where not.
+        The folder of labels, one file for each micrograph; created if it does not exist.
     diameter
-        Diameter of the particles, e.g. 190A; by default what was said on the page before, what the weights or the
-        labels say. Else the page asks.
+        Diameter of the particles, e.g. 190A; by default the one last set on the page, that of the weights, or that of
+        the labels. Otherwise the page asks for it.
     model
-        Weights of "upicker finetune" or "upicker pretrain", for proposals.
+        Weights of "upicker finetune" or "upicker pretrain", for proposals and suggestions.
     no_browser
         Do not open a browser.
     """

@@ -1,4 +1,4 @@
-"""What the commands that serve a page have in common: options, the address, the end."""
+"""What the commands that serve a page share: options, the printed address, the exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Host = Annotated[
     str,
-    Parameter(help="The address to listen on. Any but 127.0.0.1 lets others on the network reach the page."),
+    Parameter(help="Address to listen on. Any other than 127.0.0.1 makes the page reachable from the network."),
 ]
 Port = Annotated[
     int | None,
@@ -26,7 +26,7 @@ Port = Annotated[
         negative="",
         show_default=False,
         allow_leading_hyphen=True,
-        help="The port; 0 takes any that is free. By default 8765, or any that is free where that is taken.",
+        help="Port to listen on; 0 for a free one. By default 8765 or, if that is in use, a free one.",
     ),
 ]
 
@@ -40,11 +40,11 @@ def check_host(host: str) -> None:
         If it is empty.
     """
     if not host.strip():
-        raise ConfigError("--host", "it is empty", "Leave it out, or say 0.0.0.0 for all addresses of this machine")
+        raise ConfigError("--host", "it is empty", "Leave it out, or give 0.0.0.0 for all addresses of this machine")
 
 
 def counted(micrographs: Sequence[Path]) -> str:
-    """Return how many there are, in words."""
+    """Return the number of micrographs, with the noun."""
     return f"{len(micrographs)} micrograph{'' if len(micrographs) == 1 else 's'}"
 
 
@@ -54,13 +54,13 @@ def show(project: Project, host: str, port: int | None, browser: bool, title: st
     Parameters
     ----------
     project : Project
-        What it shows.
+        The project.
     host, port
         Where to listen; see `upicker.web.serve.serve`.
     browser : bool
-        Whether to open a browser where there is a screen.
+        Whether to open a browser if there is a screen.
     title : str
-        What is shown, in words.
+        Printed above the address.
     """
     from upicker.web.serve import serve
 
@@ -68,12 +68,12 @@ def show(project: Project, host: str, port: int | None, browser: bool, title: st
         note(title)
         note(f"\n  {address.url()}\n")
         if address.is_local:
-            note("From another computer, type there, and then open the same address there:")
+            note("From another computer, run this there, and then open the same address there:")
             note(f"  {address.tunnel(os.environ)}\n")
         else:
             warning(
-                "Everyone on the network who learns this address can see the micrographs and change the labels: it "
-                "goes over plain http, which can be read on the way. Safer is --host 127.0.0.1, which ssh reaches.\n"
+                "Everyone on the network who learns this address can see the micrographs and change the labels; it is "
+                "sent over unencrypted http. Safer is --host 127.0.0.1 with an ssh tunnel.\n"
             )
         note("Ctrl-C stops the server.")
 

@@ -14,6 +14,7 @@ import numpy as np
 from upicker.draw.picks import legible, overlay
 from upicker.errors import UPickerError, heard
 from upicker.image.boxes import cut
+from upicker.io.rasters import encode_jpeg
 from upicker.particles import Micrograph, Particles
 from upicker.report.findings import Findings, diameter_px
 from upicker.report.inputs import Progress
@@ -214,7 +215,8 @@ def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -
         y, x = (index * pitch for index in divmod(number, COLUMNS))
         sheet[y : y + CELL_PX, x : x + CELL_PX] = boxes[cell]
     scores = [cell.score for cell in cells]
-    return Group(title, f"{len(cells)} with scores {min(scores):.3g} to {max(scores):.3g}", _jpeg(sheet), rows)
+    note = f"{len(cells)} with scores {min(scores):.3g} to {max(scores):.3g}"
+    return Group(title, note, encode_jpeg(sheet, _QUALITY), rows)
 
 
 def _overlay(findings: Findings, title: str, name: str, micrograph: Micrograph, side_px: float) -> Overlay:
@@ -233,8 +235,4 @@ def _overlay(findings: Findings, title: str, name: str, micrograph: Micrograph, 
     if picture.shape[1] > _WIDEST_PX:
         height = round(picture.shape[0] * _WIDEST_PX / picture.shape[1])
         picture = cv2.resize(picture, (_WIDEST_PX, height), interpolation=cv2.INTER_AREA)
-    return Overlay(title, name, len(picks), _jpeg(picture))
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return Overlay(title, name, len(picks), encode_jpeg(picture, _QUALITY))
