@@ -25,7 +25,7 @@ from upicker.image.mask import usable
 from upicker.image.prepare import prepare
 from upicker.io import coordinates, micrographs
 from upicker.particles import Particles
-from upicker.propose.proposals import asked, propose, settled
+from upicker.propose.proposals import examples, propose, with_template
 from upicker.run.propose import at_working_scale
 
 
@@ -74,9 +74,9 @@ def evaluated(data: Path, of: DataSet, part: slice, config: Config) -> str:
     seconds = []
     paths = micrographs.find([data / of.folder / "micrographs"])
     pictures = [
-        at_working_scale(micrographs.read(path), of.diameter_px, config) for path in asked(paths[: of.training])
+        at_working_scale(micrographs.read(path), of.diameter_px, config) for path in examples(paths[: of.training])
     ]
-    config = replace(config, propose=settled(config.propose, pictures, config.image))
+    config = replace(config, propose=with_template(config.propose, pictures, config.image))
     for path in paths[part]:
         found, took = proposals(path, of.diameter_px, config)
         labels = coordinates.read(data / of.folder / "coords" / f"{path.stem}.csv")

@@ -27,7 +27,7 @@ from upicker.io import coordinates, micrographs
 from upicker.particles import Micrograph, Particles
 from upicker.pick.picker import Picker
 from upicker.propose import template
-from upicker.propose.proposals import asked, settled
+from upicker.propose.proposals import examples, with_template
 from upicker.scoring import match, score
 
 # Weaker picks are nothing for either.
@@ -46,7 +46,7 @@ def kinds(picks: Particles, prepared: Prepared, raw: Micrograph, profile: np.nda
     """Return what can be known of each pick, `(n, k)` by kind."""
     x, y = np.rint(prepared.frame.to_working(picks.xy)).astype(int).T
     at = (y.clip(0, prepared.pixels.shape[0] - 1), x.clip(0, prepared.pixels.shape[1] - 1))
-    answers = template.answers(prepared.pixels, profile, prepared.working_diameter)
+    answers = template.correlate(prepared.pixels, profile, prepared.working_diameter)
     means = [ndimage.gaussian_filter(prepared.pixels, width) for width in WIDTHS]
     squares = [ndimage.gaussian_filter(prepared.pixels**2, width) for width in WIDTHS]
     usable = np.ones(prepared.pixels.shape, bool) if prepared.usable is None else prepared.usable
@@ -107,8 +107,8 @@ def main() -> None:
     def prepared(raw: Micrograph) -> Prepared:
         return masked(prepare(raw, side, config.image), config.image)
 
-    some = [prepared(micrographs.read(path)) for path in asked(data.paths)]
-    profile = settled(config.propose, some, config.image).profile
+    some = [prepared(micrographs.read(path)) for path in examples(data.paths)]
+    profile = with_template(config.propose, some, config.image).profile
     picker = Picker(options.model, {"pick.threshold": LEAST})
     picks, labels, known = [], [], []
     for path in (data.train[int(number)] for number in options.check.split(",")):

@@ -44,7 +44,7 @@ from upicker.io.atomic import replacing
 from upicker.io.names import plain
 from upicker.particles import Particles
 from upicker.propose.alog import range_of
-from upicker.propose.proposals import asked, propose, settled
+from upicker.propose.proposals import examples, propose, with_template
 
 METHODS: tuple[str, ...] = (
     "template",
@@ -115,11 +115,11 @@ def proposed(of: Experiment, method: str, prepared: Prepared, top_k: str) -> Par
 @cache
 def knobs(of: Experiment, template: bool) -> ProposeConfig:
     """Return how to propose, the template learned from a few of the micrographs."""
-    config, examples = config_of(of.options), []
-    for path in asked(of.data.labelled) if template else []:
+    config, some = config_of(of.options), []
+    for path in examples(of.data.labelled) if template else []:
         prepared = prepare(of.data.reading.read(path), diameter_px(of, path), config.image)
-        examples.append(replace(prepared, usable=usable(prepared, config.image)))
-    return settled(replace(config.propose, template=template), examples, config.image)
+        some.append(replace(prepared, usable=usable(prepared, config.image)))
+    return with_template(replace(config.propose, template=template), some, config.image)
 
 
 def diameter_px(of: Experiment, path: Path) -> float:

@@ -82,7 +82,7 @@ def test_the_default_theta_is_the_mean_of_log_best():
 def test_the_mirrored_answers_are_those_of_the_negative():
     pixels = np.random.default_rng(1).normal(size=(90, 110)).astype(np.float32)
     diameters = filter_diameters(10, 20)
-    twin, alone = responses(pixels, diameters, mirrored=True)[1], responses(-pixels, diameters)[0]
+    twin, alone = responses(pixels, diameters, negative=True)[1], responses(-pixels, diameters)[0]
     for name in ("best", "inside", "inside_index"):
         np.testing.assert_allclose(getattr(twin, name), getattr(alone, name), atol=1e-5)
 

@@ -12,8 +12,8 @@ from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
 from upicker.propose import alog
-from upicker.propose.proposals import ASKED, asked, propose, settled
-from upicker.propose.template import FEWEST, answers, explained, learned, radii
+from upicker.propose.proposals import EXAMPLES, examples, propose, with_template
+from upicker.propose.template import FEWEST, correlate, explained_energy, learn, radii
 from upicker.scoring import score
 
 CONFIG = Config()
@@ -54,7 +54,7 @@ def picture(kind: str, seed: int, contaminants: int = 0, particles: int = 70) ->
 def f1_of(kind: str, contaminants: int = 0, **knobs) -> float:
     """F1 of the proposals for two pictures that share what is learned, at the automatic K."""
     pairs = [picture(kind, seed, contaminants) for seed in (0, 1)]
-    config = settled(replace(CONFIG.propose, top_k="auto", **knobs), [one for one, _ in pairs], CONFIG.image)
+    config = with_template(replace(CONFIG.propose, top_k="auto", **knobs), [one for one, _ in pairs], CONFIG.image)
     return score([(propose(one, config, CONFIG.image), truth) for one, truth in pairs]).f1
 
 
@@ -83,11 +83,11 @@ def test_centres_are_those_of_the_particles():
 def test_answers_are_in_standard_deviations_of_white_noise_and_highest_at_the_centre():
     profile = np.where(radii() < 0.5, 1.0, 0.0)
     noise = np.random.default_rng(0).normal(size=(401, 517)).astype(np.float32)
-    assert answers(noise, profile, DIAMETER)[24:-24, 24:-24].std() == pytest.approx(1, rel=0.02)
+    assert correlate(noise, profile, DIAMETER)[24:-24, 24:-24].std() == pytest.approx(1, rel=0.02)
     pixels = np.zeros((201, 307), np.float32)
     y, x = np.indices(pixels.shape)
     pixels[np.hypot(y - 77, x - 190) <= DIAMETER / 2] = 2
-    heights = answers(pixels, profile, DIAMETER)
+    heights = correlate(pixels, profile, DIAMETER)
     assert np.unravel_index(heights.argmax(), heights.shape) == (77, 190)
     # The energy of what it looks for, less its mean: 2 sqrt(sum (t - mean)^2) of a disc of 16 in one of 24 pixels.
     inside, all_of_it = np.pi * 16**2, np.pi * 24**2
@@ -98,7 +98,7 @@ def test_any_scale_gives_the_same_profile():
     prepared, truth = picture("disc", 7)
     half = np.ascontiguousarray(prepared.pixels[:612, :748].reshape(306, 2, 374, 2).mean((1, 3)))
     small = Prepared(half, Frame((612, 748), half.shape), DIAMETER)
-    fine, coarse = (learned([one], [one.frame.to_working(truth.xy)]) for one in (prepared, small))
+    fine, coarse = (learn([one], [one.frame.to_working(truth.xy)]) for one in (prepared, small))
     np.testing.assert_allclose(fine[:12].mean(), coarse[:12].mean(), rtol=0.1)
     np.testing.assert_allclose(fine[19:].mean(), 0, atol=0.06)
     np.testing.assert_allclose(coarse[19:].mean(), 0, atol=0.06)
@@ -106,8 +106,8 @@ def test_any_scale_gives_the_same_profile():
 
 def test_with_too_few_particles_the_filter_proposes_alone():
     prepared, truth = picture("disc", 5, particles=FEWEST - 1)
-    assert learned([prepared], [truth.xy]) is None
-    none = settled(CONFIG.propose, [], CONFIG.image)
+    assert learn([prepared], [truth.xy]) is None
+    none = with_template(CONFIG.propose, [], CONFIG.image)
     assert none.profile == ()
     plain = replace(CONFIG.propose, template=False)
     found, expected = propose(prepared, none, CONFIG.image), alog.propose(prepared, plain, CONFIG.image)
@@ -117,8 +117,8 @@ def test_with_too_few_particles_the_filter_proposes_alone():
 def test_what_is_settled_stays_and_travels_as_plain_values():
     prepared, _ = picture("ring", 6)
     config = CONFIG.with_changes({"propose.top_k": "auto"})
-    chosen = settled(config.propose, [prepared], config.image)
-    assert settled(chosen, [picture("disc", 1)[0]], config.image) == chosen
+    chosen = with_template(config.propose, [prepared], config.image)
+    assert with_template(chosen, [picture("disc", 1)[0]], config.image) == chosen
     stored = Config().with_tables(replace(config, propose=chosen).to_tables(), "test")
     assert stored.propose == chosen
     own, again = (propose(prepared, one, config.image) for one in (config.propose, stored.propose))
@@ -127,8 +127,8 @@ def test_what_is_settled_stays_and_travels_as_plain_values():
 
 def test_a_range_that_is_given_is_the_only_one_tried():
     prepared, _ = picture("ring", 6)
-    small = settled(replace(CONFIG.propose, min_ratio=0.3, max_ratio=0.5), [prepared], CONFIG.image)
-    free = settled(CONFIG.propose, [prepared], CONFIG.image)
+    small = with_template(replace(CONFIG.propose, min_ratio=0.3, max_ratio=0.5), [prepared], CONFIG.image)
+    free = with_template(CONFIG.propose, [prepared], CONFIG.image)
     assert np.argmax(free.profile) > 10  # the wall
     assert np.argmax(small.profile) < 5  # a part of it, taken for the whole
 
@@ -150,10 +150,10 @@ def test_only_usable_ice_counts():
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 23])
 def test_a_few_micrographs_from_all_over_the_run_are_asked(count):
-    few = list(asked(range(count)))
-    assert len(few) == min(count, ASKED)
+    few = list(examples(range(count)))
+    assert len(few) == min(count, EXAMPLES)
     assert len(set(few)) == len(few)
-    assert not few or few[-1] >= count - 1 - count // ASKED * 2
+    assert not few or few[-1] >= count - 1 - count // EXAMPLES * 2
 
 
 def test_noise_is_not_explained_and_particles_are_best_by_their_own_template():
@@ -162,7 +162,7 @@ def test_noise_is_not_explained_and_particles_are_best_by_their_own_template():
     disc, ring = np.where(radii() < 0.5, 1.0, 0.0), np.where(np.abs(radii() - 0.42) < 0.08, 1.0, 0.0)
 
     def more(prepared: Prepared, profile: np.ndarray) -> float:
-        bright, dark = explained(prepared, profile)
+        bright, dark = explained_energy(prepared, profile)
         return (bright - dark) / (bright + dark)
 
     assert abs(more(noise, disc)) < 0.03
@@ -173,8 +173,8 @@ def test_noise_is_not_explained_and_particles_are_best_by_their_own_template():
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_noise_gives_no_template(seed):
-    assert settled(CONFIG.propose, [picture("disc", seed, particles=0)[0]], CONFIG.image).profile == ()
+    assert with_template(CONFIG.propose, [picture("disc", seed, particles=0)[0]], CONFIG.image).profile == ()
 
 
 def test_a_few_faint_particles_do():
-    assert settled(CONFIG.propose, [picture("disc", 1, particles=30)[0]], CONFIG.image).profile
+    assert with_template(CONFIG.propose, [picture("disc", 1, particles=30)[0]], CONFIG.image).profile

@@ -1,34 +1,34 @@
-"""How many proposals a micrograph deserves: a K that follows its own density."""
+"""The number of proposals of a micrograph: a K that follows its own density of particles."""
 
 from __future__ import annotations
 
 import numpy as np
 
 STRONG_SHARE = 0.3
-"""At most this share of the peaks counts as equally high when the two classes are sought."""
+"""At most this fraction of the peaks is clipped to equal height before the two classes are separated."""
 
 EMPTY_SHARE, EMPTY_SIGMA = 0.04, 1.1
-"""Ice is empty if the excess is below this share of the `n` peaks, or below so many ``sqrt(n)``.
+"""Ice is empty if the excess is below this fraction of the `n` peaks, or below this multiple of ``sqrt(n)``.
 
 Simulated noise has an excess of 0.9 ``sqrt(n)`` on average; real empty ice stayed below 4 % of its peaks."""
 
 
-def automatic_count(heights: np.ndarray, mirrored: np.ndarray) -> int:
-    """Choose how many of the highest peaks to keep.
+def automatic_count(heights: np.ndarray, negative: np.ndarray) -> int:
+    """Return how many of the highest peaks to keep.
 
-    Two questions to the heights alone. Is there anything? Noise has as many dark blobs as bright ones, so the
-    peaks of the same picture with its contrast turned over tell how many to expect of noise. Where the
-    excess is what noise has by chance, too, just the excess is kept. Otherwise: where is the border
-    between particles and the rest? There where it parts the heights best into two classes (Otsu's criterion).
-    The top is levelled first, because a few contaminants would else be a class of their own: as many as there
-    are in excess, which are sure to be particles, but no more than `STRONG_SHARE`.
+    Two questions are answered from the heights alone. First, are there particles at all? Noise has as many dark blobs
+    as bright ones, so the peaks of the image with inverted contrast give the number expected from noise. If the excess
+    is within what noise has by chance, only the excess is kept. Second, where is the boundary between particles and the
+    rest? At the split into two classes of largest variance between them (Otsu's criterion). The highest peaks are
+    clipped first, or a few contaminants would form a class of their own: half as many as are in excess, which are
+    certainly particles, but at most `STRONG_SHARE` of all.
 
     Parameters
     ----------
     heights : np.ndarray
         `(n,)` heights of the peaks.
-    mirrored : np.ndarray
-        `(m,)` heights of the peaks of the picture with its contrast turned over.
+    negative : np.ndarray
+        `(m,)` heights of the peaks of the image with inverted contrast.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def automatic_count(heights: np.ndarray, mirrored: np.ndarray) -> int:
     if len(heights) < 4:
         return len(heights)
     falling = np.sort(heights)[::-1]
-    above = len(mirrored) - np.searchsorted(np.sort(mirrored), falling, side="left")
+    above = len(negative) - np.searchsorted(np.sort(negative), falling, side="left")
     excess = int((np.arange(1, len(falling) + 1) - above).max())
     if excess < max(EMPTY_SHARE * len(falling), EMPTY_SIGMA * np.sqrt(len(falling))):
         return max(excess, 0)
@@ -47,7 +47,7 @@ def automatic_count(heights: np.ndarray, mirrored: np.ndarray) -> int:
 
 
 def two_classes(falling: np.ndarray) -> int:
-    """Return the size of the higher of two classes of falling values: the split of largest variance between."""
+    """Return the size of the higher of two classes of falling values, split by Otsu's criterion."""
     n = len(falling)
     first = np.arange(1, n)
     total = np.cumsum(falling, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""From a map of heights to a list of peaks."""
+"""Peaks of a map of filter responses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def local_maxima(values: np.ndarray) -> np.ndarray:
-    """Tell, as `(h, w)` bool, which pixels none of their eight neighbours exceeds.
+    """Return, as `(h, w)` bool, the pixels that are not exceeded by any of their eight neighbours.
 
-    The outermost pixels are none: a height that rises up to the rim belongs to something outside the picture.
+    The outermost pixels are excluded: a height that rises up to the border belongs to something outside the image.
     """
     top = values >= cv2.dilate(values, np.ones((3, 3), np.uint8))
     top[[0, -1]] = False
@@ -18,17 +18,16 @@ def local_maxima(values: np.ndarray) -> np.ndarray:
 
 
 def greedy_peaks(values: np.ndarray, disc_px: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Take the highest remaining candidate, zero the disc around it, until none is left, as the paper does.
+    """Take the highest remaining candidate and zero the disc around it, until none is left, as in the paper.
 
-    The heights never change but to zero, so sorting them once and walking down is the same as searching for
-    the highest one again and again.
+    Heights only ever change to zero, so sorting them once gives the same result as repeated searches for the highest.
 
     Parameters
     ----------
     values : np.ndarray
         `(h, w)` heights.
     disc_px : np.ndarray
-        `(h, w)` diameter of the disc that a peak at each pixel zeroes, in pixels.
+        `(h, w)` diameter of the disc that is zeroed around a peak at each pixel, in pixels.
     candidates : np.ndarray
         `(h, w)` bool, the pixels that may be taken.
 
@@ -66,7 +65,7 @@ def _outside_disc(diameter: float) -> np.ndarray:
 
 
 def refined(values: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-    """Place peaks between pixels: the top of a parabola through each and its neighbours, along both axes.
+    """Refine peaks to subpixel positions: the vertex of a parabola through each and its neighbours, along both axes.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ def refined(values: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        `(n, 2)` float64 row, column, at most half a pixel away; unmoved along an axis where there is no peak.
+        `(n, 2)` float64 row, column, at most half a pixel away; unchanged along an axis without a maximum.
     """
     moved = peaks.astype(np.float64)
     for axis, size in enumerate(values.shape):

@@ -1,18 +1,18 @@
-"""A template of the particles, learned from the A-LoG proposals themselves, which finds them better.
+"""A template of the particles, learned from the A-LoG proposals themselves, which finds particles more accurately.
 
-What of a particle answers a blob filter best depends on its shape: a solid one as a whole, an elongated one by its
-width, a hollow one by its wall, where its centre is not. The strongest proposals, though, have a picture in common, and
-that is what to look for: the median of their boxes (a few contaminants must not make it), and of that only what does
-not depend on the direction, because particles lie as they will. The picture, correlated with this template, has its
-peaks where particles are, and at their centres; the strongest of those give a better template, and once more. (Many
-rounds would learn the noise: what is picked because it looks like the template looks like it.)
+The part of a particle with the largest response to a blob filter depends on its shape: the whole of a solid one, the
+width of an elongated one, but the wall of a hollow one, away from its centre. The boxes of the strongest proposals,
+however, have the particle in common: their median (robust against a few contaminants), of which the rotational mean is
+kept, because the orientation is random, is the template. The correlation of the micrograph with it has peaks at the
+particles' centres; the strongest of them give a better template, for a few iterations. (Many iterations would learn the
+noise, since boxes picked for their similarity to the template reinforce it.)
 
-Proposals of a wrong range of diameters are centred now on this, now on that part of the particles, or on no particles
-at all. So several ranges are tried (`upicker.propose.proposals`), and each template is judged by what it explains: by
-the energy in its peaks, less that in the peaks of the negative picture. A template of noise explains as much of the one
-as of the other, and where no template does better, there is none.
+With a wrong range of diameters, proposals are centred on varying parts of the particles, or on none. So several ranges
+are tried (`upicker.propose.proposals`), and each template is judged by the energy that it explains: that in its peaks,
+minus that in the peaks of the negative. A template of noise explains as much of one as of the other; if no template
+does better, none is used.
 
-This is not in the paper. Nothing is taken from labels: it is found anew in each data set.
+This is not in the paper. It uses no labels and is learned anew for each data set.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from upicker.image.boxes import cut
 from upicker.image.prepare import Prepared
 from upicker.propose.peaks import greedy_peaks, local_maxima
 
-# A profile has so many steps to a diameter, and ends at so many diameters from the centre.
+# Samples of a profile per diameter, and its end, in diameters from the centre.
 STEPS, SUPPORT = 32, 0.75
-# Boxes reach so far, in diameters: beyond the template, they tell the level of the ice around.
+# Half the side of the boxes, in diameters: beyond the template, they give the level of the surrounding ice.
 REACH = 1.0
-# So many of a micrograph's strongest peaks are looked at; with fewer in all than the second, nothing is told.
+# Number of the strongest peaks used per micrograph; with fewer than the second in total, no template is learned.
 STRONGEST, FEWEST = 50, 20
 ROUNDS = 3
-# Two particles are at least so many diameters apart.
+# Least distance of two particles, in diameters.
 APART = 0.6
 
 
 def radii() -> np.ndarray:
-    """Return the distances from the centre, in diameters, where a profile is known."""
+    """Return the distances from the centre, in diameters, at which a profile is sampled."""
     return np.arange(round(SUPPORT * STEPS) + 1) / STEPS
 
 
-def learned(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:
+def learn(micrographs: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:
     """Learn a template from proposals.
 
     Parameters
     ----------
-    pictures : sequence of Prepared
+    micrographs : sequence of Prepared
         Micrographs, all at the same working scale.
     centres : sequence of np.ndarray
         `(n, 2)` of each, working pixels, column and row, the strongest first.
@@ -55,32 +55,32 @@ def learned(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.n
     Returns
     -------
     np.ndarray or None
-        `(25,)` float64, the template's values at `radii`, above the ice around; None where there are too few proposals.
+        `(25,)` float64, the template's values at `radii`, above the surrounding ice; None with too few proposals.
     """
-    profile = _common(pictures, centres)
+    profile = _median_profile(micrographs, centres)
     for _ in range(ROUNDS - 1):
         if profile is None:
             return None
-        profile = _common(pictures, [_strongest(picture, profile) for picture in pictures])
+        profile = _median_profile(micrographs, [_strongest(micrograph, profile) for micrograph in micrographs])
     return profile
 
 
-def answers(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndarray:
-    """Correlate a picture with a template.
+def correlate(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndarray:
+    """Correlate an image with a template.
 
     Parameters
     ----------
     pixels : np.ndarray
-        `(h, w)` float32, particles bright; continued by 0, the level of empty ice.
+        `(h, w)` float32, particles bright; padded with 0, the level of empty ice.
     profile : np.ndarray
-        `(25,)` from `learned`.
+        `(25,)` from `learn`.
     diameter : float
         One particle diameter, in pixels.
 
     Returns
     -------
     np.ndarray
-        `(h, w)` float32, in standard deviations of what it would be in white noise of unit variance.
+        `(h, w)` float32, in standard deviations of the correlation with white noise of unit variance.
     """
     half = int(np.ceil(SUPPORT * diameter))
     reach = np.arange(-half, half + 1)
@@ -96,38 +96,38 @@ def answers(pixels: np.ndarray, profile: np.ndarray, diameter: float) -> np.ndar
 
 
 def peaks(heights: np.ndarray, usable: np.ndarray | None, diameter: float, theta: float = 0.0) -> np.ndarray:
-    """Return the `(n, 2)` rows and columns of the peaks of a map of answers above `theta`, the highest first."""
+    """Return the `(n, 2)` rows and columns of the peaks of a correlation map above `theta`, the highest first."""
     discs = np.full(heights.shape, 2 * APART * diameter, np.float32)
     candidates = (heights > theta) & local_maxima(heights)
     return greedy_peaks(heights, discs, candidates if usable is None else candidates & usable)
 
 
-def explained(picture: Prepared, profile: np.ndarray) -> tuple[float, float]:
+def explained_energy(micrograph: Prepared, profile: np.ndarray) -> tuple[float, float]:
     """Return the energy that a template explains of a micrograph, and of its negative.
 
-    In variances of white noise: the sum of the squares of the peaks' heights. Where there is nothing but noise, the two
-    are nearly equal, whatever the template.
+    The sum of the squared heights of the peaks, in variances of white noise. In pure noise the two are nearly equal,
+    whatever the template.
     """
-    heights = answers(picture.pixels, profile, picture.working_diameter)
+    heights = correlate(micrograph.pixels, profile, micrograph.working_diameter)
 
     def energy(signed: np.ndarray) -> float:
-        at = peaks(signed, picture.usable, picture.working_diameter)
+        at = peaks(signed, micrograph.usable, micrograph.working_diameter)
         return float((signed[at[:, 0], at[:, 1]].astype(np.float64) ** 2).sum())
 
     return energy(heights), energy(-heights)
 
 
-def _strongest(picture: Prepared, profile: np.ndarray) -> np.ndarray:
+def _strongest(micrograph: Prepared, profile: np.ndarray) -> np.ndarray:
     """Return the `(n, 2)` columns and rows of the highest peaks of a micrograph."""
-    diameter = picture.working_diameter
-    return peaks(answers(picture.pixels, profile, diameter), picture.usable, diameter)[:, ::-1]
+    diameter = micrograph.working_diameter
+    return peaks(correlate(micrograph.pixels, profile, diameter), micrograph.usable, diameter)[:, ::-1]
 
 
-def _common(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Return the profile of what the boxes around the strongest centres have in common."""
-    diameter = pictures[0].working_diameter
+def _median_profile(micrographs: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Return the rotational mean of the median box around the strongest centres."""
+    diameter = micrographs[0].working_diameter
     half = round(REACH * diameter)
-    boxes = np.concatenate([_boxes(one.pixels, xy, half) for one, xy in zip(pictures, centres, strict=True)])
+    boxes = np.concatenate([_boxes(one.pixels, xy, half) for one, xy in zip(micrographs, centres, strict=True)])
     if len(boxes) < FEWEST:
         return None
     reach = np.arange(-half, half + 1)
@@ -142,7 +142,7 @@ def _common(pictures: Sequence[Prepared], centres: Sequence[np.ndarray]) -> np.n
 
 
 def _boxes(pixels: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray:
-    """Return `(n, 2 half + 1, 2 half + 1)` around the first `STRONGEST` centres whose boxes are whole."""
+    """Return `(n, 2 half + 1, 2 half + 1)` around the first `STRONGEST` centres whose boxes lie inside."""
     centres = np.rint(xy[:, ::-1]).astype(int)
     whole = np.all((centres >= half) & (centres < np.array(pixels.shape) - half), axis=1)
     return cut(pixels, centres[whole][:STRONGEST, ::-1] - half, (2 * half + 1, 2 * half + 1))

@@ -13,7 +13,7 @@ from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
-from upicker.propose.proposals import asked, propose, settled
+from upicker.propose.proposals import examples, propose, with_template
 from upicker.run.masks import Masks
 from upicker.run.outputs import Destination
 from upicker.run.record import Entry
@@ -90,10 +90,10 @@ class Proposing:
         if not self.config.propose.template or self.config.propose.profile is not None:
             return self
         prepared = []
-        for path in asked(paths):
+        for path in examples(paths):
             with contextlib.suppress(UPickerError), heard():  # An error is reported when the micrograph's turn comes.
                 prepared.append(self.prepared(path)[1])
-        knobs = settled(self.config.propose, prepared, self.config.image)
+        knobs = with_template(self.config.propose, prepared, self.config.image)
         return replace(self, config=replace(self.config, propose=knobs))
 
 

@@ -18,7 +18,7 @@ from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
 from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
-from upicker.propose.proposals import asked, propose, settled
+from upicker.propose.proposals import examples, propose, with_template
 from upicker.train import selftrain
 from upicker.train.course import Course, run
 from upicker.train.dataset import Sample, Store
@@ -70,7 +70,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
                 result.skipped.append((path, str(error)))
             job.progress.step({})
         job.progress.finish()
-        config = replace(config, propose=settled(config.propose, asked(pictures), config.image))
+        config = replace(config, propose=with_template(config.propose, examples(pictures), config.image))
         job = replace(job, config=config)
         knobs = replace(config.propose, top_k=config.train.proposals)
         job.progress.start(len(pictures), "proposals", 0)
@@ -138,8 +138,8 @@ def finetune(
         read = _truths(division, length, job, result, store)
         truths = [part for file, truth in read for part in parts(truth, covered[file])]
         if any(truth.partial for truth in truths):
-            pictures = asked([truth.prepared for truth in truths])
-            config = replace(config, propose=settled(config.propose, pictures, config.image))
+            pictures = examples([truth.prepared for truth in truths])
+            config = replace(config, propose=with_template(config.propose, pictures, config.image))
         margin = edge_margin(truths)
         if config.pick.edge_diameters is None:
             edge = max(0.0, margin - CENTRE_DIAMETERS)
@@ -154,7 +154,7 @@ def finetune(
             if learn is not None and check is not None:
                 learned.append(Check(truth.prepared, truth.particles, learn))
         if division.band and not checks:  # Partial labels are all learned from.
-            some = asked([one for one in lessons if one.partial])
+            some = examples([one for one in lessons if one.partial])
             checks = [Check(one.prepared, one.known, one.region, True) for one in some]
         samples = [one.start() for one in lessons]
         _require(samples, paths, result, "no labelled micrograph can be used")
@@ -164,7 +164,7 @@ def finetune(
         if any(truth.partial for truth in truths):
             teacher = PartialTeacher(lessons, checks, job.config, job.ranks)
             return run(replace(course, teacher=teacher), teacher.samples, checks, job, result)
-        course = replace(course, learned=asked(learned))
+        course = replace(course, learned=examples(learned))
         return run(course, enlarged(samples, config, store), checks, job, result)
 
 

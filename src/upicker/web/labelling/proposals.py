@@ -25,7 +25,7 @@ from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
-from upicker.propose.proposals import propose, settled
+from upicker.propose.proposals import propose, with_template
 from upicker.run.propose import at_working_scale
 from upicker.run.worker import Worker
 from upicker.web.project import Project
@@ -79,7 +79,7 @@ class Proposing:
         assert self.diameter_px is not None
         prepared = at_working_scale(self.reading.read(path), self.diameter_px, self.config)
         # Without a threshold theta, both start from the same candidates: the first list begins with the second.
-        knobs = settled(replace(self.config.propose, threshold=0.0), [prepared], self.config.image)
+        knobs = with_template(replace(self.config.propose, threshold=0.0), [prepared], self.config.image)
         found = propose(prepared, replace(knobs, top_k="all"), self.config.image, prepared.usable)
         count = len(propose(prepared, replace(knobs, top_k="auto"), self.config.image, prepared.usable))
         threshold = float(found.score[count - 1]) if count else float(found.score.max(initial=0.0)) + 1.0
