@@ -1,4 +1,4 @@
-"""Which label files are complete, which cover only some of the particles, and which only a part of the picture.
+"""Which label files are complete, which label only some of the particles, and which only a part of the micrograph.
 
 Beside the labels may lie ``coverage.csv``, with a row per file, or several for one with several regions::
 
@@ -7,9 +7,9 @@ Beside the labels may lie ``coverage.csv``, with a row per file, or several for 
     mic002,complete,,,,
     mic003,complete,500,1200,2500,3100
 
-`name` is that of the label file or micrograph. ``partial``: there are more particles than labels. The rectangle, in
-raw pixels of the coordinate contract (x along columns, y along rows, the first pixel's centre is 0), is where the
-labels hold; nothing is learned outside. Empty cells: complete, and the whole picture.
+`name` is that of the label file or micrograph. ``partial``: there are more particles than labels. The labels are valid
+in the rectangle, in raw pixels of the coordinate contract (x along columns, y along rows, the first pixel's centre is
+0); training ignores the rest. Empty cells: complete, and the whole micrograph.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ WORDS = {"complete": False, "partial": True, "": False}
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the labels of a micrograph cover.
+    """Which particles, and which part of a micrograph, its labels cover.
 
     Attributes
     ----------
     partial : bool
         Whether there are particles without a label.
     regions : tuple of Region
-        Where the labels hold, raw pixels; empty: everywhere.
+        Where the labels are valid, raw pixels; empty: everywhere.
     """
 
     partial: bool = False
@@ -50,7 +50,7 @@ class Coverage:
 
 
 def coverages(folders: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
-    """Return what each label file of some folders covers; see `read_coverage`."""
+    """Return the coverage of each label file of some folders; see `read_coverage`."""
     return {file: coverage for folder in folders for file, coverage in read_coverage(folder, partial).items()}
 
 
@@ -99,11 +99,11 @@ def rows_by_file(path: Path, files: Sequence[Path]) -> tuple[dict[Path, tuple[st
     Raises
     ------
     CoordinatesError
-        As `named`.
+        As `rows_of`.
     InputError
         If names are ambiguous.
     """
-    found = named(path)
+    found = rows_of(path)
     pairing = pair(found, {str(file): file for file in files}, path, required=False)
     by_file = {file: (name, found[name]) for name, file in pairing.pairs.items()}
     return by_file, pairing.unmatched_micrographs
@@ -121,7 +121,7 @@ def refuse_unmatched(path: Path, names: Sequence[str]) -> NoReturn:
     raise CoordinatesError(path, f"there are no labels for '{names[0]}'", remedy)
 
 
-def named(path: Path) -> dict[str, Coverage]:
+def rows_of(path: Path) -> dict[str, Coverage]:
     """Read a ``coverage.csv``; return coverages by the names in it.
 
     Raises
@@ -192,7 +192,7 @@ def record(path: Path, name: str, coverage: Coverage | None, instead: Sequence[s
     check_name(path, name)
     found, comments = {}, []
     if path.is_file():
-        found = named(path)
+        found = rows_of(path)
         comments = [line for line in path.read_text("utf-8-sig").splitlines() if line.lstrip()[:1] == "#"]
     for other in {*instead} - {name}:
         found.pop(other, None)

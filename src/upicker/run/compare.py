@@ -147,7 +147,7 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
     Raises
     ------
     OutputError
-        If a picture cannot be written.
+        If an overlay cannot be written.
     """
     pairs = {plain(path): work.comparison.pairs[name] for path, name in pairing.pairs.items()}
     work = replace(work, comparison=replace(work.comparison, pairs=pairs))
