@@ -177,9 +177,9 @@ def make_micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (371
     files = []
     for index in range(count):
         rng = np.random.default_rng((seed, index))
-        picture = rng.normal(10, 1, shape)
+        pixels = rng.normal(10, 1, shape)
         for x, y in rng.uniform(20, 20 + np.array(shape[::-1]) - 40, (25, 2)):
-            picture -= 1.5 * (np.hypot(columns - x, rows - y) < 10)
+            pixels -= 1.5 * (np.hypot(columns - x, rows - y) < 10)
         files.append(folder / f"mic{index:02d}.mrc")
-        mrc.write(files[-1], picture.astype(np.float32), 4.0)
+        mrc.write(files[-1], pixels.astype(np.float32), 4.0)
     return files

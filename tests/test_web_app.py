@@ -103,7 +103,7 @@ def test_the_diameter_is_set_from_the_page_and_remembered(tmp_path, visitor):
     again = labelling(make_micrographs(tmp_path / "micrographs"), Reading(), tmp_path / "labels")
     assert again.diameter == Length(190.0, "A")
     assert again.diameter_px(0) == 95.0
-    # What the command line says is said last.
+    # The command line takes precedence.
     given = labelling(again.micrographs, Reading(), tmp_path / "labels", Length(50, "px"))
     assert given.diameter == Length(50, "px")
 

@@ -92,7 +92,7 @@ def table(page: Any) -> dict[str, list[str]]:
 
 
 def place(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Return where a raw position is on the screen while all of the picture is seen."""
+    """Return where a raw position is on the screen while all of the micrograph is in view."""
     box = page.locator("#viewer").bounding_box()
     zoom = min((box["width"] - 16) / SHAPE[1], (box["height"] - 16) / SHAPE[0])
     left = box["x"] + box["width"] / 2 + (x - (SHAPE[1] - 1) / 2) * zoom

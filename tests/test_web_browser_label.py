@@ -42,8 +42,8 @@ def clear(api: browser.Api) -> None:
     """Take back whatever was done to the three micrographs."""
     for number in range(3):
         state = api.get(f"/api/micrographs/{number}/labels")
-        said = [{"op": op, "value": value} for op, value in (("coverage", "unset"), ("regions", []), ("bad", False))]
-        changes = [{"op": "remove", "key": key} for key, *_ in state["particles"]] + said
+        reset = [{"op": op, "value": value} for op, value in (("coverage", "unset"), ("regions", []), ("bad", False))]
+        changes = [{"op": "remove", "key": key} for key, *_ in state["particles"]] + reset
         body = {"epoch": state["epoch"], "revision": state["revision"], "changes": changes}
         api.post(f"/api/micrographs/{number}/labels", body)
 
@@ -59,7 +59,7 @@ def ready(page: Any, name: str) -> None:
 
 
 def place(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Return where a raw position is on the screen while all of the picture is seen."""
+    """Return where a raw position is on the screen while all of the micrograph is in view."""
     box = page.locator("#viewer").bounding_box()
     zoom = min((box["width"] - 16) / SHAPE[1], (box["height"] - 16) / SHAPE[0])
     left = box["x"] + box["width"] / 2 + (x - (SHAPE[1] - 1) / 2) * zoom
@@ -144,10 +144,10 @@ def test_a_click_removes_and_a_drag_moves(page: Any, server: browser.Server) -> 
     saved(page, 2)
     drag(page, grid(3)[0], (200, 300))
     written(server, [(200, 300), grid(3)[2]])
-    drag(page, (400, 200), (300, 150))  # beside particles the picture moves; nothing is added
+    drag(page, (400, 200), (300, 150))  # beside particles the view moves; nothing is added
     drag(page, (300, 150), (400, 200))
     saved(page, 2)
-    # A particle that is dragged with the right button stays: the picture moves.
+    # A particle that is dragged with the right button stays: the view moves.
     drag(page, (200, 300), (230, 310), button="right")
     drag(page, (230, 310), (200, 300), button="right")
     assert close(on_disk(server), [(200, 300), grid(3)[2]])
@@ -331,7 +331,7 @@ def test_diameter_is_asked_for_and_measured(chromium: Any, micrographs: list[Pat
     with server, browser.visit(chromium, f"{server.url}#0") as page:
         ready(page, "mic00")
         page.locator("#ask").wait_for()
-        drag(page, (200, 100), (215, 100))  # from a particle's middle to its rim: 30 px across, 120 A
+        drag(page, (200, 100), (215, 100))  # from a particle's centre to its edge: 30 px across, 120 A
         browser.until_page(page, "() => Math.abs(document.querySelector('#diameter').value - 120) < 6")
         page.locator("#diameter-done").click()
         page.locator("#ask").wait_for(state="hidden")
@@ -352,7 +352,7 @@ def test_diameter_is_asked_for_and_measured(chromium: Any, micrographs: list[Pat
 
 def test_unreadable_micrograph_says_so(chromium: Any, micrographs: list[Path], tmp_path: Path) -> None:
     hostile = tmp_path / "<img src=x onerror=alert(1)>.mrc"
-    hostile.write_bytes(b"not a picture")
+    hostile.write_bytes(b"not a micrograph")
     server = browser.Server("label", micrographs[0], hostile, "--labels", tmp_path / "labels", "--diameter", "80A")
     with server, browser.visit(chromium, f"{server.url}#0") as page:
         ready(page, "mic00")

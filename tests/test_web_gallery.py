@@ -66,19 +66,19 @@ def test_galleries_choose_by_score(store):
         gallery.select(scores, "all", 0.0, 1)
 
 
-def test_a_sheet_shows_the_particles_it_names(visitor):
+def test_an_image_shows_the_particles_it_names(visitor):
     found = visitor.get("/api/gallery", params={"kind": "highest", "count": 30}).json()
     names = ",".join(f"{cell['micrograph']}.{cell['index']}" for cell in found["cells"])
     answered = visitor.get("/api/gallery/sheet", params={"cells": names})
     assert answered.headers["content-type"] == "image/jpeg"
-    picture = cv2.imdecode(np.frombuffer(answered.content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    sheet = np.asarray(picture, float)
-    assert sheet.shape == (2 * 64, 25 * 64)
+    image = cv2.imdecode(np.frombuffer(answered.content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    grid = np.asarray(image, float)
+    assert grid.shape == (2 * 64, 25 * 64)
     y, x = np.mgrid[:64, :64]
     inside = np.hypot(x - 31.5, y - 31.5) < 15
     darker = [
         np.mean(cell[~inside]) - np.mean(cell[inside])
-        for cell in (sheet[64 * (i // 25) :, 64 * (i % 25) :][:64, :64] for i in range(len(found["cells"])))
+        for cell in (grid[64 * (i // 25) :, 64 * (i % 25) :][:64, :64] for i in range(len(found["cells"])))
     ]
     # The highest are right ones but for the few false ones above 0.5, which have no disc in the middle.
     right = [cell["score"] > 0.6 for cell in found["cells"]]
@@ -96,7 +96,7 @@ def test_low_pass_smooths_and_lost_micrographs_leave_cells_empty(store):
     which = np.array([[0, 1], [1, 0], [0, 2]])
     sharp, smooth = (shown.image(which, lowpass)[:64, :192].astype(float) for lowpass in (None, parse_length("30A")))
     assert len(np.unique(sharp[:, 64:128])) == 1
-    steps = [np.abs(np.diff(sheet[:, :64], axis=1)).mean() for sheet in (sharp, smooth)]
+    steps = [np.abs(np.diff(grid[:, :64], axis=1)).mean() for grid in (sharp, smooth)]
     assert steps[1] < 0.5 * steps[0]
 
 

@@ -85,9 +85,9 @@ def test_after_a_new_start_the_state_is_told_and_unsent_changes_still_fit(projec
 
 
 def test_a_server_killed_at_work_loses_nothing_that_it_has_answered(tmp_path):
-    picture, folder = tmp_path / "mic.mrc", tmp_path / "labels"
-    mrc.write(picture, np.random.default_rng(0).normal(size=SHAPE), 2.0)
-    command = [sys.executable, str(ROOT / "tests" / "web_work.py"), "label", str(picture), str(folder)]
+    path, folder = tmp_path / "mic.mrc", tmp_path / "labels"
+    mrc.write(path, np.random.default_rng(0).normal(size=SHAPE), 2.0)
+    command = [sys.executable, str(ROOT / "tests" / "web_work.py"), "label", str(path), str(folder)]
     for wait_for in (7, 23):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
             assert process.stdout is not None
@@ -96,7 +96,7 @@ def test_a_server_killed_at_work_loses_nothing_that_it_has_answered(tmp_path):
             answered += [int(line) for line in process.stdout if line.strip()]
         last = answered[-1]
         alive = {f"k{n}" for n in range(last + 1) if n % 5 != 2 or n + 2 > last}
-        store = label_store(labelling([picture], Reading(), folder, Length(28.0, "px")))
+        store = label_store(labelling([path], Reading(), folder, Length(28.0, "px")))
         found = places(store, 0)
         # What was under way when it died may be there or not.
         unsure = {f"k{last + 1}", f"k{last - 1}"}
@@ -288,7 +288,7 @@ def test_labels_begun_on_the_page_are_partial_until_somebody_says_otherwise(proj
     assert again.state(0)["coverage"] == again.counts()[0]["coverage"] == "partial"
     send(again, 0, add("b"))
     assert covered(project, False)["mic0"] == Coverage(True)
-    # Nothing labelled, nothing said: as if nobody had been there.
+    # No labels, and no coverage set: as before.
     send(again, 0, remove("a"), remove("b"), setting("coverage", "unset"))
     assert not coordinates.stems(folder_of(project))
     assert covered(project, False) == {}
@@ -360,7 +360,7 @@ def test_revisions_that_never_were_are_refused(project):
             store.apply(0, store.epoch, revision, [])  # type: ignore[arg-type]
 
 
-def test_labels_right_on_the_rim_stay_in_the_picture(project):
+def test_labels_at_the_edge_stay_inside(project):
     store = label_store(project)
     send(store, 0, add("a", -0.9, -1), add("b", SHAPE[1] - 0.1, SHAPE[0]))
     assert places(store, 0) == {"a": (-0.5, -0.5), "b": (SHAPE[1] - 0.5, SHAPE[0] - 0.5)}
@@ -369,9 +369,9 @@ def test_labels_right_on_the_rim_stay_in_the_picture(project):
 
 @pytest.mark.parametrize("name", ["#first", "coverage", "two\nlines", "nul\x7f"])
 def test_names_that_the_tables_cannot_hold_are_refused(tmp_path, name):
-    picture = tmp_path / f"{name}.mrc"
-    mrc.write(picture, np.random.default_rng(0).normal(size=SHAPE), 2.0)
-    store = label_store(labelling([picture], Reading(), tmp_path / "labels"))
+    path = tmp_path / f"{name}.mrc"
+    mrc.write(path, np.random.default_rng(0).normal(size=SHAPE), 2.0)
+    store = label_store(labelling([path], Reading(), tmp_path / "labels"))
     with pytest.raises(OutputError, match="Rename"):
         send(store, 0, add("a"))
     assert not list((tmp_path / "labels").glob("*.csv"))
@@ -379,9 +379,9 @@ def test_names_that_the_tables_cannot_hold_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a, b", 'say "x"', "<img src=x>", "ümlaut;", "a#b", "r0.v2"])
 def test_other_names_are_kept_as_they_are(tmp_path, name):
-    picture = tmp_path / f"{name}.mrc"
-    mrc.write(picture, np.random.default_rng(0).normal(size=SHAPE), 2.0)
-    project = labelling([picture], Reading(), tmp_path / "labels")
+    path = tmp_path / f"{name}.mrc"
+    mrc.write(path, np.random.default_rng(0).normal(size=SHAPE), 2.0)
+    project = labelling([path], Reading(), tmp_path / "labels")
     send(label_store(project), 0, add("a"), setting("coverage", "complete"), setting("bad", True))
     (file,) = coordinates.stems(folder_of(project)).values()
     assert read_coverage(folder_of(project), True) == {file: Coverage(False)}

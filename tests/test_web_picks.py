@@ -74,7 +74,7 @@ def random_groups(seed: int, micrographs: int = 40) -> list[MicrographScores]:
     ]
 
 
-def test_a_tally_counts_as_one_would_one_by_one():
+def test_counts_are_those_of_counting_one_by_one():
     groups = random_groups(1)
     scores = PickScores(groups)
     for threshold in (-np.inf, 0.0, 0.3, 0.301, 0.98, 2.0):

@@ -49,8 +49,8 @@ def write(path: Path, pixels: np.ndarray, pixel_size_A: float | None = None) -> 
 def project_of(tmp_path: Path, *pixels: np.ndarray, diameter=None, pixel_size_A=None):
     (tmp_path / "mics").mkdir(parents=True, exist_ok=True)
     paths = [tmp_path / "mics" / f"m{number}.mrc" for number in range(len(pixels))]
-    for path, picture in zip(paths, pixels):
-        write(path, picture, pixel_size_A)
+    for path, image in zip(paths, pixels):
+        write(path, image, pixel_size_A)
     return labelling(paths, Reading(), tmp_path / "labels", diameter and parse_length(diameter))
 
 
@@ -79,7 +79,7 @@ def means(pixels: np.ndarray) -> np.ndarray:
     return even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2).mean((1, 3))
 
 
-def test_tiles_put_together_are_the_picture_and_its_means(tmp_path):
+def test_tiles_put_together_are_the_micrograph_and_its_means(tmp_path):
     pixels = pattern()
     images = MicrographImages(project_of(tmp_path, pixels, pixel_size_A=1.5))
     about = images.about(0)
@@ -148,23 +148,23 @@ def test_lowpass_keeps_long_waves_halves_those_at_the_cutoff_and_removes_short_o
         assert (s, used) == (scale, cutoff)
         rows, columns = (np.arange(n) * s + (s - 1) / 2 for n in found.shape)
         angle = 2 * np.pi * (columns / (period * 1.25) + rows[:, None] * 0.6 / period) + 0.4
-        # Away from the rim, where a wave that is reflected is no wave.
-        rim = int(np.ceil(3 * cutoff / s))
-        inner = np.s_[rim:-rim, rim:-rim]
+        # Away from the border, where a reflected wave is not a wave.
+        border = int(np.ceil(3 * cutoff / s))
+        inner = np.s_[border:-border, border:-border]
         answer = 2 * (found[inner] - 100) * np.exp(-1j * angle[inner]) / 3
         assert abs(answer.mean() - kept) < 0.03, (cutoff, share)
         rest = found[inner] - 100 - 3 * kept * np.cos(angle[inner])
         assert np.sqrt((rest**2).mean()) < 0.04 * 3, (cutoff, share)
 
 
-def test_lowpass_does_not_carry_one_rim_to_the_other():
+def test_lowpass_does_not_carry_one_edge_to_the_other():
     pixels = np.zeros((200, 330), np.float32)
     pixels[:, :40] = 1000
     found, _, _ = views.lowpass(pixels, 12.0)
     assert np.abs(found[:, -20:]).max() < 2
 
 
-def test_lowpass_of_a_very_large_picture_is_not_finer_than_sense(monkeypatch):
+def test_lowpass_of_a_very_large_micrograph_is_limited(monkeypatch):
     monkeypatch.setattr(views, "_LARGEST_WHOLE", 10_000)
     found, scale, used = views.lowpass(pattern((143, 211)), 2.0)
     assert (scale, used, found.shape) == (2, 6.4, (72, 106))
@@ -235,7 +235,7 @@ def test_hot_pixels_contaminants_and_holes_do_not_take_the_contrast():
 
 
 @pytest.mark.parametrize("pixels", [np.full((9, 9), 7.0), np.eye(50), np.full((3, 3), np.nan), 1e30 * np.eye(20)])
-def test_every_picture_has_a_range(pixels):
+def test_every_image_has_a_range(pixels):
     low, high = views.span(pixels.astype(np.float32))
     assert low < high
     views.grey(pixels.astype(np.float32), (low, high))
@@ -293,10 +293,10 @@ def test_thumbnails_are_kept_on_disk(tmp_path, monkeypatch):
     project = project_of(tmp_path, pattern(), pattern((150, 90)))
     images = MicrographImages(project)
     thumbnail = images.thumbnail(0)
-    picture = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert picture.shape == (round(256 * 1237 / 1531), 256)
-    small = cv2.resize(pattern(), picture.shape[::-1], interpolation=cv2.INTER_AREA)
-    assert np.corrcoef(small.ravel(), picture.ravel())[0, 1] > 0.97
+    image = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (round(256 * 1237 / 1531), 256)
+    small = cv2.resize(pattern(), image.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), image.ravel())[0, 1] > 0.97
     assert images.nbytes == 0, "a list of thumbnails does not push out what somebody looks at"
     tiny = cv2.imdecode(np.frombuffer(images.thumbnail(1), np.uint8), cv2.IMREAD_UNCHANGED)
     assert tiny.shape == (150, 90)
@@ -327,7 +327,7 @@ def test_boxes_are_means_of_areas():
     np.testing.assert_allclose(enlarged[::2, ::2], whole[0][6:18, 6:18], rtol=1e-5)
 
 
-def test_boxes_at_the_rim_are_filled_with_the_median_and_keep_the_polarity(tmp_path):
+def test_boxes_at_the_edge_are_filled_with_the_median_and_keep_the_polarity(tmp_path):
     pixels = np.random.default_rng(1).normal(40, 1, (211, 333)).astype(np.float32)
     pixels -= dot(pixels.shape, 300, 100, 6, 9).astype(np.float32)
     pixels[:4, :4] = np.nan
@@ -565,7 +565,7 @@ def test_bad_requests(tmp_path):
         assert "MRC" in broken.json()["error"]["found"]
 
 
-def test_tiles_beyond_the_picture_are_not_there(tmp_path):
+def test_tiles_beyond_the_image_are_not_there(tmp_path):
     images = MicrographImages(make_project(tmp_path))
     for place in [(0, "raw", 0, 0, 1), (0, "raw", 0, -1, 0), (0, "raw", -1, 0, 0), (3, "raw", 0, 0, 0)]:
         with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""Small pictures of particles for people to look at: cut, and reduced."""
+"""Particles as small images for display: boxes whose pixels are means over areas of the micrograph."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from upicker.io.mrc import Windows
 from upicker.statistics import evenly_spaced
 from upicker.web.tiles.views import span
 
-# Rows of a picture from which its median is taken.
+# Rows of a micrograph from which its median is taken.
 _ROWS = 48
 
 
 def cut(pixels: np.ndarray | Windows, xy: np.ndarray, side_px: float, out_px: int) -> np.ndarray:
-    """Cut squares around positions; each pixel is the mean of the area that it covers.
+    """Cut square boxes around positions; each pixel is the mean of the area that it covers.
 
     Parameters
     ----------
     pixels : np.ndarray or Windows
         `(H, W)` raw pixels, perhaps with non-finite values.
     xy : np.ndarray
-        `(n, 2)` float64 centres, column and row, raw pixels; need not be whole.
+        `(n, 2)` float64 centres x, y, raw pixels.
     side_px : float
-        Side of the squares, raw pixels.
+        Side of the boxes, raw pixels.
     out_px : int
-        Side of the pictures.
+        Side of the images returned.
 
     Returns
     -------
     np.ndarray
-        `(n, out_px, out_px)` float32; the median of the picture where a box reaches beyond it. Values that stand out
-        from all the others, as those of hot pixels, are clipped.
+        `(n, out_px, out_px)` float32; the median of the micrograph where a box extends beyond it. Outliers such as
+        hot pixels are clipped.
 
     Raises
     ------
@@ -47,14 +47,14 @@ def cut(pixels: np.ndarray | Windows, xy: np.ndarray, side_px: float, out_px: in
         raise ConfigError("box", f"{side_px:g} px cannot be a box", "Give a positive number of pixels")
     out = np.empty((len(xy), out_px, out_px), np.float32)
     median = _median(pixels)
-    share = np.arange(out_px + 1) / out_px - 0.5
+    fraction = np.arange(out_px + 1) / out_px - 0.5
     for target, (x, y) in zip(out, xy):
-        # In the frame in which pixel i covers i to i + 1; beyond the picture there is nothing.
-        down = np.clip(y + 0.5 + side_px * share, 0, pixels.shape[0])
-        across = np.clip(x + 0.5 + side_px * share, 0, pixels.shape[1])
+        # In the frame in which pixel i covers i to i + 1, clipped to the micrograph.
+        down = np.clip(y + 0.5 + side_px * fraction, 0, pixels.shape[0])
+        across = np.clip(x + 0.5 + side_px * fraction, 0, pixels.shape[1])
         top, left = int(down[0]), int(across[0])
         window = pixels[top : math.ceil(down[-1]), left : math.ceil(across[-1])].astype(np.float32, copy=False)
-        # Less the median, so that what lies outside counts as the median without being there.
+        # Relative to the median, so that what lies outside counts as the median.
         window = np.where(np.isfinite(window), window, median) - median
         sums = _sums(window, down - top, across - left)
         target[...] = sums * (out_px / side_px) ** 2 + median
@@ -72,7 +72,7 @@ def _median(pixels: np.ndarray | Windows) -> np.float32:
 def _sums(window: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
     """Integrate `(h, w)` over the cells between edges `(m + 1,)` and `(n + 1,)`: `(m, n)` float64.
 
-    The integral from the corner is linear between the edges of pixels, along rows and columns.
+    The integral image is linear between the edges of pixels, along rows and columns.
     """
     integral = cv2.integral(window, sdepth=cv2.CV_64F) if window.size else np.zeros((window.shape[0] + 1, 1))
     for edges in (down, across):
