@@ -160,7 +160,7 @@ def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, 
     code, _, err = upicker(capsys, "propose", mics, "-o", "out", "--diameter", "400px")
     assert code == 3
     assert "mics/one.mrc" in err
-    assert "larger than the picture" in err
+    assert "larger than the micrograph" in err
 
 
 @pytest.mark.parametrize(

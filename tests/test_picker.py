@@ -158,7 +158,7 @@ def test_mistakes_are_named(tmp_path, weights_file):
     picker = Picker(weights_file)
     with pytest.raises(MicrographError, match="flat"):
         picker.pick(Micrograph(np.ones((70, 100), np.float32), "flat"))
-    with pytest.raises(InputError, match=r"small.*larger than the picture"):
+    with pytest.raises(InputError, match=r"small.*larger than the micrograph"):
         picker.pick(Micrograph(np.eye(70, 100, dtype=np.float32), "small"), 80)
 
 

@@ -10,14 +10,14 @@ from scipy.spatial import KDTree
 
 @dataclass(frozen=True)
 class Frame:
-    """How a working picture lies in its raw micrograph: what changes the scale returns the way back.
+    """The map between an image at the working scale and its raw micrograph; returned by whatever changes the scale.
 
     Fourier cropping keeps the first sample where it is, so that ``working = raw * scale``, without an offset.
 
     Attributes
     ----------
     raw_shape, working_shape : tuple of int
-        Rows, columns of both pictures.
+        Rows, columns of both images.
     """
 
     raw_shape: tuple[int, int]
@@ -59,7 +59,7 @@ class Region:
 
     @classmethod
     def inside(cls, shape: tuple[int, int], margin_px: float) -> Region:
-        """Return a picture of `shape` (rows, columns) without a margin along its rim."""
+        """Return an image of `shape` (rows, columns) without a margin along its border."""
         low = margin_px - 0.5
         return cls(low, low, shape[1] - 1 - low, shape[0] - 1 - low)
 
@@ -71,7 +71,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of a working picture, and the rectangle in it whose particles it owns.
+    """A square crop at the working scale, and the rectangle in it whose particles it owns.
 
     Attributes
     ----------
@@ -94,12 +94,12 @@ class Tile:
 
 
 def tiles(shape: tuple[int, int], size: int, overlap: float) -> list[Tile]:
-    """Cover a picture with square tiles that overlap by at least `overlap` working pixels.
+    """Cover an image with square tiles that overlap by at least `overlap` working pixels.
 
     Parameters
     ----------
     shape : tuple of int
-        Rows, columns. Smaller than a tile is allowed: the tile then reaches beyond the picture.
+        Rows, columns. Smaller than a tile is allowed: the tile then extends beyond the image.
     size : int
         The tiles' side.
     overlap : float

@@ -20,7 +20,7 @@ EXTRA = ("class_number", "psi_deg", "label_key")
 
 @dataclass(frozen=True, eq=False)
 class Micrograph:
-    """One picture.
+    """One micrograph.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Particles:
     score : np.ndarray
         `(n,)` float64, higher is better; 1 for labels.
     extra : mapping of str to np.ndarray
-        What some files say beside, `(n, ...)` each, by the names of `EXTRA`; carried along, never computed with.
+        Other columns of some files, `(n, ...)` each, by the names of `EXTRA`; carried along, never computed with.
     """
 
     xy: np.ndarray
@@ -116,6 +116,6 @@ class Particles:
         return replace(self, diameter_px=np.where(known, self.diameter_px, diameter_px))
 
     def inside(self, shape: tuple[int, int]) -> np.ndarray:
-        """Tell, as an `(n,)` bool, which centres lie in a picture of `shape` (rows, columns)."""
+        """Return, as an `(n,)` bool, which centres lie in an image of `shape` (rows, columns)."""
         last = np.array([shape[1] - 0.5, shape[0] - 0.5])
         return np.all((self.xy >= -0.5) & (self.xy <= last), axis=1)

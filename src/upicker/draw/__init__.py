@@ -1,4 +1,4 @@
-"""Pictures for people: picks over a micrograph, precision over recall, the course of a training.
+"""Pictures for people: picks over a micrograph, precision over recall, training curves.
 
 Drawn with matplotlib's objects, without its global state, so that threads and other programs are left in peace.
 """

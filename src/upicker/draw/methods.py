@@ -82,10 +82,10 @@ def boxes(
     axes = figure.add_subplot()
     width = 0.8 / max(len(values), 1)
     for number, (colour, (method, metrics)) in enumerate(zip(_colours(len(values)), values.items())):
-        places = np.arange(len(METRICS)) + (number - (len(values) - 1) / 2) * width
+        positions = np.arange(len(METRICS)) + (number - (len(values) - 1) / 2) * width
         drawn = axes.boxplot(
             [np.asarray(metrics[metric], float) for metric in METRICS],
-            positions=places,
+            positions=positions,
             widths=0.8 * width,
             patch_artist=True,
             showmeans=True,

@@ -21,9 +21,9 @@ from upicker.scoring import match
 from upicker.statistics import robust
 
 COLOURS = FOUND, MISSED, FALSE = SKY, YELLOW, VERMILION
-_LONGEST_PX, _NARROWEST_PX, _HEADER_PX, _FOOTER_PX, _RIM_PX = 1600, 900, 40, 64, 12
+_LONGEST_PX, _NARROWEST_PX, _HEADER_PX, _FOOTER_PX, _MARGIN_PX = 1600, 900, 40, 64, 12
 _WORDS_PX = 420
-# As fine as the particle is looked at: a standard deviation of one pixel where a diameter has this many.
+# Smoothing for display: a standard deviation of one pixel for a diameter of this many.
 _SMOOTH_PX = 32
 # The ice's level is taken over three diameters, at six pixels a diameter.
 _LEVEL_PX, _LEVEL_SIGMA_PX = 6, 18
@@ -47,7 +47,7 @@ def overlay(
     Parameters
     ----------
     micrograph : Micrograph
-        The picture; non-finite pixels are allowed.
+        The micrograph; non-finite pixels are allowed.
     picks, labels : Particles
         In its raw pixels.
     path : Path
@@ -67,8 +67,8 @@ def overlay(
     typical_px = _typical_diameter(picks, labels, diameter_px)
     height, width = micrograph.shape
     scale = _display_scale(micrograph.shape)
-    figure, picture, footer = _sheet(round(height * scale), round(width * scale))
-    picture.imshow(
+    figure, axes, footer = _sheet(round(height * scale), round(width * scale))
+    axes.imshow(
         legible(micrograph.pixels, typical_px, scale),
         cmap="gray",
         vmin=0,
@@ -76,13 +76,13 @@ def overlay(
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
-    circles = Circles(picture, diameter_px, typical_px, scale)
+    circles = Circles(axes, diameter_px, typical_px, scale)
     if labels is None:
         _draw_scores(figure, footer, picks, circles)
     else:
         _draw_matches(figure, footer, picks, labels, diameter_px, by, circles)
     if micrograph.pixel_size_A:
-        _scale_bar(picture, micrograph.shape, micrograph.pixel_size_A, scale)
+        _scale_bar(axes, micrograph.shape, micrograph.pixel_size_A, scale)
     _title(figure, micrograph)
     save(figure, path)
 
@@ -123,28 +123,28 @@ def _typical_diameter(picks: Particles, labels: Particles | None, diameter_px: f
 
 
 def _display_scale(shape: tuple[int, int]) -> float:
-    """Return screen pixels per raw pixel: small pictures grow a little, large ones shrink."""
+    """Return screen pixels per raw pixel: small micrographs are enlarged a little, large ones reduced."""
     return min(_LONGEST_PX / max(shape), max(1.0, _NARROWEST_PX / shape[1]))
 
 
 def _sheet(height: int, width: int) -> tuple[Figure, Axes, Axes]:
-    """Return a figure with room for a title, a picture of that many screen pixels, and a footer."""
+    """Return a figure with room for a title, a micrograph of that many screen pixels, and a footer."""
     height, width = max(height, 1), max(width, 1)
-    full = (max(width, _NARROWEST_PX) + 2 * _RIM_PX, height + _HEADER_PX + _FOOTER_PX)
+    full = (max(width, _NARROWEST_PX) + 2 * _MARGIN_PX, height + _HEADER_PX + _FOOTER_PX)
     figure = Figure(figsize=(full[0] / DPI, full[1] / DPI), dpi=DPI, facecolor="white")
 
     def room(x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
         return x / full[0], y / full[1], w / full[0], h / full[1]
 
-    picture = figure.add_axes(room((full[0] - width) // 2, _FOOTER_PX, width, height))
-    footer = figure.add_axes(room(_RIM_PX, 14, full[0] - 2 * _RIM_PX, _FOOTER_PX - 28))
-    picture.set_axis_off()
+    axes = figure.add_axes(room((full[0] - width) // 2, _FOOTER_PX, width, height))
+    footer = figure.add_axes(room(_MARGIN_PX, 14, full[0] - 2 * _MARGIN_PX, _FOOTER_PX - 28))
+    axes.set_axis_off()
     footer.set_axis_off()
-    return figure, picture, footer
+    return figure, axes, footer
 
 
 def legible(pixels: np.ndarray, diameter_px: float, scale: float) -> np.ndarray:
-    """Return the picture at screen size, smoothed, levelled and stretched to 0..1."""
+    """Return the micrograph at screen size, smoothed, levelled and stretched to 0..1."""
     finite = np.isfinite(pixels)
     if not finite.all():
         pixels = np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0)
@@ -154,14 +154,14 @@ def legible(pixels: np.ndarray, diameter_px: float, scale: float) -> np.ndarray:
     diameter = diameter_px * scale
     shown = cv2.GaussianBlur(shown, (0, 0), max(diameter / _SMOOTH_PX, 0.3))
     # Extremes are left out of the level, lest a dark contaminant is given a bright court; and the level changes
-    # slowly enough to be computed on a picture of a few pixels a diameter.
+    # slowly enough to be computed on an image with a few pixels per diameter.
     middle, spread = robust(shown)
     spread = max(spread, _LEAST_SPREAD)
     clipped = np.where(np.abs(shown - middle) < 4 * spread, shown, np.float32(middle))
     small = (max(round(size[0] * _LEVEL_PX / diameter), 1), max(round(size[1] * _LEVEL_PX / diameter), 1))
     background = cv2.GaussianBlur(cv2.resize(clipped, small, interpolation=cv2.INTER_AREA), (0, 0), _LEVEL_SIGMA_PX)
     level = shown - cv2.resize(background, size, interpolation=cv2.INTER_CUBIC)
-    # Bounds by the bulk of the picture: a contaminant may cover more than any percentile allows for.
+    # Grey levels from the bulk of the pixels: a contaminant may cover more than any percentile allows for.
     middle, spread = robust(level)
     spread = max(spread, _LEAST_SPREAD)
     low, high = np.percentile(level, (0.3, 99.7))
@@ -181,13 +181,13 @@ def _draw_matches(
     true, total = counts[0], max(sum(counts), 1)
     precision, recall = true / max(len(picks), 1), true / max(len(labels), 1)
     f1 = 2 * true / max(len(picks) + len(labels), 1)
-    # The bar leaves room for the words beside it, whose width does not depend on the picture's.
+    # The bar leaves room for the words beside it, whose width does not depend on the micrograph's.
     length = 1 - _WORDS_PX / (footer.get_position().width * figure.get_figwidth() * DPI)
     left = 0.0
     for k, (name, count, colour) in enumerate(zip(("found", "missed", "false"), counts, COLOURS, strict=True)):
-        share = length * count / total
-        footer.add_patch(Rectangle((left, 0.62), share, 0.38, facecolor=colour, edgecolor="none"))
-        left += share
+        fraction = length * count / total
+        footer.add_patch(Rectangle((left, 0.62), fraction, 0.38, facecolor=colour, edgecolor="none"))
+        left += fraction
         footer.add_patch(Rectangle((k * length / 4, 0.06), 0.012, 0.34, facecolor=colour, edgecolor="none"))
         footer.text(k * length / 4 + 0.018, 0.2, f"{count} {name}", va="center", size=12)
     figures = f"precision {precision:.3f}   recall {recall:.3f}"
@@ -225,8 +225,8 @@ def _title(figure: Figure, micrograph: Micrograph) -> None:
         facts += f",  {micrograph.pixel_size_A:.4g} Å/px"
     room = int((width - 260) / 12)  # letters of the title's size that fit beside the facts
     name = micrograph.name if len(micrograph.name) <= room else f"{micrograph.name[: room - 1]}…"
-    figure.text(_RIM_PX / width, y, name, va="center", size=14, weight="bold", parse_math=False)
-    figure.text(1 - _RIM_PX / width, y, facts, va="center", ha="right", size=11, color="0.4")
+    figure.text(_MARGIN_PX / width, y, name, va="center", size=14, weight="bold", parse_math=False)
+    figure.text(1 - _MARGIN_PX / width, y, facts, va="center", ha="right", size=11, color="0.4")
 
 
 def _scale_bar(axes: Axes, shape: tuple[int, int], pixel_size_A: float, scale: float) -> None:
@@ -235,9 +235,9 @@ def _scale_bar(axes: Axes, shape: tuple[int, int], pixel_size_A: float, scale: f
     wanted_nm = width * pixel_size_A / 10 / 8
     step = 10.0 ** np.floor(np.log10(wanted_nm))
     length_nm = step * max(factor for factor in (1, 2, 5) if factor * step <= wanted_nm)
-    length, rim, thick = length_nm * 10 / pixel_size_A, 18 / scale, 6 / scale
-    x, y = width - 0.5 - rim - length, height - 0.5 - rim - thick
-    board = (x - rim / 2, y - 30 / scale)
-    axes.add_patch(Rectangle(board, length + rim, 30 / scale + thick + rim / 2, facecolor="black", alpha=0.6))
+    length, margin, thick = length_nm * 10 / pixel_size_A, 18 / scale, 6 / scale
+    x, y = width - 0.5 - margin - length, height - 0.5 - margin - thick
+    board = (x - margin / 2, y - 30 / scale)
+    axes.add_patch(Rectangle(board, length + margin, 30 / scale + thick + margin / 2, facecolor="black", alpha=0.6))
     axes.add_patch(Rectangle((x, y), length, thick, facecolor="white"))
     axes.text(x + length / 2, y - 4 / scale, f"{length_nm:g} nm", color="white", ha="center", va="bottom", size=12)

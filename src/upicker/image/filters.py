@@ -8,7 +8,7 @@ import numpy as np
 from upicker import statistics
 
 HOT_SIGMA = 8.0
-"""A raw pixel so many robust standard deviations from its neighbours is no signal: an X-ray, a dead pixel."""
+"""Raw pixels further than this from their neighbours, in robust standard deviations, are X-rays or dead pixels."""
 
 
 def robust(pixels: np.ndarray) -> tuple[float, float]:
@@ -30,8 +30,8 @@ def _sampled(pixels: np.ndarray) -> np.ndarray:
 def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.ndarray:
     """Replace non-finite and hot pixels by the median of their neighbours.
 
-    Only pixels that stand out of the whole picture are compared with their neighbours, so the cost follows
-    the number of bad pixels and not the size of the picture. A dark contaminant stands out, too, but not of
+    Only pixels that stand out of the whole micrograph are compared with their neighbours, so the cost follows
+    the number of bad pixels and not the size of the micrograph. A dark contaminant stands out, too, but not of
     its neighbours: it stays.
 
     Parameters
@@ -87,7 +87,7 @@ def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
     """Return the slow background: a wide Gaussian that contaminants hardly pull.
 
     The residual of a first pass is clipped to three robust standard deviations before the second, so that a
-    dark contaminant gets no bright halo. Reflection continues the picture, and keeps its mean at the rim.
+    dark contaminant gets no bright halo. Reflective padding keeps the mean at the border.
 
     Parameters
     ----------
@@ -102,13 +102,13 @@ def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
         `(h, w)` float32.
     """
     rows, columns = pixels.shape
-    # A Gaussian this wide has nothing left at an eighth of its own width: filter a reduced picture.
+    # A Gaussian this wide has nothing left at an eighth of its own width: filter a down-sampled image.
     factor = max(1.0, sigma_px / 8)
     small_size = max(2, round(columns / factor)), max(2, round(rows / factor))
     sigmas = sigma_px * small_size[0] / columns, sigma_px * small_size[1] / rows
 
-    def smooth(picture: np.ndarray) -> np.ndarray:
-        small = cv2.resize(picture, small_size, interpolation=cv2.INTER_AREA)
+    def smooth(image: np.ndarray) -> np.ndarray:
+        small = cv2.resize(image, small_size, interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (0, 0), sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REFLECT)
         return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
 
@@ -119,7 +119,7 @@ def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def bilateral(pixels: np.ndarray, diameter_px: float) -> np.ndarray:
-    """Edge-preserving denoising of a normalised picture (the paper's bilateral filter).
+    """Edge-preserving denoising of a normalised image (the paper's bilateral filter).
 
     Neighbours count by distance (a twentieth of a diameter) and by likeness (two robust standard deviations).
     """
@@ -136,7 +136,7 @@ def equalized(pixels: np.ndarray) -> np.ndarray:
 
 
 def clahe(pixels: np.ndarray, diameter_px: float, limit: float) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation of a normalised picture, through 16-bit grey levels.
+    """Contrast-limited adaptive histogram equalisation of a normalised image, through 16-bit grey levels.
 
     The squares it equalises are eight diameters wide, so that a particle never is its own background.
 
@@ -145,7 +145,7 @@ def clahe(pixels: np.ndarray, diameter_px: float, limit: float) -> np.ndarray:
     pixels : np.ndarray
         `(h, w)` float32 within ``-limit..limit``.
     diameter_px : float
-        One particle diameter, in pixels of this picture.
+        One particle diameter, in pixels of this image.
     limit : float
         The grey level that becomes the brightest.
 

@@ -1,4 +1,4 @@
-"""Changing the scale of a picture in Fourier space, without aliasing and without a shift."""
+"""Changing the scale of an image in Fourier space, without aliasing and without a shift."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ ROWS_AT_ONCE = 256
 
 
 def crop(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resample a periodic picture to another number of rows and columns.
+    """Resample a periodic image to another number of rows and columns.
 
     The first sample stays the first sample, so position ``p`` of the input is found at ``p * n / N`` along an
     axis of `N` samples that becomes `n`: no half-pixel shift. Amplitudes are kept, so a constant stays that
     constant. All frequencies that both grids hold below their Nyquist frequency survive unchanged; the others
-    are dropped (a smaller picture) or are zero (a larger one). Factors of rows and columns may differ.
+    are dropped (a smaller image) or are zero (a larger one). Factors of rows and columns may differ.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def crop(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     See Also
     --------
-    resample : for pictures that do not repeat, which is all real ones.
+    resample : for images that are not periodic, as all real ones.
     """
     return _crop(pixels, shape, (0.0, 0.0))
 
 
 def _crop(pixels: np.ndarray, shape: tuple[int, int], slopes: tuple[float, float]) -> np.ndarray:
-    """`crop` of a picture less a plane with the given slopes (along rows' and columns' index)."""
+    """`crop` of an image less a plane with the given slopes (along rows' and columns' index)."""
     rows, columns = pixels.shape
     if (rows, columns) == tuple(shape):
         return pixels.astype(np.float32)
@@ -61,14 +61,14 @@ def _crop(pixels: np.ndarray, shape: tuple[int, int], slopes: tuple[float, float
 
 
 def _kept(old: int, new: int) -> int:
-    """Highest frequency (cycles per picture) that lies below Nyquist in both samplings."""
+    """Highest frequency (cycles per image) that lies below Nyquist in both samplings."""
     return (min(old, new) - 1) // 2 if old != new else old // 2
 
 
 def resample(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resample a picture that does not repeat: `crop`, with the plane through it taken out and put back.
+    """Resample an image that is not periodic: `crop`, with the plane through it taken out and put back.
 
-    Fourier cropping takes the left rim for the neighbour of the right one. A thickness gradient makes a step
+    Fourier cropping treats the left border as the neighbour of the right one. A thickness gradient makes a step
     there, and the step rings. The best plane carries most of that step, and is known exactly on both grids.
 
     Parameters

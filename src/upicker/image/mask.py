@@ -1,12 +1,11 @@
 """The built-in contamination mask: which parts of a prepared micrograph are usable ice.
 
-It looks for five things, all relative to the picture itself, so that neither the dose nor the camera
-matters: frames (rims that only repeat their neighbours, as aligned movies have), blobs and lines that are far
-darker or brighter than particles (contaminants, carbon edges, cracks), large areas off the ice's grey level
-(carbon, broken film), areas whose fine structure is far stronger or weaker than elsewhere (crystalline
-ice, carbon, holes), and small areas that all of this cuts off from the rest (the film behind a carbon edge).
-It is classical image processing and no neural network: it cannot see a faint contaminant of the size and darkness
-of a particle, nor tell that a whole picture is crystalline.
+It detects five things, all relative to the micrograph itself, so that neither the dose nor the camera matters: frames
+(borders of repeated lines, as motion correction leaves them); blobs and lines that are far darker or brighter than
+particles (contaminants, carbon edges, cracks); large areas off the ice's grey level (carbon, broken film); areas whose
+fine structure is far stronger or weaker than elsewhere (crystalline ice, carbon, holes); and small areas that all of
+this cuts off from the rest (the film behind a carbon edge). It is classical image processing, not a neural network: it
+cannot detect a faint contaminant with the size and darkness of a particle, or a completely crystalline micrograph.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from upicker.image.filters import robust
 from upicker.image.prepare import Prepared
 
 GRID_PER_DIAMETER = 8
-"""The mask is computed on a grid of so many pixels per particle diameter."""
+"""Resolution at which the mask is computed, in pixels per particle diameter."""
 
 SCALES = (0.25, 0.5, 1.0)
-"""Widths (standard deviations, in diameters) at which the darkness of blobs is compared."""
+"""Standard deviations, in diameters, of the Gaussians at which the darkness of blobs is compared."""
 
 DARKER = 2.0
-"""So many times darker than the particles' own 90 % quantile is no particle."""
+"""Blobs darker than this multiple of the particles' own 90 % quantile are not particles."""
 
 BRIGHTER = 3.0
-"""The same towards bright, where defocus rings of good particles reach, too."""
+"""The same for bright blobs, since defocus rings of good particles are bright, too."""
 
 LARGER, DOZEN_FACTOR = 2.0, 1.5
-"""What covers less than so many particles must be so many times as dark as the twelfth darkest blob."""
+"""Blobs smaller than `LARGER` particles must be `DOZEN_FACTOR` times as dark as the twelfth darkest one."""
 
 ROUGHER, SMOOTHER = 1.8, 0.4
-"""Local standard deviation of the fine structure, against the picture's median: beyond these it is no ice."""
+"""Limits of ice: local standard deviation of the fine structure, relative to the micrograph's median."""
 
 CUT_OFF = 0.25
-"""An area that what is unusable cuts off from a larger one must be at least so many times as large to count."""
+"""Least size of a separate usable area, relative to the largest one."""
 
-FRAME_SHARE, FRAME_CONTRAST = 0.1, 0.35
-"""A frame reaches at most so far into the picture, and its lines differ by less than so much of the usual."""
+FRAME_FRACTION, FRAME_CONTRAST = 0.1, 0.35
+"""Largest width of a frame, relative to the micrograph, and of the change between its lines, relative to the median."""
 
 
 def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
@@ -51,27 +50,27 @@ def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
     Parameters
     ----------
     prepared : Prepared
-        `(h, w)`; its `unflattened` picture is looked at where there is one.
+        `(h, w)`; its `unflattened` image is used where there is one.
     config : ImageConfig
-        The preparation's config; `flatten_diameters` bounds what counts as background.
+        Config of the preprocessing; `flatten_diameters` bounds what counts as background.
 
     Returns
     -------
     np.ndarray
         `(h, w)` bool, True = usable ice, at the working scale.
     """
-    picture = prepared.pixels if prepared.unflattened is None else prepared.unflattened
-    rows, columns = picture.shape
+    image = prepared.pixels if prepared.unflattened is None else prepared.unflattened
+    rows, columns = image.shape
     diameter = prepared.working_diameter
     factor = min(1.0, GRID_PER_DIAMETER / diameter)
     size = max(8, round(columns * factor)), max(8, round(rows * factor))
     step = diameter * size[0] / columns
-    framed = _frame(picture)
+    framed = _frame(image)
     inner = cv2.resize(framed.astype(np.float32), size, interpolation=cv2.INTER_AREA) == 0
     if inner.sum() < 64:
         inner[:] = True
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    # The frame counts as ice from here on: its stripes must not leak into the good picture beside it.
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    # The frame counts as ice from here on: its stripes must not leak into the good area next to it.
     small = np.where(inner, small - _surface(small, inner), np.float32(0))
     bad = _outstanding(small, inner, step)
     bad |= _textured(small, inner & ~_dilated(bad, 0.5 * step), step)
@@ -82,10 +81,10 @@ def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
 
 
 def masked(prepared: Prepared, config: ImageConfig) -> Prepared:
-    """Return the prepared micrograph with all that is not usable ice set to 0, the background (if `config.mask`).
+    """Return the prepared micrograph with everything but usable ice set to 0, the background level (if `config.mask`).
 
-    Stripes of a frame and strong contaminants would otherwise be picked, and would spoil the network's
-    normalisation of the good ice beside them.
+    Stripes of a frame and strong contaminants would otherwise be picked, and would distort the network's
+    normalisation of the good ice around them.
     """
     if not config.mask:
         return prepared
@@ -93,14 +92,14 @@ def masked(prepared: Prepared, config: ImageConfig) -> Prepared:
 
 
 def blanked(prepared: Prepared) -> Prepared:
-    """Return the prepared micrograph with 0, the background, where it is known not to be usable."""
+    """Return the prepared micrograph with 0, the background level, where it is known not to be usable."""
     if prepared.usable is None:
         return prepared
     return replace(prepared, pixels=np.where(prepared.usable, prepared.pixels, np.float32(0)))
 
 
 def is_usable(prepared: Prepared, xy: np.ndarray) -> np.ndarray:
-    """Tell, as `(n,)` bool, which `(n, 2)` raw positions lie in usable ice; all, where nobody has looked."""
+    """Return, as `(n,)` bool, which `(n, 2)` raw positions lie in usable ice; all of them without a mask."""
     if prepared.usable is None:
         return np.ones(len(xy), bool)
     rows, columns = prepared.usable.shape
@@ -108,12 +107,12 @@ def is_usable(prepared: Prepared, xy: np.ndarray) -> np.ndarray:
     return prepared.usable[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
 
 
-def _frame(picture: np.ndarray) -> np.ndarray:
-    """Find rims made of repeated lines, as motion correction leaves them; `(h, w)` bool, True = frame."""
-    rows, columns = picture.shape
-    framed = np.zeros(picture.shape, bool)
-    down = np.median(np.abs(np.diff(picture[:, ::3], axis=0)), axis=1)
-    across = np.median(np.abs(np.diff(picture[::3], axis=1)), axis=0)
+def _frame(image: np.ndarray) -> np.ndarray:
+    """Find borders of repeated lines, as motion correction leaves them; `(h, w)` bool, True = frame."""
+    rows, columns = image.shape
+    framed = np.zeros(image.shape, bool)
+    down = np.median(np.abs(np.diff(image[:, ::3], axis=0)), axis=1)
+    across = np.median(np.abs(np.diff(image[::3], axis=1)), axis=0)
     framed[: _depth(down)] = True
     framed[rows - _depth(down[::-1]) :] = True
     framed[:, : _depth(across)] = True
@@ -122,20 +121,20 @@ def _frame(picture: np.ndarray) -> np.ndarray:
 
 
 def _depth(change: np.ndarray) -> int:
-    """How many first lines of a picture belong to its frame, from the change between neighbouring lines.
+    """Return how many of the first lines belong to a frame, from the change between neighbouring lines.
 
-    The first three lines are ignored: there the Fourier crop rings against the opposite rim.
+    The first three lines are ignored: there the Fourier crop rings with the opposite border.
     """
-    low = change[: int(FRAME_SHARE * len(change))] < FRAME_CONTRAST * np.median(change)
+    low = change[: int(FRAME_FRACTION * len(change))] < FRAME_CONTRAST * np.median(change)
     if len(low) < 6:
         return 0
-    share = np.cumsum(low[3:]) / np.arange(1, len(low) - 2)
-    deep = np.flatnonzero(low[3:] & (share >= 0.7))
+    fraction = np.cumsum(low[3:]) / np.arange(1, len(low) - 2)
+    deep = np.flatnonzero(low[3:] & (fraction >= 0.7))
     return int(deep[-1]) + 3 + 3 if len(deep) and deep[-1] >= 1 else 0
 
 
 def _surface(small: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Fit a quadratic surface that outliers do not pull: the ice's thickness over the whole picture."""
+    """Fit a quadratic surface, robust against outliers: the ice thickness over the whole micrograph."""
     rows, columns = small.shape
     y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
@@ -155,16 +154,16 @@ def _surface(small: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 
 def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
-    """Find what is far darker or brighter than particles at some scale, and what hangs together with it.
+    """Find areas that are far darker or brighter than particles at some scale, and what is connected with them.
 
-    In a nearly empty picture a good particle is far darker than the usual blob, which is noise. So what is no larger
-    than a few particles must also be darker than the picture's darkest dozen, and that dozen must be particles:
+    In a nearly empty micrograph a good particle is far darker than the usual blob, which is noise. So an area no larger
+    than a few particles must also be darker than the micrograph's darkest dozen, and that dozen must be particles:
     darker than noise is bright.
     """
     bad = np.zeros(small.shape, bool)
     for scale in SCALES:
         few_particles = LARGER * np.pi / 4 * ((1 + scale) * step) ** 2
-        # What is found is taken out: else a strong blob would grow with every wider Gaussian.
+        # Blank what was found, or a strong blob would grow with every wider Gaussian.
         small = np.where(_dilated(bad, SCALES[0] * step), np.float32(0), small)
         smooth = _blurred(small, scale * step)
         smooth = smooth - np.float32(np.median(smooth[inner]))
@@ -175,22 +174,22 @@ def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarra
             level = factor * usual
             seeds = sign * smooth > level
             if seeds.any():
-                # The smooth picture says that there is something, a finer one where its edge is. Half the dozenth
-                # height keeps apart particles that nearly touch.
+                # The smooth image detects an area, a finer one locates its edge. Half the dozenth height separates
+                # particles that nearly touch.
                 reach = max(level, dozenth) / 2
                 wide = (sign * smooth > reach) & (sign * edges > reach / 2)
                 crowded = dozenth > DOZEN_FACTOR * levels[-sign][1]
-                # Far above the noise, even a particle's skirts are wide: there its area at half its height counts.
+                # Far above the noise, even a particle's flanks are wide: use its area at half its height.
                 extent = wide if crowded else _upper_halves(sign * smooth, wide)
                 bad |= _components(extent, seeds & extent, few_particles)
-                # At a whole diameter two neighbours look like one of twice the darkness.
+                # At a whole diameter, two neighbours resemble one particle of twice the darkness.
                 if scale < 1 and crowded:
                     bad |= _components(wide, seeds & (sign * smooth > DOZEN_FACTOR * dozenth), 0)
     return bad
 
 
 def _peak_levels(smooth: np.ndarray, inner: np.ndarray) -> tuple[float, float]:
-    """Return the height that one in ten of the picture's blobs exceeds (at least 3 sigma), and the 12th highest."""
+    """Return the height that one in ten of the blobs exceeds (at least 3 sigma), and the 12th highest."""
     top = (smooth >= cv2.dilate(smooth, np.ones((3, 3), np.uint8))) & (smooth > 0) & inner
     _, sigma = robust(smooth[inner][:, None])
     heights = np.sort(smooth[top])[::-1]
@@ -200,9 +199,9 @@ def _peak_levels(smooth: np.ndarray, inner: np.ndarray) -> tuple[float, float]:
 
 
 def _textured(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
-    """Find areas whose fine structure is far stronger or weaker than that of the picture's median.
+    """Find areas whose fine structure is far stronger or weaker than the micrograph's median.
 
-    What is known to be no ice has no weight: the edge of a contaminant must not spoil what lies beside it.
+    Areas known not to be ice have no weight: the edge of a contaminant must not affect the ice next to it.
     """
     if inner.sum() < 64:
         return np.zeros(small.shape, bool)
@@ -227,8 +226,8 @@ def _cut_off(good: np.ndarray) -> np.ndarray:
     return good & (areas < CUT_OFF * areas.max())[parts]
 
 
-def _blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
-    return cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3), borderType=cv2.BORDER_REFLECT)
+def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.3), borderType=cv2.BORDER_REFLECT)
 
 
 def _dilated(bad: np.ndarray, radius: float) -> np.ndarray:

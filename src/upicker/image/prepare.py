@@ -1,8 +1,8 @@
-"""A raw micrograph -> the picture that everything else looks at: one scale, one contrast, one polarity.
+"""Preprocessing: a raw micrograph -> the image that everything else uses, of one scale, contrast and polarity.
 
-The order, and why: repair first (one NaN would spread over a whole Fourier transform); then the Fourier crop,
-so that all that follows is cheap; then the background, because the spread of a tilted picture is not that of
-its ice; then the robust normalisation, in whose unit the filters are told what is an edge; equalisation last.
+The order, and why: repair first (one NaN would spread over a whole Fourier transform); then the Fourier crop, so that
+all later steps are cheap; then background subtraction, because the standard deviation of a micrograph with a gradient
+is not that of its ice; then robust normalisation, which defines the unit of the filters' edges; equalisation last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from upicker.image.filters import background, bilateral, clahe, equalized, repai
 from upicker.image.fourier import resample
 from upicker.particles import Micrograph
 
-SMALLEST_PICTURE_PX = 16
+SMALLEST_IMAGE_PX = 16
 SMALLEST_DIAMETER_PX = 4.0
 LARGEST_WORKING_PX = 64_000_000
 
@@ -32,12 +32,14 @@ class Prepared:
     pixels : np.ndarray
         `(h, w)` float32; particles bright, background about 0, robust standard deviation about 1.
     frame : Frame
-        How it lies in the raw micrograph.
+        Maps it to the raw micrograph.
     diameter_px : float
         One particle diameter, in raw pixels.
     unflattened : np.ndarray or None
         `(h, w)` float32 in the same units and polarity (median 0), but with the background, without clipping
-        and without filters: what the contamination mask looks at. None where only `pixels` is known.
+        and without filters, for the contamination mask. None where only `pixels` is known.
+    usable : np.ndarray or None
+        `(h, w)` bool, True = usable ice. None without a mask.
     """
 
     pixels: np.ndarray
@@ -55,8 +57,8 @@ class Prepared:
 def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> Prepared:
     """Bring a micrograph to the working scale, contrast and polarity.
 
-    Adding a number to the raw pixels, or multiplying them by a positive one, changes nothing. The micrograph
-    is not modified.
+    The result does not depend on the offset and the (positive) scale of the raw pixels. The micrograph is not
+    modified.
 
     Parameters
     ----------
@@ -75,15 +77,15 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     Raises
     ------
     MicrographError
-        If the picture is not two-dimensional, tiny, constant, or mostly non-finite.
+        If the micrograph is not two-dimensional, tiny, constant, or mostly non-finite.
     InputError
-        If the diameter does not fit the picture.
+        If the diameter does not fit the micrograph.
 
     Notes
     -----
     The paper's "Preprocessing": normalisation, bilateral filter, (adaptive) histogram equalisation and
-    down-sampling. Normalisation stays in floating point: with 8-bit grey levels, outliers would take the range.
-    Non-finite pixels are always repaired: one alone would spread over the whole picture.
+    down-sampling. Normalisation stays in floating point: with 8-bit grey levels, outliers would determine the range.
+    Non-finite pixels are always repaired: one alone would spread over the whole micrograph.
     """
     where = str(micrograph.path or micrograph.name)
     frame = _frame(micrograph.pixels.shape, diameter_px, config, where)
@@ -93,23 +95,23 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
         raise MicrographError(where, "most of its pixels are not finite numbers", "Export the micrograph again")
     if config.repair or not finite.all():
         raw = repaired(raw, finite, hot=config.repair)
-    picture = resample(raw, frame.working_shape)
+    image = resample(raw, frame.working_shape)
     sign = -1.0 if config.particles == "dark" else 1.0
     diameter = diameter_px * frame.scale
-    pixels = picture
+    pixels = image
     if config.flatten:
-        pixels = picture - background(picture, config.flatten_diameters * diameter)
+        pixels = image - background(image, config.flatten_diameters * diameter)
     centre, sigma = robust(pixels)
-    middle, _ = robust(picture)
+    middle, _ = robust(image)
     if sigma <= 1e-6 * abs(middle) or sigma == 0:
         raise MicrographError(where, "all its pixels are the same", "Export the micrograph again")
-    unflattened = (picture - np.float32(middle)) * np.float32(sign / sigma)
+    unflattened = (image - np.float32(middle)) * np.float32(sign / sigma)
     pixels = (pixels - np.float32(centre)) * np.float32(sign / sigma)
     return Prepared(_filtered(pixels, diameter, config), frame, float(diameter_px), unflattened)
 
 
 def _filtered(pixels: np.ndarray, diameter: float, config: ImageConfig) -> np.ndarray:
-    """Clip, denoise and equalise a normalised picture; `(h, w)` float32 with robust sigma 1 again."""
+    """Clip, denoise and equalise a normalised micrograph; `(h, w)` float32 with robust sigma 1 again."""
     limit = config.clip_sigma
     pixels = np.clip(pixels, -limit, limit)
     if config.bilateral:
@@ -126,18 +128,18 @@ def _filtered(pixels: np.ndarray, diameter: float, config: ImageConfig) -> np.nd
 
 def _frame(shape: tuple[int, ...], diameter_px: float, config: ImageConfig, where: str) -> Frame:
     """Choose the working shape; raises as `prepare`."""
-    if len(shape) != 2 or min(shape) < SMALLEST_PICTURE_PX:
-        raise MicrographError(where, f"a picture of {shape} pixels is no micrograph", "Give a single, larger picture")
+    if len(shape) != 2 or min(shape) < SMALLEST_IMAGE_PX:
+        raise MicrographError(where, f"an image of {shape} pixels is not a micrograph", "Give a single, larger image")
     if not diameter_px >= SMALLEST_DIAMETER_PX:
         raise InputError(
             where,
-            f"a particle diameter of {diameter_px:g} px is too small to see",
-            f"Check the diameter and the pixel size; it takes at least {SMALLEST_DIAMETER_PX:g} px",
+            f"a particle diameter of {diameter_px:g} px is too small",
+            f"Check the diameter and the pixel size; the diameter must be at least {SMALLEST_DIAMETER_PX:g} px",
         )
     if diameter_px > min(shape):
         raise InputError(
             where,
-            f"the diameter of {diameter_px:g} px is larger than the picture ({shape[1]} x {shape[0]} px)",
+            f"the diameter of {diameter_px:g} px is larger than the micrograph ({shape[1]} x {shape[0]} px)",
             "Check the diameter's unit (A or px) and the pixel size",
         )
     scale = config.working_diameter_px / diameter_px
@@ -145,7 +147,7 @@ def _frame(shape: tuple[int, ...], diameter_px: float, config: ImageConfig, wher
     if rows * columns > LARGEST_WORKING_PX:
         raise InputError(
             where,
-            f"with a diameter of {diameter_px:g} px the working picture would be {columns} x {rows} px",
+            f"with a diameter of {diameter_px:g} px the micrograph at the working scale would be {columns} x {rows} px",
             "Check the diameter's unit (A or px) and the pixel size, or lower image.working_diameter_px",
         )
     return Frame((int(shape[0]), int(shape[1])), (rows, columns))
