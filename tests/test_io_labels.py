@@ -98,6 +98,7 @@ def test_what_cannot_be_read_is_refused_or_counts_as_empty(folder):
     (folder / FILE).write_text("name,coverage\nmic9,partial\n")
     with pytest.raises(CoordinatesError, match="mic9"):
         labels.labelled()
+    assert [path.name for path in labels.unlabelled()] == ["mic0.mrc", "mic2.mrc", "mic3.mrc", "mic4.mrc"]
     (folder / FILE).unlink()
     write(folder, "MIC3_DW.csv", 2)
     write(folder, "mic3_aligned.csv", 2)

@@ -182,11 +182,28 @@ class LabelFolder:
         InputError
             As `rescan`.
         """
+        found = self._labelled()
+        table = self._rows()
+        if table.unmatched and self._files:
+            coverage.refuse_unmatched(self.folder / coverage.FILE, table.unmatched)
+        return found
+
+    def unlabelled(self) -> list[Path]:
+        """Return the micrographs without labels, except those that are said to be completely labelled without any.
+
+        Raises
+        ------
+        CoordinatesError
+            If ``coverage.csv`` cannot be read.
+        InputError
+            As `rescan`.
+        """
+        labelled = {one.path for one in self._labelled()}
+        return [path for path in self.micrographs if path not in labelled]
+
+    def _labelled(self) -> list[Labelled]:
         self.rescan()
         with self._lock:
-            table = self._rows()
-            if table.unmatched and self._files:
-                coverage.refuse_unmatched(self.folder / coverage.FILE, table.unmatched)
             found = []
             for number, path in enumerate(self.micrographs):
                 file = self._files.get(number)
@@ -197,14 +214,6 @@ class LabelFolder:
                 if particles or (row is not None and not partial):
                     found.append(Labelled(path, file, particles, partial))
             return found
-
-    def unlabelled(self) -> list[Path]:
-        """Return the micrographs without labels, except those that are said to be completely labelled without any.
-
-        Errors are those of `labelled`.
-        """
-        labelled = {one.path for one in self.labelled()}
-        return [path for path in self.micrographs if path not in labelled]
 
     def _count(self, file: Path) -> int:
         try:

@@ -104,7 +104,13 @@ class Jobs:
         return [one for one in self._labels.labelled() if plain(one.path) not in bad]
 
     def unlabelled(self) -> list[Path]:
-        """Return the unlabelled micrographs that are not marked as bad; raises as `labelled`."""
+        """Return the unlabelled micrographs that are not marked as bad.
+
+        Raises
+        ------
+        InputError
+            As `LabelFolder.unlabelled`.
+        """
         bad = self.project.bad()
         return [path for path in self._labels.unlabelled() if plain(path) not in bad]
 
