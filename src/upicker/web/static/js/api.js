@@ -5,6 +5,7 @@
  *   await send("POST", "/api/...", {…}, {signal})     -> likewise
  *   picture(id, view)                                -> response of /picture, with the micrograph's `id`
  *   tileAddress(info, level, column, row)            -> address of one tile
+ *   problemText(problem)                             -> the same of {where, found, remedy}, without the place
  *   explain(error)                                   -> one sentence or two for people
  *
  * Failures are `ServerError`: `status` is HTTP's, or 0 where there was no response (server away, `away` is true);
@@ -104,4 +105,13 @@ export function tileAddress(info, level, column, row) {
 export function explain(error) {
   if (error instanceof ServerError && error.status === 401) return "The server was started anew. Open the address that it printed; this page then goes on by itself.";
   return failure(error).message || String(error);
+}
+
+/**
+ * What is wrong with a micrograph whose name is on the screen already.
+ * @param {Problem} problem
+ */
+export function problemText({ found, remedy }) {
+  const text = `${found}. ${remedy}.`;
+  return text[0].toUpperCase() + text.slice(1);
 }

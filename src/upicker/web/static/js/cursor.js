@@ -1,4 +1,3 @@
-// @ts-nocheck
 /**
  * A cursor for those who label with the keyboard: C shows it, arrows move it, Enter clicks, Space takes and drops.
  *
@@ -10,8 +9,10 @@
 
 export class Cursor {
   #desk;
+  /** @type {Drag | null} */
   #drag = null;
 
+  /** @param {import("./desk.js").Desk} desk */
   constructor(desk) {
     this.#desk = desk;
   }
@@ -26,29 +27,36 @@ export class Cursor {
     const { viewer } = this.#desk;
     viewer.keyboard = !this.active;
     this.#desk.cursor = this.active ? null : { x: viewer.x, y: viewer.y };
-    this.#desk.tool.hover?.(null);
+    this.#desk.tool?.hover?.(null);
     this.#desk.paint();
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @param {boolean} finely
+   */
   move(x, y, finely) {
     const desk = this.#desk;
     const { viewer } = desk;
     const step = finely ? 1 / viewer.zoom : Math.max(desk.radius / 2, 4 / viewer.zoom);
-    const [rows, columns] = desk.sheet.info.shape;
+    const [rows, columns] = desk.present.info.shape;
+    const from = this.#point;
+    /** @type {(value: number, most: number) => number} */
     const clamp = (value, most) => Math.min(Math.max(value, 0), most - 1);
-    desk.cursor = { x: clamp(desk.cursor.x + x * step, columns), y: clamp(desk.cursor.y + y * step, rows) };
-    const [sx, sy] = viewer.toScreen(desk.cursor.x, desk.cursor.y);
+    desk.cursor = { x: clamp(from.x + x * step, columns), y: clamp(from.y + y * step, rows) };
+    const { x: cx, y: cy, sx, sy } = this.#point;
     const margin = 40;
-    if (sx < margin || sy < margin || sx > viewer.width - margin || sy > viewer.height - margin) viewer.centreOn(desk.cursor.x, desk.cursor.y);
+    if (sx < margin || sy < margin || sx > viewer.width - margin || sy > viewer.height - margin) viewer.centreOn(cx, cy);
     if (this.#drag) this.#drag.move(this.#point);
-    else desk.tool.hover?.(this.#point);
+    else desk.tool?.hover?.(this.#point);
     desk.paint();
     return this.#point;
   }
 
   click() {
     if (this.#drag) this.hold();
-    else this.#desk.tool.click(this.#point);
+    else this.#desk.tool?.click(this.#point);
   }
 
   hold() {
@@ -58,13 +66,13 @@ export class Cursor {
       drag.end(this.#point);
       return;
     }
-    this.#drag = this.#desk.tool.press(this.#point);
+    this.#drag = this.#desk.tool?.press(this.#point) ?? null;
     if (this.#drag) this.#drag.move(this.#point);
-    else this.#desk.tool.click(this.#point);
+    else this.#desk.tool?.click(this.#point);
   }
 
   get #point() {
-    const { x, y } = this.#desk.cursor;
+    const { x, y } = this.#desk.cursor ?? this.#desk.viewer;
     const [sx, sy] = this.#desk.viewer.toScreen(x, y);
     return { x, y, sx, sy };
   }

@@ -1,4 +1,3 @@
-// @ts-nocheck
 /**
  * What is being labelled: one micrograph's labels, proposals and selection, and how they are drawn.
  *
@@ -7,7 +6,7 @@
  *   desk.commit(changes)           does something that can be undone; changes: labels.js's, and
  *                                  {op: "reject", index, value} of proposals
  *   desk.undo(), desk.redo()
- *   desk.diameter, desk.radius     raw px; diameter null: nobody has said it, radius is a guess then
+ *   desk.diameter, desk.radius     raw px; diameter null: unknown, the radius is a guess then
  *   desk.nearest(point)            key of the label under a point, or null
  *   desk.add(point), desk.remove(keys), desk.accept(indices), desk.reject(indices)
  *   desk.removeSelected(), desk.selectAll(), desk.rejectHere(point), desk.regionOfView(), desk.hide()
@@ -16,23 +15,33 @@
  *   desk.onDiameter(px)            the user chose another diameter
  */
 
+import { rounded } from "./geometry.js";
 import { inverse } from "./history.js";
 import { newKey } from "./labels.js";
 
-export const COLOURS = { label: "#5fdd92", proposal: "#ffc14d", erased: "#ff7a70", accent: "#63b5f7", ground: "#12151a", chosen: "#ffffff" };
+export const COLOURS = { label: "#5fdd92", proposal: "#ffc14d", erased: "#ff7a70", accent: "#63b5f7", background: "#12151a", chosen: "#ffffff" };
 const REACH = 8; // css px: what is smaller can still be hit
 
 export class Desk {
+  /** @param {import("./viewer.js").Viewer} viewer */
   constructor(viewer) {
     this.viewer = viewer;
+    /** @type {Sheet | null} */
     this.sheet = null;
+    /** @type {Set<string>} keys of labels */
     this.selection = new Set();
+    /** @type {number | null} */
     this.preview = null; // a diameter that is being dragged
+    /** @type {Set<string>} */
     this.hidden = new Set(); // labels that the tool draws itself, or has erased already
+    /** @type {Tool | null} */
     this.tool = null;
+    /** @type {Point | null} */
     this.cursor = null; // {x, y}: the keyboard's
     this.unseen = false; // labels and proposals are hidden, to see what lies below
+    /** @type {(() => void) | null} */
     this.onChange = null;
+    /** @type {((px: number) => void) | null} */
     this.onDiameter = null;
   }
 
@@ -40,8 +49,17 @@ export class Desk {
   get proposals() { return this.sheet?.proposals ?? null; }
   get diameter() { return this.preview ?? this.labels?.diameter_px ?? this.sheet?.info?.diameter_px ?? null; }
   get radius() { return (this.diameter ?? (this.sheet?.info?.shape[1] ?? 1000) / 20) / 2; }
-  get ready() { return Boolean(this.labels?.loaded && this.sheet.info); }
+  get ready() { return Boolean(this.labels?.loaded && this.sheet?.info); }
 
+  /** Labels and image of the micrograph that is shown; only where `ready`. */
+  get present() {
+    const labels = this.labels;
+    const info = this.sheet?.info;
+    if (!labels?.loaded || !info) throw new Error("no micrograph is shown");
+    return { labels, info };
+  }
+
+  /** @param {Sheet | null} sheet */
   use(sheet) {
     this.sheet = sheet;
     this.selection.clear();
@@ -53,13 +71,14 @@ export class Desk {
   /** Labels, proposals or selection are other ones now. */
   changed() {
     for (const key of this.selection) if (!this.labels?.particles.has(key)) this.selection.delete(key);
-    this.proposals?.hideLabelled(this.labels.particles.values(), this.radius);
+    if (this.labels) this.proposals?.hideLabelled(this.labels.particles.values(), this.radius);
     this.paint();
     this.onChange?.();
   }
 
+  /** @param {Change[]} changes */
   commit(changes) {
-    if (!changes.length) return;
+    if (!changes.length || !this.sheet || !this.labels) return;
     this.sheet.history.note(changes, inverse(this.labels, changes));
     this.#run(changes);
   }
@@ -72,36 +91,44 @@ export class Desk {
     this.#again(this.sheet?.history.redo());
   }
 
+  /** @param {Point} point */
   add(point) {
-    const [rows, columns] = this.sheet.info.shape;
+    const [rows, columns] = this.present.info.shape;
     if (point.x < -0.5 || point.y < -0.5 || point.x > columns - 0.5 || point.y > rows - 0.5) return;
     this.commit([{ op: "add", key: newKey(), ...place(point) }]);
   }
 
+  /** @param {Iterable<string>} keys */
   remove(keys) {
-    this.commit([...keys].map((key) => ({ op: "remove", key })));
+    this.commit(Array.from(keys, (key) => ({ op: "remove", key })));
   }
 
+  /** @param {Iterable<number>} indices */
   accept(indices) {
-    this.commit([...indices].map((index) => ({ op: "add", key: newKey(), ...place(this.proposals.list[index]) })));
+    const list = this.proposals?.list ?? [];
+    this.commit(Array.from(indices, (index) => ({ op: "add", key: newKey(), ...place(list[index]) })));
   }
 
+  /** @param {Iterable<number>} indices */
   reject(indices) {
-    this.commit([...indices].map((index) => ({ op: "reject", index, value: true })));
+    this.commit(Array.from(indices, (index) => ({ op: "reject", index, value: true })));
   }
 
   /** Labels go; of proposals that are selected, too, nothing is left. */
   removeSelected() {
-    const labels = [...this.selection].map((key) => ({ op: "remove", key }));
-    const proposals = [...(this.proposals?.chosen ?? [])].map((index) => ({ op: "reject", index, value: true }));
+    /** @type {Change[]} */
+    const labels = Array.from(this.selection, (key) => ({ op: "remove", key }));
+    /** @type {Change[]} */
+    const proposals = Array.from(this.proposals?.chosen ?? [], (index) => ({ op: "reject", index, value: true }));
     this.commit([...labels, ...proposals]);
   }
 
   selectAll() {
-    for (const key of this.labels.particles.keys()) this.selection.add(key);
+    for (const key of this.present.labels.particles.keys()) this.selection.add(key);
     this.changed();
   }
 
+  /** @param {Point | null} point */
   rejectHere(point) {
     if (!this.proposals) return;
     const here = point ? this.proposals.nearest(point, this.reach) : null;
@@ -110,8 +137,8 @@ export class Desk {
   }
 
   regionOfView() {
-    const region = this.viewer.visible().map((value) => Math.round(value * 10) / 10);
-    this.commit([{ op: "regions", value: [...this.labels.regions, region] }, { op: "coverage", value: "regions" }]);
+    const region = rounded(this.viewer.visible());
+    this.commit([{ op: "regions", value: [...this.present.labels.regions, region] }, { op: "coverage", value: "regions" }]);
   }
 
   hide() {
@@ -119,10 +146,15 @@ export class Desk {
     this.paint();
   }
 
+  /**
+   * @param {Point} point
+   * @param {number} [reach] raw pixels
+   * @returns {string | null}
+   */
   nearest(point, reach = this.reach) {
     let best = null;
     let least = reach;
-    for (const [key, { x, y }] of this.labels.particles) {
+    for (const [key, { x, y }] of this.present.labels.particles) {
       const distance = Math.hypot(x - point.x, y - point.y);
       if (distance < least) [best, least] = [key, distance];
     }
@@ -137,44 +169,52 @@ export class Desk {
     this.viewer.setMarks(this.ready ? this.#layers() : []);
   }
 
+  /** @param {Change[]} changes */
   #run(changes) {
     for (const change of changes) if (change.op === "reject") this.proposals?.reject(change.index, change.value);
     const own = changes.filter((change) => change.op !== "reject");
     const size = changes.findLast((change) => change.op === "diameter");
-    if (own.length) this.labels.apply(own); // calls changed()
+    if (own.length) this.labels?.apply(own); // calls changed()
     else this.changed();
-    if (size) this.onDiameter?.(size.px);
+    if (size?.op === "diameter") this.onDiameter?.(size.px);
   }
 
+  /** @param {Change[] | null | undefined} changes */
   #again(changes) {
     if (changes) this.#run(changes);
   }
 
+  /** @returns {Layer[]} */
   #layers() {
     if (this.unseen) return this.tool?.layers?.() ?? [];
-    const { labels, radius } = this;
+    const { radius, present: { labels }, proposals } = this;
+    /** @type {Point[]} */
     const points = [];
+    /** @type {Point[]} */
     const chosen = [];
     for (const [key, point] of labels.particles) {
       if (!this.hidden.has(key)) (this.selection.has(key) ? chosen : points).push(point);
     }
-    const proposed = this.proposals?.visible ?? [];
-    const wanted = this.proposals?.chosen.size ? proposed.filter(({ index }) => this.proposals.chosen.has(index)) : [];
+    const proposed = proposals?.visible ?? [];
+    const wanted = proposed.filter(({ index }) => proposals?.chosen.has(index));
     const inRegions = labels.coverage === "regions" && labels.regions.length > 0;
     return [
-      ...(inRegions ? [{ boxes: labels.regions, outside: true, colour: COLOURS.ground, alpha: 0.35 }] : []),
+      ...(inRegions ? [{ boxes: labels.regions, outside: true, colour: COLOURS.background, alpha: 0.35 }] : []),
       ...(inRegions ? [{ boxes: labels.regions, colour: COLOURS.accent, width: 2 }] : []),
       { points: proposed, radius, colour: COLOURS.proposal, width: 1.5, alpha: 0.85, halo: 0.3 },
       { points: wanted, radius, colour: COLOURS.proposal, width: 3.5, halo: 0.5 },
       { points, radius, colour: COLOURS.label, width: 2, dot: 1.5, halo: 0.5 },
       { points: chosen, radius, colour: COLOURS.chosen, width: 3, dot: 1.5, halo: 0.5 },
       ...(this.tool?.layers?.() ?? []),
-      ...(this.cursor ? [{ crosses: [this.cursor], size: 16, colour: COLOURS.ground, width: 5 }, { crosses: [this.cursor], size: 15, colour: COLOURS.accent, width: 2 }] : []),
+      ...(this.cursor ? [{ crosses: [this.cursor], size: 16, colour: COLOURS.background, width: 5 }, { crosses: [this.cursor], size: 15, colour: COLOURS.accent, width: 2 }] : []),
     ];
   }
 }
 
-/** Positions to a hundredth of a pixel: what files keep. */
+/**
+ * Positions to a hundredth of a pixel: what files keep.
+ * @param {Point} point
+ */
 function place({ x, y }) {
   return { x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 };
 }

@@ -1,15 +1,16 @@
-// @ts-nocheck
 /**
  * The dialog that accepts the threshold and writes the picks.
  *
  *   await openExport({threshold, kept, rejected, micrographs})
  */
 
-import { explain, get, send } from "./api.js";
+import { explain, failure, get, send } from "./api.js";
 import { figure } from "./histogram.js";
 import { dialog, h, many, remember, toast } from "./ui.js";
 
+/** @param {{threshold: number, kept: number, rejected: number, micrographs: number}} chosen */
 export async function openExport({ threshold, kept, rejected, micrographs }) {
+  /** @type {{formats: {name: string, use: string, files: string}[], folder: string}} */
   let known;
   try {
     known = await get("/api/export");
@@ -38,7 +39,7 @@ export async function openExport({ threshold, kept, rejected, micrographs }) {
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const format = radios.find((radio) => radio.checked).value;
+    const format = radios.find((radio) => radio.checked)?.value ?? chosen;
     remember("export format", format);
     write.disabled = true;
     write.replaceChildren(h("span", { class: "spinner" }), "Writing…");
@@ -50,7 +51,7 @@ export async function openExport({ threshold, kept, rejected, micrographs }) {
     } catch (error) {
       message.textContent = explain(error);
       message.hidden = false;
-      replacing.hidden = error.status !== 409;
+      replacing.hidden = failure(error).status !== 409;
       write.disabled = false;
       write.replaceChildren(`Export ${many(kept, "particle")}`);
     }

@@ -1,4 +1,3 @@
-// @ts-nocheck
 /**
  * Particles as small boxes, hundreds at a glance; a click rejects one, a click with Shift all from the last one on.
  *
@@ -9,19 +8,37 @@
  *   gallery.show(threshold)                     fetches and shows what is chosen, if it is another than before
  *   gallery.mark(cells, rejected)               after a change made elsewhere, or undone
  *
- * Boxes come as parts of one picture each, those in sight first.
+ * Boxes come many in one image, those in sight first.
  */
 
-import { explain, get } from "./api.js";
+import { explain, failure, get } from "./api.js";
 import { figure } from "./histogram.js";
 import { check, h, later, remember, segmented, slider } from "./ui.js";
 
 const KINDS = [["borderline", "borderline"], ["lowest", "lowest"], ["highest", "highest"], ["random", "random"]];
 const COUNTS = [100, 250, 500, 1000, 2000];
-const PART = 50; // boxes of one picture: two rows
+const PART = 50; // boxes of one image: two rows
 const PARALLEL = 2;
 const GAP = 3; // css px, as in inspect.css
 const CUTOFFS_PX = [0, 3, 4, 6, 8, 11, 16, 22, 32]; // raw pixels; 0: none
+/**
+ * A pick by its micrograph and its place in the file.
+ * @typedef {{micrograph: number, index: number}} CellName
+ *
+ * @typedef {CellName & {score: number, rejected: boolean}} Cell
+ *
+ * @typedef {ReturnType<typeof slider>} Slider
+ *
+ * @typedef {{kinds: HTMLElement, count: HTMLSelectElement, lowpass: Slider, size: Slider, invert: ReturnType<typeof check>,
+ *   cells: HTMLElement, nothing: HTMLElement, said: HTMLElement, hint: HTMLElement, sheet: HTMLElement}} Parts
+ *
+ * @typedef {object} Hooks
+ * @property {(id: number) => string} nameOf
+ * @property {(cells: CellName[], rejected: boolean) => void} onReject
+ * @property {(cell: Cell) => void} onOpen
+ */
+
+/** @type {Record<string, string>} */
 const SAYS = {
   borderline: "just above and just below the threshold",
   lowest: "the lowest above the threshold, worst first",
@@ -32,36 +49,52 @@ const SAYS = {
 
 export class Gallery {
   #hooks;
+  /** @type {Cell[]} */
   #cells = [];
+  /** @type {HTMLButtonElement[]} */
   #elements = [];
-  #pictures = []; // one for each PART cells: {address, state: undefined | "loading" | "done"}
-  #layout = { columns: 25, cell_px: 64 };
+  /** @type {{address?: string, state?: "loading" | "done"}[]} */
+  #sheets = []; // one image for each PART cells
+  #columns = 25; // boxes side by side in such an image
+  /** @type {string | null} */
   #asked = null; // what is shown: kind, count and threshold
+  /** @type {AbortController | null} */
   #request = null;
-  #anchor = null; // {at, rejected}: where Shift-click begins
+  /** @type {{at: number, rejected: boolean} | null} */
+  #anchor = null; // where Shift-click begins
   #threshold = 0;
+  /** @type {Parts} */
   #parts;
   #generation = 0;
+  /** @type {number | null} */
   #pixelSize = null;
+  /** @type {ReturnType<typeof segmented> | null} */
+  #kinds = null;
 
+  /**
+   * @param {HTMLElement} element
+   * @param {Hooks} hooks
+   */
   constructor(element, hooks) {
     this.#hooks = hooks;
     this.element = element;
     const reload = () => this.show(this.#threshold, true);
-    const part = (this.#parts = {
+    this.#parts = {
       kinds: h("div"),
-      count: h("select", { class: "input", "aria-label": "How many", onchange: kept("count", () => Number(part.count.value), reload) },
+      count: h("select", { class: "input", "aria-label": "How many", onchange: kept("count", () => Number(this.#parts.count.value), reload) },
         COUNTS.map((count) => h("option", { value: count, selected: count === (remember("gallery count") ?? 500) }, String(count)))),
-      lowpass: slider({ text: "Low-pass", min: 0, max: CUTOFFS_PX.length - 1, step: 1, value: remember("gallery lowpass") ?? 4, show: () => this.#cutoffText(), input: later(kept("lowpass", () => part.lowpass.value, () => this.#redraw()), 200) }),
-      size: slider({ text: "Size", min: 0, max: 128, step: 4, value: remember("gallery size") ?? 0, show: (value) => (value < 32 ? "fit" : `${value} px`), input: kept("size", () => part.size.value, () => this.#fit()) }),
-      invert: check({ text: "Invert", value: remember("gallery invert") ?? false, change: kept("invert", () => part.invert.value, () => part.cells.classList.toggle("invert", part.invert.value)) }),
+      lowpass: slider({ text: "Low-pass", min: 0, max: CUTOFFS_PX.length - 1, step: 1, value: remember("gallery lowpass") ?? 4, show: (value) => this.#cutoffText(value), input: later(kept("lowpass", () => this.#parts.lowpass.value, () => this.#redraw()), 200) }),
+      size: slider({ text: "Size", min: 0, max: 128, step: 4, value: remember("gallery size") ?? 0, show: (value) => (value < 32 ? "fit" : `${value} px`), input: kept("size", () => this.#parts.size.value, () => this.#fit()) }),
+      invert: check({ text: "Invert", value: remember("gallery invert") ?? false, change: kept("invert", () => this.#parts.invert.value, () => this.#invert()) }),
       cells: h("div", { class: "cells", role: "group", "aria-label": "Particles" }),
       nothing: h("div", { class: "nothing", hidden: true }),
       said: h("span", { class: "grow clip" }),
       hint: h("span", { class: "clip" }, "click rejects · Shift-click a range · Ctrl-click opens the micrograph"),
-    });
-    part.cells.classList.toggle("invert", part.invert.value);
-    part.sheet = h("div", { class: "sheet" }, part.cells, part.nothing);
+      sheet: h("div", { class: "sheet" }),
+    };
+    const part = this.#parts;
+    this.#invert();
+    part.sheet.append(part.cells, part.nothing);
     element.append(
       h("div", { class: "tools" }, part.kinds, h("label", { class: "count" }, part.count, h("span", { class: "muted" }, "particles")),
         part.lowpass.element, part.size.element, part.invert.element),
@@ -75,19 +108,29 @@ export class Gallery {
     new ResizeObserver(() => this.#fit()).observe(part.sheet);
   }
 
+  #invert() {
+    this.#parts.cells.classList.toggle("invert", this.#parts.invert.value);
+  }
+
+  /** @param {boolean} labelled */
   set labelled(labelled) {
     this.#offer(labelled ? [...KINDS, ["false", "false"]] : KINDS);
   }
 
+  /** @param {number | null} size */
   set pixelSize(size) {
     this.#pixelSize = size;
     this.#parts.lowpass.rewrite(); // in its unit
   }
 
   get kind() {
-    return this.kinds.value;
+    return this.#kinds?.value ?? "borderline";
   }
 
+  /**
+   * @param {number} threshold
+   * @param {boolean} [again] even if nothing has changed
+   */
   async show(threshold, again = false) {
     this.#threshold = threshold;
     const asked = `kind=${this.kind}&count=${this.#parts.count.value}&threshold=${threshold}`;
@@ -100,13 +143,17 @@ export class Gallery {
       const found = await get(`/api/gallery?${asked}`, request);
       if (this.#request === request) this.#use(found);
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (failure(error).name === "AbortError") return;
       this.#asked = null;
       this.#use({ cells: [] });
       this.#parts.nothing.textContent = explain(error);
     }
   }
 
+  /**
+   * @param {CellName[]} cells
+   * @param {boolean} rejected
+   */
   mark(cells, rejected) {
     const changed = new Set(cells.map(({ micrograph, index }) => `${micrograph}.${index}`));
     this.#cells.forEach((cell, at) => {
@@ -120,24 +167,27 @@ export class Gallery {
     (this.#elements[0] ?? this.#parts.sheet).focus({ preventScroll: true });
   }
 
+  /** @param {string[][]} kinds */
   #offer(kinds) {
-    const value = this.kinds?.value ?? remember("gallery kind") ?? "borderline";
-    this.kinds = segmented({
+    const value = this.#kinds?.value ?? remember("gallery kind") ?? "borderline";
+    this.#kinds = segmented({
       text: "Which particles", name: "gallery-kind", options: kinds, value: kinds.some(([kind]) => kind === value) ? value : "borderline",
       change: (kind) => {
         remember("gallery kind", kind);
         this.show(this.#threshold);
       },
     });
-    this.#parts.kinds.replaceChildren(this.kinds.element);
+    this.#parts.kinds.replaceChildren(this.#kinds.element);
   }
 
-  #use({ cells, columns, cell_px }) {
+  /** @param {{cells: Cell[], columns?: number, cell_px?: number}} response */
+  #use({ cells, columns = 25 }) {
     const part = this.#parts;
     this.#cells = cells;
-    this.#layout = { columns, cell_px };
+    this.#columns = columns;
     this.#anchor = null;
-    this.#elements = cells.map((cell, at) => h("button", { class: "cell", type: "button", tabindex: at ? "-1" : "0", "data-at": at }));
+    this.#elements = cells.map((_, at) => h("button", { class: "cell", type: "button", tabindex: at ? "-1" : "0", "data-at": at }));
+    /** @type {HTMLElement[]} */
     const nodes = [...this.#elements];
     if (this.kind === "borderline") this.#divide(nodes);
     part.cells.replaceChildren(...nodes);
@@ -150,9 +200,13 @@ export class Gallery {
     this.#redraw();
   }
 
-  /** Writes a line between those above the threshold and those below it. */
+  /**
+   * Writes a line between those above the threshold and those below it.
+   * @param {HTMLElement[]} nodes
+   */
   #divide(nodes) {
     const above = this.#cells.filter(({ score }) => score >= this.#threshold).length;
+    /** @param {string} text */
     const edge = (text) => h("div", { class: "edge" }, text);
     if (above < this.#cells.length) nodes.splice(above, 0, edge(`below ${figure(this.#threshold)}: not kept`));
     if (above) nodes.unshift(edge(`above ${figure(this.#threshold)}: kept`));
@@ -175,8 +229,8 @@ export class Gallery {
 
   #redraw() {
     this.#generation += 1;
-    for (const { address } of this.#pictures) if (address) URL.revokeObjectURL(address);
-    this.#pictures = Array.from({ length: Math.ceil(this.#cells.length / PART) }, () => ({}));
+    for (const { address } of this.#sheets) if (address) URL.revokeObjectURL(address);
+    this.#sheets = Array.from({ length: Math.ceil(this.#cells.length / PART) }, () => ({}));
     for (const element of this.#elements) element.style.backgroundImage = "";
     this.#fetchMore();
   }
@@ -185,17 +239,18 @@ export class Gallery {
     const { sheet } = this.#parts;
     if (!sheet.clientHeight) return; // not shown
     const [top, bottom] = [sheet.scrollTop - sheet.clientHeight / 2, sheet.scrollTop + 1.5 * sheet.clientHeight];
-    for (let number = 0; number < this.#pictures.length; number++) {
-      if (this.#pictures.filter((part) => part.state === "loading").length >= PARALLEL) return;
-      if (this.#pictures[number].state) continue;
+    for (let number = 0; number < this.#sheets.length; number++) {
+      if (this.#sheets.filter((part) => part.state === "loading").length >= PARALLEL) return;
+      if (this.#sheets[number].state) continue;
       const [first, last] = [this.#elements[number * PART], this.#elements[Math.min((number + 1) * PART, this.#cells.length) - 1]];
       if (last.offsetTop + last.offsetHeight >= top && first.offsetTop <= bottom) this.#fetch(number);
     }
   }
 
+  /** @param {number} number */
   async #fetch(number) {
     const generation = this.#generation;
-    const part = this.#pictures[number];
+    const part = this.#sheets[number];
     part.state = "loading";
     const cells = this.#cells.slice(number * PART, (number + 1) * PART);
     const names = cells.map(({ micrograph, index }) => `${micrograph}.${index}`).join(",");
@@ -203,27 +258,31 @@ export class Gallery {
       const response = await fetch(`/api/gallery/sheet?cells=${names}${this.#lowpass()}`, { credentials: "same-origin" });
       if (!response.ok) throw new Error(`status ${response.status}`);
       const address = URL.createObjectURL(await response.blob());
-      if (generation !== this.#generation) return URL.revokeObjectURL(address);
+      if (generation !== this.#generation) return void URL.revokeObjectURL(address);
       part.address = address;
       part.state = "done";
       this.#place(number, cells.length);
     } catch {
-      if (generation !== this.#generation) return undefined;
+      if (generation !== this.#generation) return;
       setTimeout(() => {
         part.state = undefined;
         if (generation === this.#generation) this.#fetchMore();
       }, 3000);
     }
-    return this.#fetchMore();
+    this.#fetchMore();
   }
 
+  /**
+   * @param {number} number
+   * @param {number} count
+   */
   #place(number, count) {
-    const { columns } = this.#layout;
+    const columns = this.#columns;
     const rows = Math.ceil(count / columns);
     for (let place = 0; place < count; place++) {
       const { style } = this.#elements[number * PART + place];
       const [row, column] = [Math.floor(place / columns), place % columns];
-      style.backgroundImage = `url("${this.#pictures[number].address}")`;
+      style.backgroundImage = `url("${this.#sheets[number].address}")`;
       style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
       style.backgroundPosition = `${(100 * column) / (columns - 1)}% ${rows > 1 ? (100 * row) / (rows - 1) : 0}%`;
     }
@@ -235,12 +294,14 @@ export class Gallery {
     return `&lowpass=${this.#pixelSize ? `${Math.round(px * this.#pixelSize)}A` : `${px}px`}`;
   }
 
-  #cutoffText() {
-    const px = CUTOFFS_PX[this.#parts?.lowpass.value ?? remember("gallery lowpass") ?? 4];
+  /** @param {number} step */
+  #cutoffText(step) {
+    const px = CUTOFFS_PX[step];
     if (!px) return "off";
     return this.#pixelSize ? `${Math.round(px * this.#pixelSize)} Å` : `${px} px`;
   }
 
+  /** @param {number} at */
   #write(at) {
     const cell = this.#cells[at];
     const element = this.#elements[at];
@@ -250,18 +311,21 @@ export class Gallery {
     element.setAttribute("aria-label", `${this.#hooks.nameOf(cell.micrograph)}, score ${figure(cell.score)}${cell.rejected ? ", rejected" : ""}`);
   }
 
+  /** @param {number | null} at */
   #tell(at) {
-    const cell = this.#cells[at];
+    const cell = at === null ? null : this.#cells[at];
     const gone = this.#cells.filter(({ rejected }) => rejected).length;
     const all = `${this.#cells.length} particles: ${SAYS[this.kind]}${gone ? ` · ${gone} of them rejected` : ""}`;
     this.#parts.said.textContent = cell ? `${this.#hooks.nameOf(cell.micrograph)} · score ${figure(cell.score)}${cell.rejected ? " · rejected" : ""}` : this.#cells.length ? all : "";
   }
 
+  /** @param {EventTarget | null} target */
   #placeOf(target) {
-    const at = target.closest?.(".cell")?.dataset.at;
-    return at === undefined ? null : Number(at);
+    const cell = target instanceof Element ? target.closest(".cell") : null;
+    return cell instanceof HTMLElement ? Number(cell.dataset.at) : null;
   }
 
+  /** @param {Pick<MouseEvent, "target" | "shiftKey"> & Partial<MouseEvent>} event */
   #click(event) {
     const at = this.#placeOf(event.target);
     if (at === null) return;
@@ -275,11 +339,16 @@ export class Gallery {
     this.#reject([this.#cells[at]], this.#anchor.rejected);
   }
 
+  /**
+   * @param {Cell[]} cells
+   * @param {boolean} rejected
+   */
   #reject(cells, rejected) {
     const changed = cells.filter((cell) => cell.rejected !== rejected).map(({ micrograph, index }) => ({ micrograph, index }));
     if (changed.length) this.#hooks.onReject(changed, rejected);
   }
 
+  /** @param {KeyboardEvent} event */
   #press(event) {
     const at = this.#placeOf(event.target);
     if (at === null || event.altKey) return;
@@ -289,7 +358,9 @@ export class Gallery {
     }
     if (event.key === "o" || event.key === "O") return void this.#hooks.onOpen(this.#cells[at]);
     const wide = Math.max(1, this.#elements.findIndex((element) => element.offsetTop > this.#elements[0].offsetTop));
-    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: wide, ArrowUp: -wide, Home: -at, End: this.#cells.length }[event.key];
+    /** @type {Record<string, number>} */
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: wide, ArrowUp: -wide, Home: -at, End: this.#cells.length };
+    const step = steps[event.key];
     if (step === undefined || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();

@@ -1,7 +1,6 @@
-// @ts-nocheck
 /** The page for labelling: puts the parts together, and goes from one micrograph to the next. */
 
-import { explain, get, picture, send } from "./api.js";
+import { explain, failure, get, picture, problemText, send } from "./api.js";
 import { Cursor } from "./cursor.js";
 import { Desk } from "./desk.js";
 import { History } from "./history.js";
@@ -15,22 +14,25 @@ import { Notes } from "./notes.js";
 import { ProposalPanel, Proposals } from "./proposals.js";
 import { Readout } from "./readout.js";
 import { makeTools } from "./tools.js";
-import { folds, h, icon, later, panel, toast } from "./ui.js";
+import { byId, find, folds, h, icon, later, panel, toast } from "./ui.js";
 import { Viewer } from "./viewer.js";
 
 const PATIENCE = 200; // ms before "loading" is said
 const RENEW = 700; // ms after the last change of the diameter
 const RETRY = 2000; // ms between tries while the server is away
-const byId = (id) => document.getElementById(id);
 
-class Page {
-  #sheets = new Map(); // id -> {id, labels, history, proposals, info}
+export class Page {
+  /** @type {Map<number, Sheet>} by id */
+  #sheets = new Map();
+  /** @type {AbortController | null} */
   #going = null;
   #late = false; // others changed something while own changes were under way
   #keeping = Promise.resolve(); // the diameter is on its way to the server
   #renewFilter = later(() => this.proposalPanel.source === "alog" && this.#renew("alog"), RENEW);
+  /** @type {{source: string | null, value: number} | null} */
   #threshold = null; // the user's own, for the next micrographs too
 
+  /** @param {Session & {labels: string}} session */
   constructor(session) {
     this.session = session;
     this.viewer = new Viewer(byId("viewer"));
@@ -45,6 +47,8 @@ class Page {
     this.labelPanel = new LabelPanel(this.desk, { onTool: (name) => this.use(name) });
     this.proposalPanel = new ProposalPanel(this.desk, { onSource: (source) => this.propose(source) });
     this.notes = new Notes(byId("notes"), this);
+    /** @type {Point | null} */
+    this.pointer = null;
     this.tools = makeTools(this.desk);
     this.#layOut();
     this.#wire();
@@ -57,16 +61,22 @@ class Page {
     this.list.use(micrographs);
     const count = await this.saver.recover(micrographs);
     if (count) toast(`${count} change${count === 1 ? "" : "s"} that had not been saved ${count === 1 ? "is" : "are"} being saved now.`);
-    if (!micrographs.length) return this.notes.card("There are no micrographs", "Start upicker label with files, folders or patterns.");
+    if (!micrographs.length) {
+      this.notes.card("There are no micrographs", "Start upicker label with files, folders or patterns.");
+      return;
+    }
     const asked = Number(location.hash.slice(1));
-    const first = location.hash && micrographs[asked] ? asked : (micrographs.find((each) => each.labels === 0 && !each.bad) ?? micrographs[0]).id;
+    const first = location.hash && micrographs[asked] ? asked : (micrographs.find((/** @type {MicrographItem} */ each) => each.labels === 0 && !each.bad) ?? micrographs[0]).id;
     this.viewer.element.focus();
     await this.go(first);
     if (this.desk.diameter === null && this.desk.ready) this.use("diameter");
-    return null;
   }
 
-  /** Show another micrograph; `again`: the same, which could not be shown before. */
+  /**
+   * Show another micrograph.
+   * @param {number | null} id
+   * @param {boolean} [again] the same one, which could not be shown before
+   */
   async go(id, again = false) {
     if (id === null) return;
     this.#going?.abort();
@@ -88,48 +98,61 @@ class Page {
       await this.#open(id, name, going);
     } catch (error) {
       if (going.signal.aborted) return;
-      this.#failed(id, error);
+      this.#failed(id, failure(error));
     } finally {
       clearTimeout(busy);
       if (this.#going === going) this.notes.busy(null);
     }
   }
 
+  /**
+   * @param {number} id
+   * @param {string} name
+   * @param {AbortController} going
+   */
   async #open(id, name, { signal }) {
     await this.#keeping;
     const [info, labels] = await Promise.allSettled([this.#picture(id, signal), this.saver.open(id, name)]);
     if (signal.aborted) return;
-    const sheet = this.#sheets.get(id) ?? { id, history: new History(), proposals: null };
+    const sheet = this.#sheets.get(id) ?? { id, labels: null, history: new History(), proposals: null, info: null };
     this.#sheets.set(id, sheet);
     if (labels.status === "fulfilled") sheet.labels = labels.value;
-    const told = info.status === "fulfilled" && !info.value.error;
-    sheet.info = told ? info.value : null;
+    sheet.info = info.status === "fulfilled" && !info.value.error ? info.value : null;
     if (sheet.labels) {
       sheet.labels.onChange = () => this.#changed(sheet);
       this.desk.use(sheet);
     }
-    if (!told) throw info.reason ?? new Error(errorText(info.value.error));
-    this.viewer.show(sheet.info);
-    this.looks.use(sheet.info);
-    this.readout.use(sheet.info);
+    if (info.status === "rejected") throw info.reason;
+    if (info.value.error) throw new Error(problemText(info.value.error));
+    this.viewer.show(info.value);
+    this.looks.use(info.value);
+    this.readout.use(info.value);
     if (labels.status !== "fulfilled") throw labels.reason;
     this.notes.clear();
     this.notes.show();
     this.propose(this.proposalPanel.source);
   }
 
-  /** Where there is no such view, say as the model sees it without a diameter, the picture is shown as it is. */
+  /**
+   * Where there is no such view (the model's needs a diameter), the micrograph is shown as it is.
+   * @param {number} id
+   * @param {AbortSignal} signal
+   */
   async #picture(id, signal) {
     const info = await picture(id, this.looks.view, { signal });
     if (!info.error || this.looks.view === "raw") return info;
     const plain = await picture(id, "raw", { signal });
     if (!plain.error) {
       this.looks.settle("raw");
-      toast(`Shown as it is. ${errorText(info.error)}`);
+      toast(`Shown as it is. ${problemText(info.error)}`);
     }
     return plain;
   }
 
+  /**
+   * @param {number} id
+   * @param {import("./api.js").Failure} error
+   */
   #failed(id, error) {
     if (error.away || error.status === 401) {
       const away = "The server may have been stopped, or the connection is down. This page goes on by itself when it is back; nothing is lost.";
@@ -145,21 +168,22 @@ class Page {
       labels?.loaded && !labels.bad ? { text: "Mark it as bad", run: () => this.labelPanel.bad() } : null);
   }
 
-  /** The same micrograph, looked at in another way. */
+  /** Another view of the same micrograph. */
   async #showView() {
     const id = this.list.current;
     const { sheet } = this.desk;
     const { view } = this.looks;
-    if (!sheet?.info) return;
+    if (!sheet?.info || id === null) return;
+    const before = sheet.info.view;
     const busy = setTimeout(() => this.notes.busy("Filtering"), PATIENCE);
     try {
       const info = await picture(id, view);
       if (this.list.current !== id || this.looks.view !== view) return;
-      if (info.error) throw new Error(errorText(info.error));
+      if (info.error) throw new Error(problemText(info.error));
       sheet.info = info;
       this.viewer.show(info);
     } catch (error) {
-      if (this.list.current === id) this.looks.settle(sheet.info.view);
+      if (this.list.current === id) this.looks.settle(sheet.info?.view ?? before);
       toast(`This view cannot be shown. ${explain(error)}`, { kind: "error" });
     } finally {
       clearTimeout(busy);
@@ -167,47 +191,60 @@ class Page {
     }
   }
 
+  /** @param {string} name */
   use(name) {
-    const tool = this.tools.find((each) => each.name === name);
+    const tool = this.tools.find((each) => each.name === name) ?? this.tools[0];
     tool.begin?.();
     this.desk.tool?.hover?.(null);
     this.desk.tool = tool;
-    for (const button of byId("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+    for (const button of byId("tools").querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
     this.viewer.element.dataset.tool = name;
     this.notes.show();
     this.desk.paint();
   }
 
+  /** @param {string} source */
   async propose(source) {
     const { sheet } = this.desk;
     this.proposalPanel.source = source;
     if (!sheet?.info) return;
-    if (source === "none" || sheet.proposals?.source === source) return this.#proposed(sheet, source === "none" ? null : sheet.proposals);
+    if (source === "none" || sheet.proposals?.source === source) {
+      this.#proposed(sheet, source === "none" ? null : sheet.proposals);
+      return;
+    }
     if (source === "alog" && this.desk.diameter === null) {
       this.proposalPanel.source = "none";
       this.use("diameter");
-      return toast("Set the diameter first: the filter looks for particles of this size.");
+      toast("Set the diameter first: the filter searches for particles of this size.");
+      return;
     }
     this.#proposed(sheet, null);
-    this.proposalPanel.state("Looking for particles", true);
+    this.proposalPanel.state("Searching for particles", true);
     try {
-      const answer = await send("POST", `/api/micrographs/${sheet.id}/proposals`, { source });
-      if (this.desk.sheet !== sheet || this.proposalPanel.source !== source) return null;
-      const proposals = Object.assign(new Proposals(answer), { source });
+      const response = await send("POST", `/api/micrographs/${sheet.id}/proposals`, { source });
+      if (this.desk.sheet !== sheet || this.proposalPanel.source !== source) return;
+      const proposals = new Proposals(response);
+      proposals.source = source;
       if (this.proposalPanel.touched && this.#threshold?.source === source) proposals.threshold = this.#threshold.value;
       this.#proposed(sheet, proposals);
     } catch (error) {
       if (this.desk.sheet === sheet) this.proposalPanel.state(explain(error));
     }
-    return null;
   }
 
-  /** Proposals of a source would be others now. */
+  /**
+   * Proposals of a source would be others now.
+   * @param {string} source
+   */
   #renew(source) {
     for (const sheet of this.#sheets.values()) if (sheet.proposals?.source === source) sheet.proposals = null;
     return this.propose(source);
   }
 
+  /**
+   * @param {Sheet} sheet
+   * @param {Proposals | null} proposals
+   */
   #proposed(sheet, proposals) {
     sheet.proposals = proposals;
     this.proposalPanel.state(proposals && !proposals.list.length ? "Nothing was found here." : "");
@@ -215,8 +252,10 @@ class Page {
     this.desk.changed();
   }
 
+  /** @param {Sheet} sheet */
   #changed(sheet) {
     const { labels } = sheet;
+    if (!labels) return;
     this.list.note(sheet.id, { labels: labels.particles.size, coverage: labels.coverage, bad: labels.bad });
     if (this.desk.sheet === sheet) this.desk.changed();
   }
@@ -224,8 +263,8 @@ class Page {
   /** Labels, selection or proposals are other ones. */
   #shown() {
     const { sheet } = this.desk;
-    byId("undo").disabled = !sheet?.history.canUndo;
-    byId("redo").disabled = !sheet?.history.canRedo;
+    byId("undo", HTMLButtonElement).disabled = !sheet?.history.canUndo;
+    byId("redo", HTMLButtonElement).disabled = !sheet?.history.canRedo;
     this.labelPanel.show();
     this.proposalPanel.show();
     this.notes.show();
@@ -233,8 +272,8 @@ class Page {
   }
 
   #layOut() {
-    for (const [id, name] of [["previous", "previous"], ["next", "next"], ["undo", "undo"], ["redo", "redo"], ["help", "help"]]) byId(id).append(icon(name));
-    for (const button of document.querySelectorAll("[data-fold]")) button.append(icon(button.dataset.fold === "left" ? "list" : "panels"));
+    for (const id of ["previous", "next", "undo", "redo", "help"]) byId(id).append(icon(id));
+    for (const [side, name] of [["left", "list"], ["right", "panels"]]) find(document, `[data-fold=${side}]`).append(icon(name));
     byId("tools").append(...this.tools.map((tool) => h("button", {
       class: "button quiet icon", type: "button", "data-tool": tool.name, title: `${tool.title} (${tool.key})`, "aria-label": tool.title,
       "aria-keyshortcuts": tool.key, onclick: () => this.use(tool.name),
@@ -247,7 +286,7 @@ class Page {
       if (!training.open || training.dataset.mounted) return;
       training.dataset.mounted = "yes";
       const { mountJobs } = await import("./jobs.js");
-      const body = training.querySelector(".body");
+      const body = find(training, ".body");
       mountJobs(body, { open: (id) => this.go(id), propose: () => this.#renew("model"), onSuggestions: (ids) => this.list.suggest(ids) });
     };
     training.addEventListener("toggle", mount);
@@ -257,18 +296,19 @@ class Page {
 
   #wire() {
     const { viewer, desk, saver } = this;
+    /** @type {<V extends any[], R>(run: (...values: V) => R) => (...values: V) => R | null} */
     const ready = (run) => (...values) => (desk.ready ? run(...values) : null);
-    viewer.onPress = ready((point, event) => desk.tool.press(point, event));
-    viewer.onClick = ready((point, event) => desk.tool.click(point, event));
+    viewer.onPress = ready((/** @type {Pointed} */ point, /** @type {PointerEvent} */ event) => desk.tool?.press(point, event) ?? null);
+    viewer.onClick = ready((/** @type {Pointed} */ point, /** @type {PointerEvent} */ event) => desk.tool?.click(point, event));
     viewer.onHover = (point) => {
       this.pointer = point;
       this.readout.hover(point);
-      if (desk.ready && !this.cursor.active) desk.tool.hover?.(point);
+      if (desk.ready && !this.cursor.active) desk.tool?.hover?.(point);
     };
     viewer.onView = () => this.readout.view();
     desk.onChange = () => this.#shown();
     desk.onDiameter = (px) => {
-      const { info } = desk.sheet;
+      const info = desk.sheet?.info ?? null;
       this.#keeping = this.#keeping.then(() => this.#keepDiameter(px, info));
     };
     saver.onState = (state, text) => {
@@ -304,6 +344,10 @@ class Page {
     this.keys.help(MOUSE());
   }
 
+  /**
+   * @param {number} step
+   * @param {boolean} [unlabelled]
+   */
   step(step, unlabelled = false) {
     const id = this.list.next(this.list.current, step, unlabelled);
     if (id === null) toast(unlabelled ? "No other micrograph in the list is without labels." : step > 0 ? "This is the last micrograph." : "This is the first micrograph.", { seconds: 3 });
@@ -313,7 +357,7 @@ class Page {
   /** What others did meanwhile. */
   async #refresh() {
     const { labels } = this.desk;
-    // While own changes are under way, their answer may have left the server before the others' came: ask afterwards.
+    // While own changes are under way, their response may have left the server before the others' came: ask afterwards.
     this.#late = Boolean(labels?.unsent);
     try {
       const [, micrographs] = await Promise.all([labels?.loaded && !labels.unsent ? labels.refresh() : null, get("/api/micrographs")]);
@@ -323,12 +367,16 @@ class Page {
     }
   }
 
-  /** The particles' diameter goes for the other micrographs, too. */
+  /**
+   * The particles' diameter goes for the other micrographs, too.
+   * @param {number} px
+   * @param {ImageInfo | null} info
+   */
   async #keepDiameter(px, info) {
-    const length = info.pixel_size_A ? `${(px * info.pixel_size_A).toPrecision(4)}A` : `${px}px`;
+    const length = info?.pixel_size_A ? `${(px * info.pixel_size_A).toPrecision(4)}A` : `${px}px`;
     try {
       this.session = await send("PUT", "/api/session/diameter", { diameter: length });
-      info.diameter_px = px;
+      if (info) info.diameter_px = px;
       this.labelPanel.show();
       this.#renewFilter();
     } catch (error) {
@@ -337,16 +385,12 @@ class Page {
   }
 }
 
-function errorText(error) {
-  const text = `${error.found}. ${error.remedy}.`;
-  return text[0].toUpperCase() + text.slice(1);
-}
-
 async function begin() {
   try {
     const page = new Page(await get("/api/session"));
     await page.start();
-  } catch (error) {
+  } catch (reason) {
+    const error = failure(reason);
     if (error.away) setTimeout(() => location.reload(), RETRY);
     byId("notes").append(h("div", { class: "card middle", role: "alert" }, h("h2", {}, "The page cannot start"), h("p", {}, explain(error))));
     if (!error.away) throw error;

@@ -1,20 +1,23 @@
-// @ts-nocheck
 /** Keys of the page for labelling: bindKeys(page); MOUSE() is what the mouse does, for the list of keys. */
 
 import { h } from "./ui.js";
 
 const PAN = 80; // css px
+/** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export function MOUSE() {
-  const rows = [["click", "adds a particle, or removes the one under the cursor; accepts a proposal"], ["drag", "moves a particle; beside particles, moves the picture"],
-    ["wheel", "zooms at the cursor"], ["Space, right or middle button + drag", "moves the picture, whatever is under the cursor"]];
+  const rows = [["click", "adds a particle, or removes the one under the cursor; accepts a proposal"], ["drag", "moves a particle; beside particles, moves the micrograph"],
+    ["wheel", "zooms at the cursor"], ["Space, right or middle button + drag", "moves the micrograph, whatever is under the cursor"]];
   return h("section", {}, h("h3", {}, "Mouse"), h("dl", {}, rows.map(([what, does]) => h("div", {}, h("dt", {}, what), h("dd", {}, does)))));
 }
 
+/** @param {import("./label.js").Page} page */
 export function bindKeys(page) {
   const { keys, desk, viewer, cursor } = page;
+  /** @type {(run: () => unknown) => () => unknown} */
   const when = (run) => () => (desk.ready ? run() : false);
+  /** @type {(group: string, names: string, text: string, run: (() => unknown) | null) => void} */
   const on = (group, names, text, run) => keys.on(names, text, run, { group });
 
   on("Micrographs", "N PageDown ArrowRight", "next micrograph", () => page.step(1));
@@ -24,8 +27,8 @@ export function bindKeys(page) {
 
   for (const tool of page.tools) on("Tools", tool.key, tool.title.toLowerCase(), () => page.use(tool.name));
   on("Tools", "[ ]", "smaller, larger brush or diameter", null);
-  keys.on("[", null, when(() => desk.tool.step?.(-1)));
-  keys.on("]", null, when(() => desk.tool.step?.(1)));
+  keys.on("[", null, when(() => desk.tool?.step?.(-1)));
+  keys.on("]", null, when(() => desk.tool?.step?.(1)));
   on("Tools", "Escape", "back to adding; nothing selected", () => {
     if (cursor.active) cursor.toggle();
     desk.selection.clear();
@@ -58,7 +61,7 @@ export function bindKeys(page) {
   for (const name of ["+", "="]) keys.on(name, null, () => viewer.zoomBy(1.25));
   keys.on("-", null, () => viewer.zoomBy(0.8));
   on("Picture", "0 F", "fit the window", () => viewer.fit());
-  on("Picture", "Shift+ArrowLeft", "move the picture (all arrows)", null);
+  on("Picture", "Shift+ArrowLeft", "move the micrograph (all arrows)", null);
 
   on("Without a mouse", "C", "cursor for the keyboard, or not", when(() => cursor.toggle()));
   on("Without a mouse", "ArrowLeft ArrowRight ArrowUp ArrowDown", "move it, instead of going to other micrographs; Shift: finely", null);

@@ -1,4 +1,3 @@
-// @ts-nocheck
 /**
  * The panel about one micrograph's labels: how many, how large particles are, what the labels cover, whether it is bad.
  *
@@ -10,10 +9,11 @@
 import { check, h, segmented, toast } from "./ui.js";
 
 const COVERAGE = [["complete", "completely"], ["partial", "in part"], ["regions", "in regions"]];
-const TOLD = {
-  unset: "Say this before training: what is not labelled counts as background.",
+/** @type {Record<Coverage, string>} */
+const EXPLAINED = {
+  unset: "Choose one before training: what is not labelled counts as background.",
   complete: "Every particle of this micrograph is labelled.",
-  partial: "There are more particles than labels; the rest is not taken for background.",
+  partial: "There are more particles than labels; the rest does not count as background.",
   regions: "Every particle inside the regions is labelled.",
 };
 
@@ -22,33 +22,42 @@ export class LabelPanel {
   #onTool;
   #parts;
 
+  /**
+   * @param {import("./desk.js").Desk} desk
+   * @param {{onTool: (name: string) => void}} hooks
+   */
   constructor(desk, { onTool }) {
     this.#desk = desk;
     this.#onTool = onTool;
-    const part = (this.#parts = {
+    this.#parts = {
       count: h("span", { class: "figure", id: "count" }),
       noun: h("span", { class: "muted" }),
       size: h("input", { class: "input", inputmode: "decimal", id: "diameter", "aria-label": "Diameter", autocomplete: "off", onchange: () => this.#typed() }),
       unit: h("span", { class: "muted" }),
-      coverage: segmented({ text: "Labelled", name: "coverage", options: COVERAGE, value: null, change: (value) => this.cover(value) }),
-      told: h("p", { class: "muted", id: "told" }),
+      coverage: segmented({ text: "Labelled", name: "coverage", options: COVERAGE, value: null, change: (value) => this.cover(/** @type {Coverage} */ (value)) }),
+      explained: h("p", { class: "muted", id: "told" }),
       bad: check({ text: "Bad micrograph: not for training", change: () => this.bad() }),
       file: h("p", { class: "muted clip" }),
-    });
+      draw: h("button", { class: "button", type: "button", hidden: true, onclick: () => onTool("region") }, "Draw regions"),
+      usual: h("button", { class: "button", type: "button", hidden: true }),
+    };
+    const part = this.#parts;
     const measure = h("button", { class: "button", type: "button", onclick: () => onTool("diameter") }, "Measure");
-    const draw = (part.draw = h("button", { class: "button", type: "button", hidden: true, onclick: () => onTool("region") }, "Draw regions"));
-    const adopt = () => this.#desk.commit([{ op: "diameter", px: this.#desk.sheet.info.diameter_px }]);
-    part.usual = h("button", { class: "button", type: "button", hidden: true, onclick: adopt });
+    const adopt = () => {
+      const px = this.#desk.sheet?.info?.diameter_px;
+      if (px) this.#desk.commit([{ op: "diameter", px }]);
+    };
+    part.usual.addEventListener("click", adopt);
     this.element = h("div", { class: "looks" },
       h("div", { class: "row" }, part.count, part.noun),
       h("div", { class: "field" }, h("span", {}, "Particle diameter"), h("div", { class: "unit" }, part.size, part.unit, measure), part.usual),
-      part.coverage.element, part.told, draw, part.bad.element, part.file);
+      part.coverage.element, part.explained, part.draw, part.bad.element, part.file);
   }
 
   /** The file's diameter may be another than the one that was set last, on another micrograph. */
   #offer() {
     const { diameter, preview, sheet } = this.#desk;
-    const usual = sheet.info?.diameter_px ?? null;
+    const usual = sheet?.info?.diameter_px ?? null;
     const other = usual !== null && diameter !== null && preview === null && Math.abs(diameter / usual - 1) > 0.005;
     this.#parts.usual.hidden = !other;
     if (other) this.#parts.usual.textContent = `Use ${this.#length(usual)}, as elsewhere`;
@@ -61,23 +70,24 @@ export class LabelPanel {
     if (!labels?.loaded) return;
     const { size } = labels.particles;
     const selected = this.#desk.selection.size;
-    part.count.textContent = size;
+    part.count.textContent = String(size);
     part.noun.textContent = `particle${size === 1 ? "" : "s"}${selected ? `, ${selected} selected` : ""}`;
     const pixel = this.#pixelSize;
-    if (document.activeElement !== part.size) part.size.value = diameter ? Number((diameter * (pixel ?? 1)).toPrecision(4)) : "";
+    if (document.activeElement !== part.size) part.size.value = diameter ? String(Number((diameter * (pixel ?? 1)).toPrecision(4))) : "";
     this.#offer();
     part.size.removeAttribute("aria-invalid");
     part.unit.textContent = pixel ? "Å" : "px";
     part.coverage.value = labels.coverage;
     const none = labels.coverage === "regions" && labels.regions.length === 0;
-    part.told.textContent = none ? "No region is drawn yet." : TOLD[labels.coverage];
-    part.told.classList.toggle("warn", none);
+    part.explained.textContent = none ? "No region is drawn yet." : EXPLAINED[labels.coverage];
+    part.explained.classList.toggle("warn", none);
     part.draw.hidden = labels.coverage !== "regions";
     part.bad.value = labels.bad;
     part.file.textContent = labels.file ? `Kept in ${labels.file}` : "";
     part.file.title = labels.file ?? "";
   }
 
+  /** @param {Coverage} value */
   cover(value) {
     const { labels } = this.#desk;
     if (!labels?.loaded || labels.coverage === value) return;
@@ -96,6 +106,7 @@ export class LabelPanel {
     return this.#desk.sheet?.info?.pixel_size_A ?? null;
   }
 
+  /** @param {number} px */
   #length(px) {
     const pixel = this.#pixelSize;
     return `${Number((px * (pixel ?? 1)).toPrecision(4))} ${pixel ? "Å" : "px"}`;

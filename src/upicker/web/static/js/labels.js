@@ -1,4 +1,3 @@
-// @ts-nocheck
 /**
  * Labels of micrographs: as the user sees them at once, and their way to the server.
  *
@@ -17,57 +16,83 @@
  * was started anew (409), its state is taken and what is unsent is played on it again.
  */
 
-import { explain, get, send, ServerError } from "./api.js";
+import { explain, failure, get, send, ServerError } from "./api.js";
 
 const MOST = 2000; // changes a request
-const PATIENCE = 20000; // ms that an answer may take
+const PATIENCE = 20000; // ms that a response may take
 const WAITS = { first: 400, most: 8000 }; // ms between tries
 const PREFIX = "upicker unsent";
+
+/**
+ * The state as the server sends it: particles as [key, x, y]; `epoch` is another after the server was started anew.
+ * @typedef {Omit<LabelState, "particles"> & {particles: [string, number, number][], file: string | null, epoch: string, revision: number}} LabelResponse
+ *
+ * @typedef {LabelState & Pick<LabelResponse, "file" | "epoch" | "revision">} SavedState
+ */
 
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => (byte % 36).toString(36)).join("");
 }
 
 /** Play changes on a state, in place. Others' may have come between: unknown keys are no error. */
-function play(state, changes) {
+/** @type {<S extends LabelState>(state: S, changes: Change[]) => S} */
+export function play(state, changes) {
   for (const change of changes) {
-    const known = state.particles.has(change.key);
+    const known = "key" in change && state.particles.has(change.key);
     if (change.op === "add" && !known) state.particles.set(change.key, { x: change.x, y: change.y });
     else if (change.op === "move" && known) state.particles.set(change.key, { x: change.x, y: change.y });
     else if (change.op === "remove") state.particles.delete(change.key);
     else if (change.op === "diameter") state.diameter_px = change.px;
-    else if (["coverage", "regions", "bad"].includes(change.op)) state[change.op] = change.value;
+    else if (change.op === "coverage") state.coverage = change.value;
+    else if (change.op === "regions") state.regions = change.value;
+    else if (change.op === "bad") state.bad = change.value;
   }
   return state;
 }
 
 export class Labels {
   #saver;
+  /** @type {SavedState | null} */
   #saved = null; // the server's state as far as it is known here
+  /** @type {SavedState | null} */
   #seen = null; // the same with the unsent changes
+  /** @type {Change[]} */
   #unsent = [];
   #stored = false;
 
+  /**
+   * @param {Saver} saver
+   * @param {number} id
+   * @param {string} name
+   */
   constructor(saver, id, name) {
     this.#saver = saver;
     this.id = id;
     this.name = name;
+    /** @type {(() => void) | null} */
     this.onChange = null;
     this.slowly = false; // one change a request: one of them was refused
   }
 
-  get particles() { return this.#seen.particles; }
-  get diameter_px() { return this.#seen.diameter_px; }
-  get coverage() { return this.#seen.coverage; }
-  get regions() { return this.#seen.regions; }
-  get bad() { return this.#seen.bad; }
-  get file() { return this.#seen.file; }
+  /** The state with all changes; only where `loaded`. */
+  get #state() {
+    if (!this.#seen) throw new Error(`the labels of ${this.name} are not here yet`);
+    return this.#seen;
+  }
+
+  get particles() { return this.#state.particles; }
+  get diameter_px() { return this.#state.diameter_px; }
+  get coverage() { return this.#state.coverage; }
+  get regions() { return this.#state.regions; }
+  get bad() { return this.#state.bad; }
+  get file() { return this.#state.file; }
   get loaded() { return this.#seen !== null; }
   get unsent() { return this.#unsent.length; }
 
+  /** @param {Change[]} changes */
   apply(changes) {
     this.#unsent.push(...changes);
-    play(this.#seen, changes);
+    play(this.#state, changes);
     this.#store();
     this.onChange?.();
     this.#saver.wake();
@@ -84,25 +109,26 @@ export class Labels {
   async send() {
     if (!this.loaded) await this.refresh();
     const changes = this.#unsent.slice(0, this.slowly ? 1 : MOST);
-    if (!changes.length) return;
-    const body = { epoch: this.#saved.epoch, revision: this.#saved.revision, changes };
+    const saved = this.#saved;
+    if (!changes.length || !saved) return;
+    const body = { epoch: saved.epoch, revision: saved.revision, changes };
     const options = { signal: AbortSignal.timeout(PATIENCE), keepalive: changes.length < 200 }; // outlives a closed tab
-    let answer;
+    let response;
     try {
-      answer = await send("POST", `/api/micrographs/${this.id}/labels`, body, options);
+      response = await send("POST", `/api/micrographs/${this.id}/labels`, body, options);
     } catch (error) {
       if (!(error instanceof ServerError) || error.status !== 409 || !error.body?.state) throw error;
       this.#take(error.body.state);
       return;
     }
-    if (this.#saved.revision <= answer.revision) {
-      play(this.#saved, [...changes, ...answer.missed]); // `missed` is what the server has where it is not what was sent
-      this.#saved.revision = answer.revision;
+    if (this.#saved && this.#saved.revision <= response.revision) {
+      play(this.#saved, [...changes, ...response.missed]); // `missed` is what the server has where it is not what was sent
+      this.#saved.revision = response.revision;
     } // else a later state has come on another way
     this.#unsent.splice(0, changes.length);
     this.slowly &&= this.#unsent.length > 0;
     this.#store();
-    if (answer.missed.length) this.#show();
+    if (response.missed.length) this.#show();
   }
 
   /** Give up the first unsent change, which the server refuses. */
@@ -113,21 +139,26 @@ export class Labels {
     await this.refresh();
   }
 
-  /** Put changes of an earlier page before this page's own. */
+  /**
+   * Put changes of an earlier page before this page's own.
+   * @param {Change[]} changes
+   */
   adopt(changes) {
     this.#unsent.unshift(...changes);
     this.#store();
     if (this.loaded) this.#show();
   }
 
+  /** @param {LabelResponse} state */
   #take(state) {
+    /** @type {Map<string, Point>} */
     const particles = new Map(state.particles.map(([key, x, y]) => [key, { x, y }]));
     this.#saved = { ...state, particles };
     this.#show();
   }
 
   #show() {
-    this.#seen = play({ ...this.#saved, particles: new Map(this.#saved.particles) }, this.#unsent);
+    if (this.#saved) this.#seen = play({ ...this.#saved, particles: new Map(this.#saved.particles) }, this.#unsent);
     this.onChange?.();
   }
 
@@ -141,16 +172,23 @@ export class Labels {
 export class Saver {
   #folder;
   #tab = newKey();
-  #open = new Map(); // id -> Labels
+  /** @type {Map<number, Labels>} by the micrograph's id */
+  #open = new Map();
   #busy = false;
   #wait = WAITS.first;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {string | null} */
   #told = null;
 
+  /** @param {string} folder */
   constructor(folder) {
     this.#folder = folder;
+    /** @type {((state: "saved" | "saving" | "away", text: string) => void) | null} */
     this.onState = null;
+    /** @type {((labels: Labels) => void) | null} */
     this.onSaved = null; // (labels): all of its changes are on the server's disk
+    /** @type {((labels: Labels, text: string) => void) | null} */
     this.onRefused = null; // (labels, text)
     // A lock that lives as long as the page tells other pages that what it keeps is not left behind.
     navigator.locks?.request(`${PREFIX} ${this.#tab}`, () => new Promise(() => {}));
@@ -162,26 +200,39 @@ export class Saver {
     return [...this.#open.values()].reduce((sum, labels) => sum + labels.unsent, 0);
   }
 
+  /**
+   * @param {number} id
+   * @param {string} name
+   * @returns {Promise<Labels>}
+   */
   async open(id, name) {
     const labels = this.#find(id, name);
     await labels.refresh();
     return labels;
   }
 
+  /**
+   * @param {number} id
+   * @param {string} name
+   * @returns {Labels}
+   */
   #find(id, name) {
-    if (!this.#open.has(id)) this.#open.set(id, new Labels(this, id, name));
-    return this.#open.get(id);
+    const labels = this.#open.get(id) ?? new Labels(this, id, name);
+    this.#open.set(id, labels);
+    return labels;
   }
 
+  /** @param {MicrographItem[]} micrographs */
   async recover(micrographs) {
-    const alive = new Set((await navigator.locks?.query())?.held.map((lock) => lock.name) ?? []);
+    const alive = new Set((await navigator.locks?.query())?.held?.map((lock) => lock.name) ?? []);
     const ids = new Map(micrographs.map(({ id, name }) => [name, id]));
     let found = 0;
     for (const address of storedKeys()) {
       const [folder, tab, name] = JSON.parse(address.slice(PREFIX.length));
-      if (folder !== this.#folder || alive.has(`${PREFIX} ${tab}`) || !ids.has(name)) continue;
-      const changes = JSON.parse(localStorage.getItem(address)) ?? [];
-      this.#find(ids.get(name), name).adopt(changes);
+      const id = ids.get(name);
+      if (folder !== this.#folder || alive.has(`${PREFIX} ${tab}`) || id === undefined) continue;
+      const changes = JSON.parse(localStorage.getItem(address) ?? "[]");
+      this.#find(id, name).adopt(changes);
       localStorage.removeItem(address);
       found += changes.length;
     }
@@ -189,6 +240,10 @@ export class Saver {
     return found;
   }
 
+  /**
+   * @param {string} name
+   * @param {Change[]} changes
+   */
   keep(name, changes) {
     const address = PREFIX + JSON.stringify([this.#folder, this.#tab, name]);
     try {
@@ -217,7 +272,7 @@ export class Saver {
       }
       this.#tell("saved", "saved");
     } catch (error) {
-      await this.#failed(error);
+      await this.#failed(failure(error));
     } finally {
       this.#busy = false;
     }
@@ -227,12 +282,14 @@ export class Saver {
     return [...this.#open.values()].find((labels) => labels.unsent);
   }
 
+  /** @param {import("./api.js").Failure} error */
   async #failed(error) {
     const labels = this.#next();
     let wait = this.#wait;
     if (error.status === 400 || error.status === 413) {
       // One change cannot be taken: find out which by sending them one by one, and go on with the others.
       wait = 0;
+      if (!labels) return;
       if (labels.slowly || labels.unsent === 1) {
         this.onRefused?.(labels, explain(error));
         await labels.drop().catch(() => {});
@@ -244,6 +301,10 @@ export class Saver {
     this.#timer = setTimeout(() => this.wake(), wait);
   }
 
+  /**
+   * @param {"saved" | "saving" | "away"} state
+   * @param {string} text
+   */
   #tell(state, text) {
     if (this.#told === text) return;
     this.#told = text;

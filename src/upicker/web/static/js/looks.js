@@ -1,6 +1,5 @@
-// @ts-nocheck
 /**
- * The panel that says how the picture is shown: contrast, low-pass, the model's own view.
+ * The panel that sets how the micrograph is shown: contrast, low-pass, the model's own view.
  *
  *   const looks = new Looks(viewer, {onView, onError})   onView(view): another one is wanted: fetch and show it
  *   looks.element                                        to be put into a panel
@@ -18,23 +17,35 @@ const COARSEST_PX = 64;
 const QUIET = 150; // ms
 const PLAIN = { low: 0.5, high: 99.5, brightness: 0, invert: false };
 
+/** @typedef {{kind: ReturnType<typeof segmented>, cutoff: Slider, low: Slider, high: Slider, brightness: Slider, invert: ReturnType<typeof check>}} Parts */
+/** @typedef {ReturnType<typeof slider>} Slider */
+
 export class Looks {
   #viewer;
   #onView;
+  /** @type {number | null} */
   #pixelSize = null;
-  #parts;
+  /** @type {Parts | undefined} */
+  #built; // undefined while the parts are made, which ask for their texts
 
+  /**
+   * @param {import("./viewer.js").Viewer} viewer
+   * @param {{onView: (view: string) => void}} hooks
+   */
   constructor(viewer, { onView }) {
     this.#viewer = viewer;
     this.#onView = onView;
     const stored = { ...PLAIN, kind: "raw", cutoff: 12, ...(remember("looks") ?? {}) };
+    /** @type {(change: () => Partial<import("./tone.js").Window>) => () => void} */
     const window = (change) => () => {
       viewer.setWindow(change());
       this.#keep();
     };
     const show = later(() => this.#onView(this.view), QUIET);
+    /** @param {number} value */
     const percent = (value) => `${value.toFixed(1)} %`;
-    const part = (this.#parts = {
+    /** @type {Parts} */
+    const part = {
       kind: segmented({
         text: "Show", name: "view", value: stored.kind, options: [["raw", "as is"], ["lowpass", "low-pass"], ["prepared", "model's view"]],
         change: () => this.#changed(),
@@ -54,7 +65,8 @@ export class Looks {
         input: window(() => ({ brightness: part.brightness.value })),
       }),
       invert: check({ text: "Invert", value: stored.invert, change: window(() => ({ invert: part.invert.value })) }),
-    });
+    };
+    this.#built = part;
     viewer.setWindow({ low: stored.low, high: stored.high, brightness: stored.brightness, invert: stored.invert });
     const reset = h("button", { class: "button quiet", type: "button", onclick: () => this.reset() }, "Reset");
     this.element = h("div", { class: "looks" }, part.kind.element, part.cutoff.element, part.low.element, part.high.element,
@@ -62,15 +74,20 @@ export class Looks {
     this.element.classList.add("body");
   }
 
+  get #parts() {
+    if (!this.#built) throw new Error("the panel is being made");
+    return this.#built;
+  }
+
   get view() {
-    const kind = this.#parts.kind.value;
+    const kind = this.#parts.kind.value ?? "raw";
     if (kind !== "lowpass") return kind;
     return `lowpass-${this.#cutoff.toFixed(1)}px`;
   }
 
   /** Cut-offs in raw pixels are a geometric series. */
   get #cutoff() {
-    return FINEST_PX * (COARSEST_PX / FINEST_PX) ** ((this.#parts?.cutoff.value ?? 0) / STEPS);
+    return FINEST_PX * (COARSEST_PX / FINEST_PX) ** ((this.#built?.cutoff.value ?? 0) / STEPS);
   }
 
   get cutoffText() {
@@ -78,11 +95,13 @@ export class Looks {
     return `${length < 10 ? length.toFixed(1) : Math.round(length)} ${this.#pixelSize ? "Å" : "px"}`;
   }
 
+  /** @param {ImageInfo} info */
   use(info) {
     this.#pixelSize = info.pixel_size_A;
     this.#parts.cutoff.rewrite(); // in its unit
   }
 
+  /** @param {"invert" | "lowpass" | "prepared"} what */
   toggle(what) {
     const part = this.#parts;
     if (what === "invert") {
@@ -95,6 +114,7 @@ export class Looks {
     }
   }
 
+  /** @param {string} view */
   settle(view) {
     this.#parts.kind.value = view.split("-")[0];
     this.#keep();
@@ -102,7 +122,10 @@ export class Looks {
 
   reset() {
     const part = this.#parts;
-    for (const name of Object.keys(PLAIN)) part[name].value = PLAIN[name];
+    part.low.value = PLAIN.low;
+    part.high.value = PLAIN.high;
+    part.brightness.value = PLAIN.brightness;
+    part.invert.value = PLAIN.invert;
     part.kind.value = "raw";
     this.#viewer.setWindow(PLAIN);
     this.#changed();

@@ -1,6 +1,5 @@
-// @ts-nocheck
 /**
- * What lies over the picture: hints, "loading", the question for the diameter, errors.
+ * Notes over the micrograph: hints, "loading", the question for the diameter, errors.
  *
  *   const notes = new Notes(element, page)
  *   notes.show()                          hint of the tool, diameter's question, bad mark: as things are now
@@ -17,21 +16,29 @@ const HINT = 6000; // ms that a tool's hint stays
 export class Notes {
   #page;
   #parts;
+  /** @type {Tool | null} */
   #hinted = null;
   #asking = false;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
 
+  /**
+   * @param {HTMLElement} element
+   * @param {{desk: import("./desk.js").Desk, use: (tool: string) => void}} page
+   */
   constructor(element, page) {
     this.#page = page;
-    const part = (this.#parts = {
+    this.#parts = {
       busy: h("div", { class: "note", role: "status", hidden: true }),
       bad: h("div", { class: "note bad", hidden: true }, "Marked as bad"),
       hint: h("div", { class: "note hint", hidden: true }),
       card: h("div", { class: "card middle", role: "alert", hidden: true }),
       figure: h("span", { class: "figure" }),
       done: h("button", { class: "button primary", type: "button", id: "diameter-done", onclick: () => this.answer() }, "Use this diameter"),
-    });
-    part.ask = h("div", { class: "card low", role: "region", "aria-label": "Particle diameter", id: "ask", hidden: true },
+      ask: h("div", { class: "card low", role: "region", "aria-label": "Particle diameter", id: "ask", hidden: true }),
+    };
+    const part = this.#parts;
+    part.ask.append(
       h("h2", {}, "How large is a particle?"),
       h("p", {}, "Drag the circle onto a particle, and its edge until the particle just fits in. Or type the diameter at the right."),
       h("div", { class: "row" }, part.figure, h("span", { class: "grow" }), part.done));
@@ -42,7 +49,7 @@ export class Notes {
     const { desk } = this.#page;
     const part = this.#parts;
     if (desk.ready && desk.diameter === null) this.#asking = true;
-    if (desk.ready && this.#asking && desk.tool.name !== "diameter" && desk.diameter !== null) this.#asking = false;
+    if (desk.ready && this.#asking && desk.tool?.name !== "diameter" && desk.diameter !== null) this.#asking = false;
     part.ask.hidden = !desk.ready || !this.#asking;
     const pixel = desk.sheet?.info?.pixel_size_A;
     part.figure.textContent = pixel ? `${Math.round(2 * desk.radius * pixel)} Å` : `${Math.round(2 * desk.radius)} px`;
@@ -50,15 +57,21 @@ export class Notes {
     this.#hint(part.ask.hidden ? desk.tool : null);
   }
 
+  /** @param {string | null} text */
   busy(text) {
     const { busy } = this.#parts;
     busy.hidden = text === null;
     if (text !== null) busy.replaceChildren(h("span", { class: "spinner" }), text);
   }
 
+  /**
+   * @param {string} title
+   * @param {string} text
+   * @param {...({text: string, run: () => void} | null)} actions
+   */
   card(title, text, ...actions) {
     const { card } = this.#parts;
-    const buttons = actions.filter(Boolean).map((action) => h("button", { class: "button", type: "button", onclick: action.run }, action.text));
+    const buttons = actions.map((action) => action && h("button", { class: "button", type: "button", onclick: action.run }, action.text));
     card.replaceChildren(h("h2", {}, title), h("p", {}, text), h("div", { class: "row" }, buttons));
     card.hidden = false;
   }
@@ -77,6 +90,7 @@ export class Notes {
     return true;
   }
 
+  /** @param {Tool | null} tool */
   #hint(tool) {
     const { hint } = this.#parts;
     if (tool === this.#hinted) return;

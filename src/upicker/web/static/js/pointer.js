@@ -1,21 +1,25 @@
-// @ts-nocheck
 /** What the pointer does on a viewer: clicks, drags, panning, the wheel, two fingers. Hooks: see viewer.js. */
 
 const STILL = 4; // css px that a click may move
 const PER_LINE = 33; // css px that a wheel's line is taken for
 
+/** @param {import("./viewer.js").Viewer} viewer */
 export function listen(viewer) {
   const { element } = viewer;
-  const held = new Map(); // pointers that are down: id -> event
-  let press = null; // {point, drag, pans, moved}
+  /** @type {Map<number, PointerEvent>} pointers that are down, by id */
+  const held = new Map();
+  /** @type {{point: Pointed, last: Pointed, pans: boolean, moved: boolean, drag: Drag | null} | null} */
+  let press = null;
   let space = false;
 
+  /** @type {(event: MouseEvent) => Pointed} */
   const pointOf = (event) => {
     const [sx, sy] = [event.clientX - viewer.left, event.clientY - viewer.top];
     const [x, y] = viewer.toRaw(sx, sy);
     return { x, y, sx, sy };
   };
 
+  /** @param {PointerEvent} event */
   const down = (event) => {
     element.focus({ preventScroll: true });
     viewer.locate();
@@ -29,9 +33,10 @@ export function listen(viewer) {
     }
     const point = pointOf(event);
     const pans = space || event.button !== 0;
-    press = { point, pans, last: point, moved: false, drag: pans ? null : viewer.onPress?.(point, event) };
+    press = { point, pans, last: point, moved: false, drag: (pans ? null : viewer.onPress?.(point, event)) || null };
   };
 
+  /** @param {PointerEvent} event */
   const move = (event) => {
     if (held.size > 1) return pinch(event);
     const point = pointOf(event);
@@ -46,6 +51,7 @@ export function listen(viewer) {
     }
   };
 
+  /** @param {PointerEvent} event */
   const pinch = (event) => {
     if (!held.has(event.pointerId)) return;
     const ends = () => [...held.values()].slice(0, 2).map(pointOf);
@@ -57,6 +63,7 @@ export function listen(viewer) {
     viewer.zoomBy(factor, [(c.sx + d.sx) / 2, (c.sy + d.sy) / 2]);
   };
 
+  /** @param {PointerEvent} event */
   const up = (event) => {
     if (!held.delete(event.pointerId) || !press) return;
     const { drag, moved, pans } = press;
@@ -71,6 +78,7 @@ export function listen(viewer) {
     viewer.onHover?.(point, event);
   };
 
+  /** @param {PointerEvent} event */
   const cancel = (event) => {
     if (!held.delete(event.pointerId)) return;
     press?.drag?.cancel();
@@ -78,12 +86,13 @@ export function listen(viewer) {
     element.style.cursor = "";
   };
 
+  /** @param {WheelEvent} event */
   const wheel = (event) => {
     event.preventDefault();
     const point = pointOf(event);
     const distance = event.deltaMode === 1 ? event.deltaY * PER_LINE : event.deltaMode === 2 ? event.deltaY * viewer.height : event.deltaY;
-    const rate = event.ctrlKey ? 0.01 : 0.0018; // two fingers on a touch pad arrive as small steps with ctrl
-    viewer.zoomBy(Math.exp(-Math.min(Math.max(distance, -400), 400) * rate), [point.sx, point.sy]);
+    const speed = event.ctrlKey ? 0.01 : 0.0018; // two fingers on a touch pad arrive as small steps with ctrl
+    viewer.zoomBy(Math.exp(-Math.min(Math.max(distance, -400), 400) * speed), [point.sx, point.sy]);
     if (!press) viewer.onHover?.(pointOf(event), event);
   };
 
@@ -106,8 +115,9 @@ export function listen(viewer) {
     space = true;
     if (!press) element.style.cursor = "grab";
   });
+  /** @param {Event} event */
   const released = (event) => {
-    if (event.type === "keyup" && event.code !== "Space") return;
+    if (event instanceof KeyboardEvent && event.code !== "Space") return;
     space = false;
     if (!press) element.style.cursor = "";
   };

@@ -1,8 +1,7 @@
-// @ts-nocheck
 /**
  * Particles that a filter or a model proposes for one micrograph, and the panel that asks for them.
  *
- *   const proposals = new Proposals(answer)      answer of POST …/proposals, by falling score
+ *   const proposals = new Proposals(response)    response of POST …/proposals, by falling score
  *   proposals.list                               [{index, x, y, score}], raw px
  *   proposals.threshold                          get/set
  *   proposals.visible                            above the threshold, neither rejected nor labelled
@@ -19,14 +18,30 @@ import { h, segmented, slider } from "./ui.js";
 
 const SAME = 0.8; // of a radius: a proposal this near a label is the labelled particle
 
+/**
+ * One proposal: its place in the list, by falling score; raw pixels.
+ * @typedef {{index: number, x: number, y: number, score: number}} Proposal
+ *
+ * Response of POST /api/micrographs/{id}/proposals.
+ * @typedef {{particles: [number, number, number][], threshold: number | null}} ProposalResponse
+ */
+
 export class Proposals {
   #threshold = 0;
+  /** @type {Set<number>} */
   #rejected = new Set();
+  /** @type {Set<number>} */
   #labelled = new Set();
+  /** @type {Proposal[] | null} */
   #visible = null;
+  /** @type {string | null} */
+  source = null; // who proposes them: "alog" or "model"
 
+  /** @param {ProposalResponse} response */
   constructor({ particles, threshold }) {
+    /** @type {Proposal[]} */
     this.list = particles.map(([x, y, score], index) => ({ index, x, y, score }));
+    /** @type {Set<number>} */
     this.chosen = new Set();
     this.#threshold = threshold ?? 0;
   }
@@ -49,25 +64,37 @@ export class Proposals {
     return this.#visible;
   }
 
-  /** Labels by cells as wide as the reach, so that only neighbours are compared. */
+  /**
+   * Labels by cells as wide as the reach, so that only neighbours are compared.
+   * @param {Iterable<Point>} points
+   * @param {number} radius
+   */
   hideLabelled(points, radius) {
     const reach = SAME * radius;
+    /** @type {Map<string, Point[]>} */
     const cells = new Map();
+    /** @type {(x: number, y: number) => string} */
     const cell = (x, y) => `${Math.floor(x / reach)} ${Math.floor(y / reach)}`;
     for (const point of points) {
       for (const dx of [-reach, 0, reach]) {
         for (const dy of [-reach, 0, reach]) {
           const address = cell(point.x + dx, point.y + dy);
-          if (cells.has(address)) cells.get(address).push(point);
+          const others = cells.get(address);
+          if (others) others.push(point);
           else cells.set(address, [point]);
         }
       }
     }
+    /** @param {Point} one */
     const isNear = (one) => cells.get(cell(one.x, one.y))?.some((point) => Math.hypot(point.x - one.x, point.y - one.y) < reach);
     this.#labelled = new Set(this.list.filter(isNear).map(({ index }) => index));
     this.#visible = null;
   }
 
+  /**
+   * @param {number} index
+   * @param {boolean} value
+   */
   reject(index, value) {
     if (value) this.#rejected.add(index);
     else this.#rejected.delete(index);
@@ -75,6 +102,11 @@ export class Proposals {
     this.#visible = null;
   }
 
+  /**
+   * @param {Point} point
+   * @param {number} reach
+   * @returns {number | null}
+   */
   nearest(point, reach) {
     let best = null;
     let least = reach;
@@ -85,6 +117,10 @@ export class Proposals {
     return best;
   }
 
+  /**
+   * @param {boolean} keep
+   * @param {(proposal: Proposal) => boolean} test
+   */
   choose(keep, test) {
     if (!keep) this.chosen.clear();
     for (const each of this.visible) if (test(each)) this.chosen.add(each.index);
@@ -95,13 +131,18 @@ export class ProposalPanel {
   #desk;
   #parts;
   #sources;
+  /** @type {number[]} */
   #steps = []; // scores that the slider can stop at, by falling score
 
+  /**
+   * @param {import("./desk.js").Desk} desk
+   * @param {{onSource: (source: string) => void}} hooks
+   */
   constructor(desk, { onSource }) {
     this.#desk = desk;
     const options = [["none", "none"], ["alog", "automatic"], ["model", "model"]];
     this.#sources = options.map(([name]) => name);
-    const part = (this.#parts = {
+    this.#parts = {
       source: segmented({ text: "Start from proposals of", name: "proposals", value: "none", options, change: (source) => onSource(source) }),
       threshold: slider({
         text: "Fewer … more", kind: "proposal", step: 1, show: () => this.#text(),
@@ -109,14 +150,16 @@ export class ProposalPanel {
       }),
       accept: h("button", { class: "button primary grow", type: "button", onclick: () => this.accept() }),
       state: h("p", { class: "muted", role: "status" }),
-    });
+      more: h("div", { class: "looks" }),
+    };
+    const part = this.#parts;
     this.touched = false;
-    part.more = h("div", { class: "looks" }, part.threshold.element, h("div", { class: "row" }, part.accept, h("span", { class: "key" }, "Enter")));
+    part.more.append(part.threshold.element, h("div", { class: "row" }, part.accept, h("span", { class: "key" }, "Enter")));
     this.element = h("div", { class: "looks" }, part.source.element, part.state, part.more);
     this.show();
   }
 
-  get source() { return this.#parts.source.value; }
+  get source() { return this.#parts.source.value ?? "none"; }
 
   set source(value) { this.#parts.source.value = value; }
 
@@ -125,6 +168,7 @@ export class ProposalPanel {
     return names[(names.indexOf(this.source) + 1) % names.length];
   }
 
+  /** @param {number} direction */
   shift(direction) {
     const { proposals } = this.#desk;
     if (!proposals) return;
@@ -140,12 +184,19 @@ export class ProposalPanel {
     proposals.chosen.clear();
   }
 
+  /**
+   * @param {string} text
+   * @param {boolean} [busy]
+   */
   state(text, busy = false) {
     this.#parts.state.replaceChildren(...(busy ? [h("span", { class: "row" }, h("span", { class: "spinner" }), text)] : [text]));
     this.#parts.state.hidden = !text;
   }
 
-  /** Fit the slider to the proposals of the micrograph that is shown. */
+  /**
+   * Fit the slider to the proposals of the micrograph that is shown.
+   * @param {Proposals | null} proposals
+   */
   use(proposals) {
     this.#steps = proposals ? [Infinity, ...new Set(proposals.list.map(({ score }) => score))] : [];
     if (proposals) this.#parts.threshold.bounds(0, this.#steps.length - 1);
@@ -164,9 +215,12 @@ export class ProposalPanel {
     part.accept.disabled = count === 0;
   }
 
+  /** @param {number} rank */
   #set(rank) {
     const last = this.#steps.length - 1;
-    this.#desk.proposals.threshold = this.#steps[Math.min(Math.max(rank, 0), last)];
+    const { proposals } = this.#desk;
+    if (!proposals) return;
+    proposals.threshold = this.#steps[Math.min(Math.max(rank, 0), last)];
     this.touched = true;
     this.#desk.changed();
   }

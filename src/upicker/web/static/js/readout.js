@@ -1,6 +1,5 @@
-// @ts-nocheck
 /**
- * The line below the picture: scale bar, zoom, position and pixel value under the cursor.
+ * The line below the micrograph: scale bar, zoom, position and pixel value under the cursor.
  *
  *   const readout = new Readout(viewer, element)
  *   readout.use(info)              of the micrograph that is shown, or null
@@ -9,27 +8,36 @@
  */
 
 import { get } from "./api.js";
+import { scaleBar } from "./scalebar.js";
 import { h } from "./ui.js";
 
-const WIDEST = 140; // css px of the scale bar
 const REST = 60; // ms that the pointer rests before its pixel's value is asked for
 
 export class Readout {
   #viewer;
+  /** @type {ImageInfo | null} */
   #info = null;
-  #timer = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {AbortController | null} */
   #asked = null;
   #parts;
 
+  /**
+   * @param {import("./viewer.js").Viewer} viewer
+   * @param {HTMLElement} element
+   */
   constructor(viewer, element) {
     this.#viewer = viewer;
-    const part = (this.#parts = {
+    this.#parts = {
       bar: h("span", { class: "scalebar" }), length: h("span", {}), zoom: h("span", { title: "Screen pixels per micrograph pixel" }),
       position: h("span", { class: "position" }), value: h("span", { class: "value" }), size: h("span", { class: "clip" }),
-    });
+    };
+    const part = this.#parts;
     element.append(h("span", { class: "row tight" }, part.bar, part.length), part.zoom, part.position, part.value, h("span", { class: "grow" }), part.size);
   }
 
+  /** @param {ImageInfo | null} info */
   use(info) {
     this.#info = info;
     const part = this.#parts;
@@ -41,16 +49,17 @@ export class Readout {
 
   view() {
     const part = this.#parts;
-    const known = this.#info !== null;
-    part.bar.hidden = part.length.hidden = !known;
-    write(part.zoom, known ? `${Number((100 * this.#viewer.zoom).toPrecision(3))} %` : "");
-    if (!known) return;
-    const [pixels, text] = scale(this.#viewer.zoom, this.#info.pixel_size_A);
+    const info = this.#info;
+    part.bar.hidden = part.length.hidden = !info;
+    write(part.zoom, info ? `${Number((100 * this.#viewer.zoom).toPrecision(3))} %` : "");
+    if (!info) return;
+    const [pixels, text] = scaleBar(this.#viewer.zoom, info.pixel_size_A);
     const width = `${pixels.toFixed(1)}px`;
     if (part.bar.style.width !== width) part.bar.style.width = width;
     write(part.length, text);
   }
 
+  /** @param {Point | null} point */
   hover(point) {
     clearTimeout(this.#timer);
     const part = this.#parts;
@@ -61,11 +70,15 @@ export class Readout {
     if (inside) this.#timer = setTimeout(() => this.#value(Math.round(point.x), Math.round(point.y)), REST);
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
   async #value(x, y) {
     this.#asked?.abort();
     const asked = (this.#asked = new AbortController());
     try {
-      const { value } = await get(`/api/micrographs/${this.#info.id}/value?x=${x}&y=${y}`, asked);
+      const { value } = await get(`/api/micrographs/${this.#info?.id}/value?x=${x}&y=${y}`, asked);
       if (this.#asked === asked && value !== null) this.#parts.value.textContent = `value ${Number(value.toPrecision(4))}`;
     } catch {
       // The value is a comfort: where it cannot be had, nothing is shown.
@@ -73,18 +86,11 @@ export class Readout {
   }
 }
 
-/** A text that is written is laid out again, even if it is the same. */
+/**
+ * A text that is written is laid out again, even if it is the same.
+ * @param {HTMLElement} element
+ * @param {string} text
+ */
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
-}
-
-/** Return length in css px and text of a scale bar: 1, 2 or 5 times a power of ten. */
-function scale(zoom, pixelSize) {
-  const most = (WIDEST / zoom) * (pixelSize ?? 1);
-  const power = 10 ** Math.floor(Math.log10(most));
-  const length = [5, 2, 1].find((digit) => digit * power <= most) * power;
-  const pixels = (length / (pixelSize ?? 1)) * zoom;
-  if (!pixelSize) return [pixels, `${length} px`];
-  if (length >= 10000) return [pixels, `${length / 10000} µm`];
-  return [pixels, length >= 10 ? `${length / 10} nm` : `${Number(length.toPrecision(1))} Å`];
 }

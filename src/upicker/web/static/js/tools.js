@@ -1,43 +1,55 @@
-// @ts-nocheck
 /**
  * What clicks and drags do: add, erase, select, region, diameter.
  *
- *   makeTools(desk)     -> [{name, key, title, hint, press, click, layers, step}]
+ *   makeTools(desk)     -> tools, see types.d.ts
  *
  * press(point, event) -> drag for viewer.onPress, or null; click(point, event); layers() -> marks of its own;
  * hover(point | null); step(1 | -1): the keys [ and ] make it larger or smaller.
  */
 
 import { COLOURS } from "./desk.js";
+import { boxOf, distance, inside, rounded } from "./geometry.js";
+
+/** @typedef {import("./desk.js").Desk} Desk */
 
 const GRAB = 0.6; // of a radius: a drag that begins further out pans, so that crowded pictures can be panned
 const NEAR = 9; // css px around an edge that can be dragged
 const SMALLEST = 6; // css px: smaller regions are taken for clicks
 
+/**
+ * @param {Desk} desk
+ * @returns {Tool[]}
+ */
 export function makeTools(desk) {
   return [adding(desk), erasing(desk), selecting(desk), framing(desk), sizing(desk)];
 }
 
+/**
+ * @param {Desk} desk
+ * @returns {Tool}
+ */
 function adding(desk) {
-  let held = null; // {key, x, y}: a label on its way
+  /** @type {Point | null} */
+  let held = null; // where a dragged label is now
   return {
     name: "add", key: "A", title: "Add, move, remove", icon: "add",
     hint: "Click adds a particle, or removes the one under the cursor. Drag one to move it.",
     press(start) {
       const key = desk.nearest(start, Math.min(desk.reach, Math.max(GRAB * desk.radius, 6 / desk.viewer.zoom)));
       if (key === null) return null;
-      const from = desk.labels.particles.get(key);
+      const { labels, info } = desk.present;
+      const from = labels.particles.get(key) ?? start;
       return {
         move(point) {
-          held = { key, x: from.x + point.x - start.x, y: from.y + point.y - start.y };
+          held = { x: from.x + point.x - start.x, y: from.y + point.y - start.y };
           desk.hidden.add(key);
           desk.paint();
         },
         end() {
-          const { x, y } = held;
+          const { x, y } = held ?? from;
           this.cancel();
-          const isInside = x >= -0.5 && y >= -0.5 && x <= desk.sheet.info.shape[1] - 0.5 && y <= desk.sheet.info.shape[0] - 0.5;
-          if (isInside && desk.labels.particles.has(key)) desk.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
+          const isInside = x >= -0.5 && y >= -0.5 && x <= info.shape[1] - 0.5 && y <= info.shape[0] - 0.5;
+          if (isInside && labels.particles.has(key)) desk.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
         },
         cancel() {
           held = null;
@@ -57,15 +69,26 @@ function adding(desk) {
   };
 }
 
+/**
+ * @param {Desk} desk
+ * @returns {Tool}
+ */
 function erasing(desk) {
   let size = 1; // radius in diameters
+  /** @type {Point | null} */
   let at = null;
+  /** @type {{key: string, x: number, y: number}[]} */
   let gone = []; // labels erased in this stroke
+  /** @type {Set<number>} */
   let rejected = new Set();
   const reach = () => Math.max(size * 2 * desk.radius, 6 / desk.viewer.zoom);
+  /**
+   * @param {Point} from
+   * @param {Point} point
+   */
   const sweep = (from, point) => {
     at = point;
-    for (const [key, label] of desk.labels.particles) {
+    for (const [key, label] of desk.present.labels.particles) {
       if (desk.hidden.has(key) || distance(label, from, point) > reach()) continue;
       desk.hidden.add(key);
       gone.push({ key, ...label });
@@ -75,8 +98,10 @@ function erasing(desk) {
     }
     desk.paint();
   };
+  /** @param {boolean} keep */
   const finish = (keep) => {
-    const changes = [...gone.map(({ key }) => ({ op: "remove", key })), ...[...rejected].map((index) => ({ op: "reject", index, value: true }))];
+    /** @type {Change[]} */
+    const changes = [...gone.map(({ key }) => /** @type {Change} */ ({ op: "remove", key })), ...[...rejected].map((index) => /** @type {Change} */ ({ op: "reject", index, value: true }))];
     for (const { key } of gone) desk.hidden.delete(key);
     gone = [];
     rejected = new Set();
@@ -87,11 +112,14 @@ function erasing(desk) {
     name: "erase", key: "E", title: "Erase", icon: "erase",
     hint: "Drag over particles to erase them. [ and ] change the brush.",
     press(start) {
+      /** @type {Point} */
       let last = start;
+      /** @param {Point} point */
       const move = (point) => {
         sweep(last, point);
         last = point;
       };
+      /** @param {Point} point */
       const end = (point) => {
         move(point);
         finish(true);
@@ -118,13 +146,20 @@ function erasing(desk) {
   };
 }
 
+/**
+ * @param {Desk} desk
+ * @returns {Tool}
+ */
 function selecting(desk) {
+  /** @type {Box | null} */
   let box = null;
-  const within = ({ x, y }) => x >= box[0] && y >= box[1] && x <= box[2] && y <= box[3];
+  /** @type {(point: Point) => boolean} */
+  const within = ({ x, y }) => box !== null && x >= box[0] && y >= box[1] && x <= box[2] && y <= box[3];
+  /** @param {boolean} keep */
   const take = (keep) => {
     if (!keep) desk.selection.clear();
     desk.proposals?.choose(keep, within);
-    for (const [key, label] of desk.labels.particles) if (within(label)) desk.selection.add(key);
+    for (const [key, label] of desk.present.labels.particles) if (within(label)) desk.selection.add(key);
     box = null;
     desk.changed();
   };
@@ -136,7 +171,7 @@ function selecting(desk) {
         box = boxOf(start, point);
         desk.paint();
       },
-      end: (point, event) => take(Boolean(event?.shiftKey)),
+      end: (_, event) => take(Boolean(event?.shiftKey)),
       cancel() {
         box = null;
         desk.paint();
@@ -145,7 +180,8 @@ function selecting(desk) {
     click(point, event) {
       const key = desk.nearest(point);
       if (!event?.shiftKey) desk.selection.clear();
-      desk.proposals?.choose(Boolean(event?.shiftKey), ({ index }) => key === null && index === desk.proposals.nearest(point, desk.reach));
+      const nearest = desk.proposals?.nearest(point, desk.reach) ?? null;
+      desk.proposals?.choose(Boolean(event?.shiftKey), ({ index }) => key === null && index === nearest);
       if (key !== null && !desk.selection.delete(key)) desk.selection.add(key);
       desk.changed();
     },
@@ -153,12 +189,22 @@ function selecting(desk) {
   };
 }
 
+/**
+ * @param {Desk} desk
+ * @returns {Tool}
+ */
 function framing(desk) {
+  /** @type {Box | null} */
   let box = null;
+  /** @type {number | null} */
   let except = null; // the region that is being dragged to another size
+  /**
+   * @param {Point} point
+   * @returns {{index: number, x: 0 | 2 | null, y: 1 | 3 | null} | null}
+   */
   const edges = (point) => {
     const near = NEAR / desk.viewer.zoom;
-    for (const [index, [x0, y0, x1, y1]] of desk.labels.regions.entries()) {
+    for (const [index, [x0, y0, x1, y1]] of desk.present.labels.regions.entries()) {
       if (point.x < x0 - near || point.x > x1 + near || point.y < y0 - near || point.y > y1 + near) continue;
       const x = Math.abs(point.x - x0) < near ? 0 : Math.abs(point.x - x1) < near ? 2 : null;
       const y = Math.abs(point.y - y0) < near ? 1 : Math.abs(point.y - y1) < near ? 3 : null;
@@ -166,7 +212,13 @@ function framing(desk) {
     }
     return null;
   };
-  const set = (regions) => desk.commit([{ op: "regions", value: regions }, ...(desk.labels.coverage === "regions" ? [] : [{ op: "coverage", value: "regions" }])]);
+  /** @param {Box[]} regions */
+  const set = (regions) => {
+    /** @type {Change[]} */
+    const changes = [{ op: "regions", value: regions }];
+    if (desk.present.labels.coverage !== "regions") changes.push({ op: "coverage", value: "regions" });
+    desk.commit(changes);
+  };
   const clear = () => {
     box = except = null;
     desk.paint();
@@ -176,18 +228,20 @@ function framing(desk) {
     hint: "Drag a rectangle inside which every particle is labelled. Drag its edges; click in it to remove it.",
     press(start) {
       const edge = edges(start);
-      const old = edge && desk.labels.regions[edge.index];
+      const { labels, info } = desk.present;
+      const old = edge && labels.regions[edge.index];
       return {
         move(point) {
-          box = edge ? old.map((value, side) => (side === edge.x ? point.x : side === edge.y ? point.y : value)) : [start.x, start.y, point.x, point.y];
-          box = inside(boxOf({ x: box[0], y: box[1] }, { x: box[2], y: box[3] }), desk.sheet.info.shape);
+          const [x0, y0, x1, y1] = edge && old ? old.map((value, side) => (side === edge.x ? point.x : side === edge.y ? point.y : value)) : [start.x, start.y, point.x, point.y];
+          box = inside(boxOf({ x: x0, y: y0 }, { x: x1, y: y1 }), info.shape);
           except = edge?.index ?? null;
           desk.paint();
         },
         end() {
+          if (!box) return;
           const large = (box[2] - box[0]) * desk.viewer.zoom > SMALLEST && (box[3] - box[1]) * desk.viewer.zoom > SMALLEST;
-          const done = box.map((value) => Math.round(value * 10) / 10);
-          const others = desk.labels.regions.filter((region, index) => index !== except);
+          const done = rounded(box);
+          const others = labels.regions.filter((_, index) => index !== except);
           clear();
           if (large) set([...others, done]);
         },
@@ -195,27 +249,34 @@ function framing(desk) {
       };
     },
     click(point) {
-      const hit = desk.labels.regions.findIndex(([x0, y0, x1, y1]) => point.x >= x0 && point.x <= x1 && point.y >= y0 && point.y <= y1);
-      if (hit >= 0) set(desk.labels.regions.filter((region, index) => index !== hit));
+      const { regions } = desk.present.labels;
+      const hit = regions.findIndex(([x0, y0, x1, y1]) => point.x >= x0 && point.x <= x1 && point.y >= y0 && point.y <= y1);
+      if (hit >= 0) set(regions.filter((_, index) => index !== hit));
     },
     layers: () => [
-      ...(desk.labels.coverage === "regions" ? [] : [{ boxes: desk.labels.regions, colour: COLOURS.accent, width: 1.5, dash: [4, 4], alpha: 0.7 }]),
+      ...(desk.present.labels.coverage === "regions" ? [] : [{ boxes: desk.present.labels.regions, colour: COLOURS.accent, width: 1.5, dash: [4, 4], alpha: 0.7 }]),
       ...(box ? [{ boxes: [box], colour: COLOURS.accent, width: 2, dash: [6, 4], fill: 0.1 }] : []),
     ],
   };
 }
 
+/**
+ * @param {Desk} desk
+ * @returns {Tool}
+ */
 function sizing(desk) {
+  /** @type {Point | null} */
   let centre = null;
   const here = () => (centre ??= { x: desk.viewer.x, y: desk.viewer.y });
+  /** @param {number | null} px */
   const commit = (px) => {
     desk.preview = null;
-    if (px > 1) desk.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
+    if (px !== null && px > 1) desk.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
     desk.changed();
   };
   return {
     name: "diameter", key: "D", title: "Diameter", icon: "diameter",
-    hint: "Drag the circle's edge until it holds a particle; drag inside to move it. Or draw one from a particle's middle.",
+    hint: "Drag the circle's edge until a particle just fits in; drag inside to move it. Or draw one from a particle's centre.",
     press(start) {
       const { radius, viewer } = desk;
       const from = { ...here() };
@@ -226,7 +287,7 @@ function sizing(desk) {
       return {
         move(point) {
           if (moves) centre = { x: from.x + point.x - start.x, y: from.y + point.y - start.y };
-          else desk.preview = Math.max(2 * Math.hypot(point.x - centre.x, point.y - centre.y), 4 / viewer.zoom);
+          else desk.preview = Math.max(2 * Math.hypot(point.x - here().x, point.y - here().y), 4 / viewer.zoom);
           desk.paint();
           desk.onChange?.();
         },
@@ -247,26 +308,9 @@ function sizing(desk) {
       centre = null;
     },
     layers: () => [
-      { points: [here()], radius: desk.radius, colour: COLOURS.ground, width: 5, alpha: 0.7 },
+      { points: [here()], radius: desk.radius, colour: COLOURS.background, width: 5, alpha: 0.7 },
       { points: [here()], radius: desk.radius, colour: COLOURS.accent, width: 2.5, fill: 0.08, dot: 2.5 },
       { points: [{ x: here().x + desk.radius, y: here().y }], radius: 5.5 / desk.viewer.zoom, colour: COLOURS.accent, width: 0, fill: 1 },
     ],
   };
-}
-
-/** Distance of a point from the way between two others: between two events a fast hand goes far. */
-function distance(point, from, to) {
-  const [x, y] = [to.x - from.x, to.y - from.y];
-  const share = ((point.x - from.x) * x + (point.y - from.y) * y) / (x * x + y * y || 1);
-  const along = Math.min(Math.max(share, 0), 1);
-  return Math.hypot(point.x - from.x - along * x, point.y - from.y - along * y);
-}
-
-function boxOf(start, end) {
-  return [Math.min(start.x, end.x), Math.min(start.y, end.y), Math.max(start.x, end.x), Math.max(start.y, end.y)];
-}
-
-function inside([x0, y0, x1, y1], [rows, columns]) {
-  const clamp = (value, most) => Math.min(Math.max(value, -0.5), most - 0.5);
-  return [clamp(x0, columns), clamp(y0, rows), clamp(x1, columns), clamp(y1, rows)];
 }

@@ -18,6 +18,51 @@ interface Pointed extends Point {
 /** A rectangle [x0, y0, x1, y1], raw pixels. */
 type Box = [number, number, number, number];
 
+/** A circle, raw pixels; the layer's radius where it has none of its own. */
+interface Circle extends Point {
+  radius?: number;
+}
+
+/** What all layers of marks say: colour, width of lines and dashes in css px, alpha. */
+interface Stroke {
+  colour: string;
+  width?: number;
+  alpha?: number;
+  dash?: number[];
+}
+
+/** Circles: `fill` is the alpha of the disc, `halo` that of a dark line below, `dot` the css px of a dot in the middle. */
+interface CircleLayer extends Stroke {
+  points: Circle[];
+  radius?: number;
+  fill?: number;
+  halo?: number;
+  dot?: number;
+}
+
+/** Rectangles; with `outside`, all but these is filled. */
+interface BoxLayer extends Stroke {
+  boxes: Box[];
+  outside?: boolean;
+  fill?: number;
+}
+
+/** Crosses with arms of `size` css px. */
+interface CrossLayer extends Stroke {
+  crosses: Point[];
+  size: number;
+}
+
+/** What is drawn over a micrograph. */
+type Layer = CircleLayer | BoxLayer | CrossLayer;
+
+/** A drag that a tool has taken. */
+interface Drag {
+  move(point: Pointed, event?: PointerEvent): void;
+  end(point: Pointed, event?: PointerEvent): void;
+  cancel(): void;
+}
+
 /** Where an error is, what was found, and what to do about it. */
 interface Problem {
   where: string;
@@ -108,6 +153,16 @@ interface PickSummary {
   strangers: number;
 }
 
+/** Response of GET /api/picks/counts: by micrograph, null where there are no picks; means and f1s in detail only. */
+interface PickCounts {
+  counts: (number | null)[];
+  total: number;
+  why: Record<string, string>;
+  means?: (number | null)[];
+  f1s?: (number | null)[];
+  score?: { precision: number; recall: number; f1: number };
+}
+
 /** Response of GET /api/picks/curve: a bin of the histogram lies between two thresholds. */
 interface PickCurve {
   thresholds: number[];
@@ -116,4 +171,28 @@ interface PickCurve {
   precision?: number[];
   recall?: number[];
   f1?: number[];
+}
+
+/** What a press, a click and a drag do, by name; `step` makes it larger (1) or smaller (-1). See tools.js. */
+interface Tool {
+  name: string;
+  key: string;
+  title: string;
+  icon: string;
+  hint: string;
+  press(point: Pointed, event?: PointerEvent): Drag | null;
+  click(point: Pointed, event?: PointerEvent): void;
+  layers(): Layer[];
+  hover?(point: Pointed | null): void;
+  step?(direction: number): void;
+  begin?(): void;
+}
+
+/** All that belongs to one micrograph on the page for labelling. */
+interface Sheet {
+  id: number;
+  labels: import("./labels.js").Labels | null;
+  history: import("./history.js").History;
+  proposals: import("./proposals.js").Proposals | null;
+  info: ImageInfo | null;
 }

@@ -1,11 +1,10 @@
-// @ts-nocheck
 /**
- * A picture that one can pan and zoom, with marks on it, on one canvas.
+ * A micrograph that one can pan and zoom, with marks on it, on one canvas.
  *
  *   const viewer = new Viewer(element)          element: empty, positioned; takes the keyboard's focus
- *   viewer.show(info)                           info: answer of api.picture(); the view is kept for the same micrograph
+ *   viewer.show(info)                           info: response of api.picture(); the view is kept for the same micrograph
  *                                               and fitted for another one
- *   viewer.clear()                              no picture, no marks
+ *   viewer.clear()                              no micrograph, no marks
  *   viewer.setMarks(layers)                     see marks.js; the array is kept: call again after changing it
  *   viewer.setWindow({low, high, brightness, invert})   percentiles 0..100 shown black and white; brightness -1..1
  *   viewer.toScreen(x, y), viewer.toRaw(x, y)   css px of the element <-> raw px of the micrograph; [x, y]
@@ -13,12 +12,12 @@
  *   viewer.fit(), viewer.zoomBy(factor, [x, y]), viewer.panBy(x, y), viewer.centreOn(x, y, zoom)   css px; raw px in the last
  *   viewer.visible()                            [x0, y0, x1, y1], raw px, of what is seen of the micrograph
  *   viewer.keyboard                             set true: Space does not pan, the page has a use of its own for it
- *   viewer.info                                 of the picture that is on the screen now, or null
+ *   viewer.info                                 of what is on the screen now, or null
  *   viewer.locate(), viewer.left, viewer.top    css px of the window; to be called when the viewer may have moved
  *
  * Hooks, all optional. `point` is {x, y (raw px), sx, sy (css px)}:
  *   viewer.onPress = (point, event) => drag      drag: {move(point, event), end(point, event), cancel()} takes the drag;
- *                                                anything false: the drag pans. Middle button and space always pan.
+ *                                                null: the drag pans. Middle button and space always pan.
  *   viewer.onClick = (point, event) => {}        pressed and released in one place (a drag begun is cancelled before)
  *   viewer.onHover = (point | null, event) => {} the pointer moves without a button, or leaves (null)
  *   viewer.onView = () => {}                     the view or the size changed
@@ -29,25 +28,44 @@
 import { draw as drawMarks } from "./marks.js";
 import { listen } from "./pointer.js";
 import { Tiles } from "./tiles.js";
+import { context2d } from "./ui.js";
 
 const CLOSEST = 24; // css px per raw px
-const FURTHEST = 0.5; // of the zoom at which all of the picture is seen
-const GROUND = "#12151a"; // beside the picture
+const FURTHEST = 0.5; // of the zoom at which all of the micrograph is seen
+const BACKGROUND = "#12151a"; // beside the micrograph
+/** @typedef {import("./tone.js").Window} Window */
+
+/** @type {Window} */
 const WINDOW = { low: 0.5, high: 99.5, brightness: 0, invert: false };
 
 export class Viewer {
   #context;
+  /** @type {Layer[]} */
   #layers = [];
   #frame = 0;
   #window = WINDOW;
   #fitted = true;
+  /** @type {ImageInfo | null} */
   #asked = null;
+  left = 0;
+  top = 0;
+  ratio = 1;
 
+  /** @type {((point: Pointed, event: PointerEvent) => Drag | null | undefined) | null} */
+  onPress = null;
+  /** @type {((point: Pointed, event: PointerEvent) => void) | null} */
+  onClick = null;
+  /** @type {((point: Pointed | null, event: MouseEvent) => void) | null} */
+  onHover = null;
+  /** @type {(() => void) | null} */
+  onView = null;
+
+  /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
     element.classList.add("viewer");
     element.tabIndex = 0;
-    this.#context = element.appendChild(document.createElement("canvas")).getContext("2d", { alpha: false });
+    this.#context = context2d(element.appendChild(document.createElement("canvas")), { alpha: false });
     this.tiles = new Tiles(() => this.#invalidate());
     this.keyboard = false;
     this.zoom = 1;
@@ -65,12 +83,13 @@ export class Viewer {
     return this.tiles.shown;
   }
 
+  /** @param {ImageInfo} info */
   show(info) {
     const fresh = this.#asked?.id !== info.id;
     this.#asked = info;
     if (fresh) this.fit();
     this.tiles.show(info);
-    this.element.classList.toggle("dim", Boolean(this.info) && this.info.id !== info.id);
+    this.element.classList.toggle("dim", this.info !== null && this.info.id !== info.id);
   }
 
   clear() {
@@ -80,26 +99,39 @@ export class Viewer {
     this.element.classList.remove("dim");
   }
 
+  /** @param {Layer[]} layers */
   setMarks(layers) {
     this.#layers = layers;
     this.#invalidate();
   }
 
+  /** @param {Partial<Window>} window */
   setWindow(window) {
     this.#window = { ...this.#window, ...window };
     this.#invalidate();
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @returns {[number, number]}
+   */
   toScreen(x, y) {
     return [(x - this.x) * this.zoom + this.width / 2, (y - this.y) * this.zoom + this.height / 2];
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @returns {[number, number]}
+   */
   toRaw(x, y) {
     return [(x - this.width / 2) / this.zoom + this.x, (y - this.height / 2) / this.zoom + this.y];
   }
 
+  /** @returns {Box} */
   visible() {
-    const shape = this.#asked?.shape ?? [1, 1];
+    const shape = this.#shape;
     const [x0, y0] = this.toRaw(0, 0);
     const [x1, y1] = this.toRaw(this.width, this.height);
     return [Math.max(x0, -0.5), Math.max(y0, -0.5), Math.min(x1, shape[1] - 0.5), Math.min(y1, shape[0] - 0.5)];
@@ -112,37 +144,61 @@ export class Viewer {
     this.#look((shape[1] - 1) / 2, (shape[0] - 1) / 2, this.#fitting());
   }
 
-  zoomBy(factor, [x, y] = [this.width / 2, this.height / 2]) {
+  /**
+   * @param {number} factor
+   * @param {[number, number]} centre
+   */
+  zoomBy(factor, centre = [this.width / 2, this.height / 2]) {
     if (!this.#asked) return;
+    const [x, y] = centre;
     const [rawX, rawY] = this.toRaw(x, y);
     const zoom = this.#within(this.zoom * factor);
     this.#fitted = false;
     this.#look(rawX - (x - this.width / 2) / zoom, rawY - (y - this.height / 2) / zoom, zoom);
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
   panBy(x, y) {
     if (!this.#asked) return;
     this.#fitted = false;
     this.#look(this.x - x / this.zoom, this.y - y / this.zoom, this.zoom);
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @param {number} [zoom]
+   */
   centreOn(x, y, zoom = this.zoom) {
     this.#fitted = false;
     this.#look(x, y, this.#within(zoom));
   }
 
+  get #shape() {
+    return this.#asked?.shape ?? [1, 1];
+  }
+
   #fitting() {
-    const [rows, columns] = this.#asked.shape;
+    const [rows, columns] = this.#shape;
     return Math.min((this.width - 16) / columns, (this.height - 16) / rows, CLOSEST);
   }
 
+  /** @param {number} zoom */
   #within(zoom) {
     return Math.min(Math.max(zoom, this.#fitting() * FURTHEST), CLOSEST);
   }
 
-  /** Some of the picture always stays in sight. */
+  /**
+   * Some of the micrograph always stays in sight.
+   * @param {number} x
+   * @param {number} y
+   * @param {number} zoom
+   */
   #look(x, y, zoom) {
-    const [rows, columns] = this.#asked.shape;
+    const [rows, columns] = this.#shape;
     this.zoom = Math.max(zoom, 1e-4);
     this.x = Math.min(Math.max(x, 0), columns - 1);
     this.y = Math.min(Math.max(y, 0), rows - 1);
@@ -181,7 +237,7 @@ export class Viewer {
     const { width, height } = this.#context.canvas;
     this.#context.setTransform(1, 0, 0, 1, 0, 0);
     this.#context.globalAlpha = 1;
-    this.#context.fillStyle = GROUND;
+    this.#context.fillStyle = BACKGROUND;
     this.#context.fillRect(0, 0, width, height);
     this.tiles.draw(this.#context, { zoom: this.zoom * this.ratio, x: this.x, y: this.y, width, height }, this.#window);
     drawMarks(this.#context, this.#layers, this);

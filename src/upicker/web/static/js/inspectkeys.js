@@ -1,0 +1,29 @@
+/** Keys of the page for inspecting: bindKeys(page). */
+
+/** @param {import("./inspect.js").Page} page */
+export function bindKeys(page) {
+  const { keys, viewer } = page;
+  /** @type {(run: () => unknown) => () => unknown} */
+  const inMicrograph = (run) => () => (page.mode === "micrograph" ? run() : false);
+  /** @param {string} name */
+  const group = (name) => ({ group: name });
+  keys.on("N J", "Next micrograph", inMicrograph(() => page.go(page.table.next(page.table.current, 1))), group("Micrographs"));
+  keys.on("P K", "Previous micrograph", inMicrograph(() => page.go(page.table.next(page.table.current, -1))), group("Micrographs"));
+  keys.on("G", "Gallery, and back", () => page.show(page.mode === "gallery" ? "micrograph" : "gallery"));
+  keys.on("E", "Accept the threshold and export", () => page.exportPicks());
+  keys.on("?", "This list", () => page.keys.help());
+  keys.on("Ctrl+Z", "Undo a rejection", () => page.undo());
+  keys.on("[ ArrowLeft", "Lower the threshold", () => page.plot.step(-1), group("Threshold"));
+  keys.on("] ArrowRight", "Raise the threshold", () => page.plot.step(1), group("Threshold"));
+  keys.on("{ Shift+ArrowLeft", "Lower it much", () => page.plot.step(-10), group("Threshold"));
+  keys.on("} Shift+ArrowRight", "Raise it much", () => page.plot.step(10), group("Threshold"));
+  keys.on("+ =", "Closer", inMicrograph(() => viewer.zoomBy(1.4)), group("Picture"));
+  keys.on("-", "Further away", inMicrograph(() => viewer.zoomBy(1 / 1.4)), group("Picture"));
+  keys.on("0", "All of the micrograph", inMicrograph(() => viewer.fit()), group("Picture"));
+  keys.on("I", "Invert", inMicrograph(() => page.looks.toggle("invert")), group("Picture"));
+  keys.on("L", "Low-pass", inMicrograph(() => page.looks.toggle("lowpass")), group("Picture"));
+  keys.on("M", "The model's view", inMicrograph(() => page.looks.toggle("prepared")), group("Picture"));
+  keys.on("B", "Picks below the threshold, too", inMicrograph(() => page.verdicts.toggle("under")), group("Picture"));
+  keys.on("X", "Reject the particle, or take it back; with Shift, all from the last one on", () => false, group("Gallery"));
+  keys.on("O", "Open the particle's micrograph", () => false, group("Gallery"));
+}
