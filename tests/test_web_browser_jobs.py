@@ -63,7 +63,7 @@ def test_a_model_is_trained_and_asked_from_the_page(server, chromium, tmp_path):
     with visit(chromium, server.url) as page:
         panel = show_panel(page)
         text(page, "Trained in")
-        text(page, "On labels kept aside: F1")
+        text(page, "On validation labels: F1")
         panel.screenshot(path=shots / "done.png")
         panel.get_by_role("button", name="Suggest the next micrograph").click()
         text(page, "uncertain of")

@@ -4,7 +4,7 @@
  *   const panel = mountJobs(element, {open, propose, onSuggestions})
  *     open(id)               shows a micrograph
  *     propose(model)         shows the trained model's picks as proposals; without it there is no such button
- *     onSuggestions(ids)     told the numbers of the micrographs to label next, the most doubtful first
+ *     onSuggestions(ids)     called with the numbers of the micrographs to label next, the most uncertain first
  *   panel.refresh()          looks again; panel.stop() ends all looking
  *
  * A training runs in a process of its own: the panel finds it again after a reload, and after the server's restart.
