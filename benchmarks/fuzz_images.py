@@ -30,7 +30,7 @@ import mrcfile
 import numpy as np
 import tifffile
 
-from upicker.errors import UPickerError, heard
+from upicker.errors import UPickerError, collected_warnings
 from upicker.io import lists, micrographs
 
 INTERESTING = (0, 1, -1, 2, 16, 255, 1024, 32_767, 40_000, 65_535, 65_536, 2**20, 2**31 - 1, -(2**31))
@@ -127,7 +127,7 @@ def try_one(path: Path, name: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with heard():
+            with collected_warnings():
                 lists.read(path) if name.startswith("x.") else micrographs.read(path)
     except UPickerError as error:
         return "refused" if str(path) in str(error) else f"the file is not named: {error}"

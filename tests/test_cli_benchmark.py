@@ -117,8 +117,8 @@ def test_without_pretraining_from_folders(data_set, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "there is no data set"),
-        (["--dataset", "DATA", "--labels", "."], "of its own"),
+        ([], "no data set was given"),
+        (["--dataset", "DATA", "--labels", "."], "were given, too"),
         (["--dataset", "DATA", "--labelled", "9"], "9 is out of range, there are 4 micrographs"),
         (["--dataset", "DATA", "--test", "1.5"], "1.5 is out of range"),
         (["--dataset", "DATA", "--test", "0.99"], "none is left"),

@@ -73,12 +73,12 @@ def test_cannot_tell_of_chance_and_of_few(tmp_path, capsys, simulated, mics):
     more = ("--micrographs", mics, "--diameter", "150A", "--no-picture")
     code, out, _ = upicker(capsys, "check-frame", picks, *more)
     assert code == 0
-    assert "Cannot tell: the picks do not stand out" in out
+    assert "Undecided: the picks do not stand out" in out
     few = Particles(simulated[0].particles.xy[:4], simulated[0].particles.diameter_px[:4], np.ones(4))
     coordinates.write(picks / "mic0.csv", few, "csv")
     (picks / "mic1.csv").unlink()
     _, out, _ = upicker(capsys, "check-frame", picks, *more)
-    assert "Cannot tell: there are only" in out
+    assert "Undecided: there are only" in out
 
 
 def test_bright_particles_are_noticed(tmp_path, capsys, simulated, mics):

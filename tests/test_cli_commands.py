@@ -102,7 +102,7 @@ def test_skip_existing_does_only_what_is_missing(capsys, mics):
     before = Path("out/one.csv").stat().st_mtime_ns
     code, out, _ = propose(capsys, mics, "-o", "out", "--skip-existing")
     assert code == 0
-    assert "1 of 2 micrographs are done already" in out
+    assert "1 of 2 micrographs already have outputs" in out
     assert Path("out/one.csv").stat().st_mtime_ns == before
     assert Path("out/two.v2.csv").exists()
     listed = tomllib.loads(Path("out/run.toml").read_text())["run"]["micrographs"]
@@ -143,7 +143,7 @@ def test_bad_micrographs_are_named_skipped_and_counted(capsys, mics):
     assert "in 2 of 8 micrographs" in out
     for name in ("cut.mrc", "empty.png", "text.mrc", "nan.mrc", "flat.mrc", "dot.mrc"):
         assert f"Skipped mics/{name}: " in err
-    assert "6 of 8 micrographs could not be done" in err
+    assert "6 of 8 micrographs failed" in err
     assert sorted(p.name for p in Path("out").iterdir()) == ["one.csv", "run.toml", "two.v2.csv"]
 
 
@@ -167,7 +167,7 @@ def test_a_diameter_larger_than_the_picture_is_an_error_of_that_picture(capsys, 
     ("arguments", "code", "message"),
     [
         (("propose", "mics", "-o", "out"), 2, "--diameter"),
-        (("propose", "-o", "out", "--diameter", "24px"), 2, "no micrographs are given"),
+        (("propose", "-o", "out", "--diameter", "24px"), 2, "no micrographs were given"),
         (("propose", "nowhere", "-o", "out", "--diameter", "24px"), 1, "nowhere: there is no such file"),
         (("propose", "mics", "-o", "out", "--diameter", "24ells"), 2, "24ells: this is not a length"),
         (("propose", "mics", "-o", "out", "--diameter", "-3"), 2, ""),
@@ -233,7 +233,7 @@ def test_evaluate_prints_each_micrograph_and_all(capsys, labelled):
         assert any(line.split()[: len(name.split())] == name.split() for line in out.splitlines()), name
     assert out.count("1.000") >= 9
     assert "IoU" in out
-    assert "centres" in upicker(capsys, "evaluate", "labels", "picks", "--by", "centre")[1]
+    assert "centre distance" in upicker(capsys, "evaluate", "labels", "picks", "--by", "centre")[1]
 
 
 def test_evaluate_counts_missing_picks_as_misses_and_names_what_is_alone(capsys, labelled):
@@ -314,10 +314,10 @@ def test_extract_leaves_out_what_reaches_beyond_and_says_so(capsys, labelled):
     code, out, err = upicker(capsys, "extract", *args, "--box", "90px")
     assert code == 0
     assert "8 particles in 2 of 2" in out
-    assert "2 particles are left out" in err
+    assert "2 particles discarded" in err
     code, _, err = upicker(capsys, "extract", *args, "--box", "200px", "--threshold", "0.5")
     assert code == 1
-    assert "p.star is not written: no particle" in err
+    assert "p.star was not written: no particle" in err
 
 
 def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
@@ -352,7 +352,7 @@ def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):
     assert {entry["name"] for entry in listed} <= {path.stem for path in done}
     code, out, _ = upicker(capsys, *args, "--skip-existing")
     assert code == 0
-    assert f"{len(done)} of 62 micrographs are done already" in out
+    assert f"{len(done)} of 62 micrographs already have outputs" in out
     assert len(list(Path("out").glob("*.csv"))) == 62
 
 

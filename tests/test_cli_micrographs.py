@@ -121,4 +121,4 @@ def test_a_packed_micrograph_is_named_without_both_suffixes(project: Path, capsy
     command = ("propose", "m9.mrc.gz", "-o", "out", "--diameter", "24px", "--skip-existing")
     assert upicker(capsys, *command)[0] == 0
     assert Path("out/m9.csv").exists()
-    assert "1 of 1 micrographs are done already" in "".join(upicker(capsys, *command)[1:])
+    assert "1 of 1 micrographs already have outputs" in "".join(upicker(capsys, *command)[1:])

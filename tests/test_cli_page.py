@@ -30,13 +30,13 @@ def test_commands_say_what_is_wrong(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for code, words, arguments in [
-            (2, "no micrographs are given", ["label", "--labels", labels]),
+            (2, "no micrographs were given", ["label", "--labels", labels]),
             (2, "--labels", ["label", mic]),
             (1, "there is no micrograph in this folder", ["label", empty, "--labels", labels]),
             (1, "this is a file, not a folder", ["label", mic, "--labels", tmp_path / "file"]),
             (1, "labels cannot be kept there", ["label", mic, "--labels", tmp_path / "file" / "labels"]),
             (2, "this is not a length", ["label", mic, "--labels", labels, "--diameter", "wide"]),
-            (2, "there is no 'image.no'", ["label", mic, "--labels", labels, "--set", "image.no=1"]),
+            (2, "unknown 'image.no'", ["label", mic, "--labels", labels, "--set", "image.no=1"]),
             (1, "nothing.safetensors", ["label", mic, "--labels", labels, "--model", tmp_path / "nothing.safetensors"]),
             (2, "another program uses it", ["label", mic, "--labels", labels, "--port", port]),
             (2, "is not a port", ["label", mic, "--labels", labels, "--port", "70000"]),
@@ -67,7 +67,7 @@ def test_what_the_commands_print(tmp_path, capsys, monkeypatch, host):
     assert ":4321/?token=SECRET\n" in out
     assert ("ssh -N -L 4321:127.0.0.1:4321 " in out) == (host == "127.0.0.1")
     assert out.endswith("Stopped. Everything is saved.\n")
-    assert ("Everyone on the network" in err) == (host != "127.0.0.1")
+    assert ("Anyone on the network" in err) == (host != "127.0.0.1")
     code, _, _ = upicker(capsys, "inspect", tmp_path / "picks", "--micrographs", mic, "--pixel-size", "3A")
     assert code == 0
     (first, port, browser), (second, no_port, also) = seen

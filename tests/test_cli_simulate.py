@@ -112,17 +112,17 @@ def test_diameters_in_pixels_and_angstrom_are_the_same(capsys):
         (("--dose", "much"), "--dose: 'much' is not a number"),
         (("--defocus", "1.5"), "--defocus: '1.5' has no unit"),
         (("--defocus", "-1um"), "--defocus: '-1um' is out of range"),
-        (("--defocus", "2.5-0.8um"), "--defocus: '2.5-0.8um' begins with the larger"),
+        (("--defocus", "2.5-0.8um"), "--defocus: '2.5-0.8um' starts with the larger"),
         (("--voltage", "300mm"), "--voltage: '300mm' has the unit 'mm'"),
         (("--broken", "1.5"), "--broken: '1.5' is out of range"),
         (("--snr", "0"), "--snr: '0' is out of range"),
-        (("--shape", "big"), "--shape: 'big' is no shape"),
-        (("--shape", "-5x7"), "--shape: '-5x7' is no shape"),
+        (("--shape", "big"), "--shape: 'big' is not an image size"),
+        (("--shape", "-5x7"), "--shape: '-5x7' is not an image size"),
         (("--shape", "5x7"), "--shape: a picture of 5x7 is no micrograph"),
         (("--shape", "90000x90000"), "--shape: 90000 x 90000 pixels are too many"),
         (("--micrographs", "0"), "--micrographs: 0 is no number"),
         (("--concentration", "40/nm"), "--concentration: '40/nm' has the unit '/nm'"),
-        (("--concentration", "40/um2"), "--concentration: --particles is given, too"),
+        (("--concentration", "40/um2"), "--concentration: --particles was given, too"),
         (("--binning", "0.5"), "--binning: 0.5 asks for"),
         (("--particles", "-3"), "--particles: -3 is not 0 or more"),
         (("--pixel-size", "1.34px"), "--pixel-size: 1.34px is not in Angstrom"),
@@ -177,7 +177,7 @@ def test_skip_existing_goes_on_where_it_stopped(capsys):
     before = Path("sim/micrographs/simulated_0000.mrc").stat().st_mtime_ns
     code, out, _ = upicker(capsys, *args, "--micrographs", 2, "--skip-existing")
     assert code == 0
-    assert "1 of 2 micrographs are done already" in out
+    assert "1 of 2 micrographs already have outputs" in out
     assert Path("sim/micrographs/simulated_0000.mrc").stat().st_mtime_ns == before
     assert len(tomllib.loads(Path("sim/dataset.toml").read_text())["micrographs"]) == 2
     code, _, err = upicker(capsys, *args, "--micrographs", 2, "--skip-existing", "--seed", 5)

@@ -119,7 +119,11 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
         (("finetune", "mics", "--labels", "nowhere", "-o", "x.safetensors"), 1, "nowhere"),
         (("finetune", "mics", "--labels", "mics", "-o", "x.safetensors"), 1, "for the 3 micrographs"),
         (("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "2"), 2, "--validation"),
-        (("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "no"), 1, "no: there is"),
+        (
+            ("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--validation", "no"),
+            1,
+            "no: no such folder",
+        ),
         (
             ("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--init", "m.safetensors", *OTHER),
             1,

@@ -195,7 +195,7 @@ def test_the_table_that_a_command_leaves_about_its_run_is_passed_over(tmp_path):
         (b"batch = 5\n", "outside a table"),
         (b"[train\n", "cannot be read as TOML"),
         (b"\xff\xfe[train]\n", "cannot be read as TOML"),
-        (b"[train]\nbacth = 5\n", "there is no 'train.bacth'"),
+        (b"[train]\nbacth = 5\n", "unknown 'train.bacth'"),
         (b'[train]\nbatch = "many"\n', "'train.batch' cannot be 'many'"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from upicker.errors import MicrographError, UPickerWarning, heard
+from upicker.errors import MicrographError, UPickerWarning, collected_warnings
 from upicker.io import compression, micrographs
 from upicker.io.micrographs import Reading
 
@@ -38,7 +38,7 @@ def put_mrc(path: Path, pixels: np.ndarray) -> Path:
 
 
 def read(path: Path, gain: Path | None = None) -> tuple[np.ndarray, list[UPickerWarning]]:
-    with heard() as noticed:
+    with collected_warnings() as noticed:
         found = micrographs.read(path, gain=gain)
     return found.pixels, noticed
 
@@ -241,7 +241,7 @@ def test_eer_frames_are_summed_at_the_camera_s_pixels(tmp_path: Path) -> None:
     pytest.importorskip("imagecodecs")
     counts = electrons()
     path = put_eer(tmp_path / "movie.eer", counts)
-    with heard() as noticed:
+    with collected_warnings() as noticed:
         found = micrographs.read(path)
     np.testing.assert_array_equal(found.pixels, counts.sum(0))
     assert found.pixel_size_A == pytest.approx(0.71)

@@ -343,4 +343,4 @@ def test_the_command_says_where_the_report_is(folder, monkeypatch, capsys):
     coordinates.write_all(Path("all.csv"), coordinates.read_all(Path("picks/m0.csv")), "csv")
     code, out, err = upicker(capsys, "report", "all.csv")
     assert code == 0
-    assert "no micrographs are known" in err
+    assert "no micrographs were found" in err

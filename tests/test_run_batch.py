@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from failing_work import Raising, Work
 
-from upicker.errors import ConfigError, OutputError, UPickerWarning, heard
+from upicker.errors import ConfigError, OutputError, UPickerWarning, collected_warnings
 from upicker.run.batch import Outcome, each
 
 PATHS = [Path(f"{name}.mrc") for name in ("a", "bad", "b", "bug", "c", "huge")]
@@ -42,7 +42,7 @@ def test_warnings_come_with_the_outcome(jobs):
 
 
 def test_other_warnings_go_where_they_always_go():
-    with heard() as noticed:
+    with collected_warnings() as noticed:
         with pytest.warns(RuntimeWarning, match="overflow"):
             warnings.warn("overflow", RuntimeWarning, stacklevel=1)
         for _ in range(2):

@@ -110,7 +110,7 @@ def test_a_job_that_is_continued_keeps_what_is_done_and_the_labels_of_relion_5(c
     write_list(["MotionCorr/job002/Movies/mic_a.mrc", "MotionCorr/job002/Movies/00123.mrc", "Raw/mic_c.mrc"], 50001)
     code, out, _ = upicker(capsys, *JOB, "--diameter", "260A")
     assert code == 0
-    assert "2 of 3 micrographs are done already" in out
+    assert "2 of 3 micrographs already have outputs" in out
     assert "1 of 1" in out
     assert gone.exists()
     assert kept.read_text() == before
@@ -118,7 +118,8 @@ def test_a_job_that_is_continued_keeps_what_is_done_and_the_labels_of_relion_5(c
     labels = starfile.read(job / "RELION_OUTPUT_NODES.star").rlnPipeLineNodeTypeLabel
     assert labels[0] == "MicrographCoordsGroup.star.relion.autopick"
     assert (
-        "3 of 3 micrographs are done already" in upicker(capsys, *JOB, "--diameter", "260A", "--only_do_unfinished")[1]
+        "3 of 3 micrographs already have outputs"
+        in upicker(capsys, *JOB, "--diameter", "260A", "--only_do_unfinished")[1]
     )
     assert kept.read_text() == before
     assert "3 of 3" in upicker(capsys, *JOB, "--diameter", "260A", "--redo")[1]
@@ -133,7 +134,7 @@ def test_failures_leave_their_sign(capsys, project):
         path.write_bytes(b"nothing")
     code, _, err = upicker(capsys, *JOB, "--diameter", "260A")
     assert code == 3
-    assert "2 of 3 micrographs could not be done" in err
+    assert "2 of 3 micrographs failed" in err
     assert (job / "RELION_JOB_EXIT_SUCCESS").exists()
     assert not (job / "RELION_JOB_EXIT_FAILURE").exists()
     assert len(starfile.read(job / "autopick.star", always_dict=True)["coordinate_files"]) == 1
@@ -187,7 +188,7 @@ def test_continued_after_a_kill_it_is_the_uninterrupted_job(capsys, large):
 
     code, out, err = upicker(capsys, *job_in(f"{killed}", "--diameter", "260A"))
     assert code == 0, err
-    assert f"{len(done)} of {len(large)} micrographs are done already" in out
+    assert f"{len(done)} of {len(large)} micrographs already have outputs" in out
     assert contents(killed) == contents(whole)
     assert {file: file.stat().st_mtime_ns for file in done} == done
 

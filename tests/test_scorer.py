@@ -58,7 +58,7 @@ def crowd(seed: int, picks: int, labels: int, lattice: bool = False) -> tuple[Pa
     return Particles.of(centres, 20, score), Particles.of(xy, diameter)
 
 
-@pytest.mark.parametrize("by", scoring.RULES)
+@pytest.mark.parametrize("by", scoring.CRITERIA)
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 30), st.integers(0, 30)), max_size=3),
@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_definitions(by, sizes, lattice, threshold):
     agree([crowd(*size, lattice=lattice) for size in sizes], by, threshold)
 
 
-@pytest.mark.parametrize("by", scoring.RULES)
+@pytest.mark.parametrize("by", scoring.CRITERIA)
 def test_figures_of_a_crowd_are_neither_nought_nor_one(by):
     """Else the comparison above would prove little."""
     for lattice in (False, True):
@@ -77,7 +77,7 @@ def test_figures_of_a_crowd_are_neither_nought_nor_one(by):
         assert all(0.1 < figure < 0.95 for figure in found), found
 
 
-@pytest.mark.parametrize("by", scoring.RULES)
+@pytest.mark.parametrize("by", scoring.CRITERIA)
 def test_duplicates_are_false_picks(by):
     labels = Particles.of([[20, 20], [60, 20], [60, 20]], 20)  # the last two are one and the same
     picks = Particles.of([[20, 20]] * 3 + [[60, 20]] * 3, 20, [0.9, 0.9, 0.8, 0.7, 0.7, 0.7])
@@ -85,7 +85,7 @@ def test_duplicates_are_false_picks(by):
     assert found[:3] == pytest.approx((3 / 6, 1.0, 2 / 3))
 
 
-@pytest.mark.parametrize("by", scoring.RULES)
+@pytest.mark.parametrize("by", scoring.CRITERIA)
 def test_empty_sets(by):
     none, some = Particles.of([], 20), Particles.of([[10, 10], [50, 30]], 20, [0.5, 0.25])
     for pairs in ([], [(none, none)], [(some, none)], [(none, some)]):
@@ -108,7 +108,7 @@ def test_the_scorer_counts_a_case_as_one_does_by_hand():
 
 
 @pytest.mark.parametrize("form", ["csv", "star"])
-@pytest.mark.parametrize("by", scoring.RULES)
+@pytest.mark.parametrize("by", scoring.CRITERIA)
 def test_the_command_prints_these_figures(capsys, tmp_path, monkeypatch, form, by):
     """From files to the table; the scorer gets the positions that another program reads from these files."""
     monkeypatch.chdir(tmp_path)

@@ -238,7 +238,7 @@ def test_a_signal_to_one_process_stops_both_between_the_same_steps_and_they_go_o
     same(one, two)
     done = torchrun(project, ["-m", "upicker", *command, "--resume"])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("fine-tuned: complete already, nothing was done") == 1
+    assert done.stdout.count("fine-tuned: already complete") == 1
 
 
 @pytest.mark.slow

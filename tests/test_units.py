@@ -130,7 +130,7 @@ def test_refused_quantities_name_their_option(quantity, text, says):
     with pytest.raises(ConfigError, match=says) as error:
         quantity.read(text, "--option")
     assert error.value.where == "--option"
-    assert quantity.example in str(error.value) or "Known here" in str(error.value)
+    assert quantity.example in str(error.value) or "Known units" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,15 @@
 
     UPickerError
      ├── InputError              something the user gave cannot be used
-     │    ├── MicrographError    a picture that cannot be read, or holds no micrograph
+     │    ├── MicrographError    an image that cannot be read, or is not a micrograph
      │    ├── CoordinatesError   a file of labels or picks
      │    └── WeightsError       a file of weights
      ├── ConfigError             an unknown knob, or a value outside its range
      └── OutputError             something cannot be written
 
-`UPickerWarning` is no error: the work goes on, and a person should know of it. `heard` gathers such warnings.
+`UPickerWarning` is not an error: the work continues, but the user should know. `collected_warnings` collects them.
 
-Each says which file (or option), what was found there, and what to do. Our own mistakes are
+Each gives the file (or option), what was found there, and what to do. Our own mistakes are
 ``assert`` statements, not members of this family.
 """
 
@@ -50,7 +50,7 @@ class InputError(UPickerError):
 
 
 class MicrographError(InputError):
-    """A picture that cannot be read, or holds no micrograph."""
+    """An image that cannot be read, or is not a micrograph."""
 
 
 class CoordinatesError(InputError):
@@ -70,7 +70,7 @@ class OutputError(UPickerError):
 
 
 class UPickerWarning(UserWarning):
-    """What a person should know of a file though the work goes on; given with `warnings.warn`.
+    """Something about a file that the user should know though the work continues; issued with `warnings.warn`.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class UPickerWarning(UserWarning):
 
 
 @contextmanager
-def heard() -> Iterator[list[UPickerWarning]]:
-    """Gather the package's warnings that are given while a block runs; others go where they always go."""
+def collected_warnings() -> Iterator[list[UPickerWarning]]:
+    """Collect the package's warnings that are issued while a block runs; others are shown as usual."""
     found: list[UPickerWarning] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", UPickerWarning)
@@ -98,13 +98,13 @@ def heard() -> Iterator[list[UPickerWarning]]:
             if isinstance(message, UPickerWarning):
                 found.append(message)
             else:
-                others(message, *rest)  # type: ignore[arg-type]  # Whatever Python hands over.
+                others(message, *rest)  # type: ignore[arg-type]  # The arguments of `warnings.showwarning`.
 
         warnings.showwarning = show
         yield found
 
 
 def listed(paths: Sequence[Path | str], most: int = 10) -> str:
-    """Return the names of some files for a message; of very many, the first ones and how many more."""
+    """Return the names of files for a message; of many, the first `most` and the number of the rest."""
     some = ", ".join(Path(path).name for path in paths[:most])
     return some if len(paths) <= most else f"{some} and {len(paths) - most} more"

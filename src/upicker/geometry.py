@@ -1,4 +1,4 @@
-"""Frames and squares: raw pixels <-> working pixels, tiles and who owns what, overlaps. Numpy and scipy only."""
+"""Frames and squares: raw pixels <-> working pixels, tiles and ownership, IoU, suppression. NumPy and SciPy only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scipy.spatial import KDTree
 
 @dataclass(frozen=True)
 class Frame:
-    """The map between an image at the working scale and its raw micrograph; returned by whatever changes the scale.
+    """The mapping between a raw micrograph and the image at the working scale.
 
-    Fourier cropping keeps the first sample where it is, so that ``working = raw * scale``, without an offset.
+    Fourier cropping keeps the position of the first sample, so ``working = raw * scale``, without an offset.
 
     Attributes
     ----------
@@ -25,20 +25,20 @@ class Frame:
 
     @property
     def scale_xy(self) -> np.ndarray:
-        """`(2,)` working pixels per raw pixel along columns and rows; they may differ a little."""
+        """`(2,)` working pixels per raw pixel along columns and rows; they may differ slightly, by rounding."""
         return np.array([self.working_shape[1] / self.raw_shape[1], self.working_shape[0] / self.raw_shape[0]])
 
     @property
     def scale(self) -> float:
-        """The scale of lengths: the geometric mean of both."""
+        """The scale of lengths, the geometric mean of both."""
         return float(np.sqrt(self.scale_xy.prod()))
 
     def to_working(self, xy: np.ndarray) -> np.ndarray:
-        """Turn `(n, 2)` raw positions into working ones."""
+        """Convert `(n, 2)` positions from raw to working pixels."""
         return np.asarray(xy) * self.scale_xy
 
     def to_raw(self, xy: np.ndarray) -> np.ndarray:
-        """Turn `(n, 2)` working positions into raw ones."""
+        """Convert `(n, 2)` positions from working to raw pixels."""
         return np.asarray(xy) / self.scale_xy
 
 
@@ -49,7 +49,7 @@ class Region:
     Attributes
     ----------
     x0, y0, x1, y1 : float
-        Raw pixels: it holds positions with ``x0 <= x < x1`` and ``y0 <= y < y1``.
+        Raw pixels: it contains positions with ``x0 <= x < x1`` and ``y0 <= y < y1``.
     """
 
     x0: float
@@ -59,19 +59,21 @@ class Region:
 
     @classmethod
     def inside(cls, shape: tuple[int, int], margin_px: float) -> Region:
-        """Return an image of `shape` (rows, columns) without a margin along its border."""
+        """Return the area of a micrograph of `shape` (rows, columns) without a margin along its border."""
         low = margin_px - 0.5
         return cls(low, low, shape[1] - 1 - low, shape[0] - 1 - low)
 
     def contains(self, xy: np.ndarray) -> np.ndarray:
-        """Tell, as `(n,)` bool, which of `(n, 2)` positions it holds."""
+        """Return `(n,)` bool: which of the `(n, 2)` positions, raw pixels, it contains."""
         x, y = np.asarray(xy).reshape(-1, 2).T
         return (x >= self.x0) & (x < self.x1) & (y >= self.y0) & (y < self.y1)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A square crop at the working scale, and the rectangle in it whose particles it owns.
+    """A square of an image at the working scale, and the rectangle in it whose particles it owns.
+
+    Tiles overlap, so a particle may be detected in several; it is taken from the one tile that owns its centre.
 
     Attributes
     ----------
@@ -79,7 +81,7 @@ class Tile:
         Column and row of its first pixel.
     own : tuple of float
         ``(x0, y0, x1, y1)``: it owns centres with ``x0 <= x < x1`` and ``y0 <= y < y1``, in working pixels. The
-        owned rectangles of all tiles cover the plane once, without a gap or an overlap.
+        rectangles of all tiles cover the plane without gap or overlap.
     """
 
     x: int
@@ -87,7 +89,10 @@ class Tile:
     own: tuple[float, float, float, float]
 
     def owns(self, xy: np.ndarray, slack: float = 0.0) -> np.ndarray:
-        """Tell, as `(n,)` bool, which working positions it owns, its rectangle widened by `slack`."""
+        """Return `(n,)` bool: which of the `(n, 2)` positions it owns, in working pixels.
+
+        The rectangle is enlarged by `slack` on all sides.
+        """
         x0, y0, x1, y1 = self.own
         x, y = np.asarray(xy).reshape(-1, 2).T
         return (x >= x0 - slack) & (x < x1 + slack) & (y >= y0 - slack) & (y < y1 + slack)
@@ -99,11 +104,11 @@ def tiles(shape: tuple[int, int], size: int, overlap: float) -> list[Tile]:
     Parameters
     ----------
     shape : tuple of int
-        Rows, columns. Smaller than a tile is allowed: the tile then extends beyond the image.
+        Rows, columns. It may be smaller than a tile, which then extends beyond the image.
     size : int
-        The tiles' side.
+        Side of a tile, working pixels.
     overlap : float
-        Smallest overlap of neighbours; less than `size`.
+        Smallest overlap of neighbouring tiles, working pixels; less than `size`.
     """
     rows, columns = _starts(shape[0], size, overlap), _starts(shape[1], size, overlap)
     row_cuts, column_cuts = _cuts(rows, size), _cuts(columns, size)
@@ -115,7 +120,7 @@ def tiles(shape: tuple[int, int], size: int, overlap: float) -> list[Tile]:
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """First pixels of evenly spread tiles along one axis."""
+    """Return the first pixels of evenly spaced tiles along one axis."""
     assert 0 <= overlap < size
     if length <= size:
         return [0]
@@ -124,7 +129,7 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
 
 
 def _cuts(starts: list[int], size: int) -> list[float]:
-    """Where ownership passes from one tile to the next: the middle of their overlap."""
+    """Return where ownership passes from one tile to the next: the middle of their overlap."""
     middles = [(b + a + size) / 2 - 0.5 for a, b in zip(starts, starts[1:], strict=False)]
     return [-np.inf, *middles, np.inf]
 
@@ -137,7 +142,7 @@ def iou_squares(distance_xy: np.ndarray, side_a: np.ndarray, side_b: np.ndarray)
     distance_xy : np.ndarray
         `(..., 2)` differences of the centres.
     side_a, side_b : np.ndarray
-        `(...)` their sides.
+        `(...)` sides, in the same unit.
     """
     half = (side_a + side_b)[..., None] / 2
     reach = np.minimum(half - np.abs(distance_xy), np.minimum(side_a, side_b)[..., None])
@@ -148,16 +153,16 @@ def iou_squares(distance_xy: np.ndarray, side_a: np.ndarray, side_b: np.ndarray)
 def suppress(
     xy: np.ndarray, side: np.ndarray, score: np.ndarray, iou: float, group: np.ndarray | None = None
 ) -> np.ndarray:
-    """Non-maximum suppression of squares: of two that overlap more than `iou`, the weaker goes.
+    """Non-maximum suppression of squares: of two whose IoU exceeds `iou`, the one of lower score is dropped.
 
     Parameters
     ----------
     xy, side, score : np.ndarray
-        `(n, 2)`, `(n,)`, `(n,)`.
+        `(n, 2)` centres, `(n,)` sides, `(n,)` scores.
     iou : float
-        Overlap allowed, 0..1.
+        Largest IoU allowed, 0..1.
     group : np.ndarray, optional
-        `(n,)` squares of one group never suppress each other.
+        `(n,)` group of each square; squares of the same group do not suppress each other.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The two values that travel through the package: a micrograph, and the particles in it.
+"""The two central values of the package: a micrograph, and the particles in it.
 
 The coordinate contract: positions are floats, in pixels of the raw micrograph as stored; ``x`` runs along
 array columns, ``y`` along array rows, and ``(0, 0)`` is the centre of the first stored pixel. Formats and
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-# The names in `Particles.extra`: the class, and the in-plane angle psi in degrees, as RELION writes them; and the name
-# that the page gives a label, empty where it gave none.
+# The names in `Particles.extra`: class number and in-plane angle psi in degrees, as in RELION; and the identifier that
+# the page gives a label, empty where there is none.
 EXTRA = ("class_number", "psi_deg", "label_key")
 
 
@@ -25,13 +25,13 @@ class Micrograph:
     Attributes
     ----------
     pixels : np.ndarray
-        `(H, W)` float32, as stored: any offset and scale, perhaps with non-finite values.
+        `(H, W)` float32, as stored: any offset and scale, possibly non-finite values.
     name : str
-        The file's stem; labels, picks and micrographs are brought together by it.
+        The file's stem; labels, picks and micrographs are matched by it.
     pixel_size_A : float or None
         Angstrom per raw pixel, where known.
     path : Path or None
-        Where it was read from.
+        The file it was read from.
     """
 
     pixels: np.ndarray
@@ -68,7 +68,7 @@ class Particles:
 
     @classmethod
     def of(cls, xy: object, diameter_px: object = float("nan"), score: object = 1.0) -> Particles:
-        """Build from anything array-like; a scalar diameter or score holds for all."""
+        """Build from array-likes; a scalar diameter or score applies to all."""
         centres = np.asarray(xy, np.float64).reshape(-1, 2)
         n = len(centres)
         diameters = np.broadcast_to(np.asarray(diameter_px, np.float64), (n,)).copy()
@@ -77,7 +77,7 @@ class Particles:
 
     @classmethod
     def concatenate(cls, parts: list[Particles]) -> Particles:
-        """Join several sets, in their order; of `extra`, what all of them have."""
+        """Concatenate several sets, in their order; `extra` keeps the columns that all of them have."""
         if not parts:
             return cls.of([])
         shared = [name for name in parts[0].extra if all(name in p.extra for p in parts)]
@@ -98,20 +98,20 @@ class Particles:
         return float(np.median(known)) if len(known) else None
 
     def select(self, index: np.ndarray) -> Particles:
-        """Return those that a boolean mask or an integer index names."""
+        """Return the particles selected by a boolean mask or an integer index."""
         extra = {name: values[index] for name, values in self.extra.items()}
         return Particles(self.xy[index], self.diameter_px[index], self.score[index], extra)
 
     def by_score(self) -> Particles:
-        """Return them by falling score (ties keep their order)."""
+        """Return the particles by falling score (ties keep their order)."""
         return self.select(np.argsort(-self.score, kind="stable"))
 
     def above(self, threshold: float) -> Particles:
-        """Return those with a score of at least `threshold`."""
+        """Return the particles with a score of at least `threshold`."""
         return self.select(self.score >= threshold)
 
     def with_diameter(self, diameter_px: float, only_missing: bool = False) -> Particles:
-        """Return them with one diameter (raw pixels), or with the missing diameters filled in."""
+        """Return the particles with one diameter (raw pixels), or with missing diameters filled in."""
         known = np.isfinite(self.diameter_px) & only_missing
         return replace(self, diameter_px=np.where(known, self.diameter_px, diameter_px))
 

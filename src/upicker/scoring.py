@@ -1,16 +1,16 @@
-"""How good picks are: one-to-one matching with labels; precision, recall, F1, average precision, thresholds.
+"""Scoring picks against labels: one-to-one matching, precision, recall, F1, average precision, thresholds.
 
-Figures are pooled: true and false picks of all micrographs are counted together.
+Figures are pooled: true and false positives of all micrographs are counted together.
 
-Two rules say when a pick may match a label; both use one length, the side of the squares:
+There are two criteria for a pick to match a label; both use one length, the side of the squares (the diameter):
 
-- ``"iou"``: the squares of that side around both centres overlap with an IoU of at least 0.5, the paper's
-  rule (its section on data sets and metrics);
-- ``"centre"``: the centres are at most half a side apart.
+- ``"iou"``: the squares of that side around both centres have an IoU of at least 0.5, the paper's criterion (its
+  section on data sets and metrics);
+- ``"centre"``: the distance of the centres is at most half a side.
 
-Ties: a threshold cannot split picks of equal score, so the curve has one point for each *different* score,
-and the best F1 and the average precision are taken over those points. A scorer that walks over equal scores
-one by one, in the order of the file, reports points that no threshold gives; without ties both agree.
+Ties: a threshold cannot separate picks of equal score, so the curve has one point for each *distinct* score, and the
+best F1 and the average precision are taken over those points. A scorer that processes equal scores one by one, in the
+order of the file, reports points that no threshold gives; without ties both agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from upicker.errors import ConfigError, InputError
 from upicker.geometry import iou_squares
 from upicker.particles import Particles
 
-RULES = ("iou", "centre")
+CRITERIA = ("iou", "centre")
 MIN_IOU = 0.5
 
 Pairs = Sequence[tuple[Particles, Particles]]
@@ -33,14 +33,14 @@ Pairs = Sequence[tuple[Particles, Particles]]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which pick found which label.
+    """Which pick matches which label.
 
     Attributes
     ----------
     label : np.ndarray
-        `(n,)` int, for each pick, in the order given: the index of its label, -1 for a false pick.
+        `(n,)` int, for each pick, in the order given: the index of its label, -1 for a false positive.
     labels : int
-        How many labels there were.
+        Number of labels.
     """
 
     label: np.ndarray
@@ -48,12 +48,12 @@ class Matches:
 
     @property
     def hit(self) -> np.ndarray:
-        """`(n,)` bool: picks that found a label."""
+        """`(n,)` bool: true positives, picks that match a label."""
         return self.label >= 0
 
     @property
     def missed(self) -> np.ndarray:
-        """`(m,)` bool: labels that no pick found."""
+        """`(m,)` bool: false negatives, labels that no pick matches."""
         missed = np.ones(self.labels, bool)
         missed[self.label[self.hit]] = False
         return missed
@@ -61,12 +61,12 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What each threshold gives; one point per different score, by falling score.
+    """Precision, recall and F1 at each threshold; one point per distinct score, by falling score.
 
     Attributes
     ----------
     thresholds : np.ndarray
-        `(t,)` float64, strictly falling: picks with at least this score are kept.
+        `(t,)` float64, strictly falling; picks with at least this score are kept.
     precision, recall, f1 : np.ndarray
         `(t,)` float64, 0..1.
     """
@@ -78,12 +78,12 @@ class Curve:
 
     @property
     def best(self) -> int | None:
-        """The point of the best F1, the highest threshold of several; None without picks."""
+        """Index of the best F1, of several equal ones that of the highest threshold; None without picks."""
         return int(self.f1.argmax()) if len(self.f1) else None
 
     @property
     def average_precision(self) -> float:
-        """The area under precision over recall, as steps without interpolation; 0 without picks."""
+        """Area under the precision-recall curve, as steps without interpolation; 0 without picks."""
         return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
 
 
@@ -94,16 +94,16 @@ class Score:
     Attributes
     ----------
     precision, recall, f1 : float
-        Of the picks as given, or of those above the threshold asked for. Precision is 0 without picks, recall
-        is 0 without labels, F1 is 0 without either.
+        Of all picks, or of those above a given threshold. Precision is 0 without picks, recall is 0 without labels,
+        F1 is 0 without either.
     best_f1, best_threshold, best_precision, best_recall : float
         At the best of all thresholds (see `best_threshold`); 0, inf, 0, 0 without picks.
     average_precision : float
         Area under the precision-recall curve of all picks.
     picks, labels, micrographs : int
-        How many there were; `picks` counts those above the threshold.
+        Numbers of each; `picks` counts those above the threshold.
     by : str
-        The rule of matching: ``"iou"`` or ``"centre"``.
+        The matching criterion: ``"iou"`` or ``"centre"``.
     """
 
     precision: float
@@ -123,22 +123,22 @@ class Score:
 def match(picks: Particles, labels: Particles, side_px: float | None = None, by: str = "iou") -> Matches:
     """Match picks to labels one to one, greedily by falling score.
 
-    Each pick in turn takes the best label (largest IoU, or smallest distance) among those that are still free
-    and that the rule allows; picks of equal score take their turns in the order given.
+    Each pick in turn is assigned the best label (largest IoU, or smallest distance) among those that are still
+    unassigned and fulfil the criterion; picks of equal score are processed in the order given.
 
     Parameters
     ----------
     picks, labels : Particles
         Of one micrograph, raw pixels.
     side_px : float, optional
-        The squares' side in raw pixels; by default each label's own diameter, for both squares.
+        Side of the squares in raw pixels; by default each label's own diameter, for both squares.
     by : str
         ``"iou"`` or ``"centre"``.
 
     Raises
     ------
     ConfigError
-        If the rule is unknown, the side is not positive, or neither it nor the labels' diameters are given.
+        If the criterion is unknown, the side is not positive, or neither it nor the labels' diameters are given.
     """
     side = _sides(labels, side_px, by)
     found = np.full(len(picks), -1, np.int64)
@@ -153,7 +153,7 @@ def match(picks: Particles, labels: Particles, side_px: float | None = None, by:
 
 
 def curve(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> Curve:
-    """Give precision, recall and F1 at every threshold, pooled over micrographs.
+    """Return precision, recall and F1 at every threshold, pooled over micrographs.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def score(pairs: Pairs, side_px: float | None = None, by: str = "iou", threshold
         See `match`; ConfigError is raised as there.
     threshold : float
         Precision, recall and F1 are those of the picks with at least this score; the best F1 and the average
-        precision look at all picks.
+        precision use all picks.
     """
     scores, hit = _pooled(pairs, side_px, by)
     labels = sum(len(truth) for _, truth in pairs)
@@ -247,10 +247,10 @@ def evaluate(
 def best_threshold(points: Curve) -> float:
     """Return a threshold that gives the curve's best F1, midway between two scores.
 
-    The lowest score to keep is itself a threshold, but one that the least change of that score (another
-    processor, float32 written as text) turns over. The middle between it and the next lower score gives the
-    same picks, with room on both sides. Where no lower score is known it is the score itself; without any
-    picks it is inf, which keeps nothing.
+    The lowest score to keep is itself a valid threshold, but the smallest change of that score (another processor,
+    float32 written as text) would drop its pick. The midpoint between it and the next lower score gives the same picks
+    and tolerates changes in both directions. Without a lower score it is the score itself; without picks it is inf,
+    which keeps nothing.
     """
     at = points.best
     if at is None:
@@ -264,16 +264,18 @@ def best_threshold(points: Curve) -> float:
 
 
 def steady(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> tuple[float, Score]:
-    """Choose a threshold for other micrographs than these, and score these with it.
+    """Choose the steady threshold, for use on other micrographs, and score these with it.
 
-    Few labels say little about where F1 is best: one pick more or less moves the maximum far, and pairs without a
-    mistake leave it open. So it is the mean of all thresholds (of the scores' log odds), each with the weight
-    exp(-2 (best F1 - its F1) / standard error of the best F1).
+    With few labels the threshold of the best F1 is poorly determined: a single pick more or less moves the maximum far,
+    and a flat curve leaves it open. The steady threshold is therefore a weighted mean over all thresholds, on the scale
+    of the scores' log odds. Each has the weight ``exp(-2 (F1_best - F1) / e)``, where ``e`` is the standard error of
+    the best F1, ``sqrt((1 - F1_best + 1/m) / m)`` for `m` labels: thresholds whose F1 cannot be distinguished from the
+    best one count nearly fully, clearly worse ones hardly. With many labels it approaches the threshold of the best F1.
 
     Parameters
     ----------
     pairs, side_px, by
-        As in `score`, which also says what is raised.
+        See `score`, also for the errors raised.
 
     Returns
     -------
@@ -293,14 +295,14 @@ def steady(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> tuple
 
 
 def steadied(points: Curve, merit: np.ndarray, error: float) -> float:
-    """Return the mean of a curve's thresholds, weighted by how good they are, as `steady` does.
+    """Return the mean of a curve's thresholds, weighted by merit, as in `steady`.
 
     Parameters
     ----------
     points : Curve
         Not empty.
     merit : np.ndarray
-        `(t,)` what is best where it is highest, of each threshold.
+        `(t,)` figure of merit of each threshold, e.g. its F1.
     error : float
         Standard error of the highest merit.
     """
@@ -314,22 +316,20 @@ def steadied(points: Curve, merit: np.ndarray, error: float) -> float:
 
 
 def _sides(labels: Particles, side_px: float | None, by: str) -> np.ndarray:
-    """Return `(m,)` the side of each label's square."""
-    if by not in RULES:
-        raise ConfigError("--by", f"there is no rule '{by}'", f"There are: {', '.join(RULES)}")
+    """Return `(m,)` the side of each label's square, raw pixels."""
+    if by not in CRITERIA:
+        raise ConfigError("--by", f"unknown criterion '{by}'", f"It takes {' or '.join(CRITERIA)}")
     if side_px is not None and not (0 < side_px < np.inf):
-        raise ConfigError("--diameter", f"{side_px:g}px is not a positive length", "Give one, e.g. 108px")
+        raise ConfigError("--diameter", f"must be positive, found {side_px:g}px", "Give e.g. --diameter 108px")
     side = labels.diameter_px if side_px is None else np.full(len(labels), float(side_px))
     if not (np.isfinite(side) & (side > 0)).all():
-        raise ConfigError(
-            "--diameter", "the labels do not give the particles' diameter", "Give it, e.g. --diameter 108px"
-        )
+        raise ConfigError("--diameter", "the labels have no diameters", "Give it, e.g. --diameter 108px")
     return side
 
 
 def _candidates(picks: np.ndarray, labels: np.ndarray, side: np.ndarray, rank: np.ndarray, by: str) -> np.ndarray:
-    """Return `(k, 2)` pairs (pick, label) that the rule allows, in the order in which the walk tries them."""
-    # Either rule needs centres within half a side: squares with an IoU of 0.5 have them within a third.
+    """Return `(k, 2)` pairs (pick, label) that fulfil the criterion, in the order of matching."""
+    # Both criteria imply centres within half a side: squares with an IoU of 0.5 have them within a third.
     reach = float(side.max()) / 2 * (1 + 1e-9)
     near = KDTree(picks).sparse_distance_matrix(KDTree(labels), reach, output_type="ndarray")
     pick, label = near["i"], near["j"]
@@ -346,7 +346,7 @@ def _candidates(picks: np.ndarray, labels: np.ndarray, side: np.ndarray, rank: n
 
 
 def _pooled(pairs: Pairs, side_px: float | None, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(n,)` scores and `(n,)` bool hits of all picks."""
+    """Return `(n,)` scores and `(n,)` bool true positives of all picks."""
     hits = [match(picks, labels, side_px, by).hit for picks, labels in pairs]
     scores = [picks.score for picks, _ in pairs]
     return np.concatenate([np.empty(0), *scores]), np.concatenate([np.empty(0, bool), *hits])
@@ -360,11 +360,11 @@ def _curve(scores: np.ndarray, hit: np.ndarray, labels: int) -> Curve:
 
 
 def figures(true: np.ndarray, picks: np.ndarray, labels: np.ndarray | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and F1 = 2 PR / (P + R), 0 where nothing is there to divide by.
+    """Return precision, recall and F1 = 2 PR / (P + R), 0 where the denominator is 0.
 
     Parameters
     ----------
     true, picks, labels : np.ndarray or int
-        How many right picks, picks and labels there are; shapes that go together.
+        Numbers of true positives, picks and labels; shapes that broadcast.
     """
     return true / np.maximum(picks, 1), true / np.maximum(labels, 1), 2 * true / np.maximum(picks + labels, 1)

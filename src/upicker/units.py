@@ -1,4 +1,4 @@
-"""Numbers with their unit: lengths such as ``190A`` and ``108px``, doses, voltages, ranges of defocus."""
+"""Numbers with units: lengths such as ``190A`` and ``108px``, doses, voltages, defocus ranges."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Length:
         if not pixel_size_A:
             raise ConfigError(
                 where,
-                f"the pixel size is not known, so {self} cannot be turned into pixels",
+                f"the pixel size is not known, so {self} cannot be converted to pixels",
                 f"Give --pixel-size, e.g. --pixel-size 1.77A, or the length in pixels, e.g. {self.value:g}px",
             )
         return self.value / pixel_size_A
@@ -68,18 +68,18 @@ def parse_length(text: str | float) -> Length:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A kind of number that an option takes: its units, and the range it may lie in.
+    """A physical quantity that an option takes: its units and its range.
 
     Attributes
     ----------
     units : dict
-        Unit, in small letters -> what one of it is in the package's own unit.
+        Unit, in lower case -> its factor to the package's own unit.
     bare : str or None
-        The unit of a number without one; None asks for a unit.
+        The unit of a bare number; None requires a unit.
     low, high : float
-        Smallest and largest value taken, in the package's own unit.
+        Smallest and largest value, in the package's own unit.
     example : str
-        How it is written.
+        An example for error messages.
     """
 
     units: dict[str, float]
@@ -94,7 +94,7 @@ class Quantity:
         Raises
         ------
         ConfigError
-            If `text` is no number, has no unit or another one, or lies outside the range; `option` is named.
+            If `text` is not a number, lacks a unit, has an unknown one, or is out of range; names `option`.
         """
         match = _NUMBER.fullmatch(text)
         if not match:
@@ -104,7 +104,7 @@ class Quantity:
             raise ConfigError(option, f"'{text}' has no unit", f"Write e.g. {option} {self.example}")
         if unit not in self.units:
             known = ", ".join(name for name in self.units if name.isascii())
-            raise ConfigError(option, f"'{text}' has the unit '{match[2]}'", f"Known here are: {known}")
+            raise ConfigError(option, f"'{text}' has the unit '{match[2]}'", f"Known units are: {known}")
         value = number * self.units[unit]
         if not self.low <= value <= self.high:
             bounds = " to ".join(f"{bound / self.units[unit]:g}{unit}" for bound in (self.low, self.high))
@@ -126,7 +126,7 @@ class Quantity:
         first, first_unit, last, last_unit = match.groups(default="")
         low, high = self.read(first + (first_unit or last_unit), option), self.read(last + last_unit, option)
         if low > high:
-            raise ConfigError(option, f"'{text}' begins with the larger number", f"Write e.g. {option} {self.example}")
+            raise ConfigError(option, f"'{text}' starts with the larger number", f"Write e.g. {option} {self.example}")
         return low, high
 
 
@@ -142,5 +142,5 @@ VOLTAGE_KV = Quantity({"kv": 1.0, "v": 1e-3}, "kv", 10.0, 3000.0, "300kV")
 CS_MM = Quantity({"mm": 1.0, "um": 1e-3, "µm": 1e-3}, "mm", 0.0, 20.0, "2.7mm")
 PHASE_DEG = Quantity({"deg": 1.0, "°": 1.0, "rad": 180 / math.pi}, "deg", 0.0, 180.0, "90deg")
 PER_UM2 = Quantity({"/um2": 1.0, "/µm2": 1.0, "/um^2": 1.0, "/µm²": 1.0}, "/um2", 0.01, 1e5, "400/um2")
-SHARE = Quantity({"": 1.0, "%": 0.01}, "", 0.0, 1.0, "0.1")
+FRACTION = Quantity({"": 1.0, "%": 0.01}, "", 0.0, 1.0, "0.1")
 RATIO = Quantity({"": 1.0}, "", 1e-4, 1e3, "0.05")

@@ -1,6 +1,6 @@
 """The command line: parses, prints, exits; nothing else.
 
-Modules here import the other rooms inside functions, so that ``upicker --help`` answers at once.
+Modules here import the other rooms inside functions, so that ``upicker --help`` is fast.
 """
 
 from upicker.cli.app import main

@@ -1,13 +1,13 @@
-"""The application: its commands, and what becomes of errors.
+"""The application: its commands, and the exit codes of errors.
 
 Exit codes:
 
 ====  ==========================================================================
-0     everything that was asked for was done
+0     success
 1     an error: a file that cannot be used or written
-2     the command line or the config is wrong
-3     one or more micrographs could not be done; all others were
-130   stopped with Ctrl-C (143: by a termination signal); what is written is whole
+2     invalid command line or config
+3     one or more micrographs failed; all others were processed
+130   stopped with Ctrl-C (143: by a termination signal); all files written are complete
 ====  ==========================================================================
 """
 
@@ -44,14 +44,14 @@ from upicker.errors import ConfigError, UPickerError
 
 
 def name_of(command: Callable[..., int]) -> str:
-    """Return the word for a command."""
+    """Return a command's name on the command line."""
     return command.__name__.replace("_", "-")
 
 
 app = App(
     "upicker",
-    help="Find particles in cryo-EM micrographs: learn from unlabelled pictures, and from a few labels.",
-    help_epilogue="Sizes take a unit: 190A, 19nm, 108px; a bare number is Angstrom.",
+    help="Pick particles in cryo-EM micrographs: train on unlabelled micrographs, then on a few labelled ones.",
+    help_epilogue="Lengths take a unit: 190A, 19nm, 108px; a bare number is in Angstrom.",
     help_format="markdown",
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -86,7 +86,7 @@ for _order, (_command, _usage) in enumerate(USAGE.items()):
 
 
 class Terminated(KeyboardInterrupt):
-    """A termination signal, as a cluster sends it: one leaves as after Ctrl-C, and nothing half-written stays."""
+    """A termination signal, as cluster schedulers send it: handled like Ctrl-C, no partial files are left."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -115,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
         problem(str(error))
         return 1
     except KeyboardInterrupt as stop:
-        problem("Stopped. What is written is whole; go on with --resume (training) or --skip-existing.")
+        problem("Stopped. All files written are complete; continue with --resume (training) or --skip-existing.")
         return 143 if isinstance(stop, Terminated) else 130
     return code if isinstance(code, int) else 0
 

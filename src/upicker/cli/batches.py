@@ -1,4 +1,4 @@
-"""A loop over many micrographs, as one sees it: a bar, the failures as they come, a summary."""
+"""A batch on the terminal: a progress bar, failures as they occur, a summary."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from upicker.errors import UPickerError, UPickerWarning, listed
 if TYPE_CHECKING:
     from upicker.run.batch import Outcome
 
-# Of failures with the same reason, so many are printed in full.
+# This many failures of the same reason are printed in full.
 ALIKE = 3
 
 
 class Written(Protocol):
-    """What knows which outputs are there: `upicker.run.outputs.Outputs`, for one."""
+    """Anything that can list missing outputs, such as `upicker.run.outputs.Outputs`."""
 
     def missing(self, micrographs: Sequence[Path], /) -> list[Path]:
-        """Return those micrographs whose outputs are not all there yet."""
+        """Return the micrographs whose outputs do not all exist yet."""
         ...
 
 
 class Failures:
-    """The micrographs that could not be done; prints each, but not the same reason over and over."""
+    """The micrographs that failed; prints each, repeated reasons only a few times."""
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
@@ -47,34 +47,34 @@ class Failures:
             problem(f"Skipped {error}" if error.where == str(path) else f"Skipped {path}: {error}")
 
 
-def tell(noticed: Sequence[UPickerWarning]) -> None:
-    """Print warnings, those of the same words together."""
+def show_warnings(noticed: Sequence[UPickerWarning]) -> None:
+    """Print warnings, equal ones together."""
     alike: dict[tuple[str, str], list[str]] = {}
     for one in noticed:
         alike.setdefault((one.found, one.remedy), []).append(one.where)
-    for (found, remedy), places in alike.items():
-        where = places[0] if len(places) == 1 else f"{len(places)} micrographs, e.g. {places[0]}"
+    for (found, remedy), wheres in alike.items():
+        where = wheres[0] if len(wheres) == 1 else f"{len(wheres)} micrographs, e.g. {wheres[0]}"
         warning(f"{where}: {found}. {remedy}.")
 
 
 def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
-    """Go through a batch, and print its summary.
+    """Run a batch with a progress bar, and print its summary.
 
     Parameters
     ----------
     title : str
-        What is done, e.g. ``"picked"``.
+        The past participle for the summary, e.g. ``"picked"``.
     outcomes : generator of Outcome
-        Of `upicker.run`; its values count particles.
+        From `upicker.run`; their values have a number of particles.
     total : int
         The number of micrographs.
     target : Path
-        Where the outputs lie.
+        The output folder or file.
 
     Returns
     -------
     int
-        The exit code: 0, or 3 if something failed.
+        The exit code: 0, or 3 if any micrograph failed.
     """
     batch = watch(title, outcomes, total, "particles")
     done, seconds = batch.done, batch.seconds
@@ -85,7 +85,7 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
 
 @dataclass
 class Batch:
-    """How a batch went.
+    """The results of a batch.
 
     Attributes
     ----------
@@ -111,24 +111,24 @@ class Batch:
     noticed: list[UPickerWarning] = field(default_factory=list)
 
     def exit_code(self) -> int:
-        """Print warnings and failures; return the exit code: 0, or 3 if something failed."""
-        tell(self.noticed)
+        """Print warnings and failures; return the exit code: 0, or 3 if any micrograph failed."""
+        show_warnings(self.noticed)
         if self.failures.paths:
             failed = self.failures.paths
-            warning(f"{len(failed)} of {self.total} micrographs could not be done: {listed(failed)}")
+            warning(f"{len(failed)} of {self.total} micrographs failed: {listed(failed)}")
             return 3
         return 0
 
 
 def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit: str) -> Batch:
-    """Go through a batch, with a progress bar.
+    """Run a batch with a progress bar.
 
     Parameters
     ----------
     title, outcomes, total
         As for `follow`.
     unit : str
-        Name of what `outcomes` count, e.g. ``"particles"``.
+        What the values of `outcomes` count, e.g. ``"particles"``.
     """
     batch, start, plain = Batch(total), time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
@@ -141,16 +141,16 @@ def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit
                 batch.done += 1
                 batch.particles += outcome.value.particles
             progress.update(task, advance=1, note=f"{batch.particles} {unit}")
-            plain.tell(batch.done + len(batch.failures.paths))
+            plain.update(batch.done + len(batch.failures.paths))
     batch.seconds = time.monotonic() - start
     return batch
 
 
 def remaining(paths: list[Path], outputs: Written, skip_existing: bool) -> list[Path]:
-    """Return the micrographs to do; says how many are left out because their outputs are there."""
+    """Return the micrographs to process; prints how many are skipped because their outputs exist."""
     if not skip_existing:
         return paths
     left = outputs.missing(paths)
     if len(left) < len(paths):
-        note(f"{len(paths) - len(left)} of {len(paths)} micrographs are done already")
+        note(f"{len(paths) - len(left)} of {len(paths)} micrographs already have outputs, skipped")
     return left

@@ -53,41 +53,42 @@ def benchmark(
     config: ConfigFile = None,
     jobs: Jobs = 1,
 ) -> int:
-    """Train and score on a labelled data set as the paper does: A-LoG, pretraining, fine-tuning, for several seeds.
+    """Benchmark on a labelled data set as in the paper: proposals, pretraining and fine-tuning, for several seeds.
 
-    Each seed keeps other micrographs apart for testing. What is finished is not done again when the command is
-    repeated, and a training that was stopped goes on. Figures of the paper are shown beside, where it has any.
+    Each seed holds out other micrographs for testing. When the command is repeated, finished steps are skipped and
+    interrupted trainings continue. Where the paper has figures for the data set, they are shown for comparison.
 
     Parameters
     ----------
     output
-        The folder for tables, figures, weights and picks.
+        Output folder for tables, figures, weights and picks.
     dataset
-        A data set of CryoPPP: the folder with micrographs/ and ground_truth/particle_coordinates/.
+        CryoPPP data set: the folder with micrographs/ and ground_truth/particle_coordinates/.
     micrographs
-        Instead of --dataset: the micrographs, as files, folders, quoted patterns, lists.
+        Instead of --dataset: micrographs, as files, folders, quoted patterns or lists.
     labels
-        Instead of --dataset: the folder of labels, in any format.
+        Instead of --dataset: folder of labels, in any format.
     labelled
-        Micrographs to fine-tune on; by default all that are not tested on. 0: only pretrain.
+        Number of micrographs for fine-tuning; by default all but the test micrographs. 0: pretrain only.
     unlabelled
-        Micrographs to pretrain on, without their labels; by default all that are not tested on. 0: do not pretrain.
+        Number of micrographs for pretraining, without their labels; by default all but the test micrographs. 0: do not
+        pretrain.
     test
-        Share of the labelled micrographs to test on.
+        Fraction of the labelled micrographs to test on.
     seeds
-        How often: seeds 0, 1, 2 ...
+        Number of repetitions, with seeds 0, 1, 2 ...
     scratch
-        Also fine-tune from a random start, for comparison.
+        Also fine-tune from random weights, for comparison.
     diameter
-        Diameter of the particles, e.g. 190A or 108px; by default the median of the labels' own.
+        Particle diameter, e.g. 190A or 108px; by default the median of the labels.
     frame
-        Which way up the labels are: "auto" measures it, "as-is", or "flipped" top to bottom.
+        Orientation of the labels: "as-is", "flipped" top to bottom, or "auto", which measures it.
     name
-        What tables call the data set; by default its folder's name. A number of EMPIAR finds the paper's figures.
+        Name of the data set in tables; by default its folder's. With an EMPIAR number, the paper's figures are shown.
     preset
         "compact" or "paper".
     jobs
-        Processes for what needs no training.
+        Number of parallel processes, except in training.
     """
     from upicker.benchmark import labelled as data_sets
     from upicker.benchmark import study as work
@@ -95,7 +96,7 @@ def benchmark(
     merged = preset_config(preset).with_changes(changes(config, changes_))
     if dataset is not None:
         if micrographs or labels:
-            raise ConfigError("--dataset", "it comes with micrographs and labels of its own", "Give one or the other")
+            raise ConfigError("--dataset", "--micrographs or --labels were given, too", "Give one or the other")
         source = data_sets.cryoppp_source(dataset, diameter, frame, pixel_size)
     else:
         source = _source(micrographs, labels, diameter, frame, pixel_size)
@@ -119,7 +120,7 @@ def _source(
     from upicker.benchmark.labelled import Source
 
     if not micrographs or labels is None:
-        found = "there is no data set: it takes --dataset, or --micrographs and --labels"
+        found = "no data set was given; it takes --dataset, or --micrographs and --labels"
         raise ConfigError("benchmark", found, "See upicker benchmark --help")
     paths, reading = listed_micrographs(micrographs, pixel_size, None)
     folder = existing_folder(labels, "labels")
@@ -128,7 +129,7 @@ def _source(
 
 
 def _print(report: Report, name: str) -> None:
-    """Print the table, the paper's figures, and where everything lies."""
+    """Print the table, the paper's figures, and the paths of the outputs."""
     out.print(_table(report, name))
     for what, path in report.files.items():
         note(f"{what + ':':22} {path}")
@@ -140,17 +141,17 @@ def _table(report: Report, name: str) -> Table:
 
     from upicker.benchmark.published import reported
 
-    caption = "box IoU at least 0.5; U unlabelled, L labelled micrographs"
+    caption = "IoU at least 0.5; U unlabelled, L labelled micrographs"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column("method")
-    for heading in ("learned from", "seed", "prec.", "recall", "F1", "AP"):
+    for heading in ("trained on", "seed", "prec.", "recall", "F1", "AP"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
         seed = "mean" if row.seed is None else str(row.seed)
-        shares = [f"{row.figures[key]:.3f}" for key in ("precision", "recall", "f1", "ap")]
+        figures = [f"{row.figures[key]:.3f}" for key in ("precision", "recall", "f1", "ap")]
         if row.spread is not None:
-            shares[2] += f" ± {row.spread:.3f}"
-        table.add_row(row.title, row.learned, seed, *shares, style="bold" if row.seed is None else None)
+            figures[2] += f" ± {row.spread:.3f}"
+        table.add_row(row.title, row.learned, seed, *figures, style="bold" if row.seed is None else None)
     table.add_section()
     for method, figures in reported(name).items():
         table.add_row(f"paper: {method}", "", "", *(f"{value:.3f}" for value in figures), "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import Failures, tell
+from upicker.cli.batches import Failures, show_warnings
 from upicker.cli.console import note, out, problem, warning
 from upicker.cli.options import Changes, ConfigFile, Flag, Jobs, PixelSize, Size, changes
 from upicker.config import Config
@@ -34,31 +34,31 @@ def check_frame(
     config: ConfigFile = None,
     jobs: Jobs = 1,
 ) -> int:
-    """Tell whether coordinates fit their micrographs as they are, or turned over.
+    """Check whether coordinates are flipped with respect to their micrographs.
 
-    The micrographs are looked up at the positions with filters of the particles' size, and the answers compared with
-    those anywhere in the ice. A picture shows both side by side; have a look at it.
+    Compares the filter response at the picks with the background, as given and flipped. A picture shows both side by
+    side.
 
     Parameters
     ----------
     picks
         Coordinates in any format: files of one micrograph or of many, quoted patterns, folders.
     micrographs
-        The micrographs: files, folders, quoted patterns, lists.
+        Micrographs: files, folders, quoted patterns or lists.
     output
-        The picture to write.
+        Picture to write.
     no_picture
-        Write none.
+        Do not write a picture.
     diameter
-        Diameter of the particles, e.g. 190A or 108px; by default what the picks say.
+        Particle diameter, e.g. 190A or 108px; by default that of the picks.
     scale
-        Positions times this are pixels of the micrographs; 8 for picks on 8 times binned ones.
+        Factor from positions to pixels of the micrographs, e.g. 8 for picks on micrographs binned by 8.
     threshold
-        Leave out picks with a lower score.
+        Lowest score of the picks to use.
     most
-        Look at so many micrographs at most, those with most picks.
+        Use at most this many micrographs, those with the most picks.
     jobs
-        Processes that work side by side.
+        Number of parallel processes.
     """
     from upicker.io.micrographs import Reading, entries
     from upicker.io.pairing import unmatched
@@ -68,9 +68,9 @@ def check_frame(
     from upicker.run.frame_picture import draw
 
     if not picks:
-        raise ConfigError("PICKS", "no coordinates are given", "Name files, folders or quoted patterns")
+        raise ConfigError("PICKS", "no coordinates were given", "Give files, folders or quoted patterns")
     if most < 1:
-        raise ConfigError("--most", f"{most} micrographs are none", "Give 1 or more")
+        raise ConfigError("--most", f"must be at least 1, found {most}", "Give e.g. --most 5")
     merged = Config().with_changes(changes(config, changes_))
     listed = entries(micrographs)
     found, pairing = with_micrographs(load(picks, pixel_size), listed)
@@ -89,12 +89,12 @@ def check_frame(
                 measured[outcome.path] = outcome.value
     verdict = frames.judge(list(measured.values()))
     out.print(_table(verdict))
-    note(_words(verdict, found[0].file))
-    tell(noticed)
+    note(_conclusion(verdict, found[0].file))
+    show_warnings(noticed)
     if pairing.unmatched_files:
         warning(unmatched(pairing.unmatched_files, "name", "a micrograph, not used"))
     if not measured:
-        problem("No micrograph could be looked at.")
+        problem("No micrograph could be used.")
         return 1
     if not no_picture:
         path = next(iter(sorted(measured, key=lambda one: -measured[one].particles)))
@@ -122,16 +122,16 @@ def _table(verdict: Verdict) -> Table:
     return table
 
 
-def _words(verdict: Verdict, file: Path) -> str:
-    """Say what was found, and what to do."""
+def _conclusion(verdict: Verdict, file: Path) -> str:
+    """Return the conclusion, and what to do."""
     from upicker.run.frames import AS_IS, FLIPPED
 
     fits = verdict.fits
     if fits is None:
-        return f"Cannot tell: {verdict.reason}."
+        return f"Undecided: {verdict.reason}."
     if fits is AS_IS:
-        return "The picks fit as they are: no flip is needed."
+        return "The picks fit as they are; no flip is needed."
     if fits is FLIPPED:
         flip = {".cs": "cryosparc", ".box": "eman2", ".json": "eman2", ".cbox": "eman2"}.get(file.suffix, "upside-down")
         return f"The picks fit flipped top to bottom: use upicker convert --from-flip {flip} with these micrographs."
-    return f"The picks fit {fits.name}, which no program does on its own: were these micrographs exported otherwise?"
+    return f"The picks fit {fits.name}, which no known program produces; check how these micrographs were exported."

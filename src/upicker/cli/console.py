@@ -8,8 +8,8 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def hush(silent: bool) -> None:
-    """Let this process say nothing, or speak again: of several that train together, one reports."""
+def silence(silent: bool) -> None:
+    """Silence this process, or end that: of several training processes only one prints."""
     out.quiet = err.quiet = silent
 
 
@@ -19,10 +19,10 @@ def problem(message: str) -> None:
 
 
 def warning(message: str) -> None:
-    """Print what a person should know, though the work goes on."""
+    """Print a warning; the work continues."""
     err.print(message, style="yellow", markup=False, soft_wrap=True)
 
 
 def note(message: str) -> None:
-    """Print a line of the result."""
+    """Print a line of results."""
     out.print(message, markup=False, soft_wrap=True)

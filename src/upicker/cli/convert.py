@@ -31,7 +31,7 @@ def convert(
 ) -> int:
     """Convert coordinates between the formats of other programs; needs neither a model nor labels.
 
-    The input format is recognised by its content. What was written is read back, and what the format cannot hold
+    The input format is recognised by its content. Written files are read back, and what the format cannot hold
     (scores, diameters, classes, angles) is reported.
 
     Flips: "upside-down" (one of the images was saved with its rows reversed, such as a JPG or PNG made from an MRC),
@@ -44,33 +44,33 @@ def convert(
     files
         Coordinates: files of one or many micrographs, quoted patterns, folders, RELION's autopick.star.
     to
-        The format to write, see Formats below.
+        Format to write, see Formats below.
     output
-        The file or folder to write to.
+        Output file or folder.
     micrographs
-        The micrographs: files, folders, quoted patterns, lists. Needed for flips and cryoSPARC; the output then uses
-        the names of these micrographs.
+        Micrographs: files, folders, quoted patterns or lists. Needed for flips and cryoSPARC; the output then uses
+        their names.
     from_flip
         Flip of the input: the situation in which it was made.
     flip
         Flip of the output: the situation that it is for.
     scale
-        Input positions times this are pixels of the micrographs, e.g. 8 for picks on micrographs binned 8 times.
+        Factor from input positions to pixels of the micrographs, e.g. 8 for picks on micrographs binned by 8.
     to_scale
-        Output positions times this are pixels of the micrographs.
+        Factor from output positions to pixels of the micrographs.
     diameter
         Diameter of particles without one, e.g. 190A or 108px.
     box
         Side of the boxes in box formats, e.g. 160px; by default the diameter.
     threshold
-        Leave out particles with a lower score.
+        Lowest score of the particles to convert.
     """
     from upicker.io.micrographs import entries
     from upicker.io.picks import ReadOptions, WriteOptions
     from upicker.run import convert as run
 
     if not files:
-        raise ConfigError("FILES", "no coordinates are given", "Name files, folders or quoted patterns")
+        raise ConfigError("FILES", "no coordinates were given", "Give files, folders or quoted patterns")
     reading = ReadOptions(flip=from_flip, scale=scale, threshold=threshold, pixel_size_A=pixel_size)
     work = run.Converting(to, output, reading, WriteOptions(flip=flip, scale=to_scale), diameter, box)
     return _tell(run.convert(files, work, entries(micrographs) if micrographs else None), output)

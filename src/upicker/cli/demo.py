@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def demo(*, out: Path = Path("upicker-demo")) -> int:
-    """Show the whole way on simulated micrographs: propose, pretrain, fine-tune, pick, evaluate, extract.
+    """Run the whole workflow on simulated micrographs: propose, pretrain, fine-tune, pick, evaluate, extract.
 
-    Takes some minutes, and ends with a table and an overlay picture.
+    Takes a few minutes; prints a table of scores and draws an overlay.
 
     Parameters
     ----------
     out
-        The folder to write to.
+        Output folder.
     """
     from upicker.run.demo import demo as run_demo
 
@@ -30,10 +30,10 @@ def demo(*, out: Path = Path("upicker-demo")) -> int:
 
 
 def _report(result: Result) -> None:
-    """Print the table of scores, and where everything lies."""
+    """Print the table of scores, and the paths of the outputs."""
     from rich.table import Table
 
-    table = Table(title="On micrographs kept aside", title_justify="left")
+    table = Table(title="On held-out micrographs", title_justify="left")
     table.add_column("")
     for heading in ("precision", "recall", "F1", "AP", "best F1"):
         table.add_column(heading, justify="right")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import Failures, tell
+from upicker.cli.batches import Failures, show_warnings
 from upicker.cli.console import note, out, warning
 from upicker.cli.options import PixelSize, Size, entries
 
@@ -30,27 +30,27 @@ def evaluate(
     micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
     pixel_size: PixelSize = None,
 ) -> int:
-    """Score picks against labels: one-to-one matching, precision, recall, F1, average precision.
+    """Score picks against labels: precision, recall, F1 and average precision after one-to-one matching.
 
     Parameters
     ----------
     labels_dir
-        The folder of labels, one file for each micrograph.
+        Folder of labels, one file for each micrograph.
     picks_dir
-        The folder of picks; files belong together by the micrograph's name.
+        Folder of picks; files are matched by the micrograph's name.
     by
-        A pick is right if its box and the label's have an IoU of at least 0.5 ("iou"), or if its centre is at
-        most half a diameter away ("centre").
+        Matching criterion: "iou", boxes with an IoU of at least 0.5; or "centre", the centre-distance criterion (half a
+        diameter).
     diameter
-        Side of the boxes, e.g. 108px; by default each label's own diameter.
+        Particle diameter, the side of the boxes, e.g. 108px; by default that of each label.
     threshold
         Count only picks with at least this score.
     plot
-        Draw the precision-recall curve to this PNG.
+        PNG file for the precision-recall curve.
     overlay
-        Draw each micrograph with right picks, misses and false picks to this folder; needs --micrographs.
+        Folder for drawings of the micrographs with true positives, false positives and misses; needs --micrographs.
     micrographs
-        The micrographs, for --overlay: files, folders, quoted patterns.
+        Micrographs for --overlay: files, folders, quoted patterns or lists.
     """
     from upicker.run import compare
 
@@ -58,7 +58,7 @@ def evaluate(
     side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
     scores, pooled = compare.scores(comparison, side_px, by, threshold)
     out.print(score_table(scores, pooled))
-    _tell_unmatched(comparison)
+    _warn_of_unmatched(comparison)
     if plot is not None:
         compare.plot(plot, comparison, side_px, by)
         note(f"curve -> {plot}")
@@ -77,7 +77,7 @@ def _draw(micrographs: tuple[str, ...], work: Overlaying) -> int:
         noticed += outcome.warnings
         if outcome.error is not None:
             failures.add(outcome.path, outcome.error)
-    tell(noticed)
+    show_warnings(noticed)
     note(f"overlays -> {work.folder}")
     if undrawn := sorted(pairing.unmatched_files):
         warning(unmatched(undrawn, "label file", "a micrograph among --micrographs, not drawn"))
@@ -89,8 +89,8 @@ def score_table(scores: dict[str, Score], pooled: Score) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    rule = "box IoU at least 0.5" if pooled.by == "iou" else "centres at most half a diameter apart"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=rule, caption_justify="left")
+    criterion = "IoU at least 0.5" if pooled.by == "iou" else "centre distance at most half a diameter"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=criterion, caption_justify="left")
     table.add_column("micrograph", overflow="fold")
     for heading in ("labels", "picks", "prec.", "recall", "F1", "AP", "best F1", "at"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -102,7 +102,7 @@ def score_table(scores: dict[str, Score], pooled: Score) -> Table:
 
 
 def _figures(score: Score) -> list[str]:
-    shares = (
+    figures = (
         score.precision,
         score.recall,
         score.f1,
@@ -110,10 +110,10 @@ def _figures(score: Score) -> list[str]:
         score.best_f1,
         score.best_threshold,
     )
-    return [str(score.labels), str(score.picks), *(f"{share:.3f}" for share in shares)]
+    return [str(score.labels), str(score.picks), *(f"{figure:.3f}" for figure in figures)]
 
 
-def _tell_unmatched(comparison: Comparison) -> None:
+def _warn_of_unmatched(comparison: Comparison) -> None:
     from upicker.io.pairing import unmatched
 
     if comparison.without_picks:

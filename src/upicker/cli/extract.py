@@ -14,11 +14,11 @@ from upicker.cli.console import problem, warning
 from upicker.cli.options import (
     Aberration,
     Flag,
+    Fraction,
     Gain,
     Jobs,
     Output,
     PixelSize,
-    Share,
     Size,
     Voltage,
     entries,
@@ -50,51 +50,51 @@ def extract(
     gain: Gain = None,
     voltage: Voltage | None = None,
     cs: Aberration | None = None,
-    amplitude_contrast: Share | None = None,
+    amplitude_contrast: Fraction | None = None,
     jobs: Jobs = 1,
     skip_existing: Annotated[bool, Flag] = False,
 ) -> int:
-    """Cut boxes out around picks, normalised as RELION does.
+    """Extract particles at the picks, normalised as in RELION.
 
-    Writes one stack for each micrograph, Particles/NAME.mrcs beside the STAR file, which lists all particles. Run it
-    in the folder of the RELION project: paths in the STAR file are relative to it. If --micrographs is RELION's
-    micrographs_ctf.star or cryoSPARC's exposures, optics groups and CTF of the list go into the STAR file.
+    Writes one stack for each micrograph, Particles/NAME.mrcs, beside a STAR file of all particles. Run it in the folder
+    of the RELION project: paths in the STAR file are relative to it. If --micrographs is RELION's micrographs_ctf.star
+    or cryoSPARC's exposures, optics groups and CTF parameters are copied to the STAR file.
 
     Parameters
     ----------
     picks_dir
-        The folder of picks, one file for each micrograph.
+        Folder of picks, one file for each micrograph.
     micrographs
-        The micrographs: files, folders, quoted patterns, lists.
+        Micrographs: files, folders, quoted patterns or lists.
     box
-        Side of the boxes, e.g. 160px or 280A; becomes an even number of pixels.
+        Box size, e.g. 160px or 280A; rounded to an even number of pixels.
     output
-        The STAR file to write, e.g. particles.star.
+        STAR file to write, e.g. particles.star.
     threshold
-        Leave out picks with a lower score.
+        Lowest score of the picks to extract.
     scale
-        Side of the boxes after scaling down by Fourier cropping, e.g. 64px; an even number of pixels.
+        Box size after down-sampling by Fourier cropping, e.g. 64px; an even number of pixels.
     background
-        Diameter of the circle outside which is background, e.g. 200A; by default three quarters of the box.
+        Diameter of the background circle, e.g. 200A; by default 3/4 of the box size.
     pad
-        Keep particles whose box reaches beyond the micrograph, repeating the pixels of its rim as RELION does;
-        by default they are left out.
+        Keep particles whose box extends beyond the micrograph, repeating its border pixels as RELION does; by default
+        they are discarded.
     float16
-        Write half-precision stacks, half the size; RELION reads them from version 4 on.
+        Write half-precision (16-bit) stacks; RELION 4 and later read them.
     no_invert
-        Keep the contrast as it is; by default dark particles become bright, as RELION wants them.
+        Do not invert the contrast; by default dark particles become bright, as RELION requires.
     no_normalise
-        Keep the grey values; by default the background gets mean 0 and standard deviation 1.
+        Do not normalise; by default the background gets mean 0 and standard deviation 1.
     voltage
-        Of the microscope, e.g. 300kV, for the STAR file; a list of micrographs beats it.
+        Acceleration voltage for the STAR file, e.g. 300kV; values of --micrographs take precedence.
     cs
-        Spherical aberration, e.g. 2.7mm, likewise.
+        Spherical aberration for the STAR file, e.g. 2.7mm; likewise.
     amplitude_contrast
-        E.g. 0.1, likewise.
+        Amplitude contrast for the STAR file, e.g. 0.1; likewise.
     jobs
-        Processes that work side by side.
+        Number of parallel processes.
     skip_existing
-        Leave stacks as they are that would come out the same again: goes on where an earlier run stopped.
+        Keep stacks that would be the same, to continue an earlier run.
     """
     from upicker.io.micrographs import Reading
     from upicker.io.pairing import pair_folder, unmatched
@@ -119,40 +119,40 @@ def extract(
     tally = _Tally()
     given = (("Voltage", voltage), ("SphericalAberration", cs), ("AmplitudeContrast", amplitude_contrast))
     microscope = {f"_rln{name}": f"{value:g}" for name, value in given if value is not None}
-    outcomes = tally.listen(extract_all(list(pairing.pairs), work, jobs, listed, microscope))
+    outcomes = tally.counting(extract_all(list(pairing.pairs), work, jobs, listed, microscope))
     code = follow("extracted", outcomes, len(pairing.pairs), output)
     if tally.dropped:
-        warning(f"{tally.dropped} particles are left out: their boxes reach beyond the micrograph")
+        warning(f"{tally.dropped} particles discarded: their boxes extend beyond the micrograph")
     if tally.unsized:
-        warning("The pixel size is not known, and RELION needs it: give --pixel-size, e.g. --pixel-size 1.77A")
+        warning("The pixel size is unknown, and RELION requires it: give --pixel-size, e.g. --pixel-size 1.77A")
     if pairing.unmatched_micrographs:
         warning(unmatched(pairing.unmatched_micrographs, "micrograph", "picks"))
     if picks_without_micrograph := pairing.unmatched_files:
         warning(unmatched(picks_without_micrograph, "pick file", "a micrograph, not extracted"))
         code = 3
     if not tally.stacks:
-        problem(f"{output} is not written: no particle could be cut out. Check --box and --threshold.")
+        problem(f"{output} was not written: no particle could be extracted. Check --box and --threshold.")
         return 1
     return code
 
 
 def _scaled_px(scale: Length | None) -> int | None:
-    """Return the side after scaling, which is a number of pixels."""
+    """Return the box size after scaling, in pixels."""
     if scale is None:
         return None
     if scale.unit != "px" or scale.value != int(scale.value):
-        raise ConfigError("--scale", f"{scale} is no whole number of pixels", "Give e.g. --scale 64px")
+        raise ConfigError("--scale", f"{scale} is not a whole number of pixels", "Give e.g. --scale 64px")
     return int(scale.value)
 
 
 class _Tally:
-    """Counts what goes by on the way to the summary."""
+    """Counts outcomes for the messages at the end."""
 
     def __init__(self) -> None:
         self.dropped = self.unsized = self.stacks = 0
 
-    def listen(self, outcomes: Outcomes) -> Outcomes:
-        """Pass outcomes on."""
+    def counting(self, outcomes: Outcomes) -> Outcomes:
+        """Pass outcomes on, counting them."""
         with closing(outcomes):
             for outcome in outcomes:
                 if outcome.value is not None:

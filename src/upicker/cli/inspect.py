@@ -42,13 +42,13 @@ def inspect(
     Parameters
     ----------
     picks
-        The folder of picks, or a file with the picks of many micrographs.
+        Folder of picks, or a file with the picks of many micrographs.
     micrographs
-        The micrographs: files, folders, quoted patterns, lists.
+        Micrographs: files, folders, quoted patterns or lists.
     labels
-        A folder of labels to compare with.
+        Folder of labels to compare with.
     diameter
-        Diameter of the particles, e.g. 190A; by default that of the run.toml beside the picks, or of the picks.
+        Particle diameter, e.g. 190A; by default that of the run.toml beside the picks, or of the picks.
     no_browser
         Do not open a browser.
     """

@@ -42,12 +42,12 @@ def label(
     Parameters
     ----------
     labels
-        The folder of labels, one file for each micrograph; created if it does not exist.
+        Folder of labels, one file for each micrograph; created if it does not exist.
     diameter
-        Diameter of the particles, e.g. 190A; by default the one last set on the page, that of the weights, or that of
+        Particle diameter, e.g. 190A; by default the one last set on the page, that of the weights, or that of
         the labels. Otherwise the page asks for it.
     model
-        Weights of "upicker finetune" or "upicker pretrain", for proposals and suggestions.
+        Weights from "upicker finetune" or "upicker pretrain", for proposals and suggestions.
     no_browser
         Do not open a browser.
     """

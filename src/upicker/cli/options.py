@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become a config."""
+"""Options shared by several commands, and how they change the config."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from upicker.units import (
     CS_MM,
     DEFOCUS_A,
     DOSE_E_A2,
+    FRACTION,
     PER_UM2,
     PHASE_DEG,
     RATIO,
-    SHARE,
     THICKNESS_A,
     VOLTAGE_KV,
     Length,
@@ -43,7 +43,7 @@ def _pixel_size(_type: object, tokens: Sequence[Any]) -> float:
 
 
 def _quantity(quantity: Quantity, metavar: str) -> Any:
-    """Return how one number with its unit is read; a negative one shall not be taken for an option."""
+    """Return the parameter of one number with its unit; negative numbers are not mistaken for options."""
 
     def convert(_type: object, tokens: Sequence[Any]) -> float:
         return quantity.read(tokens[0].value, tokens[0].keyword or metavar)
@@ -59,7 +59,7 @@ def _shape(_type: object, tokens: Sequence[Any]) -> tuple[int, int]:
     sides = re.fullmatch(r"\s*(\d{1,9})\s*(?:px)?\s*(?:[x×*,]\s*(\d{1,9})\s*(?:px)?\s*)?", tokens[0].value, re.I)
     if not sides:
         remedy = "Write columns and rows, e.g. --shape 4096x4096"
-        raise ConfigError("--shape", f"'{tokens[0].value}' is no shape of a picture", remedy)
+        raise ConfigError("--shape", f"'{tokens[0].value}' is not an image size", remedy)
     columns = int(sides[1])
     return int(sides[2] or columns), columns
 
@@ -67,7 +67,7 @@ def _shape(_type: object, tokens: Sequence[Any]) -> tuple[int, int]:
 _SIZE: Any = Parameter(converter=_length, n_tokens=1, accepts_keys=False, metavar="LENGTH")
 
 Micrographs = Annotated[
-    str, Parameter(help="Micrographs: files, folders, quoted patterns like 'data/*.mrc', lists (.star, .cs, text).")
+    str, Parameter(help="Micrographs: files, folders, quoted patterns (e.g. 'data/*.mrc') or lists (.star, .cs, text).")
 ]
 Size = Annotated[Length, _SIZE]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
@@ -77,14 +77,12 @@ PixelSize = Annotated[
         converter=_pixel_size,
         n_tokens=1,
         metavar="LENGTH",
-        help="Pixel size of the micrographs, e.g. 1.77A; by default what lists or else their headers say.",
+        help="Pixel size of the micrographs, e.g. 1.77A; by default from the list, or else from the file headers.",
     ),
 ]
 Gain = Annotated[
     Path | None,
-    Parameter(
-        negative="", help="Gain reference for movies, which are summed; micrographs need none.", show_default=False
-    ),
+    Parameter(negative="", help="Gain reference; only for movies, which are summed.", show_default=False),
 ]
 Dose = Annotated[float, _quantity(DOSE_E_A2, "DOSE")]
 Thickness = Annotated[float, _quantity(THICKNESS_A, "LENGTH")]
@@ -92,7 +90,7 @@ Voltage = Annotated[float, _quantity(VOLTAGE_KV, "KV")]
 Aberration = Annotated[float, _quantity(CS_MM, "LENGTH")]
 Phase = Annotated[float, _quantity(PHASE_DEG, "ANGLE")]
 Concentration = Annotated[float, _quantity(PER_UM2, "NUMBER")]
-Share = Annotated[float, _quantity(SHARE, "SHARE")]
+Fraction = Annotated[float, _quantity(FRACTION, "FRACTION")]
 Ratio = Annotated[float, _quantity(RATIO, "RATIO")]
 Defocus = Annotated[
     tuple[float, float],
@@ -113,25 +111,26 @@ Changes = Annotated[
         negative="",
         show_default=False,
         metavar="ROOM.KNOB=VALUE",
-        help="Change one knob of the config, e.g. image.particles=bright; may be repeated.",
+        help='Set one knob of the config, e.g. image.particles=bright; may be repeated. "upicker config" lists all.',
     ),
 ]
 ConfigFile = Annotated[
-    Path | None, Parameter(name="--config", help="A TOML file of knobs, e.g. the run.toml of an earlier run.")
+    Path | None,
+    Parameter(name="--config", help='TOML file of knobs, from "upicker config" or the run.toml of an earlier run.'),
 ]
 Jobs = Annotated[int, Parameter(name=("--jobs", "-j"))]
 Flag: Any = Parameter(negative="", show_default=False)
 
 
 def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[str, object]:
-    """Merge what changes the config: a file, then ``--set``, then options of the command's own.
+    """Merge the changes of the config: a file, then ``--set``, then the command's own options.
 
     Parameters
     ----------
     file : Path or None
-        Of ``--config``.
+        Value of ``--config``.
     settings : sequence of str
-        Of ``--set``: ``room.knob=value``.
+        Values of ``--set``: ``room.knob=value``.
     **own : object
         ``room__knob=value``, None where the option was not given.
 
@@ -143,7 +142,7 @@ def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[s
     Raises
     ------
     ConfigError
-        For what is not a setting, an unknown knob, or a value of the wrong kind.
+        For a malformed setting, an unknown knob, or a value that the knob does not take.
     """
     merged: dict[str, object] = {} if file is None else read_changes(file)
     for setting in settings:
@@ -156,7 +155,7 @@ def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[s
     return merged
 
 
-def words(text: str) -> tuple[str, ...]:
+def comma_separated(text: str) -> tuple[str, ...]:
     """Split ``star,csv``."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -164,7 +163,7 @@ def words(text: str) -> tuple[str, ...]:
 def listed_micrographs(
     patterns: Sequence[str], pixel_size_A: float | None, gain: Path | None
 ) -> tuple[list[Path], Reading]:
-    """Return the micrographs that files, folders, patterns and lists name, and how they are to be read.
+    """Return the micrographs given by files, folders, patterns and lists, and how to read them.
 
     Raises
     ------
@@ -178,7 +177,7 @@ def listed_micrographs(
 
 
 def entries(patterns: Sequence[str]) -> list[Listed]:
-    """Return the micrographs that files, folders, patterns and lists name, with what lists say of them.
+    """Return the micrographs given by files, folders, patterns and lists, with the metadata of the lists.
 
     Raises
     ------
@@ -188,18 +187,18 @@ def entries(patterns: Sequence[str]) -> list[Listed]:
     from upicker.io import micrographs
 
     if not patterns:
-        raise ConfigError("MICS", "no micrographs are given", "Name files, folders, quoted patterns or lists")
+        raise ConfigError("MICS", "no micrographs were given", "Give files, folders, quoted patterns or lists")
     return micrographs.entries(patterns)
 
 
 def existing_folder(path: Path, what: str) -> Path:
-    """Return a folder that is there.
+    """Return a folder after checking that it exists.
 
     Raises
     ------
     InputError
-        If it is not.
+        If it does not exist.
     """
     if not path.is_dir():
-        raise InputError(path, f"there is no such folder of {what}", "Check the path")
+        raise InputError(path, f"no such folder of {what}", "Check the path")
     return path

@@ -17,8 +17,8 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
+    comma_separated,
     listed_micrographs,
-    words,
 )
 
 
@@ -39,31 +39,31 @@ def pick(
 ) -> int:
     """Pick particles with trained weights.
 
-    Writes DIR/NAME.csv and DIR/NAME_autopick.star (and other formats), pictures of them with --overlay, and
-    run.toml.
+    Writes DIR/NAME.csv and DIR/NAME_autopick.star (or other formats), run.toml, and with --overlay drawings of the
+    picks.
 
     Parameters
     ----------
     model
-        Weights of "upicker finetune" or "upicker pretrain".
+        Weights from "upicker finetune" or "upicker pretrain".
     output
-        The folder to write to.
+        Output folder.
     diameter
-        Diameter of the particles, e.g. 190A; by default the one that the weights were trained for.
+        Particle diameter, e.g. 190A; by default that of the weights.
     format
-        Formats of coordinates, separated by commas; upicker convert --help lists them.
+        Coordinate formats, separated by commas; "upicker convert --help" lists them.
     threshold
-        Lowest score, 0..1; by default the one that training chose and stored with the weights.
+        Lowest score of a pick, 0..1; by default the threshold stored with the weights.
     overlay
-        Draw each micrograph with its picks, too.
+        Also draw each micrograph with its picks.
     skip_existing
-        Leave out micrographs whose outputs are there: goes on where an earlier run stopped.
+        Skip micrographs whose outputs exist, to continue an earlier run.
     jobs
-        Processes that pick at the same time; by default one a core, or one with a GPU.
+        Number of parallel processes; by default one per core, or one with a GPU.
     """
     from upicker.run.outputs import Outputs
 
-    outputs = Outputs(output, words(format), overlay)
+    outputs = Outputs(output, comma_separated(format), overlay)
     merged = changes(config, changes_, pick__threshold=threshold)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     paths = remaining(paths, outputs, skip_existing)

@@ -17,20 +17,20 @@ from rich.table import Column
 
 from upicker.cli.console import err
 
-# Without a terminal there is no bar, but a line now and then.
+# Without a terminal, a line this often replaces the bar.
 PLAIN_SECONDS = 30.0
-# Of the losses' running means, so much stays at every step.
+# Decay per step of the running means of the losses.
 KEEP = 0.9
 
 
 def bar() -> Progress:
-    """Return a bar with a count, the time left, and a note; on the standard error, gone when it is done."""
+    """Return a bar with count, time left and a note, on the standard error; it disappears when done."""
     return Progress(
         TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=9)),
         BarColumn(12),
         MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9)),
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
-        # On a narrow screen it is the note that is cut.
+        # On a narrow screen the note is truncated.
         TextColumn("left  {task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=err,
         transient=True,
@@ -39,14 +39,14 @@ def bar() -> Progress:
 
 
 class Plain:
-    """Says where no bar can be drawn (a log file, a cluster), now and then, how far the work is."""
+    """Prints progress lines where no bar can be drawn (a log file, a cluster)."""
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self._title, self._total, self._done_before = title, total, done
         self._start = self._last = time.monotonic()
 
-    def tell(self, done: int, note: str = "") -> None:
-        """Print a line, unless there is a bar, or the last line is not long ago."""
+    def update(self, done: int, note: str = "") -> None:
+        """Print a line, unless there is a bar or the last line is recent."""
         now = time.monotonic()
         if err.is_terminal or now - self._last < PLAIN_SECONDS or done <= self._done_before:
             return
@@ -57,9 +57,9 @@ class Plain:
 
 
 class TrainingBar:
-    """Shows a training: losses at every step, a line for each validation, the time left.
+    """Training on the terminal: losses at every step, a line for each validation, the time left.
 
-    Losses are running means: those of a single step jump with what its tiles happen to hold.
+    Losses are running means, because those of single steps scatter with the content of their tiles.
     """
 
     def __init__(self) -> None:
@@ -67,14 +67,14 @@ class TrainingBar:
         self._begin("", 0, 0)
 
     def start(self, total: int, stage: str, done: int) -> None:
-        """Begin a stage of `total` steps, of which `done` were made before a resume."""
+        """Start a stage of `total` steps, `done` of which were completed before a resume."""
         self._begin(stage, total, done)
         self._bar = bar()
         self._task = self._bar.add_task(stage, total=total, completed=done, note="")
         self._bar.start()
 
     def step(self, row: Mapping[str, float]) -> None:
-        """Show one step's losses; the keys are the columns of the log. An empty row is a step without any."""
+        """Show one step's losses; the keys are the columns of the log. An empty row is a step without losses."""
         if "step" not in row:
             self._bar.advance(self._task)
             return
@@ -83,7 +83,7 @@ class TrainingBar:
             self._means[key] = mean + (row[key] - mean) * (1 - KEEP)
         note = self._score + " ".join(f"{name} {self._means[key]:.2f}" for key, name in _LOSSES.items())
         self._bar.update(self._task, completed=row["step"], note=note)
-        self._plain.tell(int(row["step"]), note)
+        self._plain.update(int(row["step"]), note)
 
     def validated(self, row: Mapping[str, float]) -> None:
         """Print one validation."""
@@ -93,7 +93,7 @@ class TrainingBar:
         self._bar.console.print(text, markup=False, soft_wrap=True)
 
     def finish(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _begin(self, stage: str, total: int, done: int) -> None:

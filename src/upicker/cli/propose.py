@@ -19,8 +19,8 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
+    comma_separated,
     listed_micrographs,
-    words,
 )
 from upicker.config import Config
 
@@ -44,36 +44,36 @@ def propose(
     config: ConfigFile = None,
     jobs: Jobs = 1,
 ) -> int:
-    """Propose particles without labels and without training: A-LoG, and a template learned from it.
+    """Propose particles without labels or training: A-LoG filters, refined by a template learned from them.
 
-    Writes DIR/NAME.csv (and other formats), pictures of them with --overlay, and run.toml.
+    Writes DIR/NAME.csv (or other formats), run.toml, and with --overlay drawings of the proposals.
 
     Parameters
     ----------
     output
-        The folder to write to.
+        Output folder.
     diameter
-        Diameter of the particles, e.g. 190A or 108px.
+        Particle diameter, e.g. 190A or 108px.
     min_diameter
-        The smallest diameter to accept; by default propose.min_ratio times --diameter.
+        Smallest diameter to accept; by default propose.min_ratio times --diameter.
     max_diameter
-        The largest diameter to accept; by default propose.max_ratio times --diameter.
+        Largest diameter to accept; by default propose.max_ratio times --diameter.
     top_k
-        How many proposals a micrograph gives at most: a number, "all", or "auto" (follows its density).
+        Largest number of proposals per micrograph: a number, "all", or "auto" (follows the density of particles).
     threshold
-        Lowest score; by default the mean of the filter's answers in the picture.
+        Lowest score, in sigma (knob propose.threshold); by default chosen for each micrograph.
     mask
-        A picture where 1 marks what is not usable, or a folder with NAME_mask.* or NAME.* for each.
+        Contamination mask, 1 = unusable, or a folder with NAME_mask.* or NAME.* for each micrograph.
     no_mask
-        Turn the built-in contamination mask off.
+        Turn off the built-in contamination mask.
     format
-        Formats of coordinates, separated by commas; upicker convert --help lists them.
+        Coordinate formats, separated by commas; "upicker convert --help" lists them.
     overlay
-        Draw each micrograph with its proposals, too.
+        Also draw each micrograph with its proposals.
     skip_existing
-        Leave out micrographs whose outputs are there.
+        Skip micrographs whose outputs exist.
     jobs
-        Processes that work side by side.
+        Number of parallel processes.
     """
     from upicker.run.find import find_all
     from upicker.run.masks import Masks
@@ -88,7 +88,7 @@ def propose(
     merged = changes(config, changes_, **own)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     merged |= ratios(diameter, min_diameter, max_diameter, reading.pixel_size_A)
-    outputs = Outputs(output, words(format), overlay)
+    outputs = Outputs(output, comma_separated(format), overlay)
     masks = None if mask is None else Masks(mask)
     work = Proposing(diameter, outputs, Config().with_changes(merged), reading, masks)
     todo = remaining(paths, outputs, skip_existing)

@@ -27,30 +27,28 @@ def relion_job(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Pick as an external job of RELION (3.1, 4, 5).
+    """Pick particles as an external job in RELION (3.1, 4, 5).
 
-    In RELION's "External" job: the executable is "upicker relion-job", the input micrographs a micrographs.star, and
-    the parameters model or diameter. The job's autopick.star (3.1: coords_suffix_autopick.star) is then an input of
-    RELION's particle extraction.
-
-    A job that RELION continues keeps the coordinates that it has, and picks the other micrographs.
+    In RELION's "External" job type, give "upicker relion-job" as the executable, a micrographs.star as the input
+    micrographs, and model or diameter as parameters. The job's autopick.star (3.1: coords_suffix_autopick.star) is the
+    input of RELION's particle extraction. A continued job keeps its coordinates and picks the remaining micrographs.
 
     Parameters
     ----------
     in_mics
-        RELION's list of micrographs.
+        RELION's list of micrographs, a STAR file.
     o
-        The job's folder.
+        Job folder.
     j
-        CPU threads: as many micrographs are picked at the same time as is of use.
+        CPU threads, divided among parallel processes.
     model
-        Weights to pick with; without, the particles are proposed by the A-LoG filter.
+        Weights to pick with; without them, particles are proposed as by "upicker propose".
     diameter
-        Diameter of the particles, e.g. 190A; by default the one that the weights were trained for.
+        Particle diameter, e.g. 190A; by default that of the weights.
     threshold
-        Lowest score of picks; by default the one stored with the weights.
+        Lowest score of a pick, 0..1; by default the threshold stored with the weights.
     only_do_unfinished
-        Leave out micrographs with coordinates from an earlier run of the job (default), or pick them again.
+        Skip micrographs with coordinates from an earlier run of the job (default), or pick them again.
     """
     from upicker.run import relion
 
@@ -64,7 +62,7 @@ def relion_job(
         elif diameter is not None:
             outcomes = relion.propose(job, todo, diameter, merged, j)
         else:
-            raise ConfigError("--model", "neither weights nor a diameter are given", "Give --model or --diameter 190A")
+            raise ConfigError("--model", "neither weights nor a diameter were given", "Give --model or --diameter 190A")
         code = follow("picked", relion.run(job, outcomes), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:

@@ -32,20 +32,20 @@ def report(
     Parameters
     ----------
     picks
-        The folder of picks, or a file with the picks of many micrographs.
+        Folder of picks, or a file with the picks of many micrographs.
     output
-        The file to write.
+        Output file.
     micrographs
-        The micrographs, for pictures: files, folders, quoted patterns, lists; by default those listed in the run.toml
-        beside the picks that still exist.
+        Micrographs to show: files, folders, quoted patterns or lists; by default those listed in the run.toml
+        beside the picks, if they still exist.
     labels
-        A folder of labels to compare with.
+        Folder of labels to compare with.
     threshold
         Count only picks with at least this score; by default that of the run.toml beside the picks.
     diameter
-        Diameter of the particles, e.g. 190A; by default as the files give it.
+        Particle diameter, e.g. 190A; by default that of the files.
     by
-        The matching criterion, as in "upicker evaluate".
+        Matching criterion, as in "upicker evaluate".
     """
     from upicker.io.micrographs import Reading
     from upicker.report.inputs import Inputs
@@ -64,5 +64,5 @@ def report(
     if found.problems:
         warning(f"{len(found.problems)} files of picks could not be read, e.g. {found.problems[0]}")
     if not found.paths:
-        warning("no micrographs are known, so the report has no pictures of particles; give --micrographs")
+        warning("no micrographs were found, so the report shows no particles; give --micrographs")
     return 0

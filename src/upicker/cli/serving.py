@@ -72,7 +72,7 @@ def show(project: Project, host: str, port: int | None, browser: bool, title: st
             note(f"  {address.tunnel(os.environ)}\n")
         else:
             warning(
-                "Everyone on the network who learns this address can see the micrographs and change the labels; it is "
+                "Anyone on the network who learns this address can see the micrographs and change the labels; it is "
                 "sent over unencrypted http. Safer is --host 127.0.0.1 with an ssh tunnel.\n"
             )
         note("Ctrl-C stops the server.")

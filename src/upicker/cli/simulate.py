@@ -17,33 +17,33 @@ from upicker.cli.options import (
     Defocus,
     Dose,
     Flag,
+    Fraction,
     Jobs,
     Output,
     Phase,
     PixelSize,
     Ratio,
     Shape,
-    Share,
     Size,
     Thickness,
     Voltage,
-    words,
+    comma_separated,
 )
 from upicker.errors import ConfigError, listed
 
-# Decoys for each particle, unless it is said.
-DECOY_SHARE = 0.2
+# Default number of decoys per particle.
+DECOYS_PER_PARTICLE = 0.2
 _PARTICLES = Parameter(group=Group("Particles", sort_key=1))
 _ICE = Parameter(group=Group("Ice", sort_key=2))
 _MICROSCOPE = Parameter(group=Group("Microscope", sort_key=3))
 
 
 def simulate(
-    *specimens: Annotated[str, Parameter(help="Built-in names, files of structures or maps, or PDB ids.")],
+    *specimens: Annotated[str, Parameter(help="Built-in names, files of structures or density maps, or PDB ids.")],
     output: Output,
     micrographs: int | None = None,
     shape: Shape | None = None,
-    pixel_size: Annotated[PixelSize, Parameter(help="Angstrom per pixel; by default 1.34A.")] = None,
+    pixel_size: Annotated[PixelSize, Parameter(help="Pixel size; by default 1.34A.")] = None,
     preset: str | None = None,
     structures: Annotated[Path | None, Parameter(negative="")] = None,
     format: str = "mrc",
@@ -55,16 +55,16 @@ def simulate(
     diameter: Annotated[Size | None, _PARTICLES] = None,
     assembly: Annotated[str | None, _PARTICLES] = None,
     voxel_size: Annotated[Size | None, _PARTICLES] = None,
-    broken: Annotated[Share | None, _PARTICLES] = None,
-    clustered: Annotated[Share | None, _PARTICLES] = None,
+    broken: Annotated[Fraction | None, _PARTICLES] = None,
+    clustered: Annotated[Fraction | None, _PARTICLES] = None,
     decoys: Annotated[
         tuple[str, ...], _PARTICLES, Parameter(consume_multiple=True, negative="", show_default=False)
     ] = (),
-    decoy_share: Annotated[Share | None, _PARTICLES] = None,
+    decoy_share: Annotated[Fraction | None, _PARTICLES] = None,
     preferred: Annotated[float | None, _PARTICLES, Parameter(allow_leading_hyphen=True)] = None,
-    empty: Annotated[Share | None, _PARTICLES] = None,
+    empty: Annotated[Fraction | None, _PARTICLES] = None,
     contamination: Annotated[Literal["none", "some", "much"] | None, _ICE] = None,
-    carbon: Annotated[Share | None, _ICE] = None,
+    carbon: Annotated[Fraction | None, _ICE] = None,
     thickness: Annotated[Thickness | None, _ICE] = None,
     dose: Annotated[Dose | None, _MICROSCOPE] = None,
     snr: Annotated[Ratio | None, _MICROSCOPE] = None,
@@ -75,77 +75,77 @@ def simulate(
     camera: Annotated[str | None, _MICROSCOPE] = None,
     binning: Annotated[Ratio | None, _MICROSCOPE] = None,
 ) -> int:
-    """Simulate micrographs with known particles, by the physics of the microscope.
+    """Simulate micrographs with known particles, by the physics of image formation.
 
-    Writes to DIR: micrographs/, truth/ (CSV and STAR for each), masks/ (255 = not usable), micrographs.star and
-    particles_truth.star for RELION, dataset.toml that says everything, and overview.png. The same seed gives the same
-    pictures, however many processes work.
+    Writes to DIR: micrographs/, truth/ (CSV and STAR files), masks/ (255 = unusable), micrographs.star and
+    particles_truth.star for RELION, dataset.toml with all parameters, and overview.png. The result depends on the seed
+    alone, not on the number of processes.
 
     Parameters
     ----------
     output
-        The folder to write to.
+        Output folder.
     micrographs
-        How many; by default 10, or what the preset says.
+        Number of micrographs; by default 10, or that of the preset.
     shape
-        Columns x rows of a picture; by default 4096x4096.
+        Micrograph size, columns x rows; by default 4096x4096.
     preset
-        A data set of the paper, "sim-10025" or "sim-10028"; every option given besides beats it.
+        A data set of the paper, "sim-10025" or "sim-10028"; other options override it.
     structures
-        Where the preset's structure lies (3j9i.pdb.gz, 4v7r.mrc.gz), if no SPECIMEN is named.
+        Folder of the preset's structure (3j9i.pdb.gz, 4v7r.mrc.gz), if no SPECIMEN is given.
     format
-        Any of mrc, tif, with commas between.
+        Micrograph formats, mrc or tif, separated by commas.
     seed
-        Of all random numbers.
+        Seed of all random numbers.
     skip_existing
-        Go on where an earlier run with the same options stopped.
+        Continue an earlier run with the same options.
     jobs
-        Processes that work side by side.
+        Number of parallel processes.
     particles
-        How many have their centre in a picture; by default 143.
+        Particles per micrograph; by default 143.
     concentration
-        The same as particles in a square micrometre, e.g. 475/um2.
+        Particle concentration, instead of --particles, e.g. 475/um2.
     diameter
-        The labels', e.g. 150A or 160px; by default each specimen's longest extension.
+        Particle diameter in the truth, e.g. 150A or 160px; by default each specimen's largest extent.
     assembly
-        Build this biological assembly of a structure's file, e.g. 1.
+        Biological assembly of the structure to build, e.g. 1.
     voxel_size
-        Of density maps that do not give theirs, e.g. 5A; of structures, that of the potential computed.
+        Voxel size of density maps whose header lacks it, e.g. 5A; for structures, that of the computed potential.
     broken
-        Share of the particles of which a part is missing, 0 to 1.
+        Fraction of broken particles, with a part missing, 0 to 1.
     clustered
-        Share of the particles that stick together, 0 to 1.
+        Fraction of particles in aggregates, 0 to 1.
     decoys
-        Other specimens, which are drawn but are not in the truth.
+        Other specimens, which are simulated but not in the truth.
     decoy_share
-        Decoys for each particle; by default 0.2 with --decoys.
+        Decoys per particle; by default 0.2 with --decoys.
     preferred
-        Which views there are more of: 3 or more, those on the sides of the particle; -3 or less, those along its axis;
-        by default 0, all alike.
+        Strength of preferred orientation: 3 or more favours side views, -3 or less top views (along the axis); by
+        default 0, uniform.
     empty
-        Share of the pictures without particles.
+        Fraction of micrographs without particles.
     contamination
-        What lies on the ice: crystals, lumps, speckles; by default some.
+        Amount of contamination: ice crystals, blobs, speckles; by default some.
     carbon
-        Share of the pictures that show an edge of carbon film; by default 0.1.
+        Fraction of micrographs with an edge of carbon film; by default 0.1.
     thickness
-        Mean thickness of the ice, e.g. 45nm; a bare number is Angstrom.
+        Mean ice thickness, e.g. 45nm; a bare number is in Angstrom.
     dose
-        Electrons per square Angstrom that reach the camera, e.g. 40 or 40e/A2; by default 40.
+        Electron dose in e/A2, e.g. 40 or 40e/A2; by default 40.
     snr
-        Variance of the particles over that of all else; sets the dose of each picture.
+        Signal-to-noise ratio (variance of the particles over that of the rest); sets the dose of each micrograph.
     defocus
-        Smallest and largest underfocus, e.g. 0.8-2.5um, 8000-25000A or 1.5um.
+        Range of underfocus, e.g. 0.8-2.5um, 8000-25000A or 1.5um.
     voltage
-        Of the microscope, e.g. 300kV.
+        Acceleration voltage, e.g. 300kV.
     cs
         Spherical aberration, e.g. 2.7mm.
     phase_plate
-        Phase shift, e.g. 90deg.
+        Phase shift of a phase plate, e.g. 90deg.
     camera
-        The detector, e.g. k3, k2, falcon4, ideal.
+        Detector: k3, k2, falcon4, ideal or others, or a file of its MTF.
     binning
-        Pixels of the camera in a pixel of the picture: 2 after binning by 2; by default 1.
+        Binning of the detector's pixels, e.g. 2; by default 1.
     """
     from upicker.run.simulate import DataSet, simulate_all
     from upicker.simulate.contamination import Contamination
@@ -164,7 +164,7 @@ def simulate(
         ("--broken", "placement.broken", broken),
         ("--clustered", "placement.clustered", clustered),
         ("--decoys", "placement.decoys", decoys or None),
-        ("--decoy-share", "placement.decoy_share", decoy_share or (DECOY_SHARE if decoys else None)),
+        ("--decoy-share", "placement.decoy_share", decoy_share or (DECOYS_PER_PARTICLE if decoys else None)),
         ("--preferred", "placement.preferred", preferred),
         ("--empty", "empty", empty),
         ("--contamination", "contamination", None if contamination is None else Contamination.level(contamination)),
@@ -182,28 +182,29 @@ def simulate(
     ]
     with _named(given):
         scene = with_changes(start.scene, {knob: value for _, knob, value in given})
-        work = DataSet(scene, output, start.micrographs if micrographs is None else micrographs, words(format))
+        count = start.micrographs if micrographs is None else micrographs
+        work = DataSet(scene, output, count, comma_separated(format))
         paths = remaining(work.paths, work, skip_existing)
         if leftovers := work.leftovers():
-            warning(f"{len(leftovers)} micrographs there are of an earlier run, and stay: {listed(leftovers)}")
+            warning(f"{len(leftovers)} micrographs of an earlier run remain in the folder: {listed(leftovers)}")
         outcomes = simulate_all(paths, work, jobs, going_on=skip_existing)
         code = follow("simulated", outcomes, len(paths), output)
-    note(f"what they look like: {output / 'overview.png'}; how they were made: {output / 'dataset.toml'}")
+    note(f"overview: {output / 'overview.png'}; parameters: {output / 'dataset.toml'}")
     return code
 
 
 def _count(per_um2: float | None, particles: int | None, shape: tuple[int, int], pixel_size_A: float) -> int | None:
-    """Return how many particles have their centre in a picture, also where a concentration is given."""
+    """Return the number of particles per micrograph, from the concentration if that is given."""
     if per_um2 is None:
         return particles
     if particles is not None:
-        raise ConfigError("--concentration", "--particles is given, too", "Give one of the two")
+        raise ConfigError("--concentration", "--particles was given, too", "Give one of the two")
     return round(per_um2 * shape[0] * shape[1] * (pixel_size_A * 1e-4) ** 2)
 
 
 @contextmanager
 def _named(given: Sequence[tuple[str, str, object]]) -> Iterator[None]:
-    """Let errors about a knob of the scene name the option that sets it."""
+    """Make errors about a parameter of the scene name its option."""
     options = {knob.rpartition(".")[2]: option for option, knob, _ in given}
     try:
         yield

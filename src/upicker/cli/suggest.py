@@ -44,28 +44,28 @@ def suggest(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Rank micrographs by how much there is to learn from labelling them.
+    """Rank micrographs by the benefit of labelling them.
 
-    Detects particles with the weights, and ranks the micrographs with the largest fraction of uncertain detections
-    first: those that could as well be particles as not. Prints a table of the first ones.
+    Detects particles with the weights, and ranks micrographs by the fraction of uncertain detections (probability near
+    one half). Prints a table of the first ones.
 
     Parameters
     ----------
     model
-        Weights of "upicker finetune" or "upicker pretrain".
+        Weights from "upicker finetune" or "upicker pretrain".
     labels
-        A folder of labels. Completely labelled micrographs show what the scores are worth, and are not ranked.
+        Folder of labels. Completely labelled micrographs calibrate the probabilities, and are not ranked.
     output
-        A CSV file for the whole ranking.
+        CSV file for the whole ranking.
     top
-        Print at most this many micrographs.
+        Number of micrographs to print.
     diameter
-        Diameter of the particles, e.g. 190A; by default the one that the weights were trained for.
+        Particle diameter, e.g. 190A; by default that of the weights.
     jobs
-        Number of processes; by default one per core, or one with a GPU.
+        Number of parallel processes; by default one per core, or one with a GPU.
     """
     if top < 1:
-        raise ConfigError("--top", f"it must be at least 1, not {top}", "Give e.g. --top 20")
+        raise ConfigError("--top", f"must be at least 1, found {top}", "Give e.g. --top 20")
     merged = changes(config, changes_)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
 

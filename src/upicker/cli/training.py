@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import tell
-from upicker.cli.console import hush, note, problem, warning
+from upicker.cli.batches import show_warnings
+from upicker.cli.console import note, problem, silence, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -55,28 +55,28 @@ def pretrain(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Train on unlabelled micrographs: proposals (see "upicker propose") are taken for the truth.
+    """Train on unlabelled micrographs: proposals (see "upicker propose") serve as pseudo-labels.
 
-    Beside the weights it writes OUTPUT.log.csv and OUTPUT.png, the log and the curves.
+    Also writes OUTPUT.log.csv, the log, and OUTPUT.png, the training curves.
 
     Parameters
     ----------
     output
-        The weights to write, e.g. pre.safetensors.
+        Weights file to write, e.g. pre.safetensors.
     diameter
-        Diameter of the particles, e.g. 190A or 108px.
+        Particle diameter, e.g. 190A or 108px.
     self_train
-        Rounds of self-training after that: the confident picks take the place of the proposals, and training goes on.
-        The weights can then be used without any label. By default none (--set teacher.rounds).
+        Rounds of self-training after pretraining, in which confident picks replace the proposals; for weights that are
+        used without fine-tuning. By default 0 (knob teacher.rounds).
     preset
-        "compact" (for a laptop) or "paper" (the paper's sizes, for a GPU).
+        "compact" (for a laptop) or "paper" (the paper's network, for a GPU).
     resume
-        Go on where an earlier run with this output was stopped; if it was complete, nothing is done.
+        Continue an earlier run with this output; a complete one is not repeated.
     """
     from upicker.train import stages
     from upicker.train.job import Job
 
-    with _together() as ranks:
+    with _processes() as ranks:
         changed = changes(config, changes_, teacher__rounds=self_train)
         merged = preset_config(preset).with_changes(changed)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
@@ -102,40 +102,40 @@ def finetune(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Train on labelled micrographs, perhaps a few, and choose the threshold on validation micrographs.
+    """Train on labelled micrographs (a few suffice), and choose the threshold.
 
-    The best weights by F1 on the validation micrographs are kept. Beside them it writes OUTPUT.log.csv and
-    OUTPUT.png, the log and the curves.
+    Keeps the weights with the best F1 on the validation labels, and stores the threshold with them. Also writes
+    OUTPUT.log.csv, the log, and OUTPUT.png, the training curves.
 
     Parameters
     ----------
     labels
-        The folder of labels: NAME.csv, NAME.star or NAME.box for each micrograph.
+        Folder of labels: NAME.csv, NAME.star or another format for each micrograph.
     output
-        The weights to write, e.g. model.safetensors.
+        Weights file to write, e.g. model.safetensors.
     init
-        Weights to start from, of "upicker pretrain" or "upicker finetune"; by default a random start.
+        Weights to start from, from "upicker pretrain" or "upicker finetune"; by default random weights.
     diameter
-        Diameter of the particles, e.g. 190A; by default that of --init, or of the labels.
+        Particle diameter, e.g. 190A; by default that of --init, or of the labels.
     validation
-        A share like 0.2 of the labelled micrographs (of the rows of each, if they are few) to validate on, or
-        a folder of labels, whose micrographs are then not learned from; 0: nothing.
+        Fraction of the labelled micrographs to validate on (of the rows of each if there are fewer than 16), or a
+        folder of labels whose micrographs are used for validation only; 0: no validation.
     partial
-        The labels cover only some of the particles, drawn evenly: what is not labelled is hardly taken for background
-        where the network, or the A-LoG filter, sees a particle. A file coverage.csv beside the labels (columns name,
-        coverage, x0, y0, x1, y1) can say it of single files, or name a rectangle that is labelled.
+        The labels cover only some of the particles, drawn at random: unlabelled detections are down-weighted as
+        background. A file coverage.csv beside the labels (columns name, coverage, x0, y0, x1, y1) can give this for
+        single files, or a rectangle that is completely labelled.
     preset
-        "compact" or "paper"; --init brings its own.
+        "compact" or "paper"; with --init, that of its weights.
     cache
-        A folder for the prepared pictures and for copies of them (--set augment.offline=4), which stay there; by
-        default a temporary one.
+        Folder that keeps the prepared micrographs and their augmented copies (--set augment.offline=4); by default a
+        temporary one.
     resume
-        Go on where an earlier run with this output was stopped; if it was complete, nothing is done.
+        Continue an earlier run with this output; a complete one is not repeated.
     """
     from upicker.train import stages
     from upicker.train.job import Job
 
-    with _together() as ranks:
+    with _processes() as ranks:
         merged = preset_config(preset).with_changes(changes(config, changes_))
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         held = _validation(validation)
@@ -145,16 +145,16 @@ def finetune(
 
 
 @contextmanager
-def _together() -> Iterator[Ranks]:
-    """Join the processes of torchrun. Only the first one speaks; others only of errors that it does not meet."""
+def _processes() -> Iterator[Ranks]:
+    """Join the processes of torchrun. Only the first prints; others print errors that the first does not meet."""
     from upicker.train.ranks import together
 
     with together() as ranks:
-        hush(not ranks.first)
+        silence(not ranks.first)
         try:
             yield ranks
         except UPickerError as error:
-            hush(ranks.met_by_first(error) and not ranks.first)
+            silence(ranks.met_by_first(error) and not ranks.first)
             raise
 
 
@@ -163,25 +163,25 @@ def _backbone(text: str) -> str | None:
 
 
 def _validation(text: str) -> Path | float:
-    """Read a share, or a folder."""
+    """Read a fraction, or a folder."""
     from upicker.errors import ConfigError
 
     try:
-        share = float(text)
+        fraction = float(text)
     except ValueError:
         return existing_folder(Path(text), "validation labels")
-    if not 0 <= share < 1:
-        raise ConfigError("--validation", f"{text} is no share", "Give a number from 0 to below 1, or a folder")
-    return share
+    if not 0 <= fraction < 1:
+        raise ConfigError("--validation", f"must be in [0, 1), found {text}", "Give e.g. 0.2, or a folder of labels")
+    return fraction
 
 
 def _report(title: str, result: StageResult, total: int) -> int:
-    """Print what a stage gave; return the exit code."""
+    """Print the results of a stage; return the exit code."""
     from upicker.io.pairing import unmatched
 
     early = ", stopped early" if result.stopped_early else ""
     used = f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
-    note(f"{title}: {'complete already, nothing was done' if result.was_complete else used} -> {result.path}")
+    note(f"{title}: {'already complete' if result.was_complete else used} -> {result.path}")
     if result.f1 is not None:
         truth = "proposals" if title == "pretrained" else "validation labels"
         note(
@@ -189,15 +189,15 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"
         )
         if result.estimated:
-            note("no validation labels are complete: these are estimates, and precision and F1 are no more than this")
+            note("no validation labels are complete: these are estimates, precision and F1 upper bounds")
     else:
-        warning("not validated: no threshold is stored with the weights; choose one when picking, with --threshold")
+        warning("not validated: no threshold is stored with the weights; give --threshold when picking")
     if result.margin:
         note(
-            f"no label is closer than {result.margin:.1f} diameters to the rim; picks will keep that margin, too "
-            "(--set pick.edge_diameters=0 when picking turns it off)"
+            f"no label is closer than {result.margin:.1f} diameters to the border; picks will keep the same margin "
+            "(unless picking with --set pick.edge_diameters=0)"
         )
-    tell(result.warnings)
+    show_warnings(result.warnings)
     if result.unused:
         warning(unmatched(result.unused, "file", "a match by name, not used"))
     for path, reason in result.skipped:
@@ -205,5 +205,5 @@ def _report(title: str, result: StageResult, total: int) -> int:
     if not result.skipped:
         return 0
     skipped = listed([path for path, _ in result.skipped])
-    warning(f"{len(result.skipped)} of {total} micrographs could not be used: {skipped}")
+    warning(f"{len(result.skipped)} of {total} micrographs were skipped: {skipped}")
     return 3

@@ -1,4 +1,4 @@
-"""What long work of several stages, like the demo and the benchmark, tells as it goes on."""
+"""Progress of work in several stages, such as the demo and the benchmark."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Prints titles, and shows batches and trainings with their bars."""
+    """Prints stage titles, and shows the progress of batches and trainings."""
 
     def stage(self, title: str) -> None:
         """Print a stage's title."""
         err.rule(title, align="left")
 
     def training(self) -> TrainingBar:
-        """Return a new bar."""
+        """Return a new training bar."""
         return TrainingBar()
 
     def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
-        """Show a batch."""
+        """Run a batch with a progress bar."""
         return follow(title, outcomes, total, target)

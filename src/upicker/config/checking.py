@@ -62,8 +62,8 @@ def require_known(name: str, names: Iterable[str], where: str, key: str, prefix:
     if name in names:
         return
     near = difflib.get_close_matches(name, names, 1, 0.0)
-    found = f"there is no '{key}'"
-    raise ConfigError(where, found, f"The nearest is '{prefix}{near[0]}'; there are: {', '.join(names)}")
+    remedy = f"The nearest is '{prefix}{near[0]}'; known are: {', '.join(names)}"
+    raise ConfigError(where, f"unknown '{key}'", remedy)
 
 
 def converted(value: object, knob: Knob, where: str) -> object:

@@ -70,7 +70,7 @@ class Config:
         return self.with_changes(flatten(tables, where), where)
 
     def to_tables(self) -> dict:
-        """Return nested plain values, as `with_tables` takes them; None stays, or a default would take its place."""
+        """Return nested plain values, as `with_tables` takes them. None is kept, so that no default replaces it."""
         return asdict(self)
 
 
@@ -129,7 +129,7 @@ def preset(name: str) -> Config:
     Raises
     ------
     ConfigError
-        If there is no such preset.
+        If the preset is unknown.
     """
     require_known(name, PRESETS, "--preset", name)
     return Config().with_changes(PRESETS[name])

@@ -143,8 +143,8 @@ class Knob:
         if math.isfinite(rule.low) and math.isfinite(rule.high):
             return f"{words} from {rule.low:g} to {rule.high:g}"
         limits = {"above": rule.above, "of at least": rule.low, "of at most": rule.high}
-        told = [f"{how} {limit:g}" for how, limit in limits.items() if math.isfinite(limit)]
-        return " ".join([words, *(told if rule.multiple_of == 1 else [])])
+        bounds = [f"{how} {limit:g}" for how, limit in limits.items() if math.isfinite(limit)]
+        return " ".join([words, *(bounds if rule.multiple_of == 1 else [])])
 
     def refuses(self, value: Any) -> bool:
         """Tell whether a value of the right kind breaks the rule; None breaks none where the knob takes it."""

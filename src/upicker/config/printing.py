@@ -30,7 +30,7 @@ paper's network. Lengths in pixels are working pixels: one particle diameter spa
 def as_toml(config: Config) -> str:
     """Return a TOML file of all knobs that `upicker.config.read_changes` reads.
 
-    Each has its help, and a comment that says whether it has its default value and what it takes. TOML has no None:
+    Each has its help, and a comment with its default and what it takes. TOML has no None:
     where it is the default, the knob stands in a comment; elsewhere it is the text ``"none"``.
     """
     blocks = [_TOML]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from upicker.draw.picks import legible, overlay
-from upicker.errors import UPickerError, heard
+from upicker.errors import UPickerError, collected_warnings
 from upicker.image.boxes import cut
 from upicker.io.rasters import encode_jpeg
 from upicker.particles import Micrograph, Particles
@@ -127,7 +127,7 @@ def make(findings: Findings, progress: Progress) -> Pictures:
     for number, name in enumerate(names):
         progress("drawing micrographs", number, len(names))
         try:
-            with heard():
+            with collected_warnings():
                 micrograph = findings.inputs.reading.read(findings.paths[name])
             side = diameter_px(findings, name, micrograph.pixel_size_A)
             if side is None:

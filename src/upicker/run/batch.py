@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError, UPickerWarning, heard
+from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError, UPickerWarning, collected_warnings
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
     value, error = None, None
     noticed: list[UPickerWarning] = []
     try:
-        with heard() as noticed:
+        with collected_warnings() as noticed:
             value = work(path)
     except OutputError:
         raise

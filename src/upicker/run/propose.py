@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.errors import ConfigError, UPickerError, heard
+from upicker.errors import ConfigError, UPickerError, collected_warnings
 from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
@@ -91,7 +91,8 @@ class Proposing:
             return self
         prepared = []
         for path in examples(paths):
-            with contextlib.suppress(UPickerError), heard():  # An error is reported when the micrograph's turn comes.
+            # An error is reported when the micrograph itself is processed.
+            with contextlib.suppress(UPickerError), collected_warnings():
                 prepared.append(self.prepared(path)[1])
         knobs = with_template(self.config.propose, prepared, self.config.image)
         return replace(self, config=replace(self.config, propose=knobs))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, WeightsError, heard
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, WeightsError, collected_warnings
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
@@ -58,7 +58,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     config, result = job.config, StageResult(job.output)
     _refuse_at_once(job)
     model = _fresh(job)
-    with Store.opened(job.cache) as store, heard() as result.warnings:
+    with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
         pictures, lessons = [], []
         job.progress.start(len(paths), "micrographs", 0)
         for path in paths:
@@ -134,7 +134,7 @@ def finetune(
     result.unused = division.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     length = diameter or stored or median_diameter([*division.learn.values(), *division.check.values()])
-    with Store.opened(job.cache) as store, heard() as result.warnings:
+    with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
         read = _truths(division, length, job, result, store)
         truths = [part for file, truth in read for part in parts(truth, covered[file])]
         if any(truth.partial for truth in truths):
