@@ -110,7 +110,7 @@ def simulate(work: Work) -> None:
     if not paths:
         return
     began, seconds = time.perf_counter(), []
-    for outcome in simulate_all(paths, data, options.jobs, going_on=True):
+    for outcome in simulate_all(paths, data, options.jobs, resume=True):
         if outcome.error:
             raise SystemExit(str(outcome.error))
         seconds.append(outcome.seconds)

@@ -45,7 +45,7 @@ def tiles(count: int, workers: int) -> None:
     config, plan = Config(), TilePlan()
     drawn = SimulatedTiles(plan, config)
     began = time.perf_counter()
-    met = 5 * plan.cast  # By then nearly every member of the cast has its bank.
+    met = 5 * plan.pool  # By then nearly every member of the pool has its bank.
     for index in range(met):
         drawn[index]
     print(f"\nThe first {met} tiles, making the banks included: {time.perf_counter() - began:.1f} s.\n")

@@ -118,16 +118,16 @@ def test_diameters_in_pixels_and_angstrom_are_the_same(capsys):
         (("--snr", "0"), "--snr: '0' is out of range"),
         (("--shape", "big"), "--shape: 'big' is not an image size"),
         (("--shape", "-5x7"), "--shape: '-5x7' is not an image size"),
-        (("--shape", "5x7"), "--shape: a picture of 5x7 is no micrograph"),
-        (("--shape", "90000x90000"), "--shape: 90000 x 90000 pixels are too many"),
-        (("--micrographs", "0"), "--micrographs: 0 is no number"),
+        (("--shape", "5x7"), "--shape: 5x7 is out of range"),
+        (("--shape", "90000x90000"), "--shape: 90000 x 90000 is out of range"),
+        (("--micrographs", "0"), "--micrographs: 0 is less than 1"),
         (("--concentration", "40/nm"), "--concentration: '40/nm' has the unit '/nm'"),
         (("--concentration", "40/um2"), "--concentration: --particles was given, too"),
-        (("--binning", "0.5"), "--binning: 0.5 asks for"),
-        (("--particles", "-3"), "--particles: -3 is not 0 or more"),
+        (("--binning", "0.5"), "--binning: 0.5 needs"),
+        (("--particles", "-3"), "--particles: -3 is negative"),
         (("--pixel-size", "1.34px"), "--pixel-size: 1.34px is not in Angstrom"),
-        (("--format", "dm4"), "there is no format 'dm4'"),
-        (("--preset", "sim-1"), "There are: sim-10025, sim-10028"),
+        (("--format", "dm4"), "unknown format 'dm4'"),
+        (("--preset", "sim-1"), "Choose one of: sim-10025, sim-10028"),
         (("--camera", "kodak"), "--camera: kodak is neither"),
         (("--pixel-size", "90A"), "--pixel-size: a particle is 1.7 pixels wide"),
     ],
@@ -144,14 +144,14 @@ def test_wrong_options_are_named_before_anything_is_written(capsys, options, say
 def test_no_specimen_is_an_error_that_says_what_to_name(capsys):
     code, _, err = upicker(capsys, "simulate", "-o", "sim")
     assert code == 2
-    assert "SPECIMEN: none is given" in err
+    assert "SPECIMEN: is missing" in err
     code, _, err = upicker(capsys, "simulate", "-o", "sim", "--preset", "sim-10025")
     assert code == 2
     assert "3j9i.pdb.gz" in err
     assert "1RYP" in err
     code, _, err = upicker(capsys, "simulate", "-o", "sim", "--preset", "sim-10025", "--structures", ".")
     assert code == 1
-    assert "there is no 3j9i.pdb.gz" in err
+    assert "3j9i.pdb.gz is not there" in err
 
 
 def test_a_preset_finds_its_structure(capsys, monkeypatch):

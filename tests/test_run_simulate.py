@@ -190,19 +190,19 @@ def test_stopped_and_gone_on_is_as_if_never_stopped(done, tmp_path):
     assert not list(work.folder.rglob(HIDDEN))
     left = work.missing(work.paths)
     assert left == work.paths[1:]
-    list(simulate_all(left, work, going_on=True))
+    list(simulate_all(left, work, resume=True))
     assert content(work.folder) == content(done.folder)
 
 
-def test_going_on_with_another_scene_is_refused(done, tmp_path):
+def test_resuming_with_another_scene_is_refused(done, tmp_path):
     work = replace(done, folder=tmp_path, micrographs=1, formats=("mrc",))
     all_of(work)
     other = replace(work, scene=replace(SCENE, dose_e_A2=7.0), micrographs=2)
     with pytest.raises(ConfigError, match=r"dose_e_A2: 25\.0, not 7\.0"):
-        list(simulate_all(other.missing(other.paths), other, going_on=True))
+        list(simulate_all(other.missing(other.paths), other, resume=True))
     more = replace(work, micrographs=2)
     assert more.missing(more.paths) == more.paths[1:]
-    list(simulate_all(more.missing(more.paths), more, going_on=True))
+    list(simulate_all(more.missing(more.paths), more, resume=True))
     assert more.leftovers() == []
     assert [path.name for path in work.leftovers()] == ["simulated_0001.csv"]
 

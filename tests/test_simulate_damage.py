@@ -39,10 +39,10 @@ def test_damage_leaves_the_mean_and_grows_with_dose_and_frequency():
     assert (damage_curve(K, 40, voltage_kV=200)[1:] < damage_curve(K, 40)[1:]).all()
 
 
-def test_motion_is_a_b_factor_and_the_mean_over_places():
+def test_motion_is_a_b_factor_and_the_mean_over_positions():
     np.testing.assert_allclose(motion_curve(K, 1.5), np.exp(-8 * np.pi**2 * 1.5**2 / 4 * K**2))
-    places = np.random.default_rng(0).normal(0, 1.5, 400_000)
-    seen = np.cos(2 * np.pi * K[:, None] * places).mean(1)
+    positions = np.random.default_rng(0).normal(0, 1.5, 400_000)
+    seen = np.cos(2 * np.pi * K[:, None] * positions).mean(1)
     np.testing.assert_allclose(motion_curve(K, 1.5), seen, atol=6e-3)
 
 
@@ -56,10 +56,10 @@ def test_water_fades_as_walking_molecules_do():
 
 
 def test_the_best_exposure_for_rings_of_ice_is_the_published_one():
-    """McMullan et al. 2015: rings at 3.7 A are clearest in summed power spectra with 4.0 electrons per A^2 a picture.
+    """McMullan et al. 2015: rings at 3.7 A are clearest in summed power spectra with 4.0 electrons per A^2 a image.
 
-    A picture's rings grow with dose^2 times what is left; the error of its noise with dose, and with
-    the root of the number of pictures that the whole exposure gives.
+    A image's rings grow with dose^2 times what is left; the error of its noise with dose, and with
+    the root of the number of images that the whole exposure gives.
     """
     clearness = lambda dose: -np.sqrt(dose) * float(water_curve(np.array(1 / 3.7), dose)) ** 2  # noqa: E731
     assert minimize_scalar(clearness, bounds=(0.1, 40), method="bounded").x == pytest.approx(4.0, abs=0.2)

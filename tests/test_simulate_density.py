@@ -41,8 +41,8 @@ def centred():
 
 
 def likeness(specimen, rotation=TURN):
-    pictures = [s.projection(rotation, 71, 3.0) for s in (specimen, centred())]
-    return np.corrcoef(pictures[0].ravel(), pictures[1].ravel())[0, 1]
+    images = [s.projection(rotation, 71, 3.0) for s in (specimen, centred())]
+    return np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1]
 
 
 @pytest.mark.parametrize("scale", [(1.0, 0.0), (1e-3, 0.0), (250.0, -70.0)])
@@ -71,8 +71,8 @@ def test_a_mass_sets_the_sum(tmp_path):
 
 def test_the_order_of_axes_is_heeded(tmp_path):
     # Stored with x slowest and z fastest.
-    turned = write(tmp_path / "a.mrc", drawn().transpose(2, 1, 0), axes=(3, 2, 1))
-    assert likeness(density.potential(turned)) > 0.995
+    reordered = write(tmp_path / "a.mrc", drawn().transpose(2, 1, 0), axes=(3, 2, 1))
+    assert likeness(density.potential(reordered)) > 0.995
     mirrored = write(tmp_path / "b.mrc", drawn()[::-1])
     assert likeness(density.potential(mirrored)) < 0.95
 
@@ -85,16 +85,16 @@ def test_the_voxel_size_given_counts(tmp_path):
 def test_fine_maps_are_made_coarser_where_the_grid_would_be_large(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mrc", drawn())
     fine = density.potential(path)
-    monkeypatch.setattr(density, "LARGEST_SIDE", 26)
+    monkeypatch.setattr(density, "MAX_SIDE", 26)
     coarse = density.potential(path)
     assert len(coarse.density_V) == 26
-    pictures = [s.projection(TURN, 40, 6.0) for s in (fine, coarse)]
-    assert np.corrcoef(pictures[0].ravel(), pictures[1].ravel())[0, 1] > 0.999
-    assert pictures[0].sum() == pytest.approx(pictures[1].sum(), rel=5e-3)
+    images = [s.projection(TURN, 40, 6.0) for s in (fine, coarse)]
+    assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.999
+    assert images[0].sum() == pytest.approx(images[1].sum(), rel=5e-3)
 
 
 def test_a_map_without_its_voxel_size_says_what_to_give(tmp_path):
-    with pytest.raises(InputError, match=r"does not say its voxel size.*voxel_size_A"):
+    with pytest.raises(InputError, match=r"has no voxel size.*voxel_size_A"):
         density.potential(write(tmp_path / "a.mrc", drawn(), voxel_A=0.0))
 
 
@@ -108,7 +108,7 @@ def test_uneven_voxels_are_refused(tmp_path):
     [
         (np.zeros((12, 12, 12)), "no particle stands out"),
         (np.full((12, 12, 12), 3.0), "no particle stands out"),
-        (np.full((12, 12, 12), np.nan), "no numbers"),
+        (np.full((12, 12, 12), np.nan), "not finite"),
         (np.ones((1, 40, 40)), "not a volume"),
     ],
 )

@@ -20,9 +20,9 @@ def flat(electrons: float, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     return np.full(shape, electrons, np.float32)
 
 
-def ring_power(picture: np.ndarray) -> np.ndarray:
+def ring_power(image: np.ndarray) -> np.ndarray:
     """Mean power per pixel in rings of frequency around `RINGS`; white noise of variance v has v everywhere."""
-    power = np.abs(fft.fft2(picture - picture.mean())) ** 2 / picture.size
+    power = np.abs(fft.fft2(image - image.mean())) ** 2 / image.size
     k = np.hypot(np.fft.fftfreq(SHAPE[0])[:, None], np.fft.fftfreq(SHAPE[1])[None, :])
     return np.array([power[np.abs(k - ring) < 0.015].mean() for ring in RINGS])
 
@@ -41,7 +41,7 @@ def test_counts_are_poisson_numbers(mean):
     assert drawn.var(dtype=float) == pytest.approx(mean, rel=5 * np.sqrt(2.2 / drawn.size) + 1e-3)
 
 
-def test_a_picture_of_few_and_many_is_counted_right_in_both():
+def test_a_image_of_few_and_many_is_counted_right_in_both():
     mean = flat(400.0)
     mean[::3, 200:] = 2.0
     drawn = count(np.random.default_rng(0), mean)
@@ -125,7 +125,7 @@ def test_tables_agree_with_the_makers():
         np.testing.assert_allclose(find(camera, kV).transfer(f), theirs.transfer(f), atol=0.01, err_msg=file)
 
 
-def test_equal_generators_give_equal_pictures_and_others_do_not():
+def test_equal_generators_give_equal_images_and_others_do_not():
     detector = Detector("k3", bad_columns=2.0)
     one, two, other = (expose(np.random.default_rng(seed), flat(30.0), detector) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, two)

@@ -27,7 +27,7 @@ PLAIN = replace(STEADY, amplitude_contrast=0.0)
 
 
 def smooth(seed: int, *shape: int, blur: float = 60.0) -> np.ndarray:
-    """Random pictures without frequencies near Nyquist, standard deviation 1."""
+    """Random images without frequencies near Nyquist, standard deviation 1."""
     noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     ky, kx = frequencies((shape[-2], shape[-1]), 1.0)
     soft = fft.ifft2(fft.fft2(noise) * np.exp(-blur * (ky**2 + kx**2))).real
@@ -35,7 +35,7 @@ def smooth(seed: int, *shape: int, blur: float = 60.0) -> np.ndarray:
 
 
 def weak_phase(phase: np.ndarray, pixel_size_A: float, optics: Optics) -> np.ndarray:
-    """The picture of a weak specimen: 1, and twice its phase seen through the CTF."""
+    """The image of a weak specimen: 1, and twice its phase convolved with the CTF."""
     seen = fft.ifft2(fft.fft2(phase) * ctf((phase.shape[0], phase.shape[1]), pixel_size_A, optics)).real
     return 1 + 2 * seen / np.cos(np.arcsin(optics.amplitude_contrast))
 
@@ -118,8 +118,8 @@ def test_astigmatism_gives_each_axis_its_own_defocus():
     smallest = aberration(square, 2.0, replace(PLAIN, defocus_A=14500.0))
     np.testing.assert_allclose(both[0], largest[0], rtol=1e-4)
     np.testing.assert_allclose(both[:, 0], smallest[:, 0], rtol=1e-4)
-    turned = aberration(square, 2.0, replace(optics, astigmatism_deg=90.0))
-    np.testing.assert_allclose(turned, both.T, atol=1e-3)
+    rotated = aberration(square, 2.0, replace(optics, astigmatism_deg=90.0))
+    np.testing.assert_allclose(rotated, both.T, atol=1e-3)
     diagonal = np.arange(1, 40)
     slanted = aberration(square, 2.0, replace(optics, astigmatism_deg=45.0))
     np.testing.assert_allclose(slanted[diagonal, diagonal], largest[diagonal, diagonal], rtol=1e-4)
@@ -200,12 +200,12 @@ def test_a_weak_particle_is_imaged_through_the_ctf(plate_deg):
     optics = Optics(defocus_A=9000, astigmatism_A=700, astigmatism_deg=25, phase_plate_deg=plate_deg)
     phase = 1e-3 * smooth(0, *SHAPE)
     tangent = np.float32(np.tan(np.arcsin(0.1)))
-    picture = intensity(phase, tangent * phase, 3.0, optics)
+    image = intensity(phase, tangent * phase, 3.0, optics)
     expected = weak_phase(phase, 3.0, optics)
-    np.testing.assert_allclose(picture, expected, atol=5e-3 * np.abs(expected - 1).max())
+    np.testing.assert_allclose(image, expected, atol=5e-3 * np.abs(expected - 1).max())
 
 
-def test_the_weak_phase_picture_misses_the_second_order_only():
+def test_the_weak_phase_image_misses_the_second_order_only():
     optics = Optics(defocus_A=12000.0)
     tangent = np.float32(np.tan(np.arcsin(0.1)))
     missed = []
@@ -289,7 +289,7 @@ def test_the_exit_wave_keeps_its_electrons():
     assert np.mean(np.abs(lossy) ** 2) == pytest.approx(np.exp(-2 * 7 * 0.01), rel=1e-5)
 
 
-def test_a_thin_specimen_agrees_with_the_weak_phase_picture():
+def test_a_thin_specimen_agrees_with_the_weak_phase_image():
     optics = Optics(defocus_A=10000.0)
     thin = potential_VA(4, 1e-3)
     weak = weak_phase(interaction_rad_VA(300) * thin.sum(0), 3.0, optics) - 1
@@ -298,12 +298,12 @@ def test_a_thin_specimen_agrees_with_the_weak_phase_picture():
     assert np.abs(thick - weak).max() > 0.1 * np.abs(weak).max()
 
 
-@pytest.mark.parametrize(("place", "height_A"), [(0, -800.0), (2, 0.0), (3, 400.0)])
-def test_a_thin_object_at_a_height_has_that_much_more_defocus(place, height_A):
+@pytest.mark.parametrize(("number", "height_A"), [(0, -800.0), (2, 0.0), (3, 400.0)])
+def test_a_thin_object_at_a_height_has_that_much_more_defocus(number, height_A):
     slices = np.zeros((5, *SHAPE), np.float32)
-    slices[place] = potential_VA(1, 0.2)[0]
+    slices[number] = potential_VA(1, 0.2)[0]
     optics = Optics(defocus_A=10000.0)
-    expected = thick_intensity(slices[place : place + 1], 1.0, 2.0, replace(optics, defocus_A=10000.0 + height_A))
+    expected = thick_intensity(slices[number : number + 1], 1.0, 2.0, replace(optics, defocus_A=10000.0 + height_A))
     np.testing.assert_allclose(thick_intensity(slices, 2000.0, 2.0, optics), expected, atol=2e-4)
 
 

@@ -1,4 +1,4 @@
-"""Laws of where particles lie and how they are turned."""
+"""Laws of where particles lie and their orientations."""
 
 import re
 
@@ -7,12 +7,12 @@ import pytest
 from scipy.spatial import KDTree
 
 from upicker.errors import ConfigError
-from upicker.simulate.placement import Field, Placement, heights, orientations, spread
+from upicker.simulate.placement import Area, Placement, heights, orientations, positions
 
 
-def field(inside: int, outside: int = 0, diameter: float = 20.0, shape=(301, 520)) -> Field:
+def area(inside: int, outside: int = 0, diameter: float = 20.0, shape=(301, 520)) -> Area:
     n = inside + outside
-    return Field(shape, 35.0, np.full(n, diameter), np.arange(n) < inside)
+    return Area(shape, 35.0, np.full(n, diameter), np.arange(n) < inside)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -21,15 +21,15 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 @pytest.mark.parametrize(("gap", "count"), [(0.6, 150), (1.2, 150), (1.0, 330)])
 def test_no_two_are_nearer_than_asked_thrown_or_pushed_apart(gap, count):
-    where = field(count, 90)
-    xy = spread(rng(), where, Placement(min_distance=gap))
+    where = area(count, 90)
+    xy = positions(rng(), where, Placement(min_distance=gap))
     distance = KDTree(xy).query(xy, 2)[0][:, 1]
     assert gap * 20 <= distance.min() < (gap + 0.2) * 20
 
 
-def test_just_so_many_lie_in_the_picture_and_the_others_around_it():
-    where = field(60, 45)
-    xy = spread(rng(), where, Placement())
+def test_exactly_as_many_as_asked_for_lie_in_the_image_and_the_others_around_it():
+    where = area(60, 45)
+    xy = positions(rng(), where, Placement())
     inside = ((xy >= -0.5) & (xy < np.array([519.5, 300.5]))).all(1)
     np.testing.assert_array_equal(inside, where.inside)
     assert ((xy >= -35.5) & (xy < np.array([554.5, 335.5]))).all()
@@ -37,8 +37,8 @@ def test_just_so_many_lie_in_the_picture_and_the_others_around_it():
 
 def test_unequal_ones_keep_the_mean_of_their_diameters():
     diameters = np.where(np.arange(90) % 3 == 0, 45.0, 12.0)
-    where = Field((301, 520), 35.0, diameters, np.ones(90, bool))
-    xy = spread(rng(), where, Placement(min_distance=1.0))
+    where = Area((301, 520), 35.0, diameters, np.ones(90, bool))
+    xy = positions(rng(), where, Placement(min_distance=1.0))
     distance = np.linalg.norm(xy[:, None] - xy, axis=2) + 1e9 * np.eye(90)
     assert (distance - (diameters[:, None] + diameters) / 2).min() >= 0
     assert distance.min() < 20
@@ -46,25 +46,25 @@ def test_unequal_ones_keep_the_mean_of_their_diameters():
 
 def test_more_than_fit_is_an_error_that_says_how_many_do():
     with pytest.raises(ConfigError, match="do not fit") as error:
-        spread(rng(), field(900, 400), Placement(min_distance=1.0))
+        positions(rng(), area(900, 400), Placement(min_distance=1.0))
     fit = int(re.findall(r"about (\d+)", str(error.value))[0])
     # Nine tenths of that do fit, and it is less than the densest lattice of discs.
     share = 0.9 * fit / 900
-    assert len(spread(rng(), field(int(900 * share), int(400 * share)), Placement(min_distance=1.0)))
+    assert len(positions(rng(), area(int(900 * share), int(400 * share)), Placement(min_distance=1.0)))
     assert fit * np.pi / 4 * 20**2 < 0.907 * 301 * 520
 
 
 def test_aggregates_touch_and_the_others_keep_away():
-    where = field(100)
-    xy = spread(rng(), where, Placement(min_distance=1.3, clustered=0.4))
+    where = area(100)
+    xy = positions(rng(), where, Placement(min_distance=1.3, clustered=0.4))
     nearest = KDTree(xy).query(xy, 2)[0][:, 1] / 20
     assert 0.3 < (nearest < 1.0).mean() < 0.55
     assert np.median(nearest) > 1.2
     assert nearest.min() > 0.3
 
 
-def test_the_same_generator_gives_the_same_places():
-    first, again = (spread(rng(5), field(40, 9), Placement(clustered=0.3)) for _ in range(2))
+def test_the_same_generator_gives_the_same_positions():
+    first, again = (positions(rng(5), area(40, 9), Placement(clustered=0.3)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 

@@ -28,7 +28,7 @@ def boxes(pixels: np.ndarray, xy: np.ndarray, half: int) -> np.ndarray:
     return np.stack([pixels[y : y + 2 * half + 1, x : x + 2 * half + 1] for x, y in corners[room]])
 
 
-def test_one_index_is_one_picture_and_another_index_or_seed_another():
+def test_one_index_is_one_image_and_another_index_or_seed_another():
     first, again = make(SMALL, 3), make(SMALL, 3)
     np.testing.assert_array_equal(first.micrograph.pixels, again.micrograph.pixels)
     np.testing.assert_array_equal(first.particles.xy, again.particles.xy)
@@ -64,7 +64,7 @@ def test_hot_pixels_come_with_the_detector():
 
 
 @pytest.mark.parametrize("slices", [1, 3])
-def test_the_ice_is_grainy_and_its_grain_goes_through_the_lens(slices):
+def test_the_structure_noise_of_ice_is_imaged_by_the_lens(slices):
     ice = Ice(gradient=0.0, slices=slices)
     scene = replace(SMALL, particles=0, ice=ice, dose_e_A2=1e4, defocus_A=(20000.0, 20000.0), astigmatism_A=0.0)
     pixels = make(scene).micrograph.pixels[:300, :300]
@@ -75,7 +75,7 @@ def test_the_ice_is_grainy_and_its_grain_goes_through_the_lens(slices):
     assert ring[0] > 3 * ring[1]
 
 
-def test_the_picture_has_the_shape_the_size_and_the_particles_asked_for():
+def test_the_image_has_the_shape_the_size_and_the_particles_asked_for():
     made = make(SMALL)
     n = len(made.particles)
     assert made.micrograph.pixels.shape == made.unusable.shape == (301, 420)
@@ -98,7 +98,7 @@ def test_labels_carry_the_specimens_own_diameter_if_none_is_given():
     assert sorted(np.bincount(made.truth.specimen)) == [20, 20]
 
 
-def test_a_picture_may_be_empty():
+def test_a_image_may_be_empty():
     made = [make(replace(SMALL, empty=0.5, shape=(90, 120), particles=4), index) for index in range(24)]
     counts = {len(one.particles) for one in made}
     assert counts == {0, 4}
@@ -107,13 +107,13 @@ def test_a_picture_may_be_empty():
 
 
 @pytest.mark.parametrize("name", ["barrel", "globule"])
-def test_boxes_at_the_true_places_average_to_a_dark_centred_particle(name):
+def test_boxes_at_the_true_positions_average_to_a_dark_centred_particle(name):
     ice = Ice(gradient=0.0)
     scene = replace(
         SMALL, specimens=(name,), placement=Placement(min_distance=1.4), ice=ice, shape=(500, 620), diameter_A=None
     )
-    pictures = [make(replace(scene, particles=25), index) for index in range(4)]
-    cut = np.concatenate([boxes(p.micrograph.pixels, p.particles.xy, 24) for p in pictures])
+    images = [make(replace(scene, particles=25), index) for index in range(4)]
+    cut = np.concatenate([boxes(p.micrograph.pixels, p.particles.xy, 24) for p in images])
     average = cut.mean(0) - np.median(cut)
     rows, columns = np.mgrid[-24:25, -24:25]
     dark = np.clip(-average - 0.3 * np.abs(average.min()), 0, None)
@@ -173,13 +173,13 @@ def test_what_can_be_seen_of_a_particle():
     xy, seen = made.particles.xy, made.truth.visible
     assert ((seen >= 0) & (seen <= 1)).all()
     nearest = KDTree(xy).query(xy, 2)[0][:, 1]
-    rim = np.minimum(xy, np.array([419, 300]) - xy).min(1)
-    # A barrel is 30 pixels long and 24 wide; far from all others nothing of it is hidden, at the rim half of it is.
+    border = np.minimum(xy, np.array([419, 300]) - xy).min(1)
+    # A barrel is 30 pixels long and 24 wide; far from all others nothing of it is hidden, at the border half of it is.
     alone = make(replace(SMALL, particles=12, placement=Placement(min_distance=1.3)))
     free = np.minimum(alone.particles.xy, np.array([419, 300]) - alone.particles.xy).min(1) > 18
     assert (alone.truth.visible[free] == 1).all()
     assert np.all(seen[nearest < 18] < 1)
-    assert np.all(seen[rim < 1] < 0.75)
+    assert np.all(seen[border < 1] < 0.75)
     assert np.corrcoef(seen, np.minimum(nearest, 30))[0, 1] > 0.4
 
 
@@ -231,12 +231,12 @@ def test_broken_particles_lack_a_part():
     assert 8 < broken.sum() < 32
     np.testing.assert_array_equal(made.particles.xy, whole.particles.xy)
 
-    def shade(picture):
+    def shade(image):
         cut = [
-            picture.micrograph.pixels[max(y - 15, 0) : y + 16, max(x - 15, 0) : x + 16].mean()
+            image.micrograph.pixels[max(y - 15, 0) : y + 16, max(x - 15, 0) : x + 16].mean()
             for x, y in np.rint(whole.particles.xy).astype(int)
         ]
-        return picture.micrograph.pixels.max() - np.array(cut)
+        return image.micrograph.pixels.max() - np.array(cut)
 
     assert shade(made)[broken].mean() < shade(whole)[broken].mean()
 
@@ -266,7 +266,7 @@ def test_the_snr_is_the_variance_of_the_particles_over_that_of_the_rest():
 
 
 def test_an_snr_out_of_reach_says_how_much_can_be_had():
-    with pytest.raises(ConfigError, match="structure leaves"):
+    with pytest.raises(ConfigError, match="structure noise of the ice limits"):
         make(replace(SMALL, snr=500.0))
 
 
@@ -288,10 +288,10 @@ def test_the_ice_gradient_makes_one_side_brighter():
         ({"dose_e_A2": 0.0}, "dose_e_A2: 0 is not positive"),
         ({"pixel_size_A": 60.0}, "2.5 pixels wide"),
         ({"particles": 5000}, "room for about"),
-        ({"carbon": 1.5}, "carbon: 1.5 is not a share"),
+        ({"carbon": 1.5}, "carbon: 1.5 is not in"),
         ({"snr": -1.0}, "snr: -1 is not positive"),
         ({"defocus_A": (20000.0, 10000.0)}, "20000 is more than 10000"),
-        ({"shape": (90000, 90000)}, "At most 16384 x 16384"),
+        ({"shape": (90000, 90000)}, "Give 1 x 1 to 16384 x 16384"),
         ({"specimens": ()}, "there are none"),
     ],
 )
@@ -303,14 +303,14 @@ def test_impossible_scenes_are_errors(change, message):
 def test_whole_particles_keep_away_from_the_rim_and_none_reaches_in():
     whole = Placement(whole=True)
     scene = replace(SMALL, specimens=("small",), diameter_A=120.0, particles=30, ice=FLAT, dose_e_A2=3000.0)
-    picture, cut = (make(replace(scene, placement=placement)) for placement in (whole, Placement()))
-    xy = picture.particles.xy
+    image, cut = (make(replace(scene, placement=placement)) for placement in (whole, Placement()))
+    xy = image.particles.xy
     assert len(xy) == 30
     assert (xy >= 11).all()
     assert (xy <= np.array([420, 301]) - 12).all()
-    rim = np.ones(scene.shape, bool)
-    rim[2:-2, 2:-2] = False
-    counts, others = (p.micrograph.pixels[rim] for p in (picture, cut))
+    border = np.ones(scene.shape, bool)
+    border[2:-2, 2:-2] = False
+    counts, others = (p.micrograph.pixels[border] for p in (image, cut))
     assert counts.std() == pytest.approx(np.sqrt(counts.mean()), rel=0.03)
     assert others.std() > 1.15 * counts.std()
 

@@ -81,15 +81,15 @@ def test_symmetry_mass_and_size(name):
     assert extension(particle.centres_A) + 2 * particle.sigma_A == pytest.approx(length_A, rel=0.04)
     np.testing.assert_allclose(np.average(particle.centres_A, axis=0, weights=particle.weight_VA3), 0, atol=1e-9)
 
-    def turned(rotation):
-        moved = Blobs("turned", length_A, particle.centres_A @ rotation.T, particle.sigma_A, particle.weight_VA3)
+    def rotated(rotation):
+        moved = Blobs("rotated", length_A, particle.centres_A @ rotation.T, particle.sigma_A, particle.weight_VA3)
         return moved.volume(30, length_A / 20)
 
-    volume = turned(np.eye(3))
+    volume = rotated(np.eye(3))
     for operator in Rotation.create_group(symmetry).as_matrix():
-        np.testing.assert_allclose(turned(operator), volume, atol=1e-4 * volume.max())
+        np.testing.assert_allclose(rotated(operator), volume, atol=1e-4 * volume.max())
     for other in (Rotation.from_euler("z", 36, degrees=True), Rotation.from_euler("y", 60, degrees=True)):
-        assert np.abs(turned(other.as_matrix()) - volume).max() > 0.1 * volume.max()
+        assert np.abs(rotated(other.as_matrix()) - volume).max() > 0.1 * volume.max()
 
 
 def test_the_shell_and_the_barrel_are_hollow_and_the_rod_is_slender():
@@ -118,16 +118,16 @@ def test_seeds_make_other_particles_and_the_same_seed_the_same():
 
 
 def test_unknown_names_and_files_are_explained(tmp_path):
-    with pytest.raises(InputError, match=r"no such specimen. Built in are: barrel, .*\.pdb.*\.mrc.*3J79"):
+    with pytest.raises(InputError, match=r"no such specimen. Built-in specimens: barrel, .*\.pdb.*\.mrc.*3J79"):
         load("ball", Source(cache=tmp_path))
     with pytest.raises(InputError, match="there is no such file"):
         load(tmp_path / "ribosome.mrc")
     with pytest.raises(InputError, match="there is no such file"):
         load("3j79.pdb.gz")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"not read from files '.txt'"):
+    with pytest.raises(InputError, match=r"unknown suffix '.txt'"):
         load(tmp_path / "a.txt")
-    with pytest.raises(InputError, match=r"not read from files|no such file"):
+    with pytest.raises(InputError, match=r"unknown suffix|no such file"):
         load(tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_the_cache_gives_back_what_was_built_and_mends_itself(tmp_path):
         return small_volume()
 
     def get(options=("x", None)):
-        return cache.kept(source, options, build_it, tmp_path / "cache")
+        return cache.cached(source, options, build_it, tmp_path / "cache")
 
     first, second = get(), get()
     assert len(built) == 1
@@ -182,20 +182,20 @@ def test_the_cache_gives_back_what_was_built_and_mends_itself(tmp_path):
 def test_a_flipped_byte_in_the_cache_is_noticed(tmp_path):
     source = tmp_path / "a.pdb"
     source.write_bytes(b"one")
-    cache.kept(source, (), small_volume, tmp_path)
+    cache.cached(source, (), small_volume, tmp_path)
     (entry,) = (tmp_path / "potentials").iterdir()
     content = bytearray(entry.read_bytes())
     content[600] ^= 1
     entry.write_bytes(content)
     calls = []
-    cache.kept(source, (), lambda: calls.append(1) or small_volume(), tmp_path)
+    cache.cached(source, (), lambda: calls.append(1) or small_volume(), tmp_path)
     assert calls
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     (tmp_path / "a.pdb").write_bytes(b"one")
     (tmp_path / "file").write_bytes(b"")
-    volume = cache.kept(tmp_path / "a.pdb", (), small_volume, tmp_path / "file")
+    volume = cache.cached(tmp_path / "a.pdb", (), small_volume, tmp_path / "file")
     assert volume.name == "drawn"
 
 
@@ -208,7 +208,7 @@ def test_the_caches_folder(monkeypatch, tmp_path):
     assert cache.folder() == tmp_path / "xdg" / "upicker"
 
 
-def test_an_entry_is_fetched_once(fetched, tmp_path):
+def test_an_entry_is_downloaded_once(fetched, tmp_path):
     pytest.importorskip("gemmi")
     fetched.content = cif()
     for _ in range(2):
@@ -220,25 +220,25 @@ def test_an_entry_is_fetched_once(fetched, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("response", "message"),
     [
-        (urllib.error.URLError("no route"), r"cannot be reached \(no route\).*Bring the file 9abc.cif.gz"),
-        (TimeoutError("timed out"), r"cannot be reached \(timed out\).*Bring the file"),
+        (urllib.error.URLError("no route"), r"cannot be reached \(no route\).*Download 9abc.cif.gz"),
+        (TimeoutError("timed out"), r"cannot be reached \(timed out\).*Download 9abc"),
         (urllib.error.HTTPError("x", 404, "Not Found", None, None), "no such entry"),  # pyright: ignore
-        (urllib.error.HTTPError("x", 503, "Busy", None, None), "503 Busy.*Bring the file"),  # pyright: ignore
-        (b"<html>hello</html>", "no whole gzip file"),
-        (gzip.compress(b"x" * 5000, mtime=0)[:20], "no whole gzip file"),
+        (urllib.error.HTTPError("x", 503, "Busy", None, None), "503 Busy.*Download 9abc"),  # pyright: ignore
+        (b"<html>hello</html>", "not a complete gzip file"),
+        (gzip.compress(b"x" * 5000, mtime=0)[:20], "not a complete gzip file"),
     ],
 )
-def test_what_cannot_be_fetched_is_explained(fetched, tmp_path, answer, message):
-    fetched.content = answer
+def test_failed_downloads_are_explained(fetched, tmp_path, response, message):
+    fetched.content = response
     with pytest.raises(InputError, match=message):
         load("9ABC", Source(cache=tmp_path / "cache"))
     assert not (tmp_path / "cache" / "structures").exists()
 
 
-def test_too_large_an_answer_is_refused(fetched, tmp_path, monkeypatch):
-    monkeypatch.setattr(rcsb, "LARGEST_BYTES", 10)
+def test_too_large_a_response_is_refused(fetched, tmp_path, monkeypatch):
+    monkeypatch.setattr(rcsb, "MAX_BYTES", 10)
     fetched.content = cif()
     with pytest.raises(InputError, match="more than"):
         load("9ABC", Source(cache=tmp_path))
@@ -246,7 +246,7 @@ def test_too_large_an_answer_is_refused(fetched, tmp_path, monkeypatch):
 
 def test_a_file_of_that_name_needs_no_network(fetched, tmp_path):
     (tmp_path / "9abc").write_bytes(b"")
-    with pytest.raises(InputError, match="not read from files"):
+    with pytest.raises(InputError, match="unknown suffix"):
         load("9abc")
     assert not fetched.asked
 

@@ -16,7 +16,7 @@ NAMES = [("N", "N"), ("CA", "C"), ("C", "C"), ("O", "O"), ("CB", "C")]
 
 
 def pdb(path, copies=40, b_A2=40.0, spread_A=(5.0, 8.0, 11.0), extra=""):
-    """Alanines at random places, without hydrogens, as a PDB file."""
+    """Alanines at random positions, without hydrogens, as a PDB file."""
     rng = np.random.default_rng(3)
     lines, serial = [], 0
     for residue in range(copies):
@@ -83,24 +83,24 @@ def test_what_is_displaced_is_taken_away(tmp_path):
     assert integral(share, voxel) == pytest.approx(1.21e3 * atoms.mass_kDa, rel=1e-3)
     difference = integral(alone, voxel) - integral(net.density_V, voxel)
     assert difference == pytest.approx(structure.ICE_V * atoms.displaced_A3, rel=1e-3)
-    # Sharp edges would be seen in the picture: neighbours differ by less than a third of the ice.
+    # Sharp edges would be seen in the image: neighbours differ by less than a third of the ice.
     assert max(np.abs(np.diff(share, axis=axis)).max() for axis in range(3)) < 0.4
     middle = np.array([np.average(np.arange(size), weights=share.sum(other)) for other in ((1, 2), (0, 2), (0, 1))])
     np.testing.assert_allclose(middle, size // 2, atol=0.6)
 
 
 def test_axes_and_hands_are_kept(tmp_path):
-    """A heavy atom far out along +x and +y, a lighter one along +z: where they are in the pictures."""
+    """A heavy atom far out along +x and +y, a lighter one along +z: where they are in the images."""
     heavy = "HETATM  901 PT    PT B 900     130.000 -30.000  20.000  1.00 20.00          PT"
     light = "HETATM  902 AG    AG B 901     100.000 -50.000  60.000  1.00 20.00          AG"
     path = pdb(tmp_path / "a.pdb", copies=1, extra=heavy + "\n" + light)
     atoms = structure.read(path)
     net = structure.potential(path)
     for rotation in (np.eye(3), np.array([[0.0, 0, 1], [0.6, 0.8, 0], [-0.8, 0.6, 0]])):
-        picture = net.projection(rotation, 101, 1.5)
+        image = net.projection(rotation, 101, 1.5)
         x, y, _ = rotation @ atoms.xyz_A[-2]
         assert abs(rotation @ atoms.xyz_A[-2])[:2].max() > 10
-        row, column = np.unravel_index(picture.argmax(), picture.shape)
+        row, column = np.unravel_index(image.argmax(), image.shape)
         assert abs(column - 50 - x / 1.5) < 1.1
         assert abs(row - 50 - y / 1.5) < 1.1
 

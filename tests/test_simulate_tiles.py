@@ -1,4 +1,4 @@
-"""Simulated tiles: banks answer as their specimens do, tiles are what training takes, and look like micrographs."""
+"""Simulated tiles: banks project as their specimens do, tiles are what training takes, and look like micrographs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ SMALL = Config().with_changes(
     }
 )  # fmt: skip
 PLAIN = SMALL.with_changes({"augment.online": False})
-PLAN = TilePlan(cast=3, refresh=4, views=6, seed=5)
+PLAN = TilePlan(pool=3, refresh=4, views=6, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_a_bank_turns_and_moves_a_kept_view_as_the_specimen_does(lopsided, behind):
+def test_a_bank_rotates_and_moves_a_kept_view_as_the_specimen_does(lopsided, behind):
     bank = Bank(lopsided, PIXEL_A, 8)
     size = 2 * int(lopsided.radius_A / PIXEL_A) + 5
     for view, angle, shift in ((0, 0.0, (0.0, 0.0)), (3, 0.7, (0.37, -0.21)), (7, -2.9, (-0.5, 0.44))):
@@ -98,10 +98,10 @@ def test_a_tile_is_the_same_whoever_draws_it_and_when():
     for i in indices:
         assert np.array_equal(forwards[i].micrograph.pixels, backwards[i].micrograph.pixels)
         assert np.array_equal(forwards[i].particles.xy, backwards[i].particles.xy)
-    pictures = [forwards[i].micrograph.pixels for i in indices]
-    assert not any(np.array_equal(a, b) for n, a in enumerate(pictures) for b in pictures[:n])
+    images = [forwards[i].micrograph.pixels for i in indices]
+    assert not any(np.array_equal(a, b) for n, a in enumerate(images) for b in images[:n])
     moved = Tiles(replace(PLAN, seed=6), 128, 16.0).make(0)
-    assert not np.array_equal(moved.micrograph.pixels, pictures[0])
+    assert not np.array_equal(moved.micrograph.pixels, images[0])
 
 
 def test_workers_draw_what_one_process_draws_and_no_tile_twice():
@@ -172,24 +172,24 @@ def test_training_learns_from_tiles(tmp_path: Path):
     assert any(not torch.equal(v, before[k]) for k, v in state.model.state_dict().items())
 
 
-def power(picture: np.ndarray) -> np.ndarray:
-    """Mean power in ten rings up to 0.45 cycles per pixel; of a picture whose rim is faded out."""
-    window = np.hanning(picture.shape[0])[:, None] * np.hanning(picture.shape[1])
-    spectrum = np.abs(np.fft.rfft2(picture * window)) ** 2 / (window**2).sum()
-    k = np.hypot(np.fft.fftfreq(picture.shape[0])[:, None], np.fft.rfftfreq(picture.shape[1]))
+def power(image: np.ndarray) -> np.ndarray:
+    """Mean power in ten rings up to 0.45 cycles per pixel; of a image whose border is faded out."""
+    window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])
+    spectrum = np.abs(np.fft.rfft2(image * window)) ** 2 / (window**2).sum()
+    k = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
     ring = np.digitize(k, np.linspace(0.045, 0.45, 10))
     return np.array([spectrum[ring == i].mean() for i in range(10)])
 
 
-def profile(picture: np.ndarray, xy: np.ndarray, reach: int = 28) -> np.ndarray:
+def profile(image: np.ndarray, xy: np.ndarray, reach: int = 28) -> np.ndarray:
     """Mean over all particles that lie wholly inside, in rings of 4 pixels around their centres."""
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     total, count = np.zeros(reach // 4 + 1), np.zeros(reach // 4 + 1)
     for column, row in xy:
         j, i = round(column), round(row)
-        if reach <= i < picture.shape[0] - reach and reach <= j < picture.shape[1] - reach:
+        if reach <= i < image.shape[0] - reach and reach <= j < image.shape[1] - reach:
             ring = np.minimum(np.hypot(x + j - column, y + i - row) / 4, reach // 4).astype(int).ravel()
-            total += np.bincount(ring, picture[i - reach : i + reach + 1, j - reach : j + reach + 1].ravel())
+            total += np.bincount(ring, image[i - reach : i + reach + 1, j - reach : j + reach + 1].ravel())
             count += np.bincount(ring)
     return (total / count)[:-1]
 
@@ -216,12 +216,12 @@ def test_a_tile_has_the_statistics_of_a_prepared_micrograph(name):
     bank = Bank(specimen, working_A)
     found = {}
     for which, scene, loaded in (("tile", coarse, bank), ("micrograph", fine, specimen)):
-        pictures = []
+        images = []
         for particles in (0, scene.particles):
             made = make(replace(scene, particles=particles), 0, lambda *_, it=loaded: it)
-            pictures.append(masked(prepare(made.micrograph, specimen.diameter_A / scene.pixel_size_A, image), image))
-        prepared = pictures[1]
-        found[which] = power(pictures[0].pixels), profile(prepared.pixels, prepared.frame.to_working(made.particles.xy))
+            images.append(masked(prepare(made.micrograph, specimen.diameter_A / scene.pixel_size_A, image), image))
+        prepared = images[1]
+        found[which] = power(images[0].pixels), profile(prepared.pixels, prepared.frame.to_working(made.particles.xy))
         everything = replace(Config().propose, top_k="auto")
         proposals = propose(prepared, everything, image, prepared.usable)
         assert scoring.score([(proposals, made.particles)]).best_f1 > 0.85

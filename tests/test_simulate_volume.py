@@ -1,4 +1,4 @@
-"""Laws of projections: Gaussian blobs, whose slices are exact, against sums over a turned grid and against Volume."""
+"""Laws of projections: Gaussian blobs, whose slices are exact, against sums over a rotated grid and against Volume."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ VOLUME = volume_of(BLOBS, 3.0)
 
 
 def summed(rotation: np.ndarray, step: float, size: int) -> np.ndarray:
-    """The blobs' Gaussians in the picture plane, written down directly, in float64."""
+    """The blobs' Gaussians in the image plane, written down directly, in float64."""
     x, y, _ = rotation @ BLOBS.centres_A.T
     grid = (np.arange(size) - size // 2) * step
     bells = [np.exp(-0.5 * ((grid[:, None] - at) / BLOBS.sigma_A) ** 2) for at in (y, x)]
@@ -37,13 +37,13 @@ def test_blobs_are_the_sum_of_their_gaussians(rotation):
     np.testing.assert_allclose(BLOBS.projection(rotation, 83, 2.1), expected, atol=2e-4 * expected.max())
 
 
-def test_blobs_project_as_their_turned_grid_does():
+def test_blobs_project_as_their_rotated_grid_does():
     volume = BLOBS.volume(61, 3.0)
     for rotation in (*TURNS, *QUARTERS):
-        # The value at p of the turned volume is that of the volume at rotation^-1 p; arrays count z, y, x.
+        # The value at p of the rotated volume is that of the volume at rotation^-1 p; arrays count z, y, x.
         matrix = rotation.T[::-1, ::-1]
-        turned = ndimage.affine_transform(volume, matrix, np.full(3, 30) - matrix @ np.full(3, 30), order=3)
-        expected = turned.sum(0) * 3
+        rotated = ndimage.affine_transform(volume, matrix, np.full(3, 30) - matrix @ np.full(3, 30), order=3)
+        expected = rotated.sum(0) * 3
         assert np.abs(BLOBS.projection(rotation, 61, 3.0) - expected).max() < 0.01 * expected.max()
 
 
@@ -59,7 +59,7 @@ def test_a_slice_through_the_grid_is_the_projection(rotation, pixel_size_A):
 
 
 @pytest.mark.parametrize("specimen", [BLOBS, VOLUME], ids=["blobs", "volume"])
-def test_a_shift_moves_the_picture_by_just_that(specimen):
+def test_a_shift_moves_the_image_by_just_that(specimen):
     rows, columns = np.mgrid[:101, :101]
     still, moved = (specimen.projection(TURNS[0], 101, 2.0, shift) for shift in ((0.0, 0.0), (3.4, -7.3)))
     middles = [np.array([(p * columns).sum(), (p * rows).sum()]) / p.sum() for p in (still, moved)]
@@ -69,7 +69,7 @@ def test_a_shift_moves_the_picture_by_just_that(specimen):
 
 
 @pytest.mark.parametrize("size", [40, 41, 240])
-def test_small_pictures_are_cut_and_large_ones_padded(size):
+def test_small_images_are_cut_and_large_ones_padded(size):
     full = VOLUME.projection(TURNS[1], 141, 2.0, (5.2, 0.7))
     other = VOLUME.projection(TURNS[1], size, 2.0, (5.2, 0.7))
     half = min(size, 141) // 2
@@ -82,7 +82,7 @@ def test_small_pictures_are_cut_and_large_ones_padded(size):
     assert outside.shape == (20, 20)
 
 
-def test_a_coarse_picture_is_the_fourier_crop_of_a_fine_one():
+def test_a_coarse_image_is_the_fourier_crop_of_a_fine_one():
     fine = VOLUME.projection(TURNS[2], 192, 1.5)
     coarse = VOLUME.projection(TURNS[2], 32, 9.0)
     spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(fine)))[96 - 16 : 96 + 16, 96 - 16 : 96 + 16]

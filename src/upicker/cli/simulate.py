@@ -187,7 +187,7 @@ def simulate(
         paths = remaining(work.paths, work, skip_existing)
         if leftovers := work.leftovers():
             warning(f"{len(leftovers)} micrographs of an earlier run remain in the folder: {listed(leftovers)}")
-        outcomes = simulate_all(paths, work, jobs, going_on=skip_existing)
+        outcomes = simulate_all(paths, work, jobs, resume=skip_existing)
         code = follow("simulated", outcomes, len(paths), output)
     note(f"overview: {output / 'overview.png'}; parameters: {output / 'dataset.toml'}")
     return code

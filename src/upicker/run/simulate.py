@@ -1,16 +1,16 @@
-"""Simulated data sets: micrographs, and everything that is known about them.
+"""Simulated data sets: micrographs with their truth.
 
 A data set's folder, with NAME = ``simulated_0000`` and so on::
 
-    micrographs/NAME.mrc      electrons counted, 32-bit floats; of several formats the first (the others lie in
-                              micrographs-FORMAT/, so that no folder holds the same name twice)
+    micrographs/NAME.mrc      electron counts, 32-bit floats; with several formats the first (the others are in
+                              micrographs-FORMAT/, so that no folder has the same name twice)
     truth/NAME.csv, .star     the particles (see `upicker.run.truth`)
-    masks/NAME_mask.png       255 where nothing can be picked: contamination, carbon film
-    decoys/NAME.csv           particles of other kinds, where there are some
-    micrographs.star          for RELION 3.1 and later, with the folder as its project's
+    masks/NAME_mask.png       255 in the unusable area: contamination, carbon film
+    decoys/NAME.csv           particles of decoys, if there are any
+    micrographs.star          for RELION 3.1 and later, with the folder as the project
     particles_truth.star
-    dataset.toml              how all this was made, and the facts of each picture
-    overview.png              the first pictures
+    dataset.toml              how the data set was made, and the facts of each micrograph
+    overview.png              the first micrographs
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from upicker.run.batch import Outcome, each
 from upicker.run.machine import memory_bytes
 from upicker.run.outputs import writable
 from upicker.run.record import toml
-from upicker.run.truth import Picture
+from upicker.run.truth import MicrographFacts
 from upicker.simulate.scene import Scene, Simulated, make
 from upicker.simulate.specimens import rcsb
 from upicker.simulate.specimens.specimen import BUILT_IN, load
 
 RECORD = "dataset.toml"
 FORMATS = ("mrc", "tif")
-# What one process needs at most, as measured: for a pixel of the picture, and for all else (a large specimen).
+# Peak memory of one process, as measured: per pixel of the image, and for all else (a large specimen).
 BYTES_PER_PIXEL, BYTES_BESIDES = 80, 400_000_000
-# Pictures on the overview; every other one has circles.
+# Micrographs on the overview; every other one has circles.
 SHOWN = 6
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What to simulate, and where to; picklable: it is the work on one micrograph, too.
+    """What to simulate, and the folder to write to; picklable, and also the work on one micrograph.
 
     Attributes
     ----------
     scene : Scene
-        What the pictures show.
+        What to simulate.
     folder : Path
-        Where everything is written.
+        The folder to write to.
     micrographs : int
-        How many.
+        Number of micrographs.
     formats : tuple of str
-        Of `FORMATS`.
+        Some of `FORMATS`.
     """
 
     scene: Scene
@@ -68,36 +68,36 @@ class DataSet:
     formats: tuple[str, ...] = ("mrc",)
 
     def __post_init__(self) -> None:
-        """Refuse what no picture could be made of."""
+        """Raise ConfigError if no micrograph can be made."""
         if self.micrographs < 1:
-            raise ConfigError("--micrographs", f"{self.micrographs} is no number of pictures", "Give at least 1")
+            raise ConfigError("--micrographs", f"{self.micrographs} is less than 1", "Give at least 1")
         for name in self.formats or ("",):
             if name not in FORMATS:
-                known = f"There are: {', '.join(FORMATS)}"
-                raise ConfigError("--format", f"there is no format '{name}' of micrographs", known)
+                remedy = f"Choose from: {', '.join(FORMATS)}"
+                raise ConfigError("--format", f"unknown format '{name}' of micrographs", remedy)
         smallest, largest = micrographs.MIN_SIDE, micrographs.MAX_SIDE
         rows, columns = self.scene.shape
         if not smallest <= min(rows, columns) <= max(rows, columns) <= largest:
-            found = f"a picture of {columns}x{rows} is no micrograph"
-            raise ConfigError("--shape", found, f"It takes {smallest} to {largest} pixels a side")
+            found = f"{columns}x{rows} is out of range"
+            raise ConfigError("--shape", found, f"Give {smallest} to {largest} pixels per side")
 
     @property
     def paths(self) -> list[Path]:
-        """The micrographs, in the first of the formats."""
+        """The micrographs, in the first format."""
         return [self.file(f"simulated_{index:04d}") for index in range(self.micrographs)]
 
     def file(self, name: str, format: str = "") -> Path:
-        """Return where a micrograph lies, by default in the first of the formats."""
+        """Return the file of a micrograph, by default in the first format."""
         format = format or self.formats[0]
         folder = "micrographs" if format == self.formats[0] else f"micrographs-{format}"
         return self.folder / folder / f"{name}.{format}"
 
     def truth(self, name: str) -> Path:
-        """Return the file of truth that is written last: where it is, the micrograph is done."""
+        """Return the truth file that is written last: if it exists, the micrograph is complete."""
         return self.folder / "truth" / f"{name}.star"
 
     def missing(self, paths: Sequence[Path]) -> list[Path]:
-        """Return those micrographs that are not all there yet."""
+        """Return the micrographs that are not complete."""
         return [
             path
             for path in paths
@@ -105,15 +105,15 @@ class DataSet:
         ]
 
     def leftovers(self) -> list[Path]:
-        """Return what lies in the folder of truth, but belongs to none of the micrographs."""
+        """Return files in the folder of truth that belong to none of the micrographs."""
         names = {path.stem for path in self.paths}
         folder = self.folder / "truth"
         return (
             [file for stem, file in coordinates.stems(folder).items() if stem not in names] if folder.is_dir() else []
         )
 
-    def __call__(self, path: Path) -> Picture:
-        """Simulate the micrograph at `path`, whose name tells which it is, and write it and its truth.
+    def __call__(self, path: Path) -> MicrographFacts:
+        """Simulate the micrograph at `path`, whose name has its number, and write it and its truth.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class DataSet:
         """
         name = path.stem
         simulated = make(self.scene, int(name.rpartition("_")[2]))
-        picture = _facts(name, simulated)
+        facts = _facts(name, simulated)
         micrograph = simulated.micrograph
         for format in self.formats:
             write = mrc.write if format == "mrc" else rasters.write_tiff
@@ -133,25 +133,25 @@ class DataSet:
         if self.scene.placement.decoys:
             coordinates.write(self.folder / "decoys" / f"{name}.csv", simulated.decoys, "csv")
         truth.write_csv(self.truth(name).with_suffix(".csv"), simulated)
-        truth.write_star(self.truth(name), simulated, picture, self.scene.optics)
-        return picture
+        truth.write_star(self.truth(name), simulated, facts, self.scene.optics)
+        return facts
 
 
 def simulate_all(
-    paths: Sequence[Path], work: DataSet, jobs: int = 1, going_on: bool = False
-) -> Generator[Outcome[Picture], None, None]:
-    """Simulate micrographs, and write what sums them up, also when the caller stops before the end.
+    paths: Sequence[Path], work: DataSet, jobs: int = 1, resume: bool = False
+) -> Generator[Outcome[MicrographFacts], None, None]:
+    """Simulate micrographs, and write the lists and the record, also when the caller stops before the end.
 
     Parameters
     ----------
     paths : sequence of Path
-        Those of `DataSet.paths` to make; the others may be there already.
+        Those of `DataSet.paths` to make; others may exist already.
     work : DataSet
-        What to simulate, and where to.
+        What to simulate, and the folder to write to.
     jobs : int
-        Processes; the pictures do not depend on it.
-    going_on : bool
-        Refuse to add to a folder whose pictures were made otherwise.
+        Processes; the micrographs do not depend on it.
+    resume : bool
+        Refuse to add to a folder whose micrographs were made with other options.
 
     Yields
     ------
@@ -163,30 +163,30 @@ def simulate_all(
     InputError
         If a specimen cannot be read.
     ConfigError
-        If the scene cannot be made, the pictures do not fit in memory, or the folder holds another data set.
+        If the scene cannot be made, the micrographs do not fit in memory, or the folder has another data set.
     OutputError
         If something cannot be written.
     """
     check_memory(work.scene, jobs)
     about = _about(work)
-    if going_on:
+    if resume:
         _check_same(work.folder / RECORD, about)
     writable(work.folder)
-    _write_record(work.folder / RECORD, about, [picture for _, picture in _there(work).values()])
+    _write_record(work.folder / RECORD, about, [facts for _, facts in _complete(work).values()])
     try:
         yield from each(paths, work, jobs)
     finally:
-        _sum_up(work, about)
+        _write_summaries(work, about)
     _draw_overview(work)
 
 
 def check_memory(scene: Scene, jobs: int) -> None:
-    """Refuse pictures that do not fit in this machine's memory.
+    """Raise ConfigError if the micrographs do not fit in the memory of this machine.
 
     Raises
     ------
     ConfigError
-        If they do not.
+        See above.
     """
     rows, columns = scene.shape
     needed = BYTES_PER_PIXEL * rows * columns + BYTES_BESIDES
@@ -195,14 +195,14 @@ def check_memory(scene: Scene, jobs: int) -> None:
         return
     fit = int(present // needed)
     remedy = f"Use --jobs {fit}" if fit else "Make them smaller, or use a machine with more memory"
-    count = f"{jobs} pictures of {columns}x{rows} at a time need"
+    count = f"{jobs} micrographs of {columns}x{rows} at a time need"
     found = f"{count} {needed * jobs / 1e9:.1f} GB of memory, there are {present / 1e9:.1f}"
     raise ConfigError("--jobs" if fit else "--shape", found, remedy)
 
 
-def _facts(name: str, simulated: Simulated) -> Picture:
-    """Gather the facts of a picture."""
-    return Picture(
+def _facts(name: str, simulated: Simulated) -> MicrographFacts:
+    """Return the facts of a micrograph."""
+    return MicrographFacts(
         name=name,
         particles=len(simulated.particles),
         decoys=len(simulated.decoys),
@@ -218,7 +218,7 @@ def _facts(name: str, simulated: Simulated) -> Picture:
 
 
 def _about(work: DataSet) -> dict[str, object]:
-    """Return the tables of the record but for the pictures; reads every specimen, so that errors come first."""
+    """Return the tables of the record without the micrographs; reads every specimen, so that errors come first."""
     tables: dict[str, object] = {
         "dataset": {"command": "simulate", "version": __version__, "formats": work.formats},
         "scene": asdict(work.scene),
@@ -229,7 +229,7 @@ def _about(work: DataSet) -> dict[str, object]:
 
 
 def _specimen(source: str, scene: Scene, role: str) -> dict[str, object]:
-    """Return what the record says of one specimen; `class` counts the particles' kinds from 1."""
+    """Return the entry of one specimen in the record; `class` counts the specimens of particles from 1."""
     specimen = load(source, scene.source)
     entry: dict[str, object] = {"source": source, "name": specimen.name, "role": role}
     if role == "particle":
@@ -241,18 +241,18 @@ def _specimen(source: str, scene: Scene, role: str) -> dict[str, object]:
     return entry
 
 
-def _record(about: dict[str, object], facts: Sequence[Picture]) -> str:
+def _record(about: dict[str, object], facts: Sequence[MicrographFacts]) -> str:
     """Return the text of ``dataset.toml``."""
-    return toml({**about, **({"micrographs": [asdict(picture) for picture in facts]} if facts else {})})
+    return toml({**about, **({"micrographs": [asdict(one) for one in facts]} if facts else {})})
 
 
-def _write_record(path: Path, about: dict[str, object], facts: Sequence[Picture]) -> None:
+def _write_record(path: Path, about: dict[str, object], facts: Sequence[MicrographFacts]) -> None:
     with replacing(path) as temporary:
         temporary.write_text(_record(about, facts), encoding="utf-8")
 
 
 def _check_same(path: Path, about: dict[str, object]) -> None:
-    """Refuse to go on in a folder whose record tells of another scene or other files."""
+    """Raise ConfigError if the record of the folder has another scene or other files."""
     try:
         there = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -263,24 +263,24 @@ def _check_same(path: Path, about: dict[str, object]) -> None:
     theirs, ours = there.get("scene", {}), here["scene"]
     for key in sorted(theirs.keys() | ours.keys()):
         if theirs.get(key) != ours.get(key):
-            found = f"the pictures there were made with another {key}: {theirs.get(key)}, not {ours.get(key)}"
+            found = f"the micrographs there were made with another {key}: {theirs.get(key)}, not {ours.get(key)}"
             raise ConfigError(path, found, "Give the same options as before, or another folder with -o")
     hashes = [[entry.get("sha256") for entry in record.get("specimens", [])] for record in (there, here)]
     if hashes[0] != hashes[1]:
         raise ConfigError(path, "the specimens' files have changed since", "Choose another folder with -o")
 
 
-def _there(work: DataSet) -> dict[Path, tuple[Table, Picture]]:
-    """Return those micrographs that are there, with the table of their particles and their facts."""
+def _complete(work: DataSet) -> dict[Path, tuple[Table, MicrographFacts]]:
+    """Return the complete micrographs, with the table of their particles and their facts."""
     missing = set(work.missing(work.paths))
     return {path: truth.read_star(work.truth(path.stem)) for path in work.paths if path not in missing}
 
 
-def _sum_up(work: DataSet, about: dict[str, object]) -> None:
-    """Write the record and RELION's lists, of all pictures that are there."""
-    found = {path.relative_to(work.folder).as_posix(): entry for path, entry in _there(work).items()}
+def _write_summaries(work: DataSet, about: dict[str, object]) -> None:
+    """Write the record and RELION's lists, of all complete micrographs."""
+    found = {path.relative_to(work.folder).as_posix(): entry for path, entry in _complete(work).items()}
     particles = {name: listed for name, (listed, _) in found.items()}
-    facts = {name: picture for name, (_, picture) in found.items()}
+    facts = {name: one for name, (_, one) in found.items()}
     microscope = work.scene.optics, work.scene.pixel_size_A
     _write_record(work.folder / RECORD, about, list(facts.values()))
     truth.write_micrographs_star(work.folder / "micrographs.star", facts, *microscope)
@@ -288,11 +288,11 @@ def _sum_up(work: DataSet, about: dict[str, object]) -> None:
 
 
 def _draw_overview(work: DataSet) -> None:
-    """Draw the first pictures that are there."""
+    """Draw the first complete micrographs."""
     from upicker.draw.sheet import Panel, sheet  # matplotlib takes half a second
 
     panels = []
-    for path, (_, facts) in list(_there(work).items())[:SHOWN]:
+    for path, (_, facts) in list(_complete(work).items())[:SHOWN]:
         particles = coordinates.read(work.truth(path.stem).with_suffix(".csv"))
         diameter = particles.median_diameter_px or work.scene.shape[1] / 16
         title = f"{facts.name}: {facts.particles} particles, {facts.defocus_A / 1e4:.2f} µm"

@@ -1,10 +1,10 @@
 """The truth about simulated micrographs, as files that other programs read.
 
-A micrograph's ``NAME.csv`` and ``NAME.star`` list its particles; the second holds a table of the picture itself,
-too, so that the summaries of a data set can be made from what lies there, whoever wrote it and when.
+``NAME.csv`` and ``NAME.star`` list the particles of a micrograph; the second also has a table of facts about the
+micrograph itself, so that the summaries of a data set can be made from these files, whenever they were written.
 
-Angles are RELION's: rot about z, tilt about the new y, psi about the new z turn the specimen's frame into that of
-the picture, degrees. Defoci are underfocus, Angstrom.
+Angles are RELION's, in degrees: rot about z, tilt about the new y, psi about the new z, from the frame of the specimen
+to that of the image. Defoci are underfocus, Angstrom.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from upicker.simulate.microscope.optics import Optics
 from upicker.simulate.scene import Simulated
 
 CSV_COLUMNS = ("x", "y", "diameter", "rot", "tilt", "psi", "defocus_A", "height_A", "class", "visible", "broken")
-# RELION's extraction refuses coordinates with defoci of its own names, and takes those of the micrographs.
+# RELION's extraction refuses coordinates with its own defocus columns, and uses the defoci of the micrographs.
 STAR_COLUMNS = (
     "_rlnCoordinateX",
     "_rlnCoordinateY",
@@ -47,20 +47,20 @@ _VERSION = "# version 30001\n"
 
 
 @dataclass(frozen=True)
-class Picture:
+class MicrographFacts:
     """The facts of one simulated micrograph.
 
     Attributes
     ----------
     name : the micrograph's stem.
-    particles : with their centre in the picture.
+    particles : number of particles, with their centre in the usable area.
     defocus_A, astigmatism_A, astigmatism_deg : mean underfocus, largest minus smallest, angle of the largest.
-    snr : measured; nan where there are no particles.
+    snr : as measured; nan without particles.
     thickness_A : mean thickness of the ice.
     dose_e_A2 : electrons counted per square Angstrom, on average.
-    mean_counts : mean of the picture, electrons per pixel.
-    unusable : share of the picture that is marked in the mask, 0..1.
-    decoys : particles of other kinds, which are not in the truth.
+    mean_counts : mean of the image, electrons per pixel.
+    unusable : fraction of the image that is masked, 0..1.
+    decoys : number of decoys, which are not part of the truth.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Picture:
 
 
 def relion_angles(rotations: np.ndarray) -> np.ndarray:
-    """Return `(n, 3)` rot, tilt, psi in degrees of `(n, 3, 3)` matrices that turn the specimen into the beam's frame.
+    """Return `(n, 3)` rot, tilt, psi in degrees of `(n, 3, 3)` rotations from the specimen to the beam.
 
-    RELION's matrix is Rz(-psi) Ry(-tilt) Rz(-rot) in the usual sense of turning.
+    RELION's matrix is Rz(-psi) Ry(-tilt) Rz(-rot) in the mathematical sense of rotation.
     """
     if not len(rotations):
         return np.zeros((0, 3))
-    with warnings.catch_warnings():  # With the tilt at 0 or 180 degrees psi is set to 0, which is right, too.
+    with warnings.catch_warnings():  # For a tilt of 0 or 180 degrees psi is set to 0, which is correct.
         warnings.filterwarnings("ignore", message="Gimbal lock")
         return Rotation.from_matrix(np.swapaxes(rotations, 1, 2)).as_euler("ZYZ", degrees=True)
 
@@ -107,8 +107,8 @@ def write_csv(path: Path, simulated: Simulated) -> None:
             writer.writerow([*(f"{value:.4f}" for value in row), kind + 1, f"{visible:.4f}", int(broken)])
 
 
-def write_star(path: Path, simulated: Simulated, picture: Picture, optics: Optics) -> None:
-    """Write a micrograph's particles as STAR, followed by tables of the microscope and of the facts about the picture.
+def write_star(path: Path, simulated: Simulated, facts: MicrographFacts, optics: Optics) -> None:
+    """Write a micrograph's particles as STAR, followed by tables of the microscope and of facts about the micrograph.
 
     Raises
     ------
@@ -116,13 +116,13 @@ def write_star(path: Path, simulated: Simulated, picture: Picture, optics: Optic
         If it cannot be written.
     """
     truth, particles = simulated.truth, simulated.particles
-    half = picture.astigmatism_A / 2
+    half = facts.astigmatism_A / 2
     rows = (
         [
             *map(float, xy),
             float(defocus + half),
             float(defocus - half),
-            picture.astigmatism_deg,
+            facts.astigmatism_deg,
             *map(float, angles),
             int(kind) + 1,
             *map(float, (diameter, height, visible)),
@@ -140,48 +140,50 @@ def write_star(path: Path, simulated: Simulated, picture: Picture, optics: Optic
             strict=True,
         )
     )
-    facts = asdict(picture)
-    # The particles come first, without a name: RELION reads the first table of a file of coordinates.
+    values = asdict(facts)
+    # The particles come first, in a table without a name: RELION reads the first table of a coordinate file.
     text = _VERSION + "# centres in pixels of the micrograph as stored, first pixel = 0; angles in degrees\n\n"
     text += star.format_table("", STAR_COLUMNS, rows)
     text += _optics_table(optics, simulated.micrograph.pixel_size_A) + "\n"
-    text += star.format_table("picture", [f"_upicker_{key}" for key in facts], [list(facts.values())])
+    text += star.format_table("picture", [f"_upicker_{key}" for key in values], [list(values.values())])
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_star(path: Path) -> tuple[star.Table, Picture]:
-    """Return the particles' table of a file by `write_star`, and the facts of its picture.
+def read_star(path: Path) -> tuple[star.Table, MicrographFacts]:
+    """Return the table of particles of a file by `write_star`, and the facts of its micrograph.
 
     Raises
     ------
     InputError
-        If it cannot be read, or is no such file.
+        If it cannot be read, or is not such a file.
     """
     try:
         particles, _, facts = star.parse(path.read_text(encoding="utf-8"), path)
         values = dict(zip(facts.columns, facts.rows[0], strict=True))
         kinds = {"str": str, "int": int, "float": float}
-        picture = Picture(**{f.name: kinds[str(f.type)](values[f"_upicker_{f.name}"]) for f in fields(Picture)})
+        found = {f.name: kinds[str(f.type)](values[f"_upicker_{f.name}"]) for f in fields(MicrographFacts)}
     except (OSError, ValueError, KeyError, IndexError, CoordinatesError) as error:
-        found = f"it is no truth of a simulated micrograph ({error})"
-        raise InputError(path, found, "Remove it, and simulate this micrograph again") from error
-    return particles, picture
+        problem = f"it is not the truth of a simulated micrograph ({error})"
+        raise InputError(path, problem, "Remove it, and simulate this micrograph again") from error
+    return particles, MicrographFacts(**found)
 
 
-def write_micrographs_star(path: Path, names: Mapping[str, Picture], optics: Optics, pixel_size_A: float) -> None:
-    """Write RELION's list of micrographs, with their contrast transfer.
+def write_micrographs_star(
+    path: Path, names: Mapping[str, MicrographFacts], optics: Optics, pixel_size_A: float
+) -> None:
+    """Write RELION's list of micrographs, with their CTF.
 
     Parameters
     ----------
     path : Path
         The file to write.
     names : mapping
-        The micrograph's file, as the list shall name it -> its facts.
+        Path of the micrograph in the list -> its facts.
     optics : Optics
         The microscope.
     pixel_size_A : float
-        Of all pictures.
+        Of all micrographs.
 
     Raises
     ------
@@ -197,14 +199,14 @@ def write_micrographs_star(path: Path, names: Mapping[str, Picture], optics: Opt
 
 
 def write_particles_star(path: Path, truths: Mapping[str, star.Table], optics: Optics, pixel_size_A: float) -> None:
-    """Write one list of all particles, with angles and contrast transfer, for RELION.
+    """Write one list of all particles, with angles and CTF, for RELION.
 
     Parameters
     ----------
     path : Path
         The file to write.
     truths : mapping
-        The micrograph's file, as the list shall name it -> its particles, of `read_star`.
+        Path of the micrograph in the list -> its particles, of `read_star`.
     optics, pixel_size_A
         As in `write_micrographs_star`.
 
@@ -218,11 +220,11 @@ def write_particles_star(path: Path, truths: Mapping[str, star.Table], optics: O
     rows: list[list[object]] = []
     largest_px = 0.0
     for name, table in truths.items():
-        places = [table.columns.index(column) for column in kept.values()]
-        rows += [[name, 1, *(row[place] for place in places)] for row in table.rows]
+        indices = [table.columns.index(column) for column in kept.values()]
+        rows += [[name, 1, *(row[index] for index in indices)] for row in table.rows]
         diameter = table.columns.index("_upickerDiameter")
         largest_px = max([largest_px, *(float(row[diameter]) for row in table.rows)])
-    # RELION extracts by such a list only if it names a box.
+    # RELION extracts from such a list only if it has a box size.
     box = {"_rlnImageSize": 2 * math.ceil(0.75 * largest_px), "_rlnImageDimensionality": 2}
     about = _optics_table(optics, pixel_size_A, box | {"_rlnImagePixelSize": float(pixel_size_A)})
     _write_tables(path, "particles", ("_rlnMicrographName", "_rlnOpticsGroup", *kept), rows, (about, optics))

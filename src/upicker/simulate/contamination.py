@@ -1,4 +1,4 @@
-"""What lies on the ice and does not belong there: lumps, crystals, crystalline ice, speckles."""
+"""Contaminants on the ice: lumps, crystals, crystalline ice, speckles."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from scipy.spatial import KDTree
 
 from upicker.errors import ConfigError
 from upicker.simulate import knobs
-from upicker.simulate.canvas import Canvas
+from upicker.simulate.grid import Grid
 
-LUMP_PATH_A = 700.0  # lumps of ice and crystals throw electrons out of the aperture, too
-LATTICE_A = 3.9, 3.67, 3.44  # the first rings of hexagonal ice, and 3.67 of cubic ice, too
+LUMP_PATH_A = 700.0  # mean free path in lumps and crystals, which also scatter electrons outside the aperture
+LATTICE_A = 3.9, 3.67, 3.44  # lattice spacings of hexagonal ice; 3.67 also of cubic ice
 _LEVELS = {"none": (0.0, 0.0, 0.0, 0.0), "some": (0.7, 0.3, 0.1, 0.2), "much": (3.0, 1.5, 0.5, 1.0)}
 
 
 @dataclass(frozen=True)
 class Contamination:
-    """Mean numbers of contaminants in a picture; each picture draws its own, after Poisson.
+    """Mean numbers of contaminants in an image; those of each image are drawn from Poisson distributions.
 
     Attributes
     ----------
     blobs : dark roundish lumps of ice, 200 to 1000 A wide.
-    crystals : hexagonal crystals with straight edges and stripes of diffraction, 300 to 1200 A wide.
-    patches : areas where the ice itself is crystalline: grains of unequal darkness, lattice fringes.
-    speckles : areas strewn with small dark dots, as ethane leaves them.
+    crystals : hexagonal crystals with straight edges and diffraction stripes, 300 to 1200 A wide.
+    patches : areas where the ice itself is crystalline: grains of different darkness, lattice fringes.
+    speckles : areas with many small dark dots, as from ethane.
     """
 
     blobs: float = 0.7
@@ -39,7 +39,7 @@ class Contamination:
 
     @classmethod
     def level(cls, name: str) -> Contamination:
-        """Return that of a level: ``"none"``, ``"some"`` or ``"much"``.
+        """Return the contamination of a level: ``"none"``, ``"some"`` or ``"much"``.
 
         Raises
         ------
@@ -47,22 +47,22 @@ class Contamination:
             If there is no such level.
         """
         if name not in _LEVELS:
-            raise ConfigError("contamination", f"there is no level '{name}'", f"There are: {', '.join(_LEVELS)}")
+            raise ConfigError("contamination", f"unknown level '{name}'", f"Choose one of: {', '.join(_LEVELS)}")
         return cls(*_LEVELS[name])
 
 
 @dataclass(frozen=True, eq=False)
-class Litter:
-    """Contaminants drawn on a canvas.
+class Contaminants:
+    """Contaminants on the grid.
 
     Attributes
     ----------
     height_A : np.ndarray
-        `(h, w)` float32, thickness of ice above the specimen's own.
+        `(h, w)` float32, their thickness, added to that of the ice.
     loss : np.ndarray
-        `(h, w)` float32: it lowers the electrons' amplitude by exp(-loss).
+        `(h, w)` float32: they reduce the amplitude of the electrons by the factor exp(-loss).
     unusable : np.ndarray
-        `(h, w)` bool, what the picture is lost to.
+        `(h, w)` bool, where the image cannot be used.
     """
 
     height_A: np.ndarray
@@ -70,35 +70,35 @@ class Litter:
     unusable: np.ndarray
 
 
-def litter(rng: np.random.Generator, contamination: Contamination, canvas: Canvas) -> Litter | None:
-    """Draw a picture's contaminants; None if there are none."""
+def draw(rng: np.random.Generator, contamination: Contamination, grid: Grid) -> Contaminants | None:
+    """Return random contaminants of an image; None if there are none."""
     kinds = (_blob, _crystal, _patch, _speckles)
     wanted = (contamination.blobs, contamination.crystals, contamination.patches, contamination.speckles)
     numbers = [int(rng.poisson(mean)) for mean in wanted]
     if not any(numbers):
         return None
-    shape = canvas.shape
-    drawn = Litter(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool))
+    shape = grid.shape
+    contaminants = Contaminants(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool))
     for kind, number in zip(kinds, numbers, strict=True):
         for one in rng.spawn(number):
-            kind(one, canvas, drawn)
-    return drawn
+            kind(one, grid, contaminants)
+    return contaminants
 
 
-def _blob(rng: np.random.Generator, canvas: Canvas, drawn: Litter) -> None:
-    """Draw a roundish lump."""
+def _blob(rng: np.random.Generator, grid: Grid, contaminants: Contaminants) -> None:
+    """Add a roundish lump."""
     radius = np.exp(rng.uniform(np.log(100), np.log(500)))
-    window, y, x = canvas.window(canvas.random_place(rng), 1.6 * radius / canvas.pixel_size_A)
+    window, y, x = grid.window(grid.random_position(rng), 1.6 * radius / grid.pixel_size_A)
     outline = _outline(rng, np.arctan2(y, x), 0.12)
     profile = np.clip(1 - (y**2 + x**2) / (radius * outline) ** 2, 0, None) ** np.float32(0.75)
     height = np.float32(rng.uniform(0.4, 2) * radius) * profile
-    _lay(drawn, window, height, height / (2 * LUMP_PATH_A))
+    _add_highest(contaminants, window, height, height / (2 * LUMP_PATH_A))
 
 
-def _crystal(rng: np.random.Generator, canvas: Canvas, drawn: Litter) -> None:
-    """Draw a hexagonal plate, seen at a slant, whose bent lattice diffracts in stripes."""
+def _crystal(rng: np.random.Generator, grid: Grid, contaminants: Contaminants) -> None:
+    """Add a tilted hexagonal plate, whose bent lattice diffracts in stripes."""
     radius = np.exp(rng.uniform(np.log(150), np.log(600)))
-    window, y, x = canvas.window(canvas.random_place(rng), 1.25 * radius / canvas.pixel_size_A)
+    window, y, x = grid.window(grid.random_position(rng), 1.25 * radius / grid.pixel_size_A)
     turn, slant = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.0)
     u, v = np.cos(turn) * x + np.sin(turn) * y, (np.cos(turn) * y - np.sin(turn) * x) / np.float32(slant)
     depth = np.full(u.shape, np.inf, np.float32)
@@ -113,23 +113,23 @@ def _crystal(rng: np.random.Generator, canvas: Canvas, drawn: Litter) -> None:
     along = (np.cos(direction) * u + np.sin(direction) * v).astype(np.float32)
     phase = 2 * np.pi * (along / np.float32(wave) + np.float32(bend * wave) * along**2 / np.float32(wave))
     stripes = 1 + np.float32(rng.uniform(0.1, 0.6)) * np.cos(phase + np.float32(rng.uniform(0, 6)))
-    _lay(drawn, window, height, height * stripes / (2 * LUMP_PATH_A))
+    _add_highest(contaminants, window, height, height * stripes / (2 * LUMP_PATH_A))
 
 
-def _patch(rng: np.random.Generator, canvas: Canvas, drawn: Litter) -> None:
-    """Draw an area of crystalline ice: grains that diffract unequally, the ice's thickness staying what it is."""
+def _patch(rng: np.random.Generator, grid: Grid, contaminants: Contaminants) -> None:
+    """Add an area of crystalline ice: grains that diffract differently, at the same thickness of the ice."""
     radius = np.exp(rng.uniform(np.log(600), np.log(1800)))
-    window, y, x = canvas.window(canvas.random_place(rng), 1.6 * radius / canvas.pixel_size_A)
+    window, y, x = grid.window(grid.random_position(rng), 1.6 * radius / grid.pixel_size_A)
     if min(y.size, x.size) < 2:
         return
     shape = (y.size, x.size)
     size = rng.uniform(80, 250)
-    count = max(8, int(y.size * x.size * canvas.pixel_size_A**2 / size**2))
+    count = max(8, int(y.size * x.size * grid.pixel_size_A**2 / size**2))
     seeds = rng.uniform((y.min(), x.min()), (y.max(), x.max()), (count, 2))
-    # Which grain holds a pixel is looked up on a coarse grid: borders need not be finer than a tenth of a grain.
+    # The grain of each pixel is found on a coarser grid: their borders need not be finer than a tenth of a grain.
     coarse = [np.linspace(a.min(), a.max(), max(2, int(np.ptp(a) / (0.1 * size)))) for a in (y, x)]
-    grid = np.stack(np.meshgrid(*coarse, indexing="ij"), -1)
-    grain = np.asarray(KDTree(seeds).query(grid)[1])
+    points = np.stack(np.meshgrid(*coarse, indexing="ij"), -1)
+    grain = np.asarray(KDTree(seeds).query(points)[1])
     rows, columns = (np.arange(n) * len(c) // n for n, c in zip(shape, coarse, strict=True))
     grain = grain[rows[:, None], columns[None, :]]
     strength = (rng.random(count) ** 2 * 0.14).astype(np.float32)[grain]
@@ -137,43 +137,45 @@ def _patch(rng: np.random.Generator, canvas: Canvas, drawn: Litter) -> None:
     loss = strength * inside
     height = np.zeros(shape, np.float32)
     spacing = rng.choice(LATTICE_A)
-    if spacing > 2.2 * canvas.pixel_size_A:
+    if spacing > 2.2 * grid.pixel_size_A:
         angle = rng.uniform(0, np.pi, count)
         kx, ky = (2 * np.pi / spacing * f(angle).astype(np.float32)[grain] for f in (np.cos, np.sin))
         height = 40 * strength * inside * np.cos(kx * x + ky * y)
-    drawn.height_A[window] += height
-    drawn.loss[window] += ndimage.gaussian_filter(loss, 0.06 * size / canvas.pixel_size_A)
-    drawn.unusable[window] |= inside > 0.1
+    contaminants.height_A[window] += height
+    contaminants.loss[window] += ndimage.gaussian_filter(loss, 0.06 * size / grid.pixel_size_A)
+    contaminants.unusable[window] |= inside > 0.1
 
 
-def _speckles(rng: np.random.Generator, canvas: Canvas, drawn: Litter) -> None:
-    """Strew small dots over an area."""
+def _speckles(rng: np.random.Generator, grid: Grid, contaminants: Contaminants) -> None:
+    """Add small dots scattered over an area."""
     radius = np.exp(rng.uniform(np.log(400), np.log(1500)))
-    middle = canvas.random_place(rng)
+    centre = grid.random_position(rng)
     for _ in range(int(rng.integers(25, 90))):
-        place = middle + rng.normal(0, radius / 2, 2) / canvas.pixel_size_A
-        if (place < 0).any() or (place >= canvas.shape).any():
+        position = centre + rng.normal(0, radius / 2, 2) / grid.pixel_size_A
+        if (position < 0).any() or (position >= grid.shape).any():
             continue
         dot = np.exp(rng.uniform(np.log(12), np.log(45)))
-        # What is within a dot's width of it is hardly usable, either.
-        window, y, x = canvas.window(place, 3 * dot / canvas.pixel_size_A + 1)
+        # Within a dot's diameter of its centre the image is hardly usable, either.
+        window, y, x = grid.window(position, 3 * dot / grid.pixel_size_A + 1)
         distance = np.sqrt(y**2 + x**2)
         height = np.float32(2 * dot) * np.sqrt(np.clip(1 - (distance / np.float32(dot)) ** 2, 0, None))
-        _lay(drawn, window, height, height / (2 * LUMP_PATH_A))
-        drawn.unusable[window] |= distance < max(2 * dot, canvas.pixel_size_A)
+        _add_highest(contaminants, window, height, height / (2 * LUMP_PATH_A))
+        contaminants.unusable[window] |= distance < max(2 * dot, grid.pixel_size_A)
 
 
 def _outline(rng: np.random.Generator, angle: np.ndarray, strength: float) -> np.ndarray:
-    """Return the radius at each angle, float32, of a roundish thing of mean radius 1."""
+    """Return the radius at each angle, float32, of a roundish shape of mean radius 1."""
     outline = np.ones(angle.shape, np.float32)
     for m in range(1, 6):
         outline += np.float32(rng.normal(0, strength / m)) * np.cos(m * angle + np.float32(rng.uniform(0, 2 * np.pi)))
     return np.clip(outline, 0.5, 1.5)
 
 
-def _lay(drawn: Litter, window: tuple[slice, slice], height_A: np.ndarray, loss: np.ndarray) -> None:
-    """Put a lump beside or upon what is there: the higher counts, not the sum."""
-    higher = height_A > drawn.height_A[window]
-    drawn.height_A[window][higher] = height_A[higher]
-    drawn.loss[window][higher] = loss[higher]
-    drawn.unusable[window] |= height_A > 0
+def _add_highest(
+    contaminants: Contaminants, window: tuple[slice, slice], height_A: np.ndarray, loss: np.ndarray
+) -> None:
+    """Add a contaminant where it is higher than those that are there; heights are not summed."""
+    higher = height_A > contaminants.height_A[window]
+    contaminants.height_A[window][higher] = height_A[higher]
+    contaminants.loss[window][higher] = loss[higher]
+    contaminants.unusable[window] |= height_A > 0

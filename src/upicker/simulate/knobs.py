@@ -1,4 +1,4 @@
-"""Checks that the knobs of a simulation share."""
+"""Range checks that the parameters of a simulation share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from upicker.errors import ConfigError
 
 
 def positive(owner: object, *names: str) -> None:
-    """Refuse values of these attributes that are not above 0."""
+    """Raise ConfigError unless these attributes are above 0."""
     for name in names:
         value = getattr(owner, name)
         if not 0 < value < math.inf:
@@ -16,16 +16,16 @@ def positive(owner: object, *names: str) -> None:
 
 
 def not_negative(owner: object, *names: str) -> None:
-    """Refuse values of these attributes that are below 0."""
+    """Raise ConfigError unless these attributes are at least 0."""
     for name in names:
         value = getattr(owner, name)
         if not 0 <= value < math.inf:
-            raise ConfigError(name, f"{value:g} is not 0 or more", "Give a positive number, or 0")
+            raise ConfigError(name, f"{value:g} is negative or not finite", "Give a positive number, or 0")
 
 
-def share(owner: object, *names: str) -> None:
-    """Refuse values of these attributes outside 0..1."""
+def fraction(owner: object, *names: str) -> None:
+    """Raise ConfigError unless these attributes are in [0, 1]."""
     for name in names:
         value = getattr(owner, name)
         if not 0 <= value <= 1:
-            raise ConfigError(name, f"{value:g} is not a share", "Give a number from 0 to 1")
+            raise ConfigError(name, f"{value:g} is not in [0, 1]", "Give a number from 0 to 1")

@@ -1,11 +1,11 @@
-"""What is simulated unless more is said: the paper's two simulated data sets, and a scene of our own.
+"""Presets: the paper's two simulated data sets, and the default scene.
 
-The paper's Table 1 gives the pictures, the particles and their diameters. What it does not say is chosen here. The
-pixel size of SIM-10028 is that of the real EMPIAR-10028, 1.34 A; that of SIM-10025 is 1.07 A, so that a barrel of
-150 A spans the table's 140 pixels. The paper used the entries 3J79 and 1RYP; the names of files below are of like
-particles, 4V7R (80S ribosome) and 3J9I (20S proteasome). Who has the network gives the entry itself as the specimen.
-As the paper's simulator makes them, the pictures hold nothing but ice and whole particles that do not overlap: it puts
-each one into the volume of the picture, so that none is cut by the rim.
+The paper's Table 1 gives the numbers of micrographs and particles, and the diameters. The rest is chosen here. The
+pixel size of SIM-10028 is that of the real EMPIAR-10028, 1.34 A; that of SIM-10025 is 1.07 A, so that a barrel of 150 A
+spans the table's 140 pixels. The paper used the entries 3J79 and 1RYP; the files named below are of similar particles,
+4V7R (80S ribosome) and 3J9I (20S proteasome); with network access the entry itself can be given as the specimen. As in
+the paper's simulator, the images hold nothing but ice and whole particles that do not overlap: it inserts each one into
+the volume of the image, so that none is cut by the border.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from upicker.simulate.scene import Scene
 
 @dataclass(frozen=True)
 class Preset:
-    """A scene to begin with.
+    """A scene to start from.
 
     Attributes
     ----------
-    scene : what to show; its specimen is the user's.
-    micrographs : how many.
-    structure : the file that is looked for in a folder of structures.
-    entry : of the Protein Data Bank: what the paper used.
+    scene : the scene; its specimen is given by the user.
+    micrographs : number of micrographs.
+    structure : the file to look for in the folder of structures.
+    entry : entry of the Protein Data Bank that the paper used.
     """
 
     scene: Scene
@@ -44,24 +44,24 @@ def preset(name: str) -> Preset:
     Raises
     ------
     ConfigError
-        If there is none of this name.
+        If there is no such preset.
     """
     if name not in PRESETS:
-        raise ConfigError("--preset", f"there is no preset '{name}'", f"There are: {', '.join(PRESETS)}")
+        raise ConfigError("--preset", f"unknown preset '{name}'", f"Choose one of: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def chosen(name: str | None, specimens: Sequence[str], structures: Path | None = None) -> Preset:
-    """Return what to begin with: a data set of the paper or the usual scene, with its specimens.
+    """Return a preset, or the default scene, with its specimens.
 
     Parameters
     ----------
     name : str or None
-        Of `PRESETS`; None takes `USUAL`.
+        One of `PRESETS`; None: `DEFAULT`.
     specimens : sequence of str
-        As `upicker.simulate.specimens.specimen.load` takes them.
+        See `upicker.simulate.specimens.specimen.load`.
     structures : Path, optional
-        Where the preset's structure is looked for if there are no specimens.
+        The folder of the preset's structure, used if there are no specimens.
 
     Raises
     ------
@@ -70,25 +70,25 @@ def chosen(name: str | None, specimens: Sequence[str], structures: Path | None =
     InputError
         If the preset's structure is not in the folder.
     """
-    start = USUAL if name is None else preset(name)
+    start = DEFAULT if name is None else preset(name)
     if not specimens and name is None:
         raise ConfigError(
-            "SPECIMEN", "none is given", "Name built-in ones, files or PDB ids, e.g. upicker simulate barrel"
+            "SPECIMEN", "is missing", "Give built-in names, files or PDB ids, e.g. upicker simulate barrel"
         )
     if not specimens:
-        like = f"or name the specimen: a file, or {start.entry}, which is fetched from the Protein Data Bank"
+        otherwise = f"or give the specimen: a file, or {start.entry}, which is fetched from the Protein Data Bank"
         if structures is None:
             raise ConfigError(
-                "SPECIMEN", "none is given", f"Give --structures, the folder of {start.structure}, {like}"
+                "SPECIMEN", "is missing", f"Give --structures, the folder of {start.structure}, {otherwise}"
             )
         if not (structures / start.structure).is_file():
-            raise InputError(structures, f"there is no {start.structure}", f"Put it there, {like}")
+            raise InputError(structures, f"{start.structure} is not there", f"Put it there, {otherwise}")
         specimens = [str(structures / start.structure)]
     return replace(start, scene=replace(start.scene, specimens=tuple(specimens)))
 
 
 def with_changes(scene: Scene, changes: Mapping[str, object]) -> Scene:
-    """Return a scene with ``{"dose_e_A2": 40, "ice.thickness_A": 450}`` applied; None changes nothing."""
+    """Return a scene with changes such as ``{"dose_e_A2": 40, "ice.thickness_A": 450}``; values of None are skipped."""
     for key, value in changes.items():
         if value is None:
             continue
@@ -111,7 +111,7 @@ def _clean(shape: tuple[int, int], particles: int, pixel_size_A: float, diameter
     )
 
 
-USUAL = Preset(
+DEFAULT = Preset(
     Scene(
         shape=(4096, 4096),
         pixel_size_A=1.34,

@@ -1,12 +1,12 @@
-"""Endless small pictures at the working scale, each of another kind: what a general model learns from.
+"""Endless small images at the working scale, each of different particles: training data for a general model.
 
-The scale of a tile is that of a prepared micrograph, one labelled diameter to so many pixels, and it is simulated at
-just these pixels: the lens, the ice and the counting of electrons do not care how large a pixel is, and the fine
-pixels that a camera has would be thrown away at once. Projections come from banks (`upicker.simulate.specimens.bank`).
+A tile has the scale of a prepared micrograph, a fixed number of pixels per labelled diameter, and is simulated at this
+pixel size: lens, ice and counting do not depend on it, and the fine pixels of a camera would be averaged at once.
+Projections come from banks (`upicker.simulate.specimens.bank`).
 
-What varies is drawn by `Variety`'s ranges. Tile `index` of a plan is always the same, whoever draws it and in
-whatever order. So that banks are worth their making, tiles `n * refresh` to `(n + 1) * refresh - 1` share a cast of a
-few particles; the next ones get a new cast: other sizes, other inner structure, other files.
+What varies is drawn from the ranges of `Variety`. Tile `index` of a plan is always the same, whoever draws it and in
+whatever order. So that banks are worth their making, tiles `n * refresh` to `(n + 1) * refresh - 1` use a pool of a few
+particles; the next ones use a new pool: other sizes, other inner structure, other files.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from upicker.simulate.specimens.bank import Bank
 from upicker.simulate.specimens.specimen import BUILT_IN, Source, load
 
 Range = tuple[float, float]
-# Discs of the smallest distance that cover more of the picture than this take long to place.
-FILLED = 0.5
-# A particle is there to be learned if at least so much of it can be seen.
-VISIBLE = 0.35
-# Random numbers of different use with the same seed and index.
-_CAST, _SCENE = 1, 2
+# Discs of the smallest distance that cover more of the image than this take long to place.
+MAX_COVERAGE = 0.5
+# A particle serves as a training target if at least this fraction of it is visible.
+MIN_VISIBLE = 0.35
+# Tell apart random numbers of the same seed and index.
+_POOL, _SCENE = 1, 2
 
 
 @dataclass(frozen=True)
 class Variety:
-    """From what to what tiles vary; lowest and highest, or a probability.
+    """What varies between tiles: ranges (lowest, highest), and probabilities.
 
     Attributes
     ----------
-    size_A : longest extension of built-in particles (evenly on a logarithmic scale).
-    decoy : that of decoys, in labelled diameters.
-    label : the labelled diameter, in the particle's longest extension: users measure differently.
-    per_diameter2 : particles per square labelled diameter (evenly on a logarithmic scale).
+    size_A : longest extension of built-in particles (log-uniform).
+    decoy : longest extension of decoys, in labelled diameters.
+    label : the labelled diameter, as a multiple of the longest extension: users measure differently.
+    per_diameter2 : particles per squared labelled diameter (log-uniform).
     min_distance : of two centres, in labelled diameters.
-    clustered, broken, decoyed : largest shares of particles in aggregates, broken ones, and decoys.
-    preferred : how much one orientation is preferred (`Placement.preferred`), in a third of the tiles.
-    voltages_kV, Cs_mm : of the microscopes, one of each.
+    clustered, broken, decoyed : largest fractions of particles in aggregates, broken ones, and decoys.
+    preferred : strength of preferred orientation (`Placement.preferred`), in a third of the tiles.
+    voltages_kV, Cs_mm : of the microscopes; one of each is chosen.
     amplitude_contrast, envelope_B_A2, defocus_A : of the optics.
-    dose_e_A2 : electrons that the camera makes use of (on a logarithmic scale).
-    thickness_A, gradient, ice_noise, film : of the ice (its noise on a logarithmic scale).
+    dose_e_A2 : electrons that are counted (log-uniform).
+    thickness_A, gradient, ice_noise, film : of the ice (its noise log-uniform).
     contaminated : probability of contaminants, at up to 0.6 of the level ``"much"`` of `Contamination`.
-    carbon, empty : probability of a carbon edge, and of no particles.
-    smooth_px, smoothed : standard deviation of a Gaussian, in working pixels, as denoised pictures have, and in which
-        share of the tiles.
+    carbon, empty : probabilities of a carbon edge, and of no particles.
+    smooth_px, smoothed : standard deviation of Gaussian smoothing, in working pixels, as in denoised images, and the
+        fraction of the tiles that are smoothed.
     """
 
     size_A: Range = (100.0, 300.0)
@@ -88,22 +88,22 @@ class Variety:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What tiles to draw.
+    """Which tiles to draw.
 
     Attributes
     ----------
     specimens : built-in names, files or PDB ids (see `upicker.simulate.specimens.specimen.load`).
-    variety : how they are shown.
-    cast : particles in use at a time.
-    refresh : tiles after which the cast changes.
-    views : directions of the beam kept of each particle.
+    variety : what varies between tiles.
+    pool : particles in use at a time.
+    refresh : number of tiles after which the pool changes.
+    views : beam directions in the bank of each particle.
     source : how specimens are loaded; built-in ones get seeds and sizes of their own.
-    seed : of everything.
+    seed : of all random numbers.
     """
 
     specimens: tuple[str, ...] = BUILT_IN
     variety: Variety = field(default_factory=Variety)
-    cast: int = 16
+    pool: int = 16
     refresh: int = 4000
     views: int = 128
     source: Source = field(default_factory=Source)
@@ -111,8 +111,8 @@ class TilePlan:
 
 
 @dataclass(frozen=True, eq=False)
-class _Role:
-    """A particle of the cast, at the working scale, and what may lie beside it but is not it."""
+class _Member:
+    """A particle of the pool, at the working scale, and its decoy."""
 
     label_A: float
     particle: Bank
@@ -125,31 +125,31 @@ class Tiles:
     Parameters
     ----------
     plan : TilePlan
-        What to draw.
+        Which tiles to draw.
     side_px : int
-        Side of the square pictures.
+        Side of the square tiles.
     diameter_px : float
         One labelled diameter.
 
     Raises
     ------
     ConfigError
-        If the plan names no specimen, or one that there is not.
+        If the plan has no specimens.
     """
 
     def __init__(self, plan: TilePlan, side_px: int, diameter_px: float) -> None:
         if not plan.specimens:
-            raise ConfigError("specimens", "there is none", f"Name a file or one of {', '.join(BUILT_IN)}")
+            raise ConfigError("specimens", "there are none", f"Give a file or one of {', '.join(BUILT_IN)}")
         self.plan, self.side_px, self.diameter_px = plan, side_px, diameter_px
-        self._roles: OrderedDict[tuple[int, int], _Role] = OrderedDict()
+        self._members: OrderedDict[tuple[int, int], _Member] = OrderedDict()
 
     def make(self, index: int) -> Simulated:
-        """Simulate tile `index`; the same index always gives the same.
+        """Simulate tile `index`; the same index always gives the same tile.
 
         Returns
         -------
         Simulated
-            `(side_px, side_px)` counts of electrons, before any preparation; particles' diameters are `diameter_px`.
+            `(side_px, side_px)` electron counts, before any preparation; particles have the diameter `diameter_px`.
 
         Raises
         ------
@@ -158,59 +158,59 @@ class Tiles:
         """
         plan = self.plan
         rng = np.random.default_rng((plan.seed, index, _SCENE))
-        role = self._role(index // plan.refresh, int(rng.integers(plan.cast)))
-        scene = _scene(rng, plan.variety, role, self.side_px, self.diameter_px)
-        known = {"particle": role.particle, "decoy": role.decoy}
+        member = self._member(index // plan.refresh, int(rng.integers(plan.pool)))
+        scene = _scene(rng, plan.variety, member, self.side_px, self.diameter_px)
+        known = {"particle": member.particle, "decoy": member.decoy}
         simulated = make(replace(scene, seed=plan.seed), index, lambda name, _: known[name])
         if rng.random() >= plan.variety.smoothed:
             return simulated
         return _smoothed(simulated, rng.uniform(*plan.variety.smooth_px))
 
-    def _role(self, generation: int, number: int) -> _Role:
-        """Return a member of a generation's cast; those in use and the former ones are remembered."""
+    def _member(self, generation: int, number: int) -> _Member:
+        """Return a member of a generation's pool; this generation's and the previous one's are kept."""
         key = generation, number
-        if key not in self._roles:
-            self._roles[key] = self._cast(generation, number)
-            while len(self._roles) > 2 * self.plan.cast:
-                self._roles.popitem(last=False)
-        return self._roles[key]
+        if key not in self._members:
+            self._members[key] = self._new_member(generation, number)
+            while len(self._members) > 2 * self.plan.pool:
+                self._members.popitem(last=False)
+        return self._members[key]
 
-    def _cast(self, generation: int, number: int) -> _Role:
+    def _new_member(self, generation: int, number: int) -> _Member:
         plan, variety = self.plan, self.plan.variety
-        rng = np.random.default_rng((plan.seed, generation, _CAST, number))
-        name = plan.specimens[(generation * plan.cast + number) % len(plan.specimens)]
+        rng = np.random.default_rng((plan.seed, generation, _POOL, number))
+        name = plan.specimens[(generation * plan.pool + number) % len(plan.specimens)]
         source = plan.source
         if name in BUILT_IN:
-            size_A = _logarithmic(rng, variety.size_A)
+            size_A = _log_uniform(rng, variety.size_A)
             source = replace(source, seed=int(rng.integers(2**31)), diameter_A=size_A)
         specimen = load(name, source)
         label_A = specimen.diameter_A * rng.uniform(*variety.label)
         pixel_size_A = label_A / self.diameter_px
-        # A decoy must differ in size: with many kinds of particles to learn, nothing else tells that it is none.
+        # A decoy must differ in size: among particles of many kinds nothing else distinguishes it.
         other = BUILT_IN[int(rng.integers(len(BUILT_IN)))]
         source = replace(plan.source, seed=int(rng.integers(2**31)), diameter_A=label_A * rng.uniform(*variety.decoy))
         decoy = Bank(load(other, source), pixel_size_A, max(1, plan.views // 4))
-        return _Role(label_A, Bank(specimen, pixel_size_A, plan.views), decoy)
+        return _Member(label_A, Bank(specimen, pixel_size_A, plan.views), decoy)
 
 
 def learnable(simulated: Simulated) -> Particles:
-    """Return the particles of a picture that a person would label: whole ones, of which enough can be seen."""
+    """Return the particles that a person would label: unbroken and sufficiently visible ones."""
     truth = simulated.truth
-    return simulated.particles.select(~truth.broken & (truth.visible >= VISIBLE))
+    return simulated.particles.select(~truth.broken & (truth.visible >= MIN_VISIBLE))
 
 
-def _scene(rng: np.random.Generator, variety: Variety, role: _Role, side_px: int, diameter_px: float) -> Scene:
-    """Draw what one tile shows."""
+def _scene(rng: np.random.Generator, variety: Variety, member: _Member, side_px: int, diameter_px: float) -> Scene:
+    """Return the random scene of one tile."""
     gap = rng.uniform(*variety.min_distance)
-    crowd = _logarithmic(rng, variety.per_diameter2)
-    particles = round(min(crowd, FILLED / (np.pi / 4 * gap**2)) * (side_px / diameter_px) ** 2)
+    density = _log_uniform(rng, variety.per_diameter2)
+    particles = round(min(density, MAX_COVERAGE / (np.pi / 4 * gap**2)) * (side_px / diameter_px) ** 2)
     level = rng.uniform(0.1, 0.6) if rng.random() < variety.contaminated else 0.0
     much = Contamination.level("much")
     return Scene(
         specimens=("particle",),
-        diameter_A=role.label_A,
+        diameter_A=member.label_A,
         shape=(side_px, side_px),
-        pixel_size_A=role.label_A / diameter_px,
+        pixel_size_A=member.label_A / diameter_px,
         particles=particles,
         placement=Placement(
             min_distance=gap,
@@ -221,15 +221,15 @@ def _scene(rng: np.random.Generator, variety: Variety, role: _Role, side_px: int
             preferred=rng.uniform(*variety.preferred) * (rng.random() < 0.3),
         ),
         ice=Ice(
-            thickness_A=max(rng.uniform(*variety.thickness_A), 1.1 * 2 * role.particle.radius_A),
+            thickness_A=max(rng.uniform(*variety.thickness_A), 1.1 * 2 * member.particle.radius_A),
             gradient=rng.uniform(*variety.gradient),
-            noise=_logarithmic(rng, variety.ice_noise),
+            noise=_log_uniform(rng, variety.ice_noise),
             film=rng.uniform(*variety.film),
         ),
         contamination=Contamination(**{f.name: level * getattr(much, f.name) for f in fields(much)}),
         carbon=variety.carbon,
         empty=variety.empty,
-        dose_e_A2=_logarithmic(rng, variety.dose_e_A2),
+        dose_e_A2=_log_uniform(rng, variety.dose_e_A2),
         optics=Optics(
             voltage_kV=float(rng.choice(variety.voltages_kV)),
             Cs_mm=float(rng.choice(variety.Cs_mm)),
@@ -237,19 +237,19 @@ def _scene(rng: np.random.Generator, variety: Variety, role: _Role, side_px: int
             envelope_B_A2=rng.uniform(*variety.envelope_B_A2),
         ),
         defocus_A=variety.defocus_A,
-        # In pixels as large as these a camera's blur is not seen, and its faulty pixels have been averaged away.
+        # In pixels this large the blur of a camera does not show, and its faulty pixels have been averaged out.
         detector=Detector("ideal", gain_error=0.0, hot_pixels=0.0, dead_pixels=0.0),
         measured=False,
     )
 
 
-def _logarithmic(rng: np.random.Generator, limits: Range) -> float:
-    """Draw evenly on a logarithmic scale."""
+def _log_uniform(rng: np.random.Generator, limits: Range) -> float:
+    """Return a log-uniform random number."""
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
 def _smoothed(simulated: Simulated, sigma_px: float) -> Simulated:
-    """Smear the picture, as programs that denoise do."""
+    """Smooth the image, as denoising programs do."""
     micrograph = simulated.micrograph
     pixels = ndimage.gaussian_filter(micrograph.pixels, sigma_px, mode="mirror")
     return replace(simulated, micrograph=replace(micrograph, pixels=pixels))

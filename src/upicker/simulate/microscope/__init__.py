@@ -1,1 +1,1 @@
-"""The electron microscope: the lens, radiation damage, and the camera."""
+"""The electron microscope: lens, radiation damage, camera."""

@@ -1,4 +1,4 @@
-"""What cameras do to contrast and to noise: tables of makers, or a user's own.
+"""Cameras: how they transfer contrast and noise, from tables of the manufacturers, or from a user's file.
 
 Frequencies are in cycles per pixel of the camera, up to its Nyquist frequency, 0.5.
 """
@@ -20,7 +20,7 @@ class Camera:
     Attributes
     ----------
     mtf : modulation transfer function, at evenly spaced frequencies from 0 to `last`; 1 at 0.
-    dqe0 : detective quantum efficiency at frequency 0: the share of the electrons that count.
+    dqe0 : detective quantum efficiency at frequency 0: the fraction of the electrons that are counted.
     ntf_nyquist : noise transfer function at frequency 0.5 (see `noise`).
     last : highest frequency of `mtf`.
     """
@@ -37,11 +37,11 @@ class Camera:
     def noise(self, frequency: np.ndarray) -> np.ndarray:
         """Return the noise transfer function, NTF(f) = NTF(0.5)^(4 f^2); the noise power is its square.
 
-        A camera that counts puts each electron into one pixel, so that its noise is white. But electrons that
-        come too near together are taken for one, which makes the counts of neighbours a little more even: relative
-        to the lowest frequencies, noise rises by a few per cent (Li et al., J. Struct. Biol. 184, 2013). Where an
-        electron leaves its trace in several pixels, noise fades towards Nyquist like the signal, only less. One
-        Gaussian, rising or falling, describes both to the accuracy with which they are known.
+        A counting camera assigns each electron to one pixel, so that its noise is white. But coinciding electrons are
+        counted once, which makes the counts of neighbours a little more uniform: relative to the lowest frequencies,
+        noise rises by a few per cent (Li et al., J. Struct. Biol. 184, 2013). Where the signal of an electron extends
+        over several pixels, noise decreases towards Nyquist as the signal does, but less. One Gaussian, rising or
+        falling, describes both to the accuracy with which they are known.
         """
         return self.ntf_nyquist ** np.square(2 * np.asarray(frequency, np.float64))
 
@@ -51,10 +51,10 @@ class Camera:
 
 
 # Modulation transfer at 0, 0.025 .. 0.5 cycles per pixel: sampled from the tables that Gatan (K2 and K3, one dose
-# rate), Thermo Fisher (Falcon 3EC and 4, counting) and RELION (DE-20, integrating) hand out for post-processing.
-# DQE(0) and the noise at Nyquist are round numbers of the size that is published, not tables: about 0.8 for counting
-# cameras and half of it for integrating ones (McMullan et al., Ultramicroscopy 147, 2014), where a K2's noise is white,
-# and a DQE at Nyquist of 0.3 to 0.4 of that at 0. Who knows a camera better gives its `dqe0`.
+# rate), Thermo Fisher (Falcon 3EC and 4, counting) and RELION (DE-20, integrating) provide for post-processing.
+# DQE(0) and the noise at Nyquist are not from tables but approximate published values: about 0.8 for counting cameras
+# and half of it for integrating ones (McMullan et al., Ultramicroscopy 147, 2014), where the noise of a K2 is white,
+# and a DQE at Nyquist of 0.3 to 0.4 of that at 0. A better value of a camera can be given as `dqe0`.
 _K2_300 = (1.0, 0.995, 0.988, 0.978, 0.966, 0.952, 0.937, 0.919, 0.9, 0.88, 0.858)
 _K2_300 += (0.836, 0.812, 0.788, 0.763, 0.738, 0.712, 0.686, 0.66, 0.633, 0.607)
 _K2_200 = (1.0, 0.993, 0.984, 0.971, 0.957, 0.94, 0.921, 0.9, 0.878, 0.854, 0.829)
@@ -87,7 +87,7 @@ CAMERAS: dict[str, dict[int, Camera]] = {
     "de20": {300: Camera(_DE20_300, 0.45, 0.37)},
 }
 IDEAL = Camera((1.0, 1.0), 1.0, 1.0, last=1e6)
-_NEAR = 0.2  # voltages within this share of a table's are served by it
+_TOLERANCE = 0.2  # relative difference of the voltage up to which a table is used
 
 
 def find(name: str, voltage_kV: float) -> Camera:
@@ -96,9 +96,9 @@ def find(name: str, voltage_kV: float) -> Camera:
     Parameters
     ----------
     name : str
-        ``"ideal"`` (every electron is counted, in its place), one of `CAMERAS`, or a file for `read`.
+        ``"ideal"`` (every electron is counted where it arrives), one of `CAMERAS`, or a file for `read`.
     voltage_kV : float
-        Acceleration voltage; it has no say in a file.
+        Acceleration voltage; ignored for a file.
 
     Raises
     ------
@@ -110,28 +110,28 @@ def find(name: str, voltage_kV: float) -> Camera:
     if name in CAMERAS:
         known = CAMERAS[name]
         nearest = min(known, key=lambda kV: abs(kV - voltage_kV))
-        if abs(nearest - voltage_kV) > _NEAR * nearest:
+        if abs(nearest - voltage_kV) > _TOLERANCE * nearest:
             has = " and ".join(f"{kV} kV" for kV in known)
             raise ConfigError(
-                "camera", f"{name} has a table for {has}, not for {voltage_kV:g} kV", "Give a file of yours, or ideal"
+                "camera", f"{name} has tables for {has}, not for {voltage_kV:g} kV", "Give a file, or ideal"
             )
         return known[nearest]
     if Path(name).is_file():
         return read(Path(name))
     names = ", ".join(["ideal", *CAMERAS])
-    raise ConfigError("camera", f"{name} is neither a camera nor a file", f"Known are {names}")
+    raise ConfigError("camera", f"{name} is neither a camera nor a file", f"Known cameras: {names}")
 
 
 def read(path: Path) -> Camera:
-    """Read a modulation transfer function: a STAR file as RELION's `mtf.star`, or two columns of text.
+    """Read a modulation transfer function: a STAR file such as RELION's `mtf.star`, or two columns of text.
 
-    Columns are the frequency, in cycles per pixel from 0 to about 0.5, and the value there. What the file does not
-    say is set: every electron counts, and the noise is white.
+    Columns are the frequency, in cycles per pixel from 0 to about 0.5, and the value there. Every electron is
+    assumed to be counted, and the noise to be white.
 
     Raises
     ------
     ConfigError
-        If the file holds no such table.
+        If the file has no such table.
     """
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -145,7 +145,7 @@ def read(path: Path) -> Camera:
     usable = len(rows) > 1 and (np.diff(frequency) > 0).all() and frequency[0] < 0.1 and 0.4 < frequency[-1] < 2
     if not usable or not ((value > 0) & (value < 1.5)).all():
         remedy = "Give two columns: ascending cycles per pixel from 0 to 0.5, and the transfer there, 0..1"
-        raise ConfigError(path, f"its {len(rows)} rows of two numbers are no modulation transfer function", remedy)
+        raise ConfigError(path, f"its {len(rows)} rows of two numbers are not a modulation transfer function", remedy)
     last = max(float(frequency[-1]), 0.5)
     even = np.interp(np.linspace(0, last, 201), frequency, value)
     return Camera(tuple((even / even[0]).tolist()), 1.0, 1.0, last)

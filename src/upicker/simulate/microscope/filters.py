@@ -1,4 +1,4 @@
-"""Filters that depend on the length of the frequency only: fast on large pictures."""
+"""Radially symmetric Fourier filters, fast on large images."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from scipy import fft
 Curve = Callable[[np.ndarray], np.ndarray]
 """A filter: from frequencies (any shape) to factors of the same shape."""
 
-# A block of rows stays in the processor's cache through all steps of an evaluation; whole pictures do not.
+# A block of rows stays in the processor's cache through all steps of a computation; a whole image does not.
 ROWS_AT_ONCE = 32
-_SAMPLES = 8192  # of a curve, from 0 to the corner: neighbours differ by 1e-3 at most, the error by half of that
+_SAMPLES = 8192  # of a curve, from 0 to the corner: neighbours differ by at most 1e-3, the error is half of that
 
 
 def row_blocks(rows: int) -> Iterator[slice]:
-    """Cut `rows` rows into slices that are worked on one after the other."""
+    """Divide `rows` rows into blocks that are processed one after the other."""
     return (slice(top, min(top + ROWS_AT_ONCE, rows)) for top in range(0, rows, ROWS_AT_ONCE))
 
 
 def frequencies(shape: tuple[int, int], pixel_size_A: float, half: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return a transform's frequencies along rows and columns.
+    """Return the frequencies of a Fourier transform along rows and columns.
 
     Parameters
     ----------
     shape : tuple of int
-        Rows, columns `(h, w)` of the picture.
+        Rows, columns `(h, w)` of the image.
     pixel_size_A : float
-        Angstrom per pixel; 1 makes the frequencies cycles per pixel.
+        Angstrom per pixel; with 1, frequencies are in cycles per pixel.
     half : bool
-        Those of a real picture's transform (`scipy.fft.rfft2`), `w // 2 + 1` columns.
+        Those of the transform of a real image (`scipy.fft.rfft2`), `w // 2 + 1` columns.
 
     Returns
     -------
@@ -43,18 +43,18 @@ def frequencies(shape: tuple[int, int], pixel_size_A: float, half: bool = False)
 
 
 def multiply(spectrum: np.ndarray, columns: int, pixel_size_A: float, curve: Curve) -> np.ndarray:
-    """Multiply a real picture's transform by a curve of the frequency, in place.
+    """Multiply the transform of a real image by a curve, in place.
 
     Parameters
     ----------
     spectrum : np.ndarray
         `(h, columns // 2 + 1)` complex, of `scipy.fft.rfft2`.
     columns : int
-        Of the picture itself, which the transform does not tell.
+        Of the image, which does not follow from the transform.
     pixel_size_A : float
         Angstrom per pixel.
     curve : Curve
-        Called once, with ascending frequencies in 1 / A; looked up from there.
+        Called once, with ascending frequencies in 1 / A, to make a lookup table.
 
     Returns
     -------
@@ -64,21 +64,21 @@ def multiply(spectrum: np.ndarray, columns: int, pixel_size_A: float, curve: Cur
     ky, kx = frequencies((spectrum.shape[0], columns), pixel_size_A, half=True)
     last = float(np.hypot(np.abs(ky).max(), kx.max())) or 1.0
     table = np.asarray(curve(np.linspace(0, last, _SAMPLES)), np.float32)
-    # Frequencies in samples of the table: the square root of their square is the place to look up.
+    # Squared frequencies in units of the spacing of the table.
     y2, x2 = np.square(ky * np.float32((_SAMPLES - 1) / last)), np.square(kx * np.float32((_SAMPLES - 1) / last))
     for rows in row_blocks(len(spectrum)):
-        place = np.sqrt(y2[rows] + x2)
-        place += np.float32(0.5)
-        spectrum[rows] *= table.take(place.astype(np.int32), mode="clip")
+        index = np.sqrt(y2[rows] + x2)
+        index += np.float32(0.5)
+        spectrum[rows] *= table.take(index.astype(np.int32), mode="clip")
     return spectrum
 
 
-def filtered(picture: np.ndarray, pixel_size_A: float, curve: Curve) -> np.ndarray:
-    """Filter a periodic picture by a curve of the frequency.
+def filtered(pixels: np.ndarray, pixel_size_A: float, curve: Curve) -> np.ndarray:
+    """Return a periodic image filtered by a curve.
 
     Parameters
     ----------
-    picture : np.ndarray
+    pixels : np.ndarray
         `(h, w)` real.
     pixel_size_A : float
         Angstrom per pixel.
@@ -90,6 +90,6 @@ def filtered(picture: np.ndarray, pixel_size_A: float, curve: Curve) -> np.ndarr
     np.ndarray
         `(h, w)` float32.
     """
-    spectrum = np.asarray(fft.rfft2(np.asarray(picture, np.float32)))
-    multiply(spectrum, picture.shape[1], pixel_size_A, curve)
-    return np.asarray(fft.irfft2(spectrum, s=picture.shape, overwrite_x=True))
+    spectrum = np.asarray(fft.rfft2(np.asarray(pixels, np.float32)))
+    multiply(spectrum, pixels.shape[1], pixel_size_A, curve)
+    return np.asarray(fft.irfft2(spectrum, s=pixels.shape, overwrite_x=True))

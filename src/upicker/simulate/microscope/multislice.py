@@ -1,4 +1,4 @@
-"""Thick specimens: an electron wave that is scattered, travels on, and is scattered again."""
+"""Thick specimens: the multislice method."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ def exit_wave(
     optics: Optics,
     absorption: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Send a plane wave through a specimen, slice by slice (Cowley & Moodie, Acta Cryst. 10, 1957).
+    """Return the exit wave of a specimen by the multislice method (Cowley & Moodie, Acta Cryst. 10, 1957).
 
-    Each slice is a thin phase object in its own middle, exp(i sigma V - absorption); from one to the next the wave
-    travels through vacuum, exp(-i pi lambda dz k^2) in Fourier space (Kirkland, Advanced Computing in Electron
-    Microscopy, chapter 6). At the end it is followed back to the middle of the specimen, where a lens with no
-    defocus would be focused: a thin object at height z, downstream positive, has the defocus `defocus_A` + z.
-    The picture is periodic: leave a margin.
+    Each slice is a thin phase object in its middle, exp(i sigma V - absorption); between them the wave propagates
+    through vacuum, exp(-i pi lambda dz k^2) in Fourier space (Kirkland, Advanced Computing in Electron Microscopy,
+    chapter 6). At the end it is propagated back to the middle of the specimen, on which a lens without defocus is
+    focused: a thin object at height z, downstream positive, has the defocus `defocus_A` + z. The image is periodic:
+    leave a margin.
 
     Parameters
     ----------
     slices_VA : np.ndarray
-        `(n, h, w)`, volt times Angstrom: the potential of each slice, integrated along the beam, in the order in
-        which the beam meets them.
+        `(n, h, w)`, volt times Angstrom: the potential of each slice, integrated along the beam, in the order
+        in which the beam passes them.
     thickness_A : float
-        Of all slices together; each has the `n`-th part.
+        Of all slices together; they are equally thick.
     pixel_size_A : float
         Angstrom per pixel.
     optics : Optics
-        Voltage and amplitude contrast are used; the lens comes after.
+        Only voltage and amplitude contrast are used.
     absorption : np.ndarray, optional
-        `(n, h, w)`: the amplitude falls to exp(-absorption) in each slice. Without, it is the phase times
+        `(n, h, w)`: each slice reduces the amplitude by exp(-absorption); by default the phase shift times
         tan(asin(amplitude contrast)).
 
     Returns
     -------
     np.ndarray
-        `(h, w)` complex64; 1 where nothing lies in the beam.
+        `(h, w)` complex64; 1 where the potential is 0.
 
     Raises
     ------
     ConfigError
-        If there is no slice, or a length is not positive.
+        If there are no slices, or a length is not positive.
     """
     spectrum = _spectrum(slices_VA, thickness_A, pixel_size_A, optics, absorption)
     return np.asarray(fft.ifft2(spectrum, overwrite_x=True))
@@ -61,12 +61,12 @@ def thick_intensity(
     optics: Optics,
     absorption: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Image a thick specimen: the `exit_wave`, seen through the lens.
+    """Return the image of a thick specimen: that of its `exit_wave`.
 
     Returns
     -------
     np.ndarray
-        `(h, w)` float32; 1 where nothing lies in the beam. Equal to `optics.intensity` for one slice.
+        `(h, w)` float32; 1 where the potential is 0. Equal to `optics.intensity` for one slice.
 
     Raises
     ------
@@ -95,18 +95,18 @@ def _spectrum(
         transmit(wave, phase, loss * phase if absorption is None else absorption[number])
         wave = np.asarray(fft.fft2(wave, overwrite_x=True))
         if number + 1 < count:
-            _travel(wave, step_A, pixel_size_A, optics)
+            _propagate(wave, step_A, pixel_size_A, optics)
             wave = np.asarray(fft.ifft2(wave, overwrite_x=True))
-    _travel(wave, -step_A * (count - 1) / 2, pixel_size_A, optics)
+    _propagate(wave, -step_A * (count - 1) / 2, pixel_size_A, optics)
     return wave
 
 
-def _travel(spectrum: np.ndarray, distance_A: float, pixel_size_A: float, optics: Optics) -> None:
-    """Let a wave travel, in place: its transform times exp(-i pi lambda distance k^2), by rows and by columns."""
+def _propagate(spectrum: np.ndarray, distance_A: float, pixel_size_A: float, optics: Optics) -> None:
+    """Propagate a wave given by its transform, in place: times exp(-i pi lambda distance k^2)."""
     if distance_A == 0:
         return
-    turn = -1j * np.pi * wavelength_A(optics.voltage_kV) * distance_A
+    factor = -1j * np.pi * wavelength_A(optics.voltage_kV) * distance_A
     ky, kx = frequencies((spectrum.shape[0], spectrum.shape[1]), pixel_size_A)
-    along_rows, along_columns = (np.exp(turn * np.square(k, dtype=np.float64)).astype(np.complex64) for k in (ky, kx))
+    along_rows, along_columns = (np.exp(factor * np.square(k, dtype=np.float64)).astype(np.complex64) for k in (ky, kx))
     for rows in row_blocks(len(spectrum)):
         spectrum[rows] *= along_rows[rows] * along_columns

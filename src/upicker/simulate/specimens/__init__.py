@@ -1,1 +1,1 @@
-"""What particles are made of, and their projections."""
+"""Specimens: particles as built-in models, atomic structures or density maps, and their projections."""

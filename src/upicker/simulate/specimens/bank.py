@@ -1,9 +1,9 @@
-"""Projections kept for many uses: a specimen that answers from memory.
+"""Precomputed projections: a specimen that is projected by interpolation.
 
-A projection costs milliseconds, and a tile wants a hundred of them. A bank holds a specimen's projections along
-some hundred directions of the beam. Any other view is the nearest of them, turned in the plane and moved by
-fractions of a pixel, which is interpolation on a picture that was made twice as fine: tens of microseconds. Every
-direction serves for its opposite, too, whose projection is the mirror image.
+A projection takes milliseconds, and a tile needs a hundred of them. A bank holds a specimen's projections along some
+hundred beam directions. For any other orientation the nearest one is rotated in the plane and shifted by fractions of a
+pixel, which takes tens of microseconds; the stored images have twice the sampling, so that interpolation loses little.
+Each direction also serves for the opposite one, whose projection is the mirror image.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 from upicker.image.fourier import crop
 from upicker.simulate.specimens.specimen import Specimen
 
-FINER = 2  # the kept pictures' pixels per pixel; cubic interpolation then loses 2 % at the highest frequency
-_TURNED_OVER = np.diag([1.0, -1.0, -1.0])
+FINER = 2  # pixels of the stored images per pixel; cubic interpolation then loses 2 % at the highest frequency
+_FLIPPED = np.diag([1.0, -1.0, -1.0])
 
 
 class Bank:
-    """A specimen whose projections at one pixel size come from memory; itself a `Specimen`.
+    """A specimen with precomputed projections at one pixel size; itself a `Specimen`.
 
     Parameters
     ----------
     specimen : Specimen
-        What is projected; it is not kept.
+        What is projected; it is not stored.
     pixel_size_A : float
         Of all projections.
     views : int
-        Directions of the beam, evenly spread over half a sphere, at least 1. With 128 the nearest (of them and
-        their opposites) is at most about 10 degrees away.
+        Number of beam directions, evenly distributed over a hemisphere, at least 1. With 128 the nearest of them and
+        their opposites is at most about 10 degrees away.
 
     Attributes
     ----------
@@ -45,9 +45,9 @@ class Bank:
         self._beams = half_sphere(views)
         self._rotations = np.array([_towards(beam) for beam in self._beams])
         side = 2 * int(np.ceil(specimen.radius_A / pixel_size_A)) + 5
-        self._middle = FINER * (side // 2)
-        # Half precision keeps three digits of numbers that are drowned in noise.
-        self._pictures = np.stack(
+        self._centre = FINER * (side // 2)
+        # Half precision keeps three digits, of numbers that noise will dominate.
+        self._images = np.stack(
             [
                 crop(specimen.projection(rotation, side, pixel_size_A), (FINER * side, FINER * side)).astype(np.float16)
                 for rotation in self._rotations
@@ -57,18 +57,18 @@ class Bank:
     def projection(
         self, rotation: np.ndarray, size: int, pixel_size_A: float, shift_px: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
-        """Return `Specimen.projection` of about this rotation: the beam's direction is the nearest in the bank.
+        """Return `Specimen.projection` with the nearest beam direction of the bank; the in-plane rotation is exact.
 
         Parameters
         ----------
         rotation : np.ndarray
             `(3, 3)`, turns the particle's frame into the microscope's.
         size : int
-            Side of the picture in pixels.
+            Side of the image in pixels.
         pixel_size_A : float
             That of the bank.
         shift_px : tuple of float
-            Where the origin lies beside pixel size // 2: columns, rows.
+            Offset of the origin from pixel size // 2: columns, rows.
 
         Returns
         -------
@@ -78,31 +78,31 @@ class Bank:
         assert abs(pixel_size_A / self.pixel_size_A - 1) < 1e-6, "a bank has one pixel size"
         along = self._beams @ rotation[2]
         view = int(np.abs(along).argmax())
-        over = along[view] < 0
-        kept = self._rotations[view]
-        turn = rotation @ (_TURNED_OVER @ kept if over else kept).T
-        angle = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
-        # From a pixel here to one there: off the origin, turned back, mirrored if the beam comes from behind, finer.
+        opposite = along[view] < 0
+        stored = self._rotations[view]
+        in_plane = rotation @ (_FLIPPED @ stored if opposite else stored).T
+        angle = np.arctan2(in_plane[1, 0] - in_plane[0, 1], in_plane[0, 0] + in_plane[1, 1])
+        # From a pixel of the result to one of the stored image: shifted, rotated back, mirrored, rescaled.
         back = FINER * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        if over:
+        if opposite:
             back[1] *= -1
         origin = size // 2 + np.asarray(shift_px, float)
-        affine = np.column_stack([back, self._middle - back @ origin])
-        picture = self._pictures[view].astype(np.float32)
-        return cv2.warpAffine(picture, affine, (size, size), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+        affine = np.column_stack([back, self._centre - back @ origin])
+        image = self._images[view].astype(np.float32)
+        return cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
 
 
 def half_sphere(count: int) -> np.ndarray:
-    """Return `(count, 3)` unit vectors that, with their opposites, are spread evenly over the sphere."""
+    """Return `(count, 3)` unit vectors that, with their opposites, are evenly distributed over the sphere."""
     k = np.arange(count)
     z = (k + 0.5) / count
-    angle = k * np.pi * (3 - np.sqrt(5))  # the golden angle: no two in a row lie side by side
+    angle = k * np.pi * (3 - np.sqrt(5))  # the golden angle: successive ones are not neighbours
     across = np.sqrt(1 - z**2)
     return np.stack([across * np.cos(angle), across * np.sin(angle), z], axis=1)
 
 
 def _towards(beam: np.ndarray) -> np.ndarray:
-    """Return a rotation `(3, 3)` that turns the unit vector `beam` of the particle into the microscope's z axis."""
-    aside = np.cross(beam, np.eye(3)[np.abs(beam).argmin()])
-    aside /= np.linalg.norm(aside)
-    return np.stack([aside, np.cross(beam, aside), beam])
+    """Return a rotation `(3, 3)` that takes the unit vector `beam` of the particle to the z axis of the microscope."""
+    x = np.cross(beam, np.eye(3)[np.abs(beam).argmin()])
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(beam, x), beam])

@@ -1,7 +1,7 @@
-"""Particles made of Gaussian blobs, so that volumes and projections are exact.
+"""Particles made of Gaussian blobs, whose volumes and projections are exact.
 
-A Gaussian stays a Gaussian in every projection and in every transform. So the slice of a particle's transform is
-a sum of separable Gaussians with phases: no voxels to interpolate, and the integral over a projection is that of
+Projections and Fourier transforms of a Gaussian are Gaussians. So a central slice of a particle's transform is a sum of
+separable Gaussians with phases: there are no voxels to interpolate, and the integral of a projection is exactly that of
 the particle.
 """
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upicker.simulate.specimens.volume import picture
+from upicker.simulate.specimens.volume import image_of_slice
 
-# A blob's transform is taken to end where it has fallen to this share of its value at the origin.
-FAINT = 1e-4
+# A blob's transform is cut off where it has fallen to this fraction of its value at the origin.
+CUTOFF = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +24,13 @@ class Blobs:
     Attributes
     ----------
     name : str
-        What it is.
+        Its name.
     diameter_A : float
         Its longest extension.
     centres_A : np.ndarray
         `(k, 3)` float64 x, y, z.
     sigma_A : float
-        Standard deviation of the blobs; together with their distances it sets the resolution.
+        Standard deviation of the blobs; with their distances it determines the resolution.
     weight_VA3 : np.ndarray
         `(k,)` float64, the integral of each blob, in volt times cubic Angstrom.
     """
@@ -43,7 +43,7 @@ class Blobs:
 
     @property
     def radius_A(self) -> float:  # noqa: N802
-        """Of a sphere around the origin that holds the particle, blobs' tails included."""
+        """Radius of a sphere around the origin that encloses the particle, up to 4 sigma of its blobs."""
         return float(np.linalg.norm(self.centres_A, axis=1).max()) + 4 * self.sigma_A
 
     def volume(self, size: int, voxel_size_A: float) -> np.ndarray:
@@ -56,18 +56,18 @@ class Blobs:
     def projection(
         self, rotation: np.ndarray, size: int, pixel_size_A: float, shift_px: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
-        """Project the turned particle along the beam; see `upicker.simulate.specimens.volume.Volume.projection`.
+        """Project the rotated particle along the beam; see `upicker.simulate.specimens.volume.Volume.projection`.
 
         Parameters
         ----------
         rotation : np.ndarray
             `(3, 3)`, turns the particle's frame into the microscope's: ``turned = rotation @ centre``.
         size : int
-            Side of the picture in pixels.
+            Side of the image in pixels.
         pixel_size_A : float
-            Of the picture.
+            Of the image.
         shift_px : tuple of float
-            Where the origin lies beside pixel size // 2: columns, rows.
+            Offset of the origin from pixel size // 2: columns, rows.
 
         Returns
         -------
@@ -80,8 +80,8 @@ class Blobs:
             rows = self._wave(y, ky) * self.weight_VA3.astype(np.float32)[:, None]
             return rows.T @ self._wave(x, kx)
 
-        limit = np.sqrt(-np.log(FAINT) / 2) / (np.pi * self.sigma_A)
-        return picture(central_slice, (2 * self.radius_A, limit), size, pixel_size_A, shift_px)
+        limit = np.sqrt(-np.log(CUTOFF) / 2) / (np.pi * self.sigma_A)
+        return image_of_slice(central_slice, (2 * self.radius_A, limit), size, pixel_size_A, shift_px)
 
     def _bell(self, distance_A: np.ndarray) -> np.ndarray:
         """Return a Gaussian of integral 1, per Angstrom."""

@@ -1,7 +1,7 @@
-"""Potentials kept on disk, so that a structure is worked out once.
+"""A cache of potentials on disk, so that each structure is computed once.
 
-An entry's name is made of what it was computed from: the file's content, the options, and the version of the
-computation. So an entry never gets old; one that cannot be read is made again.
+The name of an entry is a hash of what it was computed from: the content of the file, the options, and the version of
+the computation. So an entry never gets outdated; one that cannot be read is computed again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from upicker.errors import OutputError
 from upicker.io.atomic import replacing
 from upicker.simulate.specimens.volume import Volume
 
-VERSION = 1  # of the computations whose results are kept; a change there needs another number here
+VERSION = 1  # of the computations whose results are cached; to be raised with any change there
 
 
 def folder() -> Path:
-    """Return where the user's cache lies: ``UPICKER_CACHE``, or the system's place for such things."""
+    """Return the folder of the user's cache: ``UPICKER_CACHE``, or the standard one of the system."""
     if given := os.environ.get("UPICKER_CACHE"):
         return Path(given)
     if sys.platform == "darwin":
@@ -35,23 +35,23 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "upicker"
 
 
-def kept(source: Path, options: object, build: Callable[[], Volume], where: Path | None = None) -> Volume:
-    """Return what was computed from a file before, or compute it and keep it.
+def cached(source: Path, options: object, build: Callable[[], Volume], where: Path | None = None) -> Volume:
+    """Return the cached result of a computation from a file, or compute and cache it.
 
     Parameters
     ----------
     source : Path
-        The file; its content counts, not its name.
+        The file; its content identifies the result, not its name.
     options : object
-        Whatever else the result depends on, told apart by its ``repr``.
+        Whatever else the result depends on, identified by its ``repr``.
     build : callable
         Computes it.
     where : Path, optional
-        The folder of the cache; by default the user's (`folder`). One that cannot be written is done without.
+        The folder of the cache; by default the user's (`folder`). If it cannot be written, nothing is cached.
     """
     name = hashlib.blake2b(source.read_bytes() + repr((VERSION, options)).encode(), digest_size=16).hexdigest()
     path = (where or folder()) / "potentials" / f"{name}.npz"
-    # A damaged entry shows as a zip of wrong checksum, a short one, or one that lacks something.
+    # A damaged entry raises one of these: a wrong checksum, a truncated file, a missing array.
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return _read(path)
     volume = build()

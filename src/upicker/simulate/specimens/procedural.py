@@ -1,6 +1,6 @@
-"""The built-in particles: made of random blobs in the outlines of well-known ones, so that nothing is downloaded.
+"""The built-in particles: random blobs within the outlines of well-known particles, so that nothing is downloaded.
 
-Their sizes, masses and symmetries are those of the particles named; their inner structure is invented.
+Sizes, masses and symmetries are those of the particles named; the inner structure is random.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class _Kind:
-    """A built-in particle: blobs of one asymmetric unit, at its natural size."""
+    """A built-in particle: the blobs of one asymmetric unit, at its natural size."""
 
     diameter_A: float  # its longest extension
     mass_kDa: float
     sigma_A: float
-    symmetry: str  # Schoenflies' symbol; axes along z
+    symmetry: str  # Schoenflies symbol; main axis along z
     unit: Callable[[np.random.Generator], np.ndarray]
 
 
@@ -36,9 +36,9 @@ def build(name: str, diameter_A: float | None = None, seed: int = 0) -> Blobs:
     name : str
         One of `BUILT_IN`.
     diameter_A : float, optional
-        Its longest extension, which scales everything, mass by the third power; by default the natural one.
+        Its longest extension, to which it is scaled, its mass with the third power; by default the natural one.
     seed : int
-        Of its inner structure.
+        Of its random inner structure.
     """
     kind = _KINDS[name]
     rng = np.random.default_rng((seed, BUILT_IN.index(name)))
@@ -56,27 +56,27 @@ def build(name: str, diameter_A: float | None = None, seed: int = 0) -> Blobs:
 def _barrel(rng: np.random.Generator) -> np.ndarray:
     """Two subunits of 14, like the 20S proteasome: four rings of seven, 37 A apart, around a channel."""
     axes = (21.0, 18.0, 19.0)
-    outer = _scatter(rng, 44, axes, (35.0, 4.0, 55.0))
-    inner = _scatter(rng, 44, axes, (38.0, -4.0, 18.0))
+    outer = _points_in_ellipsoid(rng, 44, axes, (35.0, 4.0, 55.0))
+    inner = _points_in_ellipsoid(rng, 44, axes, (38.0, -4.0, 18.0))
     return np.concatenate([outer, inner])
 
 
 def _shell(rng: np.random.Generator) -> np.ndarray:
-    """One subunit of 24, like apoferritin: lying on a sphere, at the corners of a snub cube, hollow within."""
+    """One subunit of 24, like apoferritin: on a sphere, at the corners of a snub cube, hollow."""
     corner = np.array([1.0, 0.5437, 1.8393])
     outward = corner / np.linalg.norm(corner)
-    aside = np.cross(outward, [0.3, 1.0, 0.1])
-    aside /= np.linalg.norm(aside)
-    frame = np.stack([aside, np.cross(outward, aside), outward])
-    return _scatter(rng, 36, (23.0, 15.0, 10.0), (0.0, 0.0, 52.0)) @ frame
+    sideways = np.cross(outward, [0.3, 1.0, 0.1])
+    sideways /= np.linalg.norm(sideways)
+    frame = np.stack([sideways, np.cross(outward, sideways), outward])
+    return _points_in_ellipsoid(rng, 36, (23.0, 15.0, 10.0), (0.0, 0.0, 52.0)) @ frame
 
 
 def _globule(rng: np.random.Generator) -> np.ndarray:
     """Two unequal parts with a cleft between and grooves in the surface, like a bacterial ribosome."""
-    large = _scatter(rng, 700, (120.0, 104.0, 81.0), (0.0, 0.0, -44.0))
-    small = _scatter(rng, 340, (109.0, 68.0, 49.0), (8.0, 16.0, 75.0))
+    large = _points_in_ellipsoid(rng, 700, (120.0, 104.0, 81.0), (0.0, 0.0, -44.0))
+    small = _points_in_ellipsoid(rng, 340, (109.0, 68.0, 49.0), (8.0, 16.0, 75.0))
     centres = np.concatenate([large, small])
-    # What lies near a few points of the surface is taken away.
+    # Blobs near a few points of the surface are removed.
     grooves = rng.normal(size=(9, 3))
     grooves *= 109 / np.linalg.norm(grooves, axis=1, keepdims=True)
     distance = np.linalg.norm(centres[:, None] - grooves, axis=2).min(1)
@@ -85,8 +85,8 @@ def _globule(rng: np.random.Generator) -> np.ndarray:
 
 def _rod(rng: np.random.Generator) -> np.ndarray:
     """One subunit of 4, like beta-galactosidase: two unequal lobes on either side of a notch."""
-    lobe = _scatter(rng, 80, (21.0, 34.0, 29.0), (17.0, 16.0, 57.0))
-    foot = _scatter(rng, 50, (17.0, 26.0, 24.0), (13.0, 12.0, 18.0))
+    lobe = _points_in_ellipsoid(rng, 80, (21.0, 34.0, 29.0), (17.0, 16.0, 57.0))
+    foot = _points_in_ellipsoid(rng, 50, (17.0, 26.0, 24.0), (13.0, 12.0, 18.0))
     return np.concatenate([lobe, foot])
 
 
@@ -98,18 +98,18 @@ def _small(rng: np.random.Generator) -> np.ndarray:
         (26, (24.0, 14.0, 14.0), (26.0, 13.0, -12.0)),
         (16, (12.0, 15.0, 13.0), (-4.0, 22.0, 14.0)),
     )
-    return np.concatenate([_scatter(rng, count, axes, middle) for count, axes, middle in lobes])
+    return np.concatenate([_points_in_ellipsoid(rng, count, axes, centre) for count, axes, centre in lobes])
 
 
-def _scatter(rng: np.random.Generator, count: int, axes_A: _Point, middle_A: _Point) -> np.ndarray:
-    """Spread points evenly but irregularly over an ellipsoid: the loneliest of a few random ones is taken."""
+def _points_in_ellipsoid(rng: np.random.Generator, count: int, axes_A: _Point, centre_A: _Point) -> np.ndarray:
+    """Return irregular but evenly distributed points: of a few random ones that furthest from the others is taken."""
     points = np.empty((count, 3))
     for index in range(count):
         trial = rng.uniform(-1, 1, (24, 3))
         trial = trial[(trial**2).sum(1) <= 1] * axes_A
         distance = np.linalg.norm(trial[:, None] - points[:index], axis=2).min(1, initial=np.inf)
         points[index] = trial[distance.argmax()]
-    return points + middle_A
+    return points + centre_A
 
 
 _KINDS = {

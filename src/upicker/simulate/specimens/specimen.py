@@ -1,6 +1,6 @@
-"""What is simulated: a built-in particle, a structure, a density map, or an entry of the Protein Data Bank.
+"""Specimens: built-in particles, structures, density maps, and entries of the Protein Data Bank.
 
-The frame of a specimen: `x`, `y`, `z` in Angstrom, origin in its middle (its centre of mass), the beam along `z`.
+The frame of a specimen: `x`, `y`, `z` in Angstrom, origin at its centre of mass, the beam along `z`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ BUILT_IN: tuple[str, ...] = procedural.BUILT_IN
 
 
 class Specimen(Protocol):
-    """A particle that can be seen from any side.
+    """A particle that can be projected in any orientation.
 
     Attributes
     ----------
     name : str
-        What it is.
+        Its name.
     diameter_A : float
-        Its longest extension: what labels carry by default.
+        Its longest extension: the default diameter of labels.
     radius_A : float
-        Of a sphere around the origin that holds it.
+        Of a sphere around the origin that encloses it.
     """
 
     @property
@@ -41,18 +41,18 @@ class Specimen(Protocol):
     def projection(
         self, rotation: np.ndarray, size: int, pixel_size_A: float, shift_px: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
-        """Project the turned particle along the beam.
+        """Project the rotated particle along the beam.
 
         Parameters
         ----------
         rotation : np.ndarray
-            `(3, 3)`, turns the particle's frame into the microscope's: ``turned = rotation @ point``.
+            `(3, 3)`, from the frame of the particle to that of the microscope: ``rotation @ point``.
         size : int
-            Side of the picture in pixels.
+            Side of the image in pixels.
         pixel_size_A : float
-            Of the picture.
+            Of the image.
         shift_px : tuple of float
-            Where the origin lies beside pixel size // 2: columns, rows.
+            Offset of the origin from pixel size // 2: columns, rows.
 
         Returns
         -------
@@ -65,16 +65,16 @@ class Specimen(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """How a specimen is made.
+    """Options of making a specimen.
 
     Attributes
     ----------
     diameter_A : longest extension of built-in particles, which scales them; others keep their size.
     seed : of the inner structure of built-in particles.
-    assembly : name of a structure's biological assembly, such as ``"1"``; None takes the atoms of the file.
-    voxel_size_A : of the grid on which a structure is computed; of a map whose header does not say it, or is wrong.
-    mass_kDa : of a map's particle, which then sets its potential; structures know theirs.
-    cache : folder of the cache; None is the user's (see `upicker.simulate.specimens.cache.folder`).
+    assembly : name of a structure's biological assembly, such as ``"1"``; None: the atoms of the file.
+    voxel_size_A : of the grid on which a structure is computed; of a map, instead of that in its header.
+    mass_kDa : mass of the particle in a map, which scales its potential; structures have theirs.
+    cache : folder of the cache; None: the user's (see `upicker.simulate.specimens.cache.folder`).
     """
 
     diameter_A: float | None = None
@@ -86,25 +86,25 @@ class Source:
 
 
 def load(source: str | Path, options: Source = Source()) -> Specimen:
-    """Return a specimen; the last few are remembered.
+    """Return a specimen; the last few are kept in memory.
 
     Parameters
     ----------
     source : str or Path
-        A name of `BUILT_IN`; the path of a structure (``.pdb``, ``.ent``, ``.cif``, ``.mmcif``) or a density map
+        One of `BUILT_IN`; the path of a structure (``.pdb``, ``.ent``, ``.cif``, ``.mmcif``) or a density map
         (``.mrc``, ``.map``, ``.ccp4``), each perhaps with ``.gz``; or the four characters of an entry of the
-        Protein Data Bank, which is fetched once.
+        Protein Data Bank, which is downloaded once.
     options : Source
-        How it is made.
+        How to make it.
 
     Raises
     ------
     ConfigError
         If an option is not positive, or a structure has no such assembly.
     InputError
-        If nothing is known by that name, or the file cannot be used or fetched.
+        If there is no such specimen, or the file cannot be used or downloaded.
     OutputError
-        If an entry was fetched and the cache cannot be written.
+        If an entry was downloaded and the cache cannot be written.
     """
     for name in ("diameter_A", "voxel_size_A", "mass_kDa"):
         value = getattr(options, name)
@@ -119,18 +119,18 @@ def load(source: str | Path, options: Source = Source()) -> Specimen:
     kind = _kind(path)
     if not path.is_file():
         if kind is None and path.name == text:
-            built_in = f"Built in are: {', '.join(BUILT_IN)}"
+            built_in = f"Built-in specimens: {', '.join(BUILT_IN)}"
             raise InputError(text, "there is no such specimen", f"{built_in}. {_KINDS_OF_FILES}")
         raise InputError(path, "there is no such file", _KINDS_OF_FILES)
     if kind is None:
-        raise InputError(path, f"specimens are not read from files '{path.suffix}'", _KINDS_OF_FILES)
+        raise InputError(path, f"unknown suffix '{path.suffix}' of a specimen", _KINDS_OF_FILES)
     state = path.stat()
     return _from_file(path.resolve(), kind, options, (state.st_mtime_ns, state.st_size))
 
 
 _KINDS_OF_FILES = (
-    f"Files are structures ({', '.join(structure.SUFFIXES)}) and maps ({', '.join(density.SUFFIXES)}), perhaps with "
-    ".gz; four characters such as 3J79 are fetched from the Protein Data Bank"
+    f"Files: structures ({', '.join(structure.SUFFIXES)}) and maps ({', '.join(density.SUFFIXES)}), also with .gz; an "
+    "entry of four characters, such as 3J79, is fetched from the Protein Data Bank"
 )
 
 
@@ -144,11 +144,11 @@ def _built_in(name: str, diameter_A: float | None, seed: int) -> Specimen:
     return procedural.build(name, diameter_A, seed)
 
 
-@lru_cache(maxsize=8)  # a ribosome's transform has 140 MB
+@lru_cache(maxsize=8)  # the transform of a ribosome takes 140 MB
 def _from_file(path: Path, kind: str, options: Source, state: tuple[int, int]) -> Specimen:
-    """`state` is the file's time and size: a file that changed is another one."""
+    """Load a file; `state`, its time and size, tells changed files apart."""
     if kind == "structure":
         wanted = (options.assembly, options.voxel_size_A)
-        return cache.kept(path, (kind, *wanted), lambda: structure.potential(path, *wanted), options.cache)
+        return cache.cached(path, (kind, *wanted), lambda: structure.potential(path, *wanted), options.cache)
     wanted = (options.voxel_size_A, options.mass_kDa)
-    return cache.kept(path, (kind, *wanted), lambda: density.potential(path, *wanted), options.cache)
+    return cache.cached(path, (kind, *wanted), lambda: density.potential(path, *wanted), options.cache)

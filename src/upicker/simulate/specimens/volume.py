@@ -1,12 +1,12 @@
 """Central slices: projections of a density on a cubic grid, at any pixel size.
 
-The transform of a projection is a plane through the middle of the density's transform, turned as the particle is.
-That plane is sampled at just the frequencies that the wanted picture has, so nothing is interpolated in the
-picture, and the cost is set by the detail in the specimen, not by the pixels of the camera.
+The Fourier transform of a projection is a central slice of the transform of the density, rotated as the particle is.
+The slice is sampled at just the frequencies of the image, so nothing is interpolated in real space, and the cost
+depends on the resolution of the specimen, not on the pixels of the camera.
 
-The frame of a specimen: `x`, `y`, `z` in Angstrom, origin in its middle, the beam along `z`. A picture holds
-samples of the projection, which carries no frequencies beyond the picture's own: what a Fourier crop of a finer
-picture gives. What the detector makes of them over the area of a pixel is the detector's matter.
+The frame of a specimen: `x`, `y`, `z` in Angstrom, origin at its centre, the beam along `z`. An image holds samples of
+the band-limited projection, as Fourier cropping of a finer image would give. The integration over the area of a pixel
+is left to the detector.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 from scipy import fft, ndimage
 
-# The grid is set in twice its size, so that its transform is smooth enough to be interpolated by polynomials of
-# this order. Linear ones would leave 3 % of error along the rim, cubic ones cost twice the time for nothing seen.
+# The grid is padded to twice its size, so that its transform is smooth enough for interpolation by splines of this
+# order. Linear ones would leave an error of 3 % near the border, cubic ones take twice the time without visible gain.
 OVERSAMPLING, ORDER = 2, 2
 
 
@@ -30,7 +30,7 @@ class Volume:
     Attributes
     ----------
     name : str
-        What it is.
+        Its name.
     density_V : np.ndarray
         `(n, n, n)` float32, n even, volt above the ice; axes z, y, x, the origin at voxel n // 2.
     voxel_size_A : float
@@ -38,7 +38,7 @@ class Volume:
     diameter_A : float
         Its longest extension.
     radius_A : float
-        Of a sphere around the origin that holds it; at most half the grid.
+        Of a sphere around the origin that encloses it; at most half the grid.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Volume:
     def projection(
         self, rotation: np.ndarray, size: int, pixel_size_A: float, shift_px: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
-        """Project the turned particle along the beam.
+        """Project the rotated particle along the beam.
 
         Parameters
         ----------
         rotation : np.ndarray
-            `(3, 3)`, turns the particle's frame into the microscope's: ``turned = rotation @ point``.
+            `(3, 3)`, from the frame of the particle to that of the microscope: ``rotation @ point``.
         size : int
-            Side of the picture in pixels.
+            Side of the image in pixels.
         pixel_size_A : float
-            Of the picture; may be finer or coarser than the grid.
+            Of the image; may be finer or coarser than the grid.
         shift_px : tuple of float
-            Where the origin lies beside pixel size // 2: columns, rows.
+            Offset of the origin from pixel size // 2: columns, rows.
 
         Returns
         -------
@@ -73,21 +73,21 @@ class Volume:
             return self._slice(np.asarray(rotation, np.float32), ky, kx)
 
         limit = 0.5 / self.voxel_size_A
-        return picture(central_slice, (2 * self.radius_A, limit), size, pixel_size_A, shift_px)
+        return image_of_slice(central_slice, (2 * self.radius_A, limit), size, pixel_size_A, shift_px)
 
     def _slice(self, rotation: np.ndarray, ky: np.ndarray, kx: np.ndarray) -> np.ndarray:
-        """Return the transform, `(ky, kx)` complex64, on a plane through its middle."""
+        """Return a central slice of the transform, `(ky, kx)` complex64."""
         inside = ky[:, None] ** 2 + kx[None, :] ** 2 < (0.5 / self.voxel_size_A) ** 2
         row, column = np.nonzero(inside)
         # The slice at k is the transform at rotation^-1 k.
         along = rotation[:2].T @ np.stack([kx[column], ky[row]])
-        # Half of the transform is stored; the other half is its conjugate mirrored.
+        # Half of the transform is stored; the other half follows by Hermitian symmetry.
         mirrored = along[0] < 0
         along[:, mirrored] *= -1
         side = OVERSAMPLING * len(self.density_V)
-        place = along[::-1] * (side * self.voxel_size_A)
-        place += np.array([[side // 2], [side // 2], [1]], np.float32)
-        values = ndimage.map_coordinates(self._transform, place, order=ORDER, prefilter=False)
+        position = along[::-1] * (side * self.voxel_size_A)
+        position += np.array([[side // 2], [side // 2], [1]], np.float32)
+        values = ndimage.map_coordinates(self._transform, position, order=ORDER, prefilter=False)
         values[mirrored] = values[mirrored].conj()
         plane = np.zeros(inside.shape, np.complex64)
         plane[inside] = values
@@ -97,7 +97,7 @@ class Volume:
     def _transform(self) -> np.ndarray:
         """The oversampled transform, `(2n, 2n, n + 2)` complex64, volt A^3: kz and ky from -n, kx from -1.
 
-        What interpolating a transform does to its density is a multiplication with a bell, which is divided out
+        Interpolation of the transform multiplies the density with a bell-shaped function, which is divided out
         beforehand ("gridding correction").
         """
         n = len(self.density_V)
@@ -105,7 +105,7 @@ class Volume:
         side = OVERSAMPLING * n
         position = np.arange(n) - n // 2
         correction = np.sinc(position / side) ** -(ORDER + 1)
-        flip = (-1.0) ** np.arange(n)  # moves the origin of the transform to its middle
+        flip = (-1.0) ** np.arange(n)  # moves the origin of the transform to its centre
         values = self.density_V * np.float32(self.voxel_size_A**3)
         for axis in (2, 1, 0):
             weight = correction if axis == 2 else correction * flip
@@ -118,28 +118,28 @@ class Volume:
         return np.concatenate([before[:, :, None], values], axis=2)
 
 
-def picture(
+def image_of_slice(
     central_slice: Callable[[np.ndarray, np.ndarray], np.ndarray],
     bounds: tuple[float, float],
     size: int,
     pixel_size_A: float,
     shift_px: tuple[float, float],
 ) -> np.ndarray:
-    """Turn a slice of a particle's transform into a picture.
+    """Return the projection whose transform is a central slice.
 
     Parameters
     ----------
     central_slice : callable
-        Given frequencies along rows `(r,)` and columns `(c,)`, 1 / A, returns the slice `(r, c)`, complex64, volt
-        times cubic Angstrom. Columns' frequencies are not negative.
+        From frequencies along rows `(r,)` and columns `(c,)`, 1 / A, to the slice `(r, c)`, complex64, volt times cubic
+        Angstrom. The frequencies along columns are not negative.
     bounds : tuple of float
-        How wide the particle is, in Angstrom, and the highest frequency that it has, in 1 / A.
+        Diameter that encloses the particle, Angstrom, and its highest frequency, 1 / A.
     size : int
-        Side of the picture in pixels.
+        Side of the image in pixels.
     pixel_size_A : float
-        Of the picture.
+        Of the image.
     shift_px : tuple of float
-        Where the origin lies beside pixel size // 2: columns, rows.
+        Offset of the origin from pixel size // 2: columns, rows.
 
     Returns
     -------
@@ -154,24 +154,24 @@ def picture(
     step = np.float32(1 / (side * pixel_size_A))
     plane = central_slice(rows.astype(np.float32) * step, columns.astype(np.float32) * step)
 
-    # Whole pixels of the shift are made by placing, the rest and the way to the middle by phases.
+    # Whole pixels of the shift are done when the image is placed, the rest and the shift to the centre by phases.
     whole = np.floor(np.asarray(shift_px) + 0.5).astype(int)
     to_x, to_y = np.asarray(shift_px) - whole + side // 2
     plane = plane * np.exp(-2j * np.pi / side * to_y * rows).astype(np.complex64)[:, None]
     plane *= np.exp(-2j * np.pi / side * to_x * columns).astype(np.complex64) / np.float32(pixel_size_A**2)
     spectrum = np.zeros((side, side // 2 + 1), np.complex64)
     spectrum[rows, : reach + 1] = plane
-    whole_picture = np.asarray(fft.irfft2(spectrum, (side, side), overwrite_x=True))
+    projection = np.asarray(fft.irfft2(spectrum, (side, side), overwrite_x=True))
 
     result = np.zeros((size, size), np.float32)
     left, top = size // 2 + whole - side // 2
     target = tuple(slice(max(start, 0), max(start + side, 0)) for start in (top, left))
     inside = result[target]
     first = (max(-top, 0), max(-left, 0))
-    inside[...] = whole_picture[first[0] : first[0] + inside.shape[0], first[1] : first[1] + inside.shape[1]]
+    inside[...] = projection[first[0] : first[0] + inside.shape[0], first[1] : first[1] + inside.shape[1]]
     return result
 
 
 def _along(values: np.ndarray, axis: int) -> np.ndarray:
-    """Shape a vector so that it multiplies along one axis of three."""
+    """Reshape a vector so that it multiplies along one of three axes."""
     return values.reshape([-1 if axis == other else 1 for other in range(3)])
