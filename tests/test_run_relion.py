@@ -126,6 +126,21 @@ def test_a_job_that_is_continued_keeps_what_is_done_and_the_labels_of_relion_5(c
     assert kept.read_text() == before.removesuffix("# by hand\n")
 
 
+def test_a_continued_job_with_other_settings_warns_that_old_coordinates_are_kept(capsys, project):
+    job = Path("External/job012")
+    assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
+    before = contents(job)
+    code, _, err = upicker(capsys, *JOB, "--diameter", "260A")
+    assert (code, err) == (0, "")
+    code, _, err = upicker(capsys, *JOB, "--diameter", "200A")
+    assert code == 0
+    assert "another diameter are kept; --redo picks all again" in err
+    assert contents(job) == before
+    code, _, err = upicker(capsys, *JOB, "--diameter", "200A", "--redo")
+    assert (code, err) == (0, "")
+    assert contents(job) != before
+
+
 def test_failures_leave_their_sign(capsys, project):
     job = Path("External/job012")
     assert upicker(capsys, *JOB)[0] == 2

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining
-from upicker.cli.console import problem
+from upicker.cli.console import problem, warning
 from upicker.cli.options import Changes, ConfigFile, Size, changes
 from upicker.errors import ConfigError
 
@@ -58,12 +58,15 @@ def relion_job(
         job = relion.job(o, in_mics)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
         if model is not None:
-            outcomes = relion.pick(job, todo, model, diameter, merged, j)
+            work, jobs = relion.picking(job, todo, model, diameter, merged, j)
         elif diameter is not None:
-            outcomes = relion.propose(job, todo, diameter, merged, j)
+            work, jobs = relion.proposing(job, diameter, merged), j
         else:
             raise ConfigError("--model", "neither weights nor a diameter were given", "Give --model or --diameter 190A")
-        code = follow("picked", relion.run(job, outcomes), len(todo), o)
+        if len(todo) < len(job.paths) and (changed := relion.changed_settings(job, work)):
+            settings = " and ".join(changed)
+            warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
+        code = follow("picked", relion.run(job, todo, work, jobs), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:
         relion.end(o, relion.ABORTED)

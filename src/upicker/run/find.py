@@ -34,8 +34,12 @@ class Finding(Protocol):
         """Return more for ``run.toml``: the model, the diameter, the pixel size ..."""
         ...
 
-    def ready(self, paths: Sequence[Path], jobs: int) -> Self:
-        """Return it ready for these micrographs in `jobs` processes, after what is done once for all of them."""
+    def adapted(self, paths: Sequence[Path]) -> Self:
+        """Return it with everything determined once for all micrographs; ``run.toml`` records its config."""
+        ...
+
+    def for_processes(self, jobs: int) -> Self:
+        """Return it for each of `jobs` processes, which share the cores."""
         ...
 
     def __call__(self, path: Path, /) -> Entry:
@@ -66,6 +70,6 @@ def find_all(paths: Sequence[Path], work: Finding, jobs: int = 1) -> Generator[O
         If the folder cannot be written.
     """
     work.outputs.prepare()
-    jobs = min(jobs, len(paths))
-    work = work.ready(paths, jobs)
-    yield from recorded(each(paths, work, jobs), work.outputs.folder, work.command, work.config, work.about())
+    work, jobs = work.adapted(paths), min(jobs, len(paths))
+    outcomes = each(paths, work.for_processes(jobs), jobs)
+    yield from recorded(outcomes, work.outputs.folder, work.command, work.config, work.about())

@@ -58,8 +58,12 @@ class Picking:
             **self.reading.about(),
         }
 
-    def ready(self, paths: Sequence[Path], jobs: int) -> Picking:
-        """Return it for `jobs` processes, which share the cores."""
+    def adapted(self, paths: Sequence[Path]) -> Picking:
+        """Return it unchanged: weights are ready for any micrograph."""
+        return self
+
+    def for_processes(self, jobs: int) -> Picking:
+        """Return it for each of `jobs` processes, which share the cores."""
         return replace(self, picker=sharing_cores(self.picker, jobs))
 
     def __call__(self, path: Path) -> Entry:

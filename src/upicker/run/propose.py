@@ -81,11 +81,11 @@ class Proposing:
         mask = None if self.masks is None else str(self.masks.path)
         return {"diameter": str(self.diameter), **self.reading.about(), "mask": mask}
 
-    def ready(self, paths: Sequence[Path], jobs: int) -> Proposing:
-        """Return it with a template; see `with_template`."""
-        return self.with_template(paths)
+    def for_processes(self, jobs: int) -> Proposing:
+        """Return it unchanged: it uses one thread."""
+        return self
 
-    def with_template(self, paths: Sequence[Path]) -> Proposing:
+    def adapted(self, paths: Sequence[Path]) -> Proposing:
         """Return it with a template learned from a few of the micrographs, if the config asks for one and has none."""
         if not self.config.propose.template or self.config.propose.profile is not None:
             return self

@@ -17,6 +17,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,12 +28,16 @@ from upicker.io.atomic import replacing
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph, Particles
+from upicker.run import record
 from upicker.run.batch import Outcome
-from upicker.run.find import find_all
+from upicker.run.find import Finding, find_all
 from upicker.run.outputs import writable
 from upicker.run.propose import Proposing
 from upicker.run.record import Entry
 from upicker.units import Length
+
+if TYPE_CHECKING:
+    from upicker.run.pick import Picking
 
 COMMAND = "relion-job"
 SUCCESS, FAILURE, ABORTED = "RELION_JOB_EXIT_SUCCESS", "RELION_JOB_EXIT_FAILURE", "RELION_JOB_EXIT_ABORTED"
@@ -156,22 +161,22 @@ def coordinates_file(folder: Path, name: str) -> Path:
     return folder / inside.with_name(inside.stem + _SUFFIX)
 
 
-def pick(
+def picking(
     job: RelionJob,
     paths: Sequence[Path],
     model: Path,
     diameter: Length | None,
     changes: Mapping[str, object],
     threads: int,
-) -> Generator[Outcome[Entry], None, None]:
-    """Pick some micrographs of the job with weights; see `upicker.run.find.find_all`.
+) -> tuple[Picking, int]:
+    """Return the work of picking with weights, and the number of processes for it.
 
     Parameters
     ----------
     job : RelionJob
         The job.
     paths : sequence of Path
-        Of its micrographs.
+        The micrographs to pick.
     model : Path
         The weights.
     diameter : Length or None
@@ -179,7 +184,7 @@ def pick(
     changes : mapping
         Of the stored config.
     threads : int
-        CPU threads, ``--j``: divided between as many processes as are of use.
+        CPU threads, ``--j``, to be divided between the processes.
 
     Raises
     ------
@@ -191,25 +196,39 @@ def pick(
 
     picker = Picker(model, changes)
     jobs = min(threads, processes(len(paths), picker))
-    work = Picking(picker.with_threads(max(1, threads // jobs)), job.outputs, diameter, job.reading, COMMAND)
-    return find_all(paths, work, jobs)
+    picker = picker.with_threads(max(1, threads // jobs))
+    return Picking(picker, job.outputs, diameter, job.reading, COMMAND), jobs
 
 
-def propose(
-    job: RelionJob, paths: Sequence[Path], diameter: Length, changes: Mapping[str, object], jobs: int
-) -> Generator[Outcome[Entry], None, None]:
-    """Propose particles in some micrographs of the job, in `jobs` processes; see `upicker.run.find.find_all`.
+def proposing(job: RelionJob, diameter: Length, changes: Mapping[str, object]) -> Proposing:
+    """Return the work of proposing without weights.
 
     By default the number of proposals follows each micrograph's density. The template is learned from all micrographs
-    of the job, so that a job that is continued uses the same one.
+    of the job, so that a continued job uses the same one.
     """
     config = Config().with_changes({"propose.top_k": "auto", **changes})
-    work = Proposing(diameter, job.outputs, config, job.reading, command=COMMAND).with_template(job.paths)
-    return find_all(paths, work, jobs)
+    return Proposing(diameter, job.outputs, config, job.reading, command=COMMAND).adapted(job.paths)
 
 
-def run(job: RelionJob, outcomes: Generator[Outcome[Entry], None, None]) -> Generator[Outcome[Entry], None, None]:
-    """Pass outcomes of `pick` or `propose` on, and write the job's lists at the end, also when it is stopped.
+def changed_settings(job: RelionJob, work: Finding) -> list[str]:
+    """Return which of model, diameter and threshold differ from those of an earlier run of the job."""
+    earlier, now = record.read(job.outputs.folder).about, work.about()
+    return [key for key in ("model", "diameter", "threshold") if earlier and earlier.get(key) != now.get(key)]
+
+
+def run(job: RelionJob, paths: Sequence[Path], work: Finding, jobs: int) -> Generator[Outcome[Entry], None, None]:
+    """Find the particles in some micrographs of the job, and write its lists at the end, also when it is stopped.
+
+    Parameters
+    ----------
+    job : RelionJob
+        The job.
+    paths : sequence of Path
+        Of its micrographs.
+    work : Finding
+        Of `picking` or `proposing`.
+    jobs : int
+        Number of processes.
 
     Raises
     ------
@@ -220,7 +239,7 @@ def run(job: RelionJob, outcomes: Generator[Outcome[Entry], None, None]) -> Gene
     """
     try:
         # Closed before the lists are written: processes that are at work finish their micrographs.
-        with closing(outcomes):
+        with closing(find_all(paths, work, jobs)) as outcomes:
             for outcome in outcomes:
                 yield outcome
                 if (job.outputs.folder / ABORT_NOW).exists():
