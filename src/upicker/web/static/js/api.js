@@ -19,7 +19,7 @@ export class ServerError extends Error {
    */
   constructor(status, body) {
     const error = body?.error;
-    super(error ? `${error.where}: ${error.found}. ${error.remedy}.` : status ? `The server answered ${status}.` : "The server is away.");
+    super(error ? `${error.where}: ${error.found}. ${error.remedy}.` : status ? `The server responded with status ${status}.` : "The server is away.");
     this.status = status;
     this.body = body;
     this.away = status === 0 || status === 502 || status === 503 || status === 504;

@@ -30,7 +30,7 @@ const CUTOFFS_PX = [0, 3, 4, 6, 8, 11, 16, 22, 32]; // raw pixels; 0: none
  * @typedef {ReturnType<typeof slider>} Slider
  *
  * @typedef {{kinds: HTMLElement, count: HTMLSelectElement, lowpass: Slider, size: Slider, invert: ReturnType<typeof check>,
- *   cells: HTMLElement, nothing: HTMLElement, said: HTMLElement, hint: HTMLElement, sheet: HTMLElement}} Parts
+ *   cells: HTMLElement, nothing: HTMLElement, status: HTMLElement, hint: HTMLElement, sheet: HTMLElement}} Parts
  *
  * @typedef {object} Hooks
  * @property {(id: number) => string} nameOf
@@ -39,7 +39,7 @@ const CUTOFFS_PX = [0, 3, 4, 6, 8, 11, 16, 22, 32]; // raw pixels; 0: none
  */
 
 /** @type {Record<string, string>} */
-const SAYS = {
+const DESCRIPTIONS = {
   borderline: "just above and just below the threshold",
   lowest: "the lowest above the threshold, worst first",
   highest: "the highest, best first",
@@ -88,7 +88,7 @@ export class Gallery {
       invert: check({ text: "Invert", value: remember("gallery invert") ?? false, change: kept("invert", () => this.#parts.invert.value, () => this.#invert()) }),
       cells: h("div", { class: "cells", role: "group", "aria-label": "Particles" }),
       nothing: h("div", { class: "nothing", hidden: true }),
-      said: h("span", { class: "grow clip" }),
+      status: h("span", { class: "grow clip" }),
       hint: h("span", { class: "clip" }, "click rejects · Shift-click a range · Ctrl-click opens the micrograph"),
       sheet: h("div", { class: "sheet" }),
     };
@@ -98,13 +98,13 @@ export class Gallery {
     element.append(
       h("div", { class: "tools" }, part.kinds, h("label", { class: "count" }, part.count, h("span", { class: "muted" }, "particles")),
         part.lowpass.element, part.size.element, part.invert.element),
-      part.sheet, h("div", { class: "status" }, part.said, part.hint));
+      part.sheet, h("div", { class: "status" }, part.status, part.hint));
     this.#offer(KINDS);
     part.sheet.addEventListener("scroll", () => this.#fetchMore(), { passive: true });
     part.cells.addEventListener("click", (event) => this.#click(event));
     part.cells.addEventListener("keydown", (event) => this.#press(event));
-    for (const kind of ["pointerover", "focusin"]) part.cells.addEventListener(kind, (event) => this.#tell(this.#placeOf(event.target)));
-    part.cells.addEventListener("pointerleave", () => this.#tell(null));
+    for (const kind of ["pointerover", "focusin"]) part.cells.addEventListener(kind, (event) => this.#describe(this.#placeOf(event.target)));
+    part.cells.addEventListener("pointerleave", () => this.#describe(null));
     new ResizeObserver(() => this.#fit()).observe(part.sheet);
   }
 
@@ -138,7 +138,7 @@ export class Gallery {
     this.#asked = asked;
     this.#request?.abort();
     const request = (this.#request = new AbortController());
-    this.#parts.said.textContent = "Choosing…";
+    this.#parts.status.textContent = "Choosing…";
     try {
       const found = await get(`/api/gallery?${asked}`, request);
       if (this.#request === request) this.#use(found);
@@ -160,7 +160,7 @@ export class Gallery {
       if (changed.has(`${cell.micrograph}.${cell.index}`)) cell.rejected = rejected;
       this.#write(at);
     });
-    this.#tell(null);
+    this.#describe(null);
   }
 
   focus() {
@@ -195,7 +195,7 @@ export class Gallery {
     part.nothing.textContent = cells.length ? "" : this.kind === "false" ? "No false picks above this threshold." : "There are no picks above this threshold.";
     cells.forEach((_, at) => this.#write(at));
     part.sheet.scrollTop = 0;
-    this.#tell(null);
+    this.#describe(null);
     this.#fit();
     this.#redraw();
   }
@@ -312,11 +312,11 @@ export class Gallery {
   }
 
   /** @param {number | null} at */
-  #tell(at) {
+  #describe(at) {
     const cell = at === null ? null : this.#cells[at];
     const gone = this.#cells.filter(({ rejected }) => rejected).length;
-    const all = `${this.#cells.length} particles: ${SAYS[this.kind]}${gone ? ` · ${gone} of them rejected` : ""}`;
-    this.#parts.said.textContent = cell ? `${this.#hooks.nameOf(cell.micrograph)} · score ${figure(cell.score)}${cell.rejected ? " · rejected" : ""}` : this.#cells.length ? all : "";
+    const all = `${this.#cells.length} particles: ${DESCRIPTIONS[this.kind]}${gone ? ` · ${gone} of them rejected` : ""}`;
+    this.#parts.status.textContent = cell ? `${this.#hooks.nameOf(cell.micrograph)} · score ${figure(cell.score)}${cell.rejected ? " · rejected" : ""}` : this.#cells.length ? all : "";
   }
 
   /** @param {EventTarget | null} target */

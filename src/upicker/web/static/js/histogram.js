@@ -67,7 +67,7 @@ export function scaled(count, most, isLog) {
 }
 
 /**
- * A threshold as one would say it: to a power of ten of at most a thousandth of the range.
+ * A threshold, rounded so that it is short: to a power of ten of at most a thousandth of the range.
  * @param {number} value
  * @param {number} range
  */

@@ -8,7 +8,7 @@ import { figureRows, problemTexts } from "./figures.js";
 import { figure } from "./histogram.js";
 import { bindKeys } from "./inspectkeys.js";
 import { Keys } from "./keys.js";
-import { Looks } from "./looks.js";
+import { Display } from "./display.js";
 import { ThresholdPlot } from "./plot.js";
 import { Readout } from "./readout.js";
 import { Table } from "./table.js";
@@ -17,7 +17,7 @@ import { mark, Verdicts } from "./verdicts.js";
 import { Viewer } from "./viewer.js";
 
 const POLL = 400; // ms between questions while picks are being read
-const PATIENCE = 200; // ms before "loading" is said
+const PATIENCE = 200; // ms before "loading" is shown
 const KEPT = 30; // micrographs' picks
 const HASH = 400; // ms that the address waits
 
@@ -53,7 +53,7 @@ export class Page {
     this.keys = new Keys();
     this.table = new Table(byId("list"), { onOpen: (id) => this.go(id) });
     this.plot = new ThresholdPlot(byId("plot"), { onMove: (threshold, final) => this.#move(threshold, final) });
-    this.looks = new Looks(this.viewer, { onView: () => this.#showPicture() });
+    this.display = new Display(this.viewer, { onView: () => this.#showMicrograph() });
     this.readout = new Readout(this.viewer, byId("foot"));
     this.verdicts = new Verdicts(() => this.#draw());
     this.gallery = new Gallery(byId("gallery"), {
@@ -110,7 +110,7 @@ export class Page {
     this.table.current = id;
     byId("name").textContent = byId("name").title = name;
     document.title = `${name} · UPicker`;
-    this.viewer.setMarks([]);
+    this.viewer.setOverlay([]);
     this.readout.use(null);
     this.#card(null);
     this.#figures();
@@ -118,7 +118,7 @@ export class Page {
     if (this.viewer.info && this.viewer.info.id !== id) this.viewer.element.classList.add("dim");
     const busy = setTimeout(() => this.#busy(`Loading ${name}`), PATIENCE);
     try {
-      await Promise.all([this.#showPicture(going), this.#content(id)]);
+      await Promise.all([this.#showMicrograph(going), this.#content(id)]);
     } finally {
       clearTimeout(busy);
       if (this.#going === going) this.#busy(null);
@@ -172,7 +172,7 @@ export class Page {
       this.problems,
       panel("Figures", { id: "inspect figures" }, this.sums),
       panel("Marks", { id: "inspect marks" }, this.verdicts.element, h("p", { class: "muted" }, "Click a pick to reject it, or to take it back.")),
-      panel("Picture", { id: "inspect picture", open: false }, this.looks.element));
+      panel("Display", { id: "inspect display", open: false }, this.display.element));
     folds();
     byId("plot").setAttribute("aria-busy", "true");
     byId("export", HTMLButtonElement).disabled = true;
@@ -224,7 +224,7 @@ export class Page {
   }
 
   /**
-   * The line was moved: what this page knows itself follows at once, the rest when the server has counted.
+   * The line was moved: what this page has itself is updated at once, the rest when the server has counted.
    * @param {number} threshold
    * @param {boolean} final
    */
@@ -265,14 +265,14 @@ export class Page {
   }
 
   /** @param {AbortController | null} going */
-  async #showPicture(going = this.#going) {
+  async #showMicrograph(going = this.#going) {
     const id = this.table.current;
     if (id === null) return;
     try {
-      const info = await picture(id, this.looks.view, { signal: going?.signal });
+      const info = await picture(id, this.display.view, { signal: going?.signal });
       if (info.error) throw new Error(problemText(info.error));
       this.viewer.show(info);
-      this.looks.use(info);
+      this.display.use(info);
       this.readout.use(info);
     } catch (error) {
       if (failure(error).name === "AbortError") return;
@@ -285,7 +285,7 @@ export class Page {
 
   #draw() {
     const content = this.#contents.get(this.table.current ?? -1);
-    this.viewer.setMarks(content ? this.verdicts.layers(content, this.threshold) : []);
+    this.viewer.setOverlay(content ? this.verdicts.layers(content, this.threshold) : []);
   }
 
   #figures() {
@@ -293,7 +293,7 @@ export class Page {
     const { total } = this.#counts;
     byId("kept").replaceChildren(h("b", {}, total.toLocaleString("en")), ` of ${many(this.#summary.total, "pick")} at ${figure(this.threshold)}`);
     byId("export", HTMLButtonElement).disabled = false;
-    this.plot.say(`${many(total, "pick")} kept`);
+    this.plot.describe(`${many(total, "pick")} kept`);
     const content = this.#contents.get(this.table.current ?? -1);
     const here = content ? this.verdicts.figures(content, this.threshold) : null;
     const { rows, note } = figureRows(this.#summary, this.#counts, content ?? null, here);

@@ -17,13 +17,13 @@ export function bindKeys(page) {
   keys.on("] ArrowRight", "Raise the threshold", () => page.plot.step(1), group("Threshold"));
   keys.on("{ Shift+ArrowLeft", "Lower it much", () => page.plot.step(-10), group("Threshold"));
   keys.on("} Shift+ArrowRight", "Raise it much", () => page.plot.step(10), group("Threshold"));
-  keys.on("+ =", "Closer", inMicrograph(() => viewer.zoomBy(1.4)), group("Picture"));
-  keys.on("-", "Further away", inMicrograph(() => viewer.zoomBy(1 / 1.4)), group("Picture"));
-  keys.on("0", "All of the micrograph", inMicrograph(() => viewer.fit()), group("Picture"));
-  keys.on("I", "Invert", inMicrograph(() => page.looks.toggle("invert")), group("Picture"));
-  keys.on("L", "Low-pass", inMicrograph(() => page.looks.toggle("lowpass")), group("Picture"));
-  keys.on("M", "The model's view", inMicrograph(() => page.looks.toggle("prepared")), group("Picture"));
-  keys.on("B", "Picks below the threshold, too", inMicrograph(() => page.verdicts.toggle("under")), group("Picture"));
+  keys.on("+ =", "Closer", inMicrograph(() => viewer.zoomBy(1.4)), group("Display"));
+  keys.on("-", "Further away", inMicrograph(() => viewer.zoomBy(1 / 1.4)), group("Display"));
+  keys.on("0", "All of the micrograph", inMicrograph(() => viewer.fit()), group("Display"));
+  keys.on("I", "Invert", inMicrograph(() => page.display.toggle("invert")), group("Display"));
+  keys.on("L", "Low-pass", inMicrograph(() => page.display.toggle("lowpass")), group("Display"));
+  keys.on("M", "The model's view", inMicrograph(() => page.display.toggle("prepared")), group("Display"));
+  keys.on("B", "Picks below the threshold, too", inMicrograph(() => page.verdicts.toggle("under")), group("Display"));
   keys.on("X", "Reject the particle, or take it back; with Shift, all from the last one on", () => false, group("Gallery"));
   keys.on("O", "Open the particle's micrograph", () => false, group("Gallery"));
 }

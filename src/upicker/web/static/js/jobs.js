@@ -5,7 +5,7 @@
  *     open(id)               shows a micrograph
  *     propose(model)         shows the trained model's picks as proposals; without it there is no such button
  *     onSuggestions(ids)     called with the numbers of the micrographs to label next, the most uncertain first
- *   panel.refresh()          looks again; panel.stop() ends all looking
+ *   panel.refresh()          asks the server again; panel.stop() ends that
  *
  * A training runs in a process of its own: the panel finds it again after a reload, and after the server's restart.
  * When the model's picks are asked for or a training ends, `element` sends the events "propose" and "trained" upward.
@@ -105,7 +105,7 @@ class JobsPanel {
       this.#show(training ?? null, jobs.find((job) => job.kind === "suggest") ?? null, choices, suggestions);
     } catch (error) {
       if (failure(error).name === "AbortError") return;
-      this.#say(explain(error));
+      this.#showProblem(explain(error));
     }
     if (asking !== this.#asking) return;
     const running = this.#training?.state === "running" || this.#search?.state === "running";
@@ -141,7 +141,7 @@ class JobsPanel {
       searchState: h("p", { class: "jobs-line muted", role: "status" }),
       list: h("ol", { class: "list jobs-list" }),
       problem: h("p", { class: "jobs-line warn", role: "alert" }),
-      said: h("details", { class: "jobs-more" }),
+      logPart: h("details", { class: "jobs-more" }),
       idle: h("div", { class: "jobs-part" }),
       run: h("div", { class: "jobs-part" }),
       next: h("div", { class: "jobs-part" }),
@@ -149,10 +149,10 @@ class JobsPanel {
     const more = h("details", { class: "jobs-more" }, h("summary", {}, "Options"),
       h("label", { class: "field" }, h("span", {}, "Start from"), part.initial),
       h("label", { class: "field" }, h("span", {}, "Steps"), part.steps));
-    part.said.append(h("summary", {}, "Log"), part.log);
+    part.logPart.append(h("summary", {}, "Log"), part.log);
     part.idle.append(part.ready, part.start, more);
     part.run.append(h("div", { class: "row" }, h("div", { class: "grow" }, part.state), part.cancel), part.bar,
-      part.figures, part.message, part.propose, part.said);
+      part.figures, part.message, part.propose, part.logPart);
     part.next.append(part.search, part.searchBar, part.searchState, part.list);
     for (const each of [part.run, part.next, part.problem]) each.hidden = true;
     this.#element.classList.add("jobs");
@@ -172,7 +172,7 @@ class JobsPanel {
     const ended = before && before.id === training?.id && before.state === "running" && training?.state !== "running";
     this.#training = training;
     this.#search = search;
-    this.#say("");
+    this.#showProblem("");
     const running = training?.state === "running";
     part.idle.hidden = running;
     part.start.disabled = this.#busy || Boolean(choices.refusal);
@@ -184,7 +184,7 @@ class JobsPanel {
     if (training) this.#showTraining(training);
     part.next.hidden = !choices.model;
     this.#showSearch(search, suggestions);
-    if (ended) this.#tell("trained", training);
+    if (ended) this.#emit("trained", training);
   }
 
   /** @param {Choices} choices */
@@ -214,7 +214,7 @@ class JobsPanel {
     part.figures.hidden = job.curve.length < 2;
     if (!part.figures.hidden) this.#draw(job);
     part.propose.hidden = running || !job.model || !this.#options.propose;
-    part.said.hidden = !job.log.length;
+    part.logPart.hidden = !job.log.length;
     part.log.textContent = job.log.join("\n");
   }
 
@@ -311,7 +311,7 @@ class JobsPanel {
   }
 
   #propose() {
-    this.#tell("propose", this.#training);
+    this.#emit("propose", this.#training);
     this.#options.propose?.(this.#training?.model ?? null);
   }
 
@@ -332,11 +332,11 @@ class JobsPanel {
     }
     this.#busy = false;
     await this.refresh();
-    if (problem) this.#say(problem);
+    if (problem) this.#showProblem(problem);
   }
 
   /** @param {string} problem */
-  #say(problem) {
+  #showProblem(problem) {
     this.#parts.problem.hidden = !problem;
     this.#parts.problem.textContent = problem;
   }
@@ -345,7 +345,7 @@ class JobsPanel {
    * @param {string} name
    * @param {unknown} detail
    */
-  #tell(name, detail) {
+  #emit(name, detail) {
     this.#element.dispatchEvent(new CustomEvent(name, { bubbles: true, detail }));
   }
 }
@@ -366,7 +366,7 @@ function duration(seconds) {
 }
 
 /**
- * Weights trained here all have the same file name; their folder says when.
+ * Weights trained here all have the same file name; their folder holds the time.
  * @param {string} path
  */
 function called(path) {

@@ -6,7 +6,7 @@
  *                                                        run null: only listed
  *   keys.help()                                           shows the list
  *
- * Keys are named by what they type, upper case; Shift is written where the character does not say it ("Shift+R", "?").
+ * Keys are named by what they type, upper case; Shift is written where the character does not imply it ("Shift+R", "?").
  * On a Mac, Cmd counts as Ctrl. While one types into a field, keys are the field's; so are arrows on a slider.
  */
 

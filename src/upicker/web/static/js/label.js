@@ -2,22 +2,22 @@
 
 import { explain, failure, get, picture, problemText, send } from "./api.js";
 import { Cursor } from "./cursor.js";
-import { Desk } from "./desk.js";
+import { Editor } from "./editor.js";
 import { History } from "./history.js";
 import { Keys } from "./keys.js";
 import { bindKeys, MOUSE } from "./labelkeys.js";
 import { LabelPanel } from "./labelpanel.js";
 import { Saver } from "./labels.js";
 import { List } from "./list.js";
-import { Looks } from "./looks.js";
-import { Notes } from "./notes.js";
+import { Display } from "./display.js";
+import { Messages } from "./messages.js";
 import { ProposalPanel, Proposals } from "./proposals.js";
 import { Readout } from "./readout.js";
 import { makeTools } from "./tools.js";
 import { byId, find, folds, h, icon, later, panel, toast } from "./ui.js";
 import { Viewer } from "./viewer.js";
 
-const PATIENCE = 200; // ms before "loading" is said
+const PATIENCE = 200; // ms before "loading" is shown
 const RENEW = 700; // ms after the last change of the diameter
 const RETRY = 2000; // ms between tries while the server is away
 
@@ -36,20 +36,20 @@ export class Page {
   constructor(session) {
     this.session = session;
     this.viewer = new Viewer(byId("viewer"));
-    this.desk = new Desk(this.viewer);
-    this.cursor = new Cursor(this.desk);
+    this.editor = new Editor(this.viewer);
+    this.cursor = new Cursor(this.editor);
     this.keys = new Keys();
     this.saver = new Saver(session.labels);
     this.channel = new BroadcastChannel("upicker");
     this.list = new List(byId("list"), { onOpen: (id) => this.go(id) });
-    this.looks = new Looks(this.viewer, { onView: () => this.#showView() });
+    this.display = new Display(this.viewer, { onView: () => this.#showView() });
     this.readout = new Readout(this.viewer, byId("foot"));
-    this.labelPanel = new LabelPanel(this.desk, { onTool: (name) => this.use(name) });
-    this.proposalPanel = new ProposalPanel(this.desk, { onSource: (source) => this.propose(source) });
-    this.notes = new Notes(byId("notes"), this);
+    this.labelPanel = new LabelPanel(this.editor, { onTool: (name) => this.use(name) });
+    this.proposalPanel = new ProposalPanel(this.editor, { onSource: (source) => this.propose(source) });
+    this.messages = new Messages(byId("notes"), this);
     /** @type {Point | null} */
     this.pointer = null;
-    this.tools = makeTools(this.desk);
+    this.tools = makeTools(this.editor);
     this.#layOut();
     this.#wire();
     this.use("add");
@@ -62,14 +62,14 @@ export class Page {
     const count = await this.saver.recover(micrographs);
     if (count) toast(`${count} change${count === 1 ? "" : "s"} that had not been saved ${count === 1 ? "is" : "are"} being saved now.`);
     if (!micrographs.length) {
-      this.notes.card("There are no micrographs", "Start upicker label with files, folders or patterns.");
+      this.messages.card("There are no micrographs", "Start upicker label with files, folders or patterns.");
       return;
     }
     const asked = Number(location.hash.slice(1));
     const first = location.hash && micrographs[asked] ? asked : (micrographs.find((/** @type {MicrographItem} */ each) => each.labels === 0 && !each.bad) ?? micrographs[0]).id;
     this.viewer.element.focus();
     await this.go(first);
-    if (this.desk.diameter === null && this.desk.ready) this.use("diameter");
+    if (this.editor.diameter === null && this.editor.ready) this.use("diameter");
   }
 
   /**
@@ -88,12 +88,12 @@ export class Page {
     byId("place").textContent = `${id + 1} / ${this.list.micrographs.length}`;
     document.title = `${name} · UPicker`;
     history.replaceState(null, "", `#${id}`);
-    this.desk.use(null);
+    this.editor.use(null);
     this.readout.use(null);
     this.proposalPanel.use(null);
-    if (!again) this.notes.clear();
+    if (!again) this.messages.clear();
     if (this.viewer.info && this.viewer.info.id !== id) this.viewer.element.classList.add("dim");
-    const busy = setTimeout(() => this.notes.busy(`Loading ${name}`), PATIENCE);
+    const busy = setTimeout(() => this.messages.busy(`Loading ${name}`), PATIENCE);
     try {
       await this.#open(id, name, going);
     } catch (error) {
@@ -101,7 +101,7 @@ export class Page {
       this.#failed(id, failure(error));
     } finally {
       clearTimeout(busy);
-      if (this.#going === going) this.notes.busy(null);
+      if (this.#going === going) this.messages.busy(null);
     }
   }
 
@@ -112,7 +112,7 @@ export class Page {
    */
   async #open(id, name, { signal }) {
     await this.#keeping;
-    const [info, labels] = await Promise.allSettled([this.#picture(id, signal), this.saver.open(id, name)]);
+    const [info, labels] = await Promise.allSettled([this.#fetchInfo(id, signal), this.saver.open(id, name)]);
     if (signal.aborted) return;
     const sheet = this.#sheets.get(id) ?? { id, labels: null, history: new History(), proposals: null, info: null };
     this.#sheets.set(id, sheet);
@@ -120,16 +120,16 @@ export class Page {
     sheet.info = info.status === "fulfilled" && !info.value.error ? info.value : null;
     if (sheet.labels) {
       sheet.labels.onChange = () => this.#changed(sheet);
-      this.desk.use(sheet);
+      this.editor.use(sheet);
     }
     if (info.status === "rejected") throw info.reason;
     if (info.value.error) throw new Error(problemText(info.value.error));
     this.viewer.show(info.value);
-    this.looks.use(info.value);
+    this.display.use(info.value);
     this.readout.use(info.value);
     if (labels.status !== "fulfilled") throw labels.reason;
-    this.notes.clear();
-    this.notes.show();
+    this.messages.clear();
+    this.messages.show();
     this.propose(this.proposalPanel.source);
   }
 
@@ -138,12 +138,12 @@ export class Page {
    * @param {number} id
    * @param {AbortSignal} signal
    */
-  async #picture(id, signal) {
-    const info = await picture(id, this.looks.view, { signal });
-    if (!info.error || this.looks.view === "raw") return info;
+  async #fetchInfo(id, signal) {
+    const info = await picture(id, this.display.view, { signal });
+    if (!info.error || this.display.view === "raw") return info;
     const plain = await picture(id, "raw", { signal });
     if (!plain.error) {
-      this.looks.settle("raw");
+      this.display.settle("raw");
       toast(`Shown as it is. ${problemText(info.error)}`);
     }
     return plain;
@@ -156,14 +156,14 @@ export class Page {
   #failed(id, error) {
     if (error.away || error.status === 401) {
       const away = "The server may have been stopped, or the connection is down. This page goes on by itself when it is back; nothing is lost.";
-      this.notes.card("Waiting for the server", error.away ? away : explain(error));
+      this.messages.card("Waiting for the server", error.away ? away : explain(error));
       setTimeout(() => this.list.current === id && this.go(id, true), RETRY);
       return;
     }
     this.viewer.element.classList.add("dim");
-    const labels = this.desk.labels;
+    const labels = this.editor.labels;
     const title = this.#sheets.get(id)?.info ? "Its labels cannot be read" : "This micrograph cannot be shown";
-    this.notes.card(title, explain(error),
+    this.messages.card(title, explain(error),
       { text: "Next micrograph", run: () => this.go(this.list.next(id, 1)) },
       labels?.loaded && !labels.bad ? { text: "Mark it as bad", run: () => this.labelPanel.bad() } : null);
   }
@@ -171,23 +171,23 @@ export class Page {
   /** Another view of the same micrograph. */
   async #showView() {
     const id = this.list.current;
-    const { sheet } = this.desk;
-    const { view } = this.looks;
+    const { sheet } = this.editor;
+    const { view } = this.display;
     if (!sheet?.info || id === null) return;
     const before = sheet.info.view;
-    const busy = setTimeout(() => this.notes.busy("Filtering"), PATIENCE);
+    const busy = setTimeout(() => this.messages.busy("Filtering"), PATIENCE);
     try {
       const info = await picture(id, view);
-      if (this.list.current !== id || this.looks.view !== view) return;
+      if (this.list.current !== id || this.display.view !== view) return;
       if (info.error) throw new Error(problemText(info.error));
       sheet.info = info;
       this.viewer.show(info);
     } catch (error) {
-      if (this.list.current === id) this.looks.settle(sheet.info?.view ?? before);
+      if (this.list.current === id) this.display.settle(sheet.info?.view ?? before);
       toast(`This view cannot be shown. ${explain(error)}`, { kind: "error" });
     } finally {
       clearTimeout(busy);
-      this.notes.busy(null);
+      this.messages.busy(null);
     }
   }
 
@@ -195,24 +195,24 @@ export class Page {
   use(name) {
     const tool = this.tools.find((each) => each.name === name) ?? this.tools[0];
     tool.begin?.();
-    this.desk.tool?.hover?.(null);
-    this.desk.tool = tool;
+    this.editor.tool?.hover?.(null);
+    this.editor.tool = tool;
     for (const button of byId("tools").querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
     this.viewer.element.dataset.tool = name;
-    this.notes.show();
-    this.desk.paint();
+    this.messages.show();
+    this.editor.paint();
   }
 
   /** @param {string} source */
   async propose(source) {
-    const { sheet } = this.desk;
+    const { sheet } = this.editor;
     this.proposalPanel.source = source;
     if (!sheet?.info) return;
     if (source === "none" || sheet.proposals?.source === source) {
       this.#proposed(sheet, source === "none" ? null : sheet.proposals);
       return;
     }
-    if (source === "alog" && this.desk.diameter === null) {
+    if (source === "alog" && this.editor.diameter === null) {
       this.proposalPanel.source = "none";
       this.use("diameter");
       toast("Set the diameter first: the filter searches for particles of this size.");
@@ -222,13 +222,13 @@ export class Page {
     this.proposalPanel.state("Searching for particles", true);
     try {
       const response = await send("POST", `/api/micrographs/${sheet.id}/proposals`, { source });
-      if (this.desk.sheet !== sheet || this.proposalPanel.source !== source) return;
+      if (this.editor.sheet !== sheet || this.proposalPanel.source !== source) return;
       const proposals = new Proposals(response);
       proposals.source = source;
       if (this.proposalPanel.touched && this.#threshold?.source === source) proposals.threshold = this.#threshold.value;
       this.#proposed(sheet, proposals);
     } catch (error) {
-      if (this.desk.sheet === sheet) this.proposalPanel.state(explain(error));
+      if (this.editor.sheet === sheet) this.proposalPanel.state(explain(error));
     }
   }
 
@@ -249,7 +249,7 @@ export class Page {
     sheet.proposals = proposals;
     this.proposalPanel.state(proposals && !proposals.list.length ? "Nothing was found here." : "");
     this.proposalPanel.use(proposals);
-    this.desk.changed();
+    this.editor.changed();
   }
 
   /** @param {Sheet} sheet */
@@ -257,17 +257,17 @@ export class Page {
     const { labels } = sheet;
     if (!labels) return;
     this.list.note(sheet.id, { labels: labels.particles.size, coverage: labels.coverage, bad: labels.bad });
-    if (this.desk.sheet === sheet) this.desk.changed();
+    if (this.editor.sheet === sheet) this.editor.changed();
   }
 
   /** Labels, selection or proposals are other ones. */
   #shown() {
-    const { sheet } = this.desk;
+    const { sheet } = this.editor;
     byId("undo", HTMLButtonElement).disabled = !sheet?.history.canUndo;
     byId("redo", HTMLButtonElement).disabled = !sheet?.history.canRedo;
     this.labelPanel.show();
     this.proposalPanel.show();
-    this.notes.show();
+    this.messages.show();
     if (sheet?.proposals) this.#threshold = { source: sheet.proposals.source, value: sheet.proposals.threshold };
   }
 
@@ -281,7 +281,7 @@ export class Page {
     byId("tools").append(h("button", { class: "button quiet icon", type: "button", title: "Fit the window (0)", "aria-label": "Fit the window", onclick: () => this.viewer.fit() }, icon("fit")));
     const training = panel("Training", { open: false });
     byId("panels").append(panel("Labels", {}, this.labelPanel.element), panel("Proposals", {}, this.proposalPanel.element),
-      panel("Picture", {}, this.looks.element), training);
+      panel("Display", {}, this.display.element), training);
     const mount = async () => {
       if (!training.open || training.dataset.mounted) return;
       training.dataset.mounted = "yes";
@@ -295,20 +295,20 @@ export class Page {
   }
 
   #wire() {
-    const { viewer, desk, saver } = this;
+    const { viewer, editor, saver } = this;
     /** @type {<V extends any[], R>(run: (...values: V) => R) => (...values: V) => R | null} */
-    const ready = (run) => (...values) => (desk.ready ? run(...values) : null);
-    viewer.onPress = ready((/** @type {Pointed} */ point, /** @type {PointerEvent} */ event) => desk.tool?.press(point, event) ?? null);
-    viewer.onClick = ready((/** @type {Pointed} */ point, /** @type {PointerEvent} */ event) => desk.tool?.click(point, event));
+    const ready = (run) => (...values) => (editor.ready ? run(...values) : null);
+    viewer.onPress = ready((/** @type {Pointed} */ point, /** @type {PointerEvent} */ event) => editor.tool?.press(point, event) ?? null);
+    viewer.onClick = ready((/** @type {Pointed} */ point, /** @type {PointerEvent} */ event) => editor.tool?.click(point, event));
     viewer.onHover = (point) => {
       this.pointer = point;
       this.readout.hover(point);
-      if (desk.ready && !this.cursor.active) desk.tool?.hover?.(point);
+      if (editor.ready && !this.cursor.active) editor.tool?.hover?.(point);
     };
     viewer.onView = () => this.readout.view();
-    desk.onChange = () => this.#shown();
-    desk.onDiameter = (px) => {
-      const info = desk.sheet?.info ?? null;
+    editor.onChange = () => this.#shown();
+    editor.onDiameter = (px) => {
+      const info = editor.sheet?.info ?? null;
       this.#keeping = this.#keeping.then(() => this.#keepDiameter(px, info));
     };
     saver.onState = (state, text) => {
@@ -321,7 +321,7 @@ export class Page {
     };
     saver.onRefused = (labels, text) => toast(`A change in ${labels.name} was not taken. ${text}`, { kind: "error", seconds: 20 });
     this.channel.onmessage = ({ data }) => {
-      if (data.labels === this.session.labels && data.name === desk.labels?.name) this.#refresh();
+      if (data.labels === this.session.labels && data.name === editor.labels?.name) this.#refresh();
     };
     window.addEventListener("focus", () => this.#refresh());
     window.addEventListener("hashchange", () => {
@@ -330,14 +330,14 @@ export class Page {
     });
     byId("previous").onclick = () => this.step(-1);
     byId("next").onclick = () => this.step(1);
-    byId("undo").onclick = () => desk.undo();
-    byId("redo").onclick = () => desk.redo();
+    byId("undo").onclick = () => editor.undo();
+    byId("redo").onclick = () => editor.redo();
     byId("help").onclick = () => this.help();
   }
 
   /** Accept proposals, or the circle by which the diameter is asked for. */
   enter() {
-    if (!this.notes.answer()) this.proposalPanel.accept();
+    if (!this.messages.confirm()) this.proposalPanel.accept();
   }
 
   help() {
@@ -356,14 +356,14 @@ export class Page {
 
   /** What others did meanwhile. */
   async #refresh() {
-    const { labels } = this.desk;
+    const { labels } = this.editor;
     // While own changes are under way, their response may have left the server before the others' came: ask afterwards.
     this.#late = Boolean(labels?.unsent);
     try {
       const [, micrographs] = await Promise.all([labels?.loaded && !labels.unsent ? labels.refresh() : null, get("/api/micrographs")]);
       this.list.use(micrographs);
     } catch {
-      // The server is away: what is unsaved says so.
+      // The server is away: what is not saved is shown.
     }
   }
 

@@ -14,9 +14,9 @@ export function MOUSE() {
 
 /** @param {import("./label.js").Page} page */
 export function bindKeys(page) {
-  const { keys, desk, viewer, cursor } = page;
+  const { keys, editor, viewer, cursor } = page;
   /** @type {(run: () => unknown) => () => unknown} */
-  const when = (run) => () => (desk.ready ? run() : false);
+  const when = (run) => () => (editor.ready ? run() : false);
   /** @type {(group: string, names: string, text: string, run: (() => unknown) | null) => void} */
   const on = (group, names, text, run) => keys.on(names, text, run, { group });
 
@@ -27,41 +27,41 @@ export function bindKeys(page) {
 
   for (const tool of page.tools) on("Tools", tool.key, tool.title.toLowerCase(), () => page.use(tool.name));
   on("Tools", "[ ]", "smaller, larger brush or diameter", null);
-  keys.on("[", null, when(() => desk.tool?.step?.(-1)));
-  keys.on("]", null, when(() => desk.tool?.step?.(1)));
+  keys.on("[", null, when(() => editor.tool?.step?.(-1)));
+  keys.on("]", null, when(() => editor.tool?.step?.(1)));
   on("Tools", "Escape", "back to adding; nothing selected", () => {
     if (cursor.active) cursor.toggle();
-    desk.selection.clear();
-    desk.proposals?.chosen.clear();
+    editor.selection.clear();
+    editor.proposals?.chosen.clear();
     page.use("add");
-    desk.changed();
+    editor.changed();
   });
 
-  on("Labels", "Ctrl+Z", "undo", () => desk.undo());
-  on("Labels", "Ctrl+Shift+Z Ctrl+Y", "redo", () => desk.redo());
-  on("Labels", "Delete Backspace", "remove what is selected", when(() => desk.removeSelected()));
-  on("Labels", "Ctrl+A", "select all", when(() => desk.selectAll()));
+  on("Labels", "Ctrl+Z", "undo", () => editor.undo());
+  on("Labels", "Ctrl+Shift+Z Ctrl+Y", "redo", () => editor.redo());
+  on("Labels", "Delete Backspace", "remove what is selected", when(() => editor.removeSelected()));
+  on("Labels", "Ctrl+A", "select all", when(() => editor.selectAll()));
   on("Labels", "1", "completely labelled", when(() => page.labelPanel.cover("complete")));
   on("Labels", "2", "labelled only in part", when(() => page.labelPanel.cover("partial")));
   on("Labels", "3", "labelled inside regions", when(() => page.labelPanel.cover("regions")));
-  on("Labels", "Shift+R", "what is in view becomes a region", when(() => desk.regionOfView()));
+  on("Labels", "Shift+R", "what is in view becomes a region", when(() => editor.regionOfView()));
 
   on("Proposals", "G", "none, automatic, model", () => page.propose(page.proposalPanel.following));
   on("Proposals", "Enter", "accept all above the threshold, or the selected", when(() => (cursor.active ? cursor.click() : page.enter())));
-  on("Proposals", "X", "reject the one under the cursor, or the selected", when(() => desk.rejectHere(desk.cursor ?? page.pointer)));
+  on("Proposals", "X", "reject the one under the cursor, or the selected", when(() => editor.rejectHere(editor.cursor ?? page.pointer)));
   on("Proposals", ", .", "fewer, more", null);
   keys.on(",", null, () => page.proposalPanel.shift(-1));
   keys.on(".", null, () => page.proposalPanel.shift(1));
 
-  on("Picture", "L", "low-pass", () => page.looks.toggle("lowpass"));
-  on("Picture", "M", "the model's view", () => page.looks.toggle("prepared"));
-  on("Picture", "I", "invert", () => page.looks.toggle("invert"));
-  on("Picture", "H", "hide labels and proposals, or show them", () => desk.hide());
-  on("Picture", "+ -", "zoom", null);
+  on("Display", "L", "low-pass", () => page.display.toggle("lowpass"));
+  on("Display", "M", "the model's view", () => page.display.toggle("prepared"));
+  on("Display", "I", "invert", () => page.display.toggle("invert"));
+  on("Display", "H", "hide labels and proposals, or show them", () => editor.hide());
+  on("Display", "+ -", "zoom", null);
   for (const name of ["+", "="]) keys.on(name, null, () => viewer.zoomBy(1.25));
   keys.on("-", null, () => viewer.zoomBy(0.8));
-  on("Picture", "0 F", "fit the window", () => viewer.fit());
-  on("Picture", "Shift+ArrowLeft", "move the micrograph (all arrows)", null);
+  on("Display", "0 F", "fit the window", () => viewer.fit());
+  on("Display", "Shift+ArrowLeft", "move the micrograph (all arrows)", null);
 
   on("Without a mouse", "C", "cursor for the keyboard, or not", when(() => cursor.toggle()));
   on("Without a mouse", "ArrowLeft ArrowRight ArrowUp ArrowDown", "move it, instead of going to other micrographs; Shift: finely", null);
@@ -70,10 +70,10 @@ export function bindKeys(page) {
   keys.on("Space", null, () => (cursor.active ? cursor.hold() : false));
   for (const [name, [x, y]] of Object.entries(ARROWS)) {
     keys.on(name, null, () => {
-      if (cursor.active && desk.ready) page.readout.hover(cursor.move(x, y, false));
+      if (cursor.active && editor.ready) page.readout.hover(cursor.move(x, y, false));
       else if (x) page.step(x);
     });
-    keys.on(`Shift+${name}`, null, () => (cursor.active && desk.ready ? page.readout.hover(cursor.move(x, y, true)) : viewer.panBy(-x * PAN, -y * PAN)));
+    keys.on(`Shift+${name}`, null, () => (cursor.active && editor.ready ? page.readout.hover(cursor.move(x, y, true)) : viewer.panBy(-x * PAN, -y * PAN)));
   }
   on("Page", "?", "this list", () => page.help());
 }

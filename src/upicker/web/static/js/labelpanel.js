@@ -1,7 +1,7 @@
 /**
  * The panel about one micrograph's labels: how many, how large particles are, what the labels cover, whether it is bad.
  *
- *   const panel = new LabelPanel(desk, {onTool})      onTool(name): the user asked for a tool
+ *   const panel = new LabelPanel(editor, {onTool})      onTool(name): the user asked for a tool
  *   panel.element, panel.show()
  *   panel.cover("complete" | "partial" | "regions"), panel.bad()
  */
@@ -18,16 +18,16 @@ const EXPLAINED = {
 };
 
 export class LabelPanel {
-  #desk;
+  #editor;
   #onTool;
   #parts;
 
   /**
-   * @param {import("./desk.js").Desk} desk
+   * @param {import("./editor.js").Editor} editor
    * @param {{onTool: (name: string) => void}} hooks
    */
-  constructor(desk, { onTool }) {
-    this.#desk = desk;
+  constructor(editor, { onTool }) {
+    this.#editor = editor;
     this.#onTool = onTool;
     this.#parts = {
       count: h("span", { class: "figure", id: "count" }),
@@ -44,11 +44,11 @@ export class LabelPanel {
     const part = this.#parts;
     const measure = h("button", { class: "button", type: "button", onclick: () => onTool("diameter") }, "Measure");
     const adopt = () => {
-      const px = this.#desk.sheet?.info?.diameter_px;
-      if (px) this.#desk.commit([{ op: "diameter", px }]);
+      const px = this.#editor.sheet?.info?.diameter_px;
+      if (px) this.#editor.commit([{ op: "diameter", px }]);
     };
     part.usual.addEventListener("click", adopt);
-    this.element = h("div", { class: "looks" },
+    this.element = h("div", { class: "stack" },
       h("div", { class: "row" }, part.count, part.noun),
       h("div", { class: "field" }, h("span", {}, "Particle diameter"), h("div", { class: "unit" }, part.size, part.unit, measure), part.usual),
       part.coverage.element, part.explained, part.draw, part.bad.element, part.file);
@@ -56,7 +56,7 @@ export class LabelPanel {
 
   /** The file's diameter may be another than the one that was set last, on another micrograph. */
   #offer() {
-    const { diameter, preview, sheet } = this.#desk;
+    const { diameter, preview, sheet } = this.#editor;
     const usual = sheet?.info?.diameter_px ?? null;
     const other = usual !== null && diameter !== null && preview === null && Math.abs(diameter / usual - 1) > 0.005;
     this.#parts.usual.hidden = !other;
@@ -64,12 +64,12 @@ export class LabelPanel {
   }
 
   show() {
-    const { labels, diameter } = this.#desk;
+    const { labels, diameter } = this.#editor;
     const part = this.#parts;
-    this.element.inert = !this.#desk.labels?.loaded;
+    this.element.inert = !this.#editor.labels?.loaded;
     if (!labels?.loaded) return;
     const { size } = labels.particles;
-    const selected = this.#desk.selection.size;
+    const selected = this.#editor.selection.size;
     part.count.textContent = String(size);
     part.noun.textContent = `particle${size === 1 ? "" : "s"}${selected ? `, ${selected} selected` : ""}`;
     const pixel = this.#pixelSize;
@@ -89,21 +89,21 @@ export class LabelPanel {
 
   /** @param {Coverage} value */
   cover(value) {
-    const { labels } = this.#desk;
+    const { labels } = this.#editor;
     if (!labels?.loaded || labels.coverage === value) return;
-    this.#desk.commit([{ op: "coverage", value }]);
+    this.#editor.commit([{ op: "coverage", value }]);
     if (value === "regions" && !labels.regions.length) this.#onTool("region");
   }
 
   bad() {
-    const { labels } = this.#desk;
+    const { labels } = this.#editor;
     if (!labels?.loaded) return;
-    this.#desk.commit([{ op: "bad", value: !labels.bad }]);
-    if (labels.bad) toast("Marked as bad.", { seconds: 3, action: { text: "Undo", run: () => this.#desk.undo() } });
+    this.#editor.commit([{ op: "bad", value: !labels.bad }]);
+    if (labels.bad) toast("Marked as bad.", { seconds: 3, action: { text: "Undo", run: () => this.#editor.undo() } });
   }
 
   get #pixelSize() {
-    return this.#desk.sheet?.info?.pixel_size_A ?? null;
+    return this.#editor.sheet?.info?.pixel_size_A ?? null;
   }
 
   /** @param {number} px */
@@ -116,8 +116,8 @@ export class LabelPanel {
     const { size } = this.#parts;
     const value = Number(size.value.replace(",", ".").replace(/\s*(Å|A|px)$/i, ""));
     const px = value / (this.#pixelSize ?? 1);
-    const fits = value > 0 && px < Math.max(...(this.#desk.sheet?.info?.shape ?? [Infinity]));
+    const fits = value > 0 && px < Math.max(...(this.#editor.sheet?.info?.shape ?? [Infinity]));
     size.setAttribute("aria-invalid", String(!fits));
-    if (fits) this.#desk.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
+    if (fits) this.#editor.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
   }
 }

@@ -11,7 +11,7 @@
  *   labels.onChange()                           something changed, here or elsewhere
  *   newKey()                                    a key for a new particle
  *
- * Every change is kept in localStorage until the server has said that it is on disk. One request is under way at a
+ * Every change is kept in localStorage until the server has confirmed that it is on disk. One request is under way at a
  * time; when the server is away it is sent again, later and later. Changes may safely be sent twice. Where the server
  * was started anew (409), its state is taken and what is unsent is played on it again.
  */
@@ -179,7 +179,7 @@ export class Saver {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   /** @type {string | null} */
-  #told = null;
+  #reported = null;
 
   /** @param {string} folder */
   constructor(folder) {
@@ -265,12 +265,12 @@ export class Saver {
     this.#busy = true;
     try {
       for (let labels = this.#next(); labels; labels = this.#next()) {
-        if (!this.#told?.startsWith("not")) this.#tell("saving", "saving");
+        if (!this.#reported?.startsWith("not")) this.#report("saving", "saving");
         await labels.send();
         this.#wait = WAITS.first;
         if (!labels.unsent) this.onSaved?.(labels);
       }
-      this.#tell("saved", "saved");
+      this.#report("saved", "saved");
     } catch (error) {
       await this.#failed(failure(error));
     } finally {
@@ -296,7 +296,7 @@ export class Saver {
       } else labels.slowly = true;
     } else {
       this.#wait = Math.min(2 * this.#wait, WAITS.most);
-      this.#tell("away", error.away ? "not saved: server is away, kept here" : `not saved, kept here: ${explain(error)}`);
+      this.#report("away", error.away ? "not saved: server is away, kept here" : `not saved, kept here: ${explain(error)}`);
     }
     this.#timer = setTimeout(() => this.wake(), wait);
   }
@@ -305,9 +305,9 @@ export class Saver {
    * @param {"saved" | "saving" | "away"} state
    * @param {string} text
    */
-  #tell(state, text) {
-    if (this.#told === text) return;
-    this.#told = text;
+  #report(state, text) {
+    if (this.#reported === text) return;
+    this.#reported = text;
     this.onState?.(state, text);
   }
 }

@@ -4,7 +4,7 @@
  *   const plot = new ThresholdPlot(element, {onMove})   onMove(threshold, final): final when the line is let go
  *   plot.use(summary, curve)                            responses of /api/picks/summary and /api/picks/curve
  *   plot.threshold = 0.3                                moves the line without calling onMove
- *   plot.say(text)                                      what the present threshold gives
+ *   plot.describe(text)                                 what the present threshold gives
  */
 
 import { best, clamp, figure, readable } from "./histogram.js";
@@ -88,7 +88,7 @@ export class ThresholdPlot {
   }
 
   /** @param {string} text */
-  say(text) {
+  describe(text) {
     this.#graph.setAttribute("aria-valuetext", `${figure(this.#threshold)}: ${text}`);
   }
 

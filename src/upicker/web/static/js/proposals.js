@@ -9,7 +9,7 @@
  *   proposals.hideLabelled(points, radius)       call when labels changed
  *   proposals.nearest(point, reach), proposals.reject(index, value), proposals.choose(keep, test)
  *
- *   const panel = new ProposalPanel(desk, {onSource})
+ *   const panel = new ProposalPanel(editor, {onSource})
  *   panel.shift(1 | -1): more or fewer; panel.following: the source after this one
  *   panel.element, panel.source ("none" | "alog" | "model"), panel.show(), panel.state(text, busy)
  */
@@ -128,18 +128,18 @@ export class Proposals {
 }
 
 export class ProposalPanel {
-  #desk;
+  #editor;
   #parts;
   #sources;
   /** @type {number[]} */
   #steps = []; // scores that the slider can stop at, by falling score
 
   /**
-   * @param {import("./desk.js").Desk} desk
+   * @param {import("./editor.js").Editor} editor
    * @param {{onSource: (source: string) => void}} hooks
    */
-  constructor(desk, { onSource }) {
-    this.#desk = desk;
+  constructor(editor, { onSource }) {
+    this.#editor = editor;
     const options = [["none", "none"], ["alog", "automatic"], ["model", "model"]];
     this.#sources = options.map(([name]) => name);
     this.#parts = {
@@ -150,12 +150,12 @@ export class ProposalPanel {
       }),
       accept: h("button", { class: "button primary grow", type: "button", onclick: () => this.accept() }),
       state: h("p", { class: "muted", role: "status" }),
-      more: h("div", { class: "looks" }),
+      more: h("div", { class: "stack" }),
     };
     const part = this.#parts;
     this.touched = false;
     part.more.append(part.threshold.element, h("div", { class: "row" }, part.accept, h("span", { class: "key" }, "Enter")));
-    this.element = h("div", { class: "looks" }, part.source.element, part.state, part.more);
+    this.element = h("div", { class: "stack" }, part.source.element, part.state, part.more);
     this.show();
   }
 
@@ -170,17 +170,17 @@ export class ProposalPanel {
 
   /** @param {number} direction */
   shift(direction) {
-    const { proposals } = this.#desk;
+    const { proposals } = this.#editor;
     if (!proposals) return;
     const step = Math.max(1, Math.round(proposals.above * 0.05));
     this.#set(this.#parts.threshold.value + direction * step);
   }
 
   accept() {
-    const { proposals } = this.#desk;
+    const { proposals } = this.#editor;
     if (!proposals) return;
     const chosen = [...proposals.chosen];
-    this.#desk.accept(chosen.length ? chosen : proposals.visible.map(({ index }) => index));
+    this.#editor.accept(chosen.length ? chosen : proposals.visible.map(({ index }) => index));
     proposals.chosen.clear();
   }
 
@@ -204,7 +204,7 @@ export class ProposalPanel {
   }
 
   show() {
-    const { proposals } = this.#desk;
+    const { proposals } = this.#editor;
     const part = this.#parts;
     part.more.hidden = !proposals;
     if (!proposals) return;
@@ -218,15 +218,15 @@ export class ProposalPanel {
   /** @param {number} rank */
   #set(rank) {
     const last = this.#steps.length - 1;
-    const { proposals } = this.#desk;
+    const { proposals } = this.#editor;
     if (!proposals) return;
     proposals.threshold = this.#steps[Math.min(Math.max(rank, 0), last)];
     this.touched = true;
-    this.#desk.changed();
+    this.#editor.changed();
   }
 
   #text() {
-    const { proposals } = this.#desk;
+    const { proposals } = this.#editor;
     if (!proposals) return "";
     const score = Number.isFinite(proposals.threshold) ? ` above ${Number(proposals.threshold.toPrecision(3))}` : "";
     return `${proposals.above}${score}`;

@@ -22,7 +22,7 @@ export function same(one, other) {
 }
 
 /**
- * A name that all tiles of one level share, and no others.
+ * The common name of all tiles of one level.
  * @param {ImageInfo} info
  * @param {number} level
  */

@@ -4,7 +4,7 @@
  *   const tiles = new Tiles(changed)       changed(): something new can be drawn
  *   tiles.show(info)                       info: response of api.picture()
  *   tiles.draw(context, view, window)      view: {zoom, x, y, width, height}: device px per raw px, the raw position in
- *                                          the middle, the canvas in device px; window: see tone.js
+ *                                          the middle, the canvas in device px; window: see contrast.js
  *   tiles.shown                            the info of what is drawn (another than asked for while that is fetched)
  *   tiles.complete                         whether the last drawing lacked nothing
  *
@@ -14,17 +14,17 @@
 
 import { failure } from "./api.js";
 import { levelName, needed, same, visible } from "./pyramid.js";
-import { Grey, Histogram } from "./tone.js";
+import { Grey, Histogram } from "./contrast.js";
 
 const PARALLEL = 4; // browsers open six connections to a host: two stay free for labels
 const KEPT = 640; // tiles, 256 KiB each
-const TONED = 256; // of these are ready to be drawn, 1 MiB each: more than the largest screens show
+const RENDERED = 256; // of these are ready to be drawn, 1 MiB each: more than the largest screens show
 const TRIES = 4;
 
 /**
  * @typedef {import("./pyramid.js").Tile} Tile
  * @typedef {import("./pyramid.js").View} View
- * @typedef {import("./tone.js").Window} Window
+ * @typedef {import("./contrast.js").Window} Window
  */
 
 export class Tiles {
@@ -41,7 +41,7 @@ export class Tiles {
   #histograms = new Map();
   /** @type {ImageInfo | null} */
   #coming = null;
-  #toned = 0;
+  #rendered = 0;
 
   /** @param {() => void} changed */
   constructor(changed) {
@@ -90,7 +90,7 @@ export class Tiles {
         for (const tile of each === level ? tiles : visible(this.shown, each, view)) this.#paint(context, tile, view, window);
       }
     }
-    if (this.#toned > TONED) this.#rest();
+    if (this.#rendered > RENDERED) this.#releaseOldest();
     this.#want(wanted);
   }
 
@@ -104,10 +104,10 @@ export class Tiles {
     const entry = this.#kept.get(tile.address);
     if (!entry?.grey) return;
     entry.at = performance.now();
-    if (!entry.grey.isToned) this.#toned += 1;
+    if (!entry.grey.isRendered) this.#rendered += 1;
     const histogram = this.#histograms.get(levelName(tile.info, tile.level));
     if (!histogram) return;
-    const image = entry.grey.toned(histogram.tone(window));
+    const image = entry.grey.rendered(histogram.lookupTable(window));
     // Edges on whole device pixels: neighbours meet without a seam.
     /** @param {number} raw */
     const x = (raw) => Math.round((raw - view.x) * view.zoom + view.width / 2);
@@ -184,15 +184,15 @@ export class Tiles {
     this.#kept.set(tile.address, { grey, at: performance.now() });
     if (this.#kept.size <= KEPT) return;
     for (const [address, entry] of this.#oldest().slice(0, KEPT / 8)) {
-      if (entry.grey?.isToned) this.#toned -= 1;
+      if (entry.grey?.isRendered) this.#rendered -= 1;
       this.#kept.delete(address);
     }
   }
 
-  #rest() {
-    const toned = this.#oldest().filter(([, { grey }]) => grey?.isToned);
-    for (const [, { grey }] of toned.slice(0, TONED / 4)) grey?.rest();
-    this.#toned -= TONED / 4;
+  #releaseOldest() {
+    const toned = this.#oldest().filter(([, { grey }]) => grey?.isRendered);
+    for (const [, { grey }] of toned.slice(0, RENDERED / 4)) grey?.release();
+    this.#rendered -= RENDERED / 4;
   }
 
   #oldest() {

@@ -1,79 +1,79 @@
 /**
  * What clicks and drags do: add, erase, select, region, diameter.
  *
- *   makeTools(desk)     -> tools, see types.d.ts
+ *   makeTools(editor)     -> tools, see types.d.ts
  *
  * press(point, event) -> drag for viewer.onPress, or null; click(point, event); layers() -> marks of its own;
  * hover(point | null); step(1 | -1): the keys [ and ] make it larger or smaller.
  */
 
-import { COLOURS } from "./desk.js";
+import { COLOURS } from "./editor.js";
 import { boxOf, distance, inside, rounded } from "./geometry.js";
 
-/** @typedef {import("./desk.js").Desk} Desk */
+/** @typedef {import("./editor.js").Editor} Editor */
 
-const GRAB = 0.6; // of a radius: a drag that begins further out pans, so that crowded pictures can be panned
+const GRAB = 0.6; // of a radius: a drag that begins further out pans, so that crowded micrographs can be panned
 const NEAR = 9; // css px around an edge that can be dragged
 const SMALLEST = 6; // css px: smaller regions are taken for clicks
 
 /**
- * @param {Desk} desk
+ * @param {Editor} editor
  * @returns {Tool[]}
  */
-export function makeTools(desk) {
-  return [adding(desk), erasing(desk), selecting(desk), framing(desk), sizing(desk)];
+export function makeTools(editor) {
+  return [adding(editor), erasing(editor), selecting(editor), framing(editor), sizing(editor)];
 }
 
 /**
- * @param {Desk} desk
+ * @param {Editor} editor
  * @returns {Tool}
  */
-function adding(desk) {
+function adding(editor) {
   /** @type {Point | null} */
   let held = null; // where a dragged label is now
   return {
     name: "add", key: "A", title: "Add, move, remove", icon: "add",
     hint: "Click adds a particle, or removes the one under the cursor. Drag one to move it.",
     press(start) {
-      const key = desk.nearest(start, Math.min(desk.reach, Math.max(GRAB * desk.radius, 6 / desk.viewer.zoom)));
+      const key = editor.nearest(start, Math.min(editor.reach, Math.max(GRAB * editor.radius, 6 / editor.viewer.zoom)));
       if (key === null) return null;
-      const { labels, info } = desk.present;
+      const { labels, info } = editor.present;
       const from = labels.particles.get(key) ?? start;
       return {
         move(point) {
           held = { x: from.x + point.x - start.x, y: from.y + point.y - start.y };
-          desk.hidden.add(key);
-          desk.paint();
+          editor.hidden.add(key);
+          editor.paint();
         },
         end() {
           const { x, y } = held ?? from;
           this.cancel();
           const isInside = x >= -0.5 && y >= -0.5 && x <= info.shape[1] - 0.5 && y <= info.shape[0] - 0.5;
-          if (isInside && labels.particles.has(key)) desk.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
+          if (isInside && labels.particles.has(key)) editor.commit([{ op: "move", key, x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 }]);
         },
         cancel() {
           held = null;
-          desk.hidden.delete(key);
-          desk.paint();
+          editor.hidden.delete(key);
+          editor.paint();
         },
       };
     },
     click(point) {
-      const key = desk.nearest(point);
-      if (key !== null) return desk.remove([key]);
-      const proposal = desk.proposals?.nearest(point, desk.reach) ?? null;
-      if (proposal !== null) desk.accept([proposal]);
-      else desk.add(point);
+      const key = editor.nearest(point);
+      if (key !== null) return editor.remove([key]);
+      const proposal = editor.proposals?.nearest(point, editor.reach) ?? null;
+      if (proposal !== null) editor.accept([proposal]);
+      else editor.add(point);
     },
-    layers: () => (held ? [{ points: [held], radius: desk.radius, colour: COLOURS.chosen, width: 2, dot: 1.5 }] : []),
+    layers: () => (held ? [{ points: [held], radius: editor.radius, colour: COLOURS.chosen, width: 2, dot: 1.5 }] : []),
   };
 }
 
 /**
- * @param {Desk} desk
+ * @param {Editor} editor
  * @returns {Tool}
  */
-function erasing(desk) {
+function erasing(editor) {
   let size = 1; // radius in diameters
   /** @type {Point | null} */
   let at = null;
@@ -81,32 +81,32 @@ function erasing(desk) {
   let gone = []; // labels erased in this stroke
   /** @type {Set<number>} */
   let rejected = new Set();
-  const reach = () => Math.max(size * 2 * desk.radius, 6 / desk.viewer.zoom);
+  const reach = () => Math.max(size * 2 * editor.radius, 6 / editor.viewer.zoom);
   /**
    * @param {Point} from
    * @param {Point} point
    */
   const sweep = (from, point) => {
     at = point;
-    for (const [key, label] of desk.present.labels.particles) {
-      if (desk.hidden.has(key) || distance(label, from, point) > reach()) continue;
-      desk.hidden.add(key);
+    for (const [key, label] of editor.present.labels.particles) {
+      if (editor.hidden.has(key) || distance(label, from, point) > reach()) continue;
+      editor.hidden.add(key);
       gone.push({ key, ...label });
     }
-    for (const each of desk.proposals?.visible ?? []) {
+    for (const each of editor.proposals?.visible ?? []) {
       if (distance(each, from, point) <= reach()) rejected.add(each.index);
     }
-    desk.paint();
+    editor.paint();
   };
   /** @param {boolean} keep */
   const finish = (keep) => {
     /** @type {Change[]} */
     const changes = [...gone.map(({ key }) => /** @type {Change} */ ({ op: "remove", key })), ...[...rejected].map((index) => /** @type {Change} */ ({ op: "reject", index, value: true }))];
-    for (const { key } of gone) desk.hidden.delete(key);
+    for (const { key } of gone) editor.hidden.delete(key);
     gone = [];
     rejected = new Set();
-    if (keep) desk.commit(changes);
-    desk.paint();
+    if (keep) editor.commit(changes);
+    editor.paint();
   };
   return {
     name: "erase", key: "E", title: "Erase", icon: "erase",
@@ -132,36 +132,36 @@ function erasing(desk) {
     },
     hover(point) {
       at = point;
-      desk.paint();
+      editor.paint();
     },
     step(direction) {
       size = Math.min(Math.max(size * 1.25 ** direction, 0.2), 20);
-      desk.paint();
+      editor.paint();
     },
     layers: () => [
-      { points: gone, radius: desk.radius, colour: COLOURS.erased, width: 1.5, alpha: 0.8 },
-      { points: (desk.proposals?.visible ?? []).filter(({ index }) => rejected.has(index)), radius: desk.radius, colour: COLOURS.erased, width: 1.5, alpha: 0.8 },
+      { points: gone, radius: editor.radius, colour: COLOURS.erased, width: 1.5, alpha: 0.8 },
+      { points: (editor.proposals?.visible ?? []).filter(({ index }) => rejected.has(index)), radius: editor.radius, colour: COLOURS.erased, width: 1.5, alpha: 0.8 },
       ...(at ? [{ points: [at], radius: reach(), colour: COLOURS.erased, width: 1.5, fill: 0.12 }] : []),
     ],
   };
 }
 
 /**
- * @param {Desk} desk
+ * @param {Editor} editor
  * @returns {Tool}
  */
-function selecting(desk) {
+function selecting(editor) {
   /** @type {Box | null} */
   let box = null;
   /** @type {(point: Point) => boolean} */
   const within = ({ x, y }) => box !== null && x >= box[0] && y >= box[1] && x <= box[2] && y <= box[3];
   /** @param {boolean} keep */
   const take = (keep) => {
-    if (!keep) desk.selection.clear();
-    desk.proposals?.choose(keep, within);
-    for (const [key, label] of desk.present.labels.particles) if (within(label)) desk.selection.add(key);
+    if (!keep) editor.selection.clear();
+    editor.proposals?.choose(keep, within);
+    for (const [key, label] of editor.present.labels.particles) if (within(label)) editor.selection.add(key);
     box = null;
-    desk.changed();
+    editor.changed();
   };
   return {
     name: "select", key: "S", title: "Select", icon: "select",
@@ -169,31 +169,31 @@ function selecting(desk) {
     press: (start) => ({
       move(point) {
         box = boxOf(start, point);
-        desk.paint();
+        editor.paint();
       },
       end: (_, event) => take(Boolean(event?.shiftKey)),
       cancel() {
         box = null;
-        desk.paint();
+        editor.paint();
       },
     }),
     click(point, event) {
-      const key = desk.nearest(point);
-      if (!event?.shiftKey) desk.selection.clear();
-      const nearest = desk.proposals?.nearest(point, desk.reach) ?? null;
-      desk.proposals?.choose(Boolean(event?.shiftKey), ({ index }) => key === null && index === nearest);
-      if (key !== null && !desk.selection.delete(key)) desk.selection.add(key);
-      desk.changed();
+      const key = editor.nearest(point);
+      if (!event?.shiftKey) editor.selection.clear();
+      const nearest = editor.proposals?.nearest(point, editor.reach) ?? null;
+      editor.proposals?.choose(Boolean(event?.shiftKey), ({ index }) => key === null && index === nearest);
+      if (key !== null && !editor.selection.delete(key)) editor.selection.add(key);
+      editor.changed();
     },
     layers: () => (box ? [{ boxes: [box], colour: COLOURS.chosen, width: 1.5, dash: [6, 4], fill: 0.1 }] : []),
   };
 }
 
 /**
- * @param {Desk} desk
+ * @param {Editor} editor
  * @returns {Tool}
  */
-function framing(desk) {
+function framing(editor) {
   /** @type {Box | null} */
   let box = null;
   /** @type {number | null} */
@@ -203,8 +203,8 @@ function framing(desk) {
    * @returns {{index: number, x: 0 | 2 | null, y: 1 | 3 | null} | null}
    */
   const edges = (point) => {
-    const near = NEAR / desk.viewer.zoom;
-    for (const [index, [x0, y0, x1, y1]] of desk.present.labels.regions.entries()) {
+    const near = NEAR / editor.viewer.zoom;
+    for (const [index, [x0, y0, x1, y1]] of editor.present.labels.regions.entries()) {
       if (point.x < x0 - near || point.x > x1 + near || point.y < y0 - near || point.y > y1 + near) continue;
       const x = Math.abs(point.x - x0) < near ? 0 : Math.abs(point.x - x1) < near ? 2 : null;
       const y = Math.abs(point.y - y0) < near ? 1 : Math.abs(point.y - y1) < near ? 3 : null;
@@ -216,30 +216,30 @@ function framing(desk) {
   const set = (regions) => {
     /** @type {Change[]} */
     const changes = [{ op: "regions", value: regions }];
-    if (desk.present.labels.coverage !== "regions") changes.push({ op: "coverage", value: "regions" });
-    desk.commit(changes);
+    if (editor.present.labels.coverage !== "regions") changes.push({ op: "coverage", value: "regions" });
+    editor.commit(changes);
   };
   const clear = () => {
     box = except = null;
-    desk.paint();
+    editor.paint();
   };
   return {
     name: "region", key: "R", title: "Regions", icon: "region",
     hint: "Drag a rectangle inside which every particle is labelled. Drag its edges; click in it to remove it.",
     press(start) {
       const edge = edges(start);
-      const { labels, info } = desk.present;
+      const { labels, info } = editor.present;
       const old = edge && labels.regions[edge.index];
       return {
         move(point) {
           const [x0, y0, x1, y1] = edge && old ? old.map((value, side) => (side === edge.x ? point.x : side === edge.y ? point.y : value)) : [start.x, start.y, point.x, point.y];
           box = inside(boxOf({ x: x0, y: y0 }, { x: x1, y: y1 }), info.shape);
           except = edge?.index ?? null;
-          desk.paint();
+          editor.paint();
         },
         end() {
           if (!box) return;
-          const large = (box[2] - box[0]) * desk.viewer.zoom > SMALLEST && (box[3] - box[1]) * desk.viewer.zoom > SMALLEST;
+          const large = (box[2] - box[0]) * editor.viewer.zoom > SMALLEST && (box[3] - box[1]) * editor.viewer.zoom > SMALLEST;
           const done = rounded(box);
           const others = labels.regions.filter((_, index) => index !== except);
           clear();
@@ -249,36 +249,36 @@ function framing(desk) {
       };
     },
     click(point) {
-      const { regions } = desk.present.labels;
+      const { regions } = editor.present.labels;
       const hit = regions.findIndex(([x0, y0, x1, y1]) => point.x >= x0 && point.x <= x1 && point.y >= y0 && point.y <= y1);
       if (hit >= 0) set(regions.filter((_, index) => index !== hit));
     },
     layers: () => [
-      ...(desk.present.labels.coverage === "regions" ? [] : [{ boxes: desk.present.labels.regions, colour: COLOURS.accent, width: 1.5, dash: [4, 4], alpha: 0.7 }]),
+      ...(editor.present.labels.coverage === "regions" ? [] : [{ boxes: editor.present.labels.regions, colour: COLOURS.accent, width: 1.5, dash: [4, 4], alpha: 0.7 }]),
       ...(box ? [{ boxes: [box], colour: COLOURS.accent, width: 2, dash: [6, 4], fill: 0.1 }] : []),
     ],
   };
 }
 
 /**
- * @param {Desk} desk
+ * @param {Editor} editor
  * @returns {Tool}
  */
-function sizing(desk) {
+function sizing(editor) {
   /** @type {Point | null} */
   let centre = null;
-  const here = () => (centre ??= { x: desk.viewer.x, y: desk.viewer.y });
+  const here = () => (centre ??= { x: editor.viewer.x, y: editor.viewer.y });
   /** @param {number | null} px */
   const commit = (px) => {
-    desk.preview = null;
-    if (px !== null && px > 1) desk.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
-    desk.changed();
+    editor.preview = null;
+    if (px !== null && px > 1) editor.commit([{ op: "diameter", px: Math.round(px * 100) / 100 }]);
+    editor.changed();
   };
   return {
     name: "diameter", key: "D", title: "Diameter", icon: "diameter",
     hint: "Drag the circle's edge until a particle just fits in; drag inside to move it. Or draw one from a particle's centre.",
     press(start) {
-      const { radius, viewer } = desk;
+      const { radius, viewer } = editor;
       const from = { ...here() };
       const away = Math.hypot(start.x - from.x, start.y - from.y);
       const onEdge = Math.abs(away - radius) * viewer.zoom < NEAR;
@@ -287,30 +287,30 @@ function sizing(desk) {
       return {
         move(point) {
           if (moves) centre = { x: from.x + point.x - start.x, y: from.y + point.y - start.y };
-          else desk.preview = Math.max(2 * Math.hypot(point.x - here().x, point.y - here().y), 4 / viewer.zoom);
-          desk.paint();
-          desk.onChange?.();
+          else editor.preview = Math.max(2 * Math.hypot(point.x - here().x, point.y - here().y), 4 / viewer.zoom);
+          editor.paint();
+          editor.onChange?.();
         },
-        end: () => (moves ? desk.paint() : commit(desk.preview)),
+        end: () => (moves ? editor.paint() : commit(editor.preview)),
         cancel() {
-          desk.preview = null;
+          editor.preview = null;
           centre = from;
-          desk.changed();
+          editor.changed();
         },
       };
     },
     click(point) {
       centre = { x: point.x, y: point.y };
-      desk.paint();
+      editor.paint();
     },
-    step: (direction) => commit(2 * desk.radius * 1.02 ** direction),
+    step: (direction) => commit(2 * editor.radius * 1.02 ** direction),
     begin() {
       centre = null;
     },
     layers: () => [
-      { points: [here()], radius: desk.radius, colour: COLOURS.background, width: 5, alpha: 0.7 },
-      { points: [here()], radius: desk.radius, colour: COLOURS.accent, width: 2.5, fill: 0.08, dot: 2.5 },
-      { points: [{ x: here().x + desk.radius, y: here().y }], radius: 5.5 / desk.viewer.zoom, colour: COLOURS.accent, width: 0, fill: 1 },
+      { points: [here()], radius: editor.radius, colour: COLOURS.background, width: 5, alpha: 0.7 },
+      { points: [here()], radius: editor.radius, colour: COLOURS.accent, width: 2.5, fill: 0.08, dot: 2.5 },
+      { points: [{ x: here().x + editor.radius, y: here().y }], radius: 5.5 / editor.viewer.zoom, colour: COLOURS.accent, width: 0, fill: 1 },
     ],
   };
 }

@@ -3,7 +3,7 @@
  *
  *   const verdicts = new Verdicts(onChange)      onChange(): what is to be shown has changed
  *   verdicts.element                             the legend, with a box to tick for each kind
- *   verdicts.layers(content, threshold)          for viewer.setMarks; content: response of /api/micrographs/{id}/picks
+ *   verdicts.layers(content, threshold)          for viewer.setOverlay; content: response of /api/micrographs/{id}/picks
  *   verdicts.figures(content, threshold)         {kept, rejected, labels, precision, recall, f1}; null without labels
  *   verdicts.at(content, threshold, point, zoom) the pick under a point, or null
  *
@@ -131,7 +131,7 @@ export class Verdicts {
 }
 
 /**
- * Notes in the server's response which picks are rejected, until it is asked for again.
+ * Messages in the server's response which picks are rejected, until it is asked for again.
  * @param {PickContent} content
  * @param {number[]} indices
  * @param {boolean} rejected

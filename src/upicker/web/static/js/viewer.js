@@ -5,7 +5,7 @@
  *   viewer.show(info)                           info: response of api.picture(); the view is kept for the same micrograph
  *                                               and fitted for another one
  *   viewer.clear()                              no micrograph, no marks
- *   viewer.setMarks(layers)                     see marks.js; the array is kept: call again after changing it
+ *   viewer.setOverlay(layers)                     see overlay.js; the array is kept: call again after changing it
  *   viewer.setWindow({low, high, brightness, invert})   percentiles 0..100 shown black and white; brightness -1..1
  *   viewer.toScreen(x, y), viewer.toRaw(x, y)   css px of the element <-> raw px of the micrograph; [x, y]
  *   viewer.zoom                                 css px per raw px
@@ -25,7 +25,7 @@
  * Nothing is drawn unless something changed: then once, before the browser's next frame.
  */
 
-import { draw as drawMarks } from "./marks.js";
+import { draw as drawMarks } from "./overlay.js";
 import { listen } from "./pointer.js";
 import { Tiles } from "./tiles.js";
 import { context2d } from "./ui.js";
@@ -33,7 +33,7 @@ import { context2d } from "./ui.js";
 const CLOSEST = 24; // css px per raw px
 const FURTHEST = 0.5; // of the zoom at which all of the micrograph is seen
 const BACKGROUND = "#12151a"; // beside the micrograph
-/** @typedef {import("./tone.js").Window} Window */
+/** @typedef {import("./contrast.js").Window} Window */
 
 /** @type {Window} */
 const WINDOW = { low: 0.5, high: 99.5, brightness: 0, invert: false };
@@ -95,12 +95,12 @@ export class Viewer {
   clear() {
     this.#asked = null;
     this.tiles.show(null);
-    this.setMarks([]);
+    this.setOverlay([]);
     this.element.classList.remove("dim");
   }
 
   /** @param {Layer[]} layers */
-  setMarks(layers) {
+  setOverlay(layers) {
     this.#layers = layers;
     this.#invalidate();
   }
@@ -141,7 +141,7 @@ export class Viewer {
     const shape = this.#asked?.shape;
     if (!shape) return;
     this.#fitted = true;
-    this.#look((shape[1] - 1) / 2, (shape[0] - 1) / 2, this.#fitting());
+    this.#setView((shape[1] - 1) / 2, (shape[0] - 1) / 2, this.#fitting());
   }
 
   /**
@@ -154,7 +154,7 @@ export class Viewer {
     const [rawX, rawY] = this.toRaw(x, y);
     const zoom = this.#within(this.zoom * factor);
     this.#fitted = false;
-    this.#look(rawX - (x - this.width / 2) / zoom, rawY - (y - this.height / 2) / zoom, zoom);
+    this.#setView(rawX - (x - this.width / 2) / zoom, rawY - (y - this.height / 2) / zoom, zoom);
   }
 
   /**
@@ -164,7 +164,7 @@ export class Viewer {
   panBy(x, y) {
     if (!this.#asked) return;
     this.#fitted = false;
-    this.#look(this.x - x / this.zoom, this.y - y / this.zoom, this.zoom);
+    this.#setView(this.x - x / this.zoom, this.y - y / this.zoom, this.zoom);
   }
 
   /**
@@ -174,7 +174,7 @@ export class Viewer {
    */
   centreOn(x, y, zoom = this.zoom) {
     this.#fitted = false;
-    this.#look(x, y, this.#within(zoom));
+    this.#setView(x, y, this.#within(zoom));
   }
 
   get #shape() {
@@ -197,7 +197,7 @@ export class Viewer {
    * @param {number} y
    * @param {number} zoom
    */
-  #look(x, y, zoom) {
+  #setView(x, y, zoom) {
     const [rows, columns] = this.#shape;
     this.zoom = Math.max(zoom, 1e-4);
     this.x = Math.min(Math.max(x, 0), columns - 1);

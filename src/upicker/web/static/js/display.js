@@ -1,12 +1,12 @@
 /**
  * The panel that sets how the micrograph is shown: contrast, low-pass, the model's own view.
  *
- *   const looks = new Looks(viewer, {onView, onError})   onView(view): another one is wanted: fetch and show it
- *   looks.element                                        to be put into a panel
- *   looks.view                                           "raw" | "lowpass-8px" | "prepared"
- *   looks.use(info)                                      pixel size and diameter of the micrograph that is shown
- *   looks.toggle("invert" | "lowpass" | "prepared"), looks.reset()
- *   looks.settle(view)                                   take a view, without calling onView: another one failed
+ *   const display = new Display(viewer, {onView, onError})   onView(view): another one is wanted: fetch and show it
+ *   display.element                                        to be put into a panel
+ *   display.view                                           "raw" | "lowpass-8px" | "prepared"
+ *   display.use(info)                                      pixel size and diameter of the micrograph that is shown
+ *   display.toggle("invert" | "lowpass" | "prepared"), display.reset()
+ *   display.settle(view)                                   take a view, without calling onView: another one failed
  */
 
 import { check, h, later, remember, segmented, slider } from "./ui.js";
@@ -20,7 +20,7 @@ const PLAIN = { low: 0.5, high: 99.5, brightness: 0, invert: false };
 /** @typedef {{kind: ReturnType<typeof segmented>, cutoff: Slider, low: Slider, high: Slider, brightness: Slider, invert: ReturnType<typeof check>}} Parts */
 /** @typedef {ReturnType<typeof slider>} Slider */
 
-export class Looks {
+export class Display {
   #viewer;
   #onView;
   /** @type {number | null} */
@@ -35,8 +35,8 @@ export class Looks {
   constructor(viewer, { onView }) {
     this.#viewer = viewer;
     this.#onView = onView;
-    const stored = { ...PLAIN, kind: "raw", cutoff: 12, ...(remember("looks") ?? {}) };
-    /** @type {(change: () => Partial<import("./tone.js").Window>) => () => void} */
+    const stored = { ...PLAIN, kind: "raw", cutoff: 12, ...(remember("display") ?? {}) };
+    /** @type {(change: () => Partial<import("./contrast.js").Window>) => () => void} */
     const window = (change) => () => {
       viewer.setWindow(change());
       this.#keep();
@@ -69,7 +69,7 @@ export class Looks {
     this.#built = part;
     viewer.setWindow({ low: stored.low, high: stored.high, brightness: stored.brightness, invert: stored.invert });
     const reset = h("button", { class: "button quiet", type: "button", onclick: () => this.reset() }, "Reset");
-    this.element = h("div", { class: "looks" }, part.kind.element, part.cutoff.element, part.low.element, part.high.element,
+    this.element = h("div", { class: "stack" }, part.kind.element, part.cutoff.element, part.low.element, part.high.element,
       part.brightness.element, h("div", { class: "row" }, part.invert.element, h("span", { class: "grow" }), reset));
     this.element.classList.add("body");
   }
@@ -138,6 +138,6 @@ export class Looks {
 
   #keep() {
     const part = this.#parts;
-    remember("looks", Object.fromEntries(Object.entries(part).map(([name, { value }]) => [name, value])));
+    remember("display", Object.fromEntries(Object.entries(part).map(([name, { value }]) => [name, value])));
   }
 }

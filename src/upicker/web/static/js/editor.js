@@ -1,18 +1,18 @@
 /**
  * What is being labelled: one micrograph's labels, proposals and selection, and how they are drawn.
  *
- *   const desk = new Desk(viewer)
- *   desk.use(sheet)                sheet: {labels, history, proposals, info}, of one micrograph; null: none
- *   desk.commit(changes)           does something that can be undone; changes: labels.js's, and
+ *   const editor = new Editor(viewer)
+ *   editor.use(sheet)                sheet: {labels, history, proposals, info}, of one micrograph; null: none
+ *   editor.commit(changes)           does something that can be undone; changes: labels.js's, and
  *                                  {op: "reject", index, value} of proposals
- *   desk.undo(), desk.redo()
- *   desk.diameter, desk.radius     raw px; diameter null: unknown, the radius is a guess then
- *   desk.nearest(point)            key of the label under a point, or null
- *   desk.add(point), desk.remove(keys), desk.accept(indices), desk.reject(indices)
- *   desk.removeSelected(), desk.selectAll(), desk.rejectHere(point), desk.regionOfView(), desk.hide()
- *   desk.paint()                   draw the marks anew
- *   desk.onChange()                labels, proposals or selection changed
- *   desk.onDiameter(px)            the user chose another diameter
+ *   editor.undo(), editor.redo()
+ *   editor.diameter, editor.radius     raw px; diameter null: unknown, the radius is a guess then
+ *   editor.nearest(point)            key of the label under a point, or null
+ *   editor.add(point), editor.remove(keys), editor.accept(indices), editor.reject(indices)
+ *   editor.removeSelected(), editor.selectAll(), editor.rejectHere(point), editor.regionOfView(), editor.hide()
+ *   editor.paint()                   draw the marks anew
+ *   editor.onChange()                labels, proposals or selection changed
+ *   editor.onDiameter(px)            the user chose another diameter
  */
 
 import { rounded } from "./geometry.js";
@@ -22,7 +22,7 @@ import { newKey } from "./labels.js";
 export const COLOURS = { label: "#5fdd92", proposal: "#ffc14d", erased: "#ff7a70", accent: "#63b5f7", background: "#12151a", chosen: "#ffffff" };
 const REACH = 8; // css px: what is smaller can still be hit
 
-export class Desk {
+export class Editor {
   /** @param {import("./viewer.js").Viewer} viewer */
   constructor(viewer) {
     this.viewer = viewer;
@@ -166,7 +166,7 @@ export class Desk {
   }
 
   paint() {
-    this.viewer.setMarks(this.ready ? this.#layers() : []);
+    this.viewer.setOverlay(this.ready ? this.#layers() : []);
   }
 
   /** @param {Change[]} changes */

@@ -1,19 +1,19 @@
 /**
- * Notes over the micrograph: hints, "loading", the question for the diameter, errors.
+ * Messages over the micrograph: hints, "loading", the question for the diameter, errors.
  *
- *   const notes = new Notes(element, page)
- *   notes.show()                          hint of the tool, diameter's question, bad mark: as things are now
- *   notes.busy(text | null)
- *   notes.card(title, text, …{text, run}) something stands in the way; buttons
- *   notes.answer()                        takes the circle as it is drawn for the diameter, if it is asked for
- *   notes.clear()
+ *   const messages = new Messages(element, page)
+ *   messages.show()                          hint of the tool, diameter's question, bad mark: as things are now
+ *   messages.busy(text | null)
+ *   messages.card(title, text, …{text, run}) something stands in the way; buttons
+ *   messages.confirm()                        takes the circle as it is drawn for the diameter, if it is asked for
+ *   messages.clear()
  */
 
 import { h } from "./ui.js";
 
 const HINT = 6000; // ms that a tool's hint stays
 
-export class Notes {
+export class Messages {
   #page;
   #parts;
   /** @type {Tool | null} */
@@ -24,7 +24,7 @@ export class Notes {
 
   /**
    * @param {HTMLElement} element
-   * @param {{desk: import("./desk.js").Desk, use: (tool: string) => void}} page
+   * @param {{editor: import("./editor.js").Editor, use: (tool: string) => void}} page
    */
   constructor(element, page) {
     this.#page = page;
@@ -34,7 +34,7 @@ export class Notes {
       hint: h("div", { class: "note hint", hidden: true }),
       card: h("div", { class: "card middle", role: "alert", hidden: true }),
       figure: h("span", { class: "figure" }),
-      done: h("button", { class: "button primary", type: "button", id: "diameter-done", onclick: () => this.answer() }, "Use this diameter"),
+      done: h("button", { class: "button primary", type: "button", id: "diameter-done", onclick: () => this.confirm() }, "Use this diameter"),
       ask: h("div", { class: "card low", role: "region", "aria-label": "Particle diameter", id: "ask", hidden: true }),
     };
     const part = this.#parts;
@@ -46,15 +46,15 @@ export class Notes {
   }
 
   show() {
-    const { desk } = this.#page;
+    const { editor } = this.#page;
     const part = this.#parts;
-    if (desk.ready && desk.diameter === null) this.#asking = true;
-    if (desk.ready && this.#asking && desk.tool?.name !== "diameter" && desk.diameter !== null) this.#asking = false;
-    part.ask.hidden = !desk.ready || !this.#asking;
-    const pixel = desk.sheet?.info?.pixel_size_A;
-    part.figure.textContent = pixel ? `${Math.round(2 * desk.radius * pixel)} Å` : `${Math.round(2 * desk.radius)} px`;
-    part.bad.hidden = !desk.labels?.loaded || !desk.labels.bad;
-    this.#hint(part.ask.hidden ? desk.tool : null);
+    if (editor.ready && editor.diameter === null) this.#asking = true;
+    if (editor.ready && this.#asking && editor.tool?.name !== "diameter" && editor.diameter !== null) this.#asking = false;
+    part.ask.hidden = !editor.ready || !this.#asking;
+    const pixel = editor.sheet?.info?.pixel_size_A;
+    part.figure.textContent = pixel ? `${Math.round(2 * editor.radius * pixel)} Å` : `${Math.round(2 * editor.radius)} px`;
+    part.bad.hidden = !editor.labels?.loaded || !editor.labels.bad;
+    this.#hint(part.ask.hidden ? editor.tool : null);
   }
 
   /** @param {string | null} text */
@@ -82,10 +82,10 @@ export class Notes {
     this.#parts.ask.hidden = true;
   }
 
-  answer() {
+  confirm() {
     if (this.#parts.ask.hidden) return false;
-    const { desk } = this.#page;
-    desk.commit([{ op: "diameter", px: Math.round(200 * desk.radius) / 100 }]);
+    const { editor } = this.#page;
+    editor.commit([{ op: "diameter", px: Math.round(200 * editor.radius) / 100 }]);
     this.#page.use("add");
     return true;
   }

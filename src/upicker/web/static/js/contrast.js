@@ -1,14 +1,14 @@
 /**
- * How the grey values of tiles become what is seen: the window's percentiles black and white.
+ * From the grey values of tiles to the screen: the window's percentiles black and white.
  *
- *   const histogram = new Histogram()     of one level of a picture, from some of its tiles
+ *   const histogram = new Histogram()     of one level of a micrograph, from some of its tiles
  *   histogram.add(grey)                   grey: Grey; only the first few count
- *   histogram.tone(window)                window: {low, high (percentiles 0..100), brightness (-1..1), invert}
+ *   histogram.lookupTable(window)                window: {low, high (percentiles 0..100), brightness (-1..1), invert}
  *                                         -> Uint32Array(256), colours as canvases keep them; the same array as long
  *                                         as nothing has changed
  *   const grey = new Grey(image)          an ImageBitmap's values, which stay
- *   grey.toned(table)                     -> canvas; made anew only for another table
- *   grey.rest()                           drops the canvas: four bytes a pixel
+ *   grey.rendered(table)                     -> canvas; made anew only for another table
+ *   grey.release()                           drops the canvas: four bytes a pixel
  *
  * Tables instead of CSS filters: without a graphics card, a filter works on all of the window in every frame.
  */
@@ -47,7 +47,7 @@ export class Histogram {
   }
 
   /** @param {Window} window */
-  tone({ low, high, brightness, invert }) {
+  lookupTable({ low, high, brightness, invert }) {
     const asked = [low, high, brightness, invert, this.#tiles].join();
     if (asked === this.#known) return this.#table;
     const [black, white] = [this.#quantile(low / 100), this.#quantile(high / 100)];
@@ -89,15 +89,15 @@ export class Grey {
     if (canvas.width < this.width || canvas.height < this.height) [canvas.width, canvas.height] = [this.width, this.height];
     reader.drawImage(image, 0, 0);
     const colours = new Uint32Array(reader.getImageData(0, 0, this.width, this.height).data.buffer);
-    this.values = new Uint8Array(colours); // keeps the lowest byte: in grey pictures all three are the same
+    this.values = new Uint8Array(colours); // keeps the lowest byte: in grey images all three are the same
   }
 
-  get isToned() {
+  get isRendered() {
     return this.#context !== null;
   }
 
   /** @param {Uint32Array} table colours of the 256 grey values */
-  toned(table) {
+  rendered(table) {
     if (this.#context && table === this.#table) return this.#context.canvas;
     this.#context ??= context2d(h("canvas", { width: this.width, height: this.height }), { alpha: false });
     if (pixels?.width !== this.width || pixels.height !== this.height) pixels = new ImageData(this.width, this.height);
@@ -109,7 +109,7 @@ export class Grey {
     return this.#context.canvas;
   }
 
-  rest() {
+  release() {
     this.#context = this.#table = null;
   }
 }

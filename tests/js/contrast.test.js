@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Histogram } from "../../src/upicker/web/static/js/tone.js";
+import { Histogram } from "../../src/upicker/web/static/js/contrast.js";
 
 const PLAIN = { low: 0, high: 100, brightness: 0, invert: false };
 
@@ -29,7 +29,7 @@ function greys(table) {
 test("percentiles are black and white, what lies between is linear, beyond is cut", () => {
   const histogram = new Histogram();
   histogram.add(tile((_, column) => 50 + Math.floor((column * 100) / 256))); // 50..149, evenly
-  const found = greys(histogram.tone({ ...PLAIN, low: 10, high: 90 }));
+  const found = greys(histogram.lookupTable({ ...PLAIN, low: 10, high: 90 }));
   for (let value = 0; value < 256; value++) {
     const expected = Math.min(Math.max(((value - 60) / 80) * 255, 0), 255);
     assert.ok(Math.abs(found[value] - expected) <= 4, `${value}: ${found[value]}, expected ${expected}`);
@@ -39,9 +39,9 @@ test("percentiles are black and white, what lies between is linear, beyond is cu
 test("inverting and brightening", () => {
   const histogram = new Histogram();
   histogram.add(tile((_, column) => column));
-  const plain = greys(histogram.tone(PLAIN));
-  const inverted = greys(histogram.tone({ ...PLAIN, invert: true }));
-  const bright = greys(histogram.tone({ ...PLAIN, brightness: 0.2 }));
+  const plain = greys(histogram.lookupTable(PLAIN));
+  const inverted = greys(histogram.lookupTable({ ...PLAIN, invert: true }));
+  const bright = greys(histogram.lookupTable({ ...PLAIN, brightness: 0.2 }));
   for (let value = 0; value < 256; value++) {
     assert.ok(Math.abs(plain[value] + inverted[value] - 255) <= 1);
     assert.ok(Math.abs(bright[value] - Math.min(plain[value] + 51, 255)) <= 1);
@@ -51,22 +51,22 @@ test("inverting and brightening", () => {
 test("the table is the same array as long as nothing changes", () => {
   const histogram = new Histogram();
   histogram.add(tile((row) => row));
-  const table = histogram.tone(PLAIN);
-  assert.equal(histogram.tone({ ...PLAIN }), table);
-  assert.notEqual(histogram.tone({ ...PLAIN, brightness: 0.1 }), table);
+  const table = histogram.lookupTable(PLAIN);
+  assert.equal(histogram.lookupTable({ ...PLAIN }), table);
+  assert.notEqual(histogram.lookupTable({ ...PLAIN, brightness: 0.1 }), table);
 });
 
 test("one grey value alone is no division by nothing", () => {
   const histogram = new Histogram();
   histogram.add(tile(() => 77));
-  const found = greys(histogram.tone(PLAIN));
+  const found = greys(histogram.lookupTable(PLAIN));
   assert.deepEqual([found[0], found[255]], [0, 255]);
 });
 
 test("only the first few tiles count, of any size", () => {
   const histogram = new Histogram();
   for (let number = 0; number < 4; number++) histogram.add(tile((_, column) => column % 256, 100 + number, 50));
-  const table = histogram.tone(PLAIN);
+  const table = histogram.lookupTable(PLAIN);
   histogram.add(tile(() => 0));
-  assert.equal(histogram.tone(PLAIN), table);
+  assert.equal(histogram.lookupTable(PLAIN), table);
 });
