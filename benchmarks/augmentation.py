@@ -28,9 +28,9 @@ from upicker.image.prepare import prepare
 from upicker.io import coordinates, micrographs
 from upicker.particles import Micrograph, Particles
 from upicker.simulate.scene import Scene, make
-from upicker.train.augment.online import tile_from
-from upicker.train.dataset import Store, sample
-from upicker.train.offline import enlarged
+from upicker.train.augment.online import draw_tile
+from upicker.train.dataset import Store, sample_from
+from upicker.train.offline import with_copies
 from upicker.train.sample import Sample
 
 # The strengths shown, each alone.
@@ -65,7 +65,7 @@ def samples_of(pairs: list[tuple[Micrograph, Particles]], config: Config) -> lis
     samples = []
     for micrograph, particles in pairs:
         prepared = prepare(micrograph, float(np.median(particles.diameter_px)), config.image)
-        samples.append(sample(masked(prepared, config.image), particles))
+        samples.append(sample_from(masked(prepared, config.image), particles))
     return samples
 
 
@@ -114,12 +114,12 @@ def main() -> None:
         config = off.with_changes(changes)
 
         def work(number: int, config: Config = config) -> Sample:
-            return tile_from(samples, 0, config, np.random.default_rng((options.seed, number)))
+            return draw_tile(samples, 0, config, np.random.default_rng((options.seed, number)))
 
         print(f"| {title} | {milliseconds(work, options.repeat):.2f} |", flush=True)
         tiles[title] = work(options.seed)
     with Store.opened(None) as store:
-        copies = enlarged(samples[:1], off.with_changes({**given, "augment.offline": 2}), store)[1:]
+        copies = with_copies(samples[:1], off.with_changes({**given, "augment.offline": 2}), store)[1:]
         tiles |= {f"offline copy {number}": copy for number, copy in enumerate(copies)}
         rows = -(-len(tiles) // COLUMNS)
         figure, axes = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 4.2 * rows), layout="constrained")

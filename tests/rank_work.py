@@ -13,17 +13,17 @@ from upicker.train import loop
 
 what, at = sys.argv[1], int(sys.argv[2])
 del sys.argv[1:3]
-original = loop._step
+original = loop._update_weights
 
 
 def step(plan, state):
     original(plan, state)
-    if plan.ranks.number == 1 and state.step == at:
+    if plan.ranks.rank == 1 and state.step == at:
         if what == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
         else:
             raise UPickerError("the second process", "it was made to fail")
 
 
-loop._step = step
+loop._update_weights = step
 main()

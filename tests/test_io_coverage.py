@@ -15,14 +15,13 @@ from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.io.coverage import FILE, Coverage, read_coverage
 from upicker.particles import Particles
-from upicker.train import course
-from upicker.train.labels import Truth, edge_margin, parts, regions
-from upicker.train.partial import lesson
+from upicker.train.labels import LabelledMicrograph, by_region, edge_margin, regions
+from upicker.train.partial import training_region
 
 
-def truth_of(seed: int = 0, **changes) -> Truth:
+def truth_of(seed: int = 0, **changes) -> LabelledMicrograph:
     pixels, xy = discs(seed)
-    return Truth(Prepared(pixels, Frame(SHAPE, SHAPE), 16.0), Particles.of(xy, 16.0), **changes)
+    return LabelledMicrograph(Prepared(pixels, Frame(SHAPE, SHAPE), 16.0), Particles.of(xy, 16.0), **changes)
 
 
 def write_coverage(folder: Path, text: str) -> list[Path]:
@@ -67,9 +66,9 @@ def test_coverage_that_cannot_be_is_refused(tmp_path, text, message):
 def test_a_region_is_all_that_is_learned_from_and_validated_on():
     truth = truth_of()
     region = Region(20.2, 15.2, 99.2, 80.2)
-    (part,) = parts(truth, Coverage(False, (region,)))
+    (part,) = by_region(truth, Coverage(False, (region,)))
     assert regions(part, 0.0, 0.0) == (region, None)
-    learned = lesson(part, region, CONFIG).start()
+    learned = training_region(part, region, CONFIG).initial_sample()
     assert learned.pixels.shape == (65, 79)
     assert len(learned.xy) == region.contains(truth.particles.xy).sum() > 3
     low, high = regions(replace(part, prepared=replace(part.prepared, diameter_px=10.0)), 0.0, 0.5)
@@ -81,7 +80,7 @@ def test_a_region_is_all_that_is_learned_from_and_validated_on():
 
 def test_neither_a_region_nor_labels_in_the_middle_pass_for_a_margin():
     middle = np.random.default_rng(0).uniform(300, 700, (200, 2))
-    truth = Truth(
+    truth = LabelledMicrograph(
         Prepared(np.zeros((250, 250), np.float32), Frame((1000, 1000), (250, 250)), 64.0), Particles.of(middle, 64.0)
     )
     assert edge_margin([truth]) > 4
@@ -95,7 +94,7 @@ def test_a_file_says_which_labels_are_partial_and_where_they_hold(tmp_path, monk
     for seed in range(3):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
         coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
-    monkeypatch.setattr(course, "_draw", lambda _log: None)
+    monkeypatch.setattr("upicker.train.stage._draw", lambda _log: None)
     monkeypatch.chdir(tmp_path)
     settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
     settings += ["--set", "teacher.start_steps=1"]

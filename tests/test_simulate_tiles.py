@@ -154,16 +154,16 @@ def test_training_learns_from_tiles(tmp_path: Path):
         steps=3,
         learning_rate=1e-3,
         samples=SimulatedBatches(SimulatedTiles(PLAN, SMALL)),
-        checks=[],
+        validation=[],
         checkpoint=tmp_path / "run.checkpoint",
-        meaning={},
-        keep=lambda average, row, step: kept.append(step),
+        identity={},
+        save_best=lambda average, row, step: kept.append(step),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = weights.build(SMALL)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    state = loop.begin(model, plan, resume=False)
+    state = loop.initial_state(model, plan, resume=False)
     log = CsvLog(tmp_path / "log.csv")
     loop.run(plan, state, log, Silent())
     log.close()

@@ -27,7 +27,7 @@ SINS = {
         "import pty\npty.spawn('ls')",
         "import multiprocessing\nmultiprocessing.get_context('spawn').Process(target=work)",
         "import multiprocessing as mp\nmp.Pool(2)",
-        "from multiprocessing import Process\nProcess(target=work).start()",
+        "from multiprocessing import Process\nProcess(target=work).initial_sample()",
         "from multiprocessing.pool import Pool",
         "from concurrent.futures import ProcessPoolExecutor as Pool\nPool(2)",
         "import concurrent.futures as cf\ncf.ProcessPoolExecutor(2)",

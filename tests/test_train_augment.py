@@ -10,10 +10,11 @@ from upicker.config import Config
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
-from upicker.train.augment.geometric import turned
-from upicker.train.augment.online import tile_from
-from upicker.train.augment.photometric import developed
-from upicker.train.dataset import Sample, Store, batch, sample
+from upicker.train.augment.geometric import apply_symmetry
+from upicker.train.augment.online import draw_tile
+from upicker.train.augment.photometric import photometric
+from upicker.train.dataset import Store, batch, sample_from
+from upicker.train.sample import Sample
 
 CONFIG = Config().with_changes({"train.tile_px": 48, "train.batch": 3})
 PLAIN = CONFIG.with_changes({"augment.online": False})
@@ -35,7 +36,7 @@ def test_the_symmetries_move_pixels_where_they_move_centres(which):
     tile = np.zeros((7, 7), np.float32)
     xy = np.array([[1, 2], [5, 0], [6, 6], [3, 3], [0, 4]])
     tile[xy[:, 1], xy[:, 0]] = rng.uniform(1, 2, 5)
-    moved, places = turned(tile, xy.astype(float), which)
+    moved, places = apply_symmetry(tile, xy.astype(float), which)
     column, row = places.astype(int).T
     np.testing.assert_array_equal(moved[row, column], tile[xy[:, 1], xy[:, 0]])
     assert moved.flags.c_contiguous
@@ -45,9 +46,9 @@ def test_the_symmetries_move_pixels_where_they_move_centres(which):
 def test_there_are_eight_different_symmetries_and_the_first_changes_nothing():
     tile = np.arange(25, dtype=np.float32).reshape(5, 5)
     xy = np.array([[1.25, 3.5]])
-    seen = {turned(tile, xy, which)[0].tobytes() for which in range(8)}
+    seen = {apply_symmetry(tile, xy, which)[0].tobytes() for which in range(8)}
     assert len(seen) == 8
-    same, places = turned(tile, xy, 0)
+    same, places = apply_symmetry(tile, xy, 0)
     np.testing.assert_array_equal(same, tile)
     np.testing.assert_array_equal(places, xy)
 
@@ -58,14 +59,14 @@ def test_four_quarter_turns_and_two_mirrors_are_none():
     for which, times in ((1, 4), (4, 2), (5, 2), (2, 2)):
         other, places = tile, xy
         for _ in range(times):
-            other, places = turned(other, places, which)
+            other, places = apply_symmetry(other, places, which)
         np.testing.assert_array_equal(other, tile)
         np.testing.assert_allclose(places, xy)
 
 
 def test_augmentation_keeps_its_input_and_all_centres():
     tile = Sample(np.zeros((48, 48), np.float32), np.array([[3.0, 20.0], [30.5, 1.0]]), np.array([8.0, 8.0]))
-    changed = tile_from([tile], 0, CONFIG, np.random.default_rng(0))
+    changed = draw_tile([tile], 0, CONFIG, np.random.default_rng(0))
     assert not tile.pixels.any()
     np.testing.assert_array_equal(tile.xy, [[3.0, 20.0], [30.5, 1.0]])
     assert changed.pixels.dtype == np.float32
@@ -75,7 +76,7 @@ def test_augmentation_keeps_its_input_and_all_centres():
 
 def test_augmentation_can_be_turned_off():
     tile = Sample(np.ones((48, 48), np.float32), np.array([[3.0, 2.0]]), np.array([8.0]))
-    same = tile_from([tile], 0, PLAIN, np.random.default_rng(0))
+    same = draw_tile([tile], 0, PLAIN, np.random.default_rng(0))
     np.testing.assert_array_equal(same.pixels, tile.pixels)
     np.testing.assert_array_equal(same.xy, tile.xy)
 
@@ -86,7 +87,7 @@ def test_intensity_and_noise_stay_within_their_strengths():
     tile[32:] = 10.0
     steps, levels, spreads = [], [], []
     for seed in range(200):
-        changed = developed(tile, 32.0, config, np.random.default_rng(seed))
+        changed = photometric(tile, 32.0, config, np.random.default_rng(seed))
         low, high = np.sort(changed.ravel())[:1500], np.sort(changed.ravel())[-1500:]
         steps.append((high.mean() - low.mean()) / 10)
         levels.append(np.median(changed[changed < 5]))
@@ -174,16 +175,16 @@ def test_a_store_keeps_pictures_on_disk(tmp_path: Path):
 
 def test_a_sample_has_its_particles_at_the_working_scale():
     prepared = Prepared(np.zeros((40, 60), np.float32), Frame((80, 121), (40, 60)), 20.0)
-    whole = sample(prepared, Particles.of([[100.0, 30.0], [3.0, 70.0]], 20.0))
+    whole = sample_from(prepared, Particles.of([[100.0, 30.0], [3.0, 70.0]], 20.0))
     np.testing.assert_allclose(whole.xy, [[100 * 60 / 121, 15.0], [3 * 60 / 121, 35.0]])
     np.testing.assert_allclose(whole.side, 20 * np.sqrt(0.5 * 60 / 121))
     assert whole.pixels.shape == (40, 60)
-    assert sample(prepared, Particles.of([])).xy.shape == (0, 2)
+    assert sample_from(prepared, Particles.of([])).xy.shape == (0, 2)
 
 
 def test_particles_that_are_blanked_are_not_learned():
     good = np.ones((40, 60), bool)
     good[:, :20] = False
     prepared = Prepared(np.zeros((40, 60), np.float32), Frame((80, 120), (40, 60)), 20.0, usable=good)
-    part = sample(prepared, Particles.of([[30.0, 20.0], [50.0, 20.0]], 20.0))
+    part = sample_from(prepared, Particles.of([[30.0, 20.0], [50.0, 20.0]], 20.0))
     np.testing.assert_allclose(part.xy, [[25.0, 10.0]])

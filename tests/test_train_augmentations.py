@@ -8,12 +8,12 @@ from scipy.ndimage import gaussian_filter
 
 from upicker.config import Config
 from upicker.errors import ConfigError
-from upicker.train.augment.composing import contaminated, mosaic, pasted, shuffled
-from upicker.train.augment.geometric import Pose, placed, turned, view
-from upicker.train.augment.online import changed, tile_from
-from upicker.train.augment.photometric import blurred, curved, developed, refocused
+from upicker.train.augment.composing import contaminated, mosaic, mosaic_sources, pasted
+from upicker.train.augment.geometric import Pose, apply_symmetry, random_view, view
+from upicker.train.augment.online import augmented, draw_tile
+from upicker.train.augment.photometric import blurred, defocused, gamma_adjusted, photometric
 from upicker.train.dataset import Store
-from upicker.train.offline import enlarged
+from upicker.train.offline import with_copies
 from upicker.train.sample import Sample
 
 SIDE = 14.0
@@ -84,7 +84,7 @@ def test_the_default_tile_is_what_it_always_was():
         pixels = pixels * gain + np.float32(0.2 * same.uniform(-1, 1))
         level = np.float32(0.2 * same.uniform())
         pixels = pixels + level * same.standard_normal((96, 96), np.float32)
-        tile = tile_from([sample], 0, config, rng)
+        tile = draw_tile([sample], 0, config, rng)
         np.testing.assert_array_equal(tile.pixels, pixels)
         assert rng.integers(2**62) == same.integers(2**62)
 
@@ -157,7 +157,7 @@ def test_small_pictures_turn_about_their_own_middle():
     picture = discs((40, 50), 1, 0)
     config = CONFIG.with_changes({"augment.rotate_deg": 180}).augment
     for seed in range(10):
-        seen = placed(picture, (96, 96), config, np.random.default_rng(seed))
+        seen = random_view(picture, (96, 96), config, np.random.default_rng(seed))
         assert len(seen.xy) == 1
         assert offsets(seen).max() < 0.2
 
@@ -165,7 +165,7 @@ def test_small_pictures_turn_about_their_own_middle():
 @pytest.mark.parametrize("which", range(8))
 def test_symmetries_hold_for_pictures_that_are_not_square(which):
     picture = discs((61, 90), 3, 5)
-    pixels, xy = turned(picture.pixels, picture.xy, which)
+    pixels, xy = apply_symmetry(picture.pixels, picture.xy, which)
     assert pixels.shape == ((90, 61) if which % 2 else (61, 90))
     assert offsets(Sample(pixels, xy, picture.side)).max() < 0.1
 
@@ -177,13 +177,13 @@ def test_every_box_of_a_mosaic_lies_on_its_disc_and_every_quarter_is_another_mic
     seen = 0
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        four = shuffled(samples, seed % 4, rng)
+        four = mosaic_sources(samples, seed % 4, rng)
         assert {id(one) for one in four} == {id(one) for one in samples}
         assert four[0] is samples[seed % 4]
         parts = []
 
         def draw(quarter, shape, four=four, rng=rng, parts=parts):
-            parts.append(placed(four[quarter], shape, config, rng))
+            parts.append(random_view(four[quarter], shape, config, rng))
             return parts[-1]
 
         tile = mosaic(draw, (96, 99), rng)
@@ -198,9 +198,9 @@ def test_every_box_of_a_mosaic_lies_on_its_disc_and_every_quarter_is_another_mic
 
 def test_a_mosaic_of_one_micrograph_is_made_of_its_places():
     one = discs((131, 157), 3, 0)
-    assert shuffled([one], 0, np.random.default_rng(0)) == [one] * 4
+    assert mosaic_sources([one], 0, np.random.default_rng(0)) == [one] * 4
     two = [one, discs((40, 50), 1, 0)]
-    assert shuffled(two, 1, np.random.default_rng(0))[1:] == [one] * 3
+    assert mosaic_sources(two, 1, np.random.default_rng(0))[1:] == [one] * 3
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
@@ -211,7 +211,7 @@ def test_pasting_adds_the_boxes_it_says_on_discs_and_touches_no_labelled_one(noi
     np.testing.assert_array_equal(target.pixels, before)
     assert len(result.xy) == len(target.xy) + 4
     np.testing.assert_array_equal(result.xy[:5], target.xy)
-    assert result.known.all()
+    assert result.is_sure.all()
     offset = offsets(Sample(gaussian_filter(result.pixels, 1.5 * noise), result.xy[5:], result.side[5:]))
     assert len(offset) == 4
     assert offset.max() < (0.3 if noise == 0 else 2.5)
@@ -259,7 +259,7 @@ def test_only_sure_particles_are_copied_and_unsure_ones_are_not_covered():
     ground = Sample(np.ones((96, 103), np.float32), np.array([[50.0, 40.0]]), np.array([SIDE]), np.array([False]))
     result = pasted(ground, source, 3, np.random.default_rng(0))
     assert len(result.xy) == 2  # each particle is copied at most once
-    assert result.known.tolist() == [False, True]
+    assert result.is_sure.tolist() == [False, True]
     assert (result.pixels[33:48, 43:58] == 1).all()
 
 
@@ -305,11 +305,11 @@ def test_contaminants_leave_blank_what_is_blank():
 def filters():
     """Each photometric change at a large strength."""
     return {
-        "gamma up": lambda p, b: curved(p, 1.5),
-        "gamma down": lambda p, b: curved(p, 1 / 1.5),
+        "gamma up": lambda p, b: gamma_adjusted(p, 1.5),
+        "gamma down": lambda p, b: gamma_adjusted(p, 1 / 1.5),
         "blur": lambda p, b: blurred(p, 1.5, b),
-        "defocus 1.5": lambda p, b: refocused(p, SIDE, (1.5, 0.1, 1.0), b),
-        "defocus 6": lambda p, b: refocused(p, SIDE, (6.0, 0.6, 1.0), b),
+        "defocus 1.5": lambda p, b: defocused(p, SIDE, (1.5, 0.1, 1.0), b),
+        "defocus 6": lambda p, b: defocused(p, SIDE, (6.0, 0.6, 1.0), b),
     }
 
 
@@ -343,17 +343,17 @@ def test_grey_levels_stay_in_bounds_and_discs_in_place(name):
 
 def test_no_strength_is_no_change():
     pixels = discs((61, 90), 3, 5, 1.0).pixels
-    np.testing.assert_allclose(curved(pixels, 1.0), np.maximum(pixels, -5), atol=1e-5)
+    np.testing.assert_allclose(gamma_adjusted(pixels, 1.0), np.maximum(pixels, -5), atol=1e-5)
     np.testing.assert_array_equal(blurred(pixels, 0.0), pixels)
-    np.testing.assert_allclose(refocused(pixels, SIDE, (2.0, 0.3, 0.0)), pixels, atol=1e-4)
+    np.testing.assert_allclose(defocused(pixels, SIDE, (2.0, 0.3, 0.0)), pixels, atol=1e-4)
     nothing = np.zeros((40, 50), np.float32)
-    np.testing.assert_array_equal(refocused(nothing, SIDE, (2.0, 0.3, 1.0)), nothing)
+    np.testing.assert_array_equal(defocused(nothing, SIDE, (2.0, 0.3, 1.0)), nothing)
 
 
 def test_the_defocus_filter_is_the_contrast_transfer_it_says():
     """White noise in, the curve out: against the power spectrum, far from the rim."""
     pixels = np.random.default_rng(0).standard_normal((512, 509)).astype(np.float32)
-    changed = refocused(pixels, SIDE, (3.0, 0.3, 1.0))
+    changed = defocused(pixels, SIDE, (3.0, 0.3, 1.0))
     frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(509)) * SIDE / 3.0
     ratio = np.abs(np.fft.rfft2(changed)) ** 2 / (np.abs(np.fft.rfft2(pixels)) ** 2).mean()
     expected = np.sin(0.3 + (np.pi / 2 - 0.3) * frequency**2) ** 2
@@ -370,23 +370,23 @@ def test_blank_stays_blank_through_everything_where_asked():
     blank[:30, 20:70] = True
     config = EVERYTHING.augment
     for seed in range(5):
-        result = developed(picture.pixels, SIDE, config, np.random.default_rng(seed))
+        result = photometric(picture.pixels, SIDE, config, np.random.default_rng(seed))
         np.testing.assert_array_equal(result == 0, blank)
-    without = developed(picture.pixels, SIDE, replace(config, keep_blank=False), np.random.default_rng(0))
+    without = photometric(picture.pixels, SIDE, replace(config, keep_blank=False), np.random.default_rng(0))
     assert without[blank].all()
 
 
 def test_the_same_numbers_draw_the_same_and_each_part_does_something():
     samples = [discs((131, 157), 9, n, 1.0) for n in range(3)]
-    one, same = (tile_from(samples, 1, EVERYTHING, np.random.default_rng(5)) for _ in range(2))
+    one, same = (draw_tile(samples, 1, EVERYTHING, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one.pixels, same.pixels)
     np.testing.assert_array_equal(one.xy, same.xy)
-    plain = tile_from(samples, 1, CONFIG, np.random.default_rng(5)).pixels
+    plain = draw_tile(samples, 1, CONFIG, np.random.default_rng(5)).pixels
     for knob, value in vars(EVERYTHING.augment).items():
         if knob in ("online", "offline", "keep_blank"):
             continue
         config = CONFIG.with_changes({f"augment.{knob}": value})
-        tiles = [tile_from(samples, 1, config, np.random.default_rng(5 + n)).pixels for n in range(4)]
+        tiles = [draw_tile(samples, 1, config, np.random.default_rng(5 + n)).pixels for n in range(4)]
         assert not all(np.array_equal(tile, plain) for tile in tiles), knob
         assert all(tile.dtype == np.float32 and tile.shape == (96, 96) for tile in tiles)
 
@@ -398,7 +398,7 @@ def test_boxes_lie_on_discs_through_everything_that_moves():
     samples = [discs((131, 157), 9, n) for n in range(3)]
     seen = 0
     for seed in range(20):
-        tile = tile_from(samples, seed % 3, config, np.random.default_rng(seed))
+        tile = draw_tile(samples, seed % 3, config, np.random.default_rng(seed))
         column, row = np.rint(tile.xy).astype(int).clip(0, 95).T
         assert (tile.pixels[row, column] > 1.8).all()
         seen += len(tile.xy)
@@ -411,7 +411,7 @@ def test_copies_are_made_before_training_and_are_the_same_by_their_seed(tmp_path
         {"augment.offline": 3, "augment.rotate_deg": 180, "augment.flip": 1, "augment.scale": 0.1}
     )
     with Store.opened(tmp_path / "a" / "b") as store:
-        more = enlarged(samples, config, store)
+        more = with_copies(samples, config, store)
     assert more[:2] == samples
     assert len(more) == 8
     assert len(list((tmp_path / "a" / "b").iterdir())) == 6
@@ -420,22 +420,22 @@ def test_copies_are_made_before_training_and_are_the_same_by_their_seed(tmp_path
         assert sorted(copy.pixels.shape) == sorted(samples[number % 2].pixels.shape)
         assert len(copy.xy) >= 2
         assert offsets(copy).max() < 0.2
-        plain = tile_from([copy], 0, config.with_changes({"augment.online": False}), np.random.default_rng(0))
+        plain = draw_tile([copy], 0, config.with_changes({"augment.online": False}), np.random.default_rng(0))
         assert plain.pixels.flags.writeable
     with Store.opened(None) as store:
-        fewer = enlarged(samples, config.with_changes({"augment.offline": 1, "augment.online": False}), store)
+        fewer = with_copies(samples, config.with_changes({"augment.offline": 1, "augment.online": False}), store)
         for one, two in zip(fewer, more[:4], strict=True):
             np.testing.assert_array_equal(one.pixels, two.pixels)
             np.testing.assert_array_equal(one.xy, two.xy)
-        other = enlarged(samples, config.with_changes({"train.seed": 1}), store)
+        other = with_copies(samples, config.with_changes({"train.seed": 1}), store)
         assert not np.array_equal(other[2].pixels, more[2].pixels)
-        assert enlarged(samples, CONFIG, store) == samples
+        assert with_copies(samples, CONFIG, store) == samples
 
 
 def test_things_counted_per_tile_follow_the_area():
     picture = discs((600, 500), 20, 0, 1.0)
     config = CONFIG.with_changes({"augment.paste": 1, "train.tile_px": 100})
-    added = [len(changed(picture, picture, config, np.random.default_rng(n)).xy) - 20 for n in range(6)]
+    added = [len(augmented(picture, picture, config, np.random.default_rng(n)).xy) - 20 for n in range(6)]
     assert 12 <= np.mean(added) <= 30  # 20 lonely particles at most, each once
 
 

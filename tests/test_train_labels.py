@@ -13,8 +13,17 @@ from upicker.io import coordinates
 from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
-from upicker.train.dataset import sample
-from upicker.train.labels import FEW, Truth, divide, edge_margin, held_back, median_diameter, read_pair, regions
+from upicker.train.dataset import sample_from
+from upicker.train.labels import (
+    FEW,
+    LabelledMicrograph,
+    all_regions,
+    edge_margin,
+    median_diameter,
+    read_pair,
+    regions,
+    split,
+)
 from upicker.units import Length
 
 
@@ -32,35 +41,35 @@ def mics(*stems: str) -> list[Path]:
 @pytest.mark.parametrize("n", [FEW, FEW + 1, 21, 30])
 def test_a_share_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
     stems = [f"m{i:02d}" for i in range(n)]
-    division = divide(mics(*stems), label(tmp_path, *stems), share)
+    division = split(mics(*stems), label(tmp_path, *stems), share)
     assert division.band == 0
-    assert set(division.learn) | set(division.check) == set(mics(*stems))
-    assert not set(division.learn) & set(division.check)
-    assert len(division.check) >= 1 or share * n < 1
-    assert abs(len(division.check) - share * n) <= 0.2 * n
-    assert len(division.learn) >= n / 2 - 0.5
-    assert all(file.stem == path.stem for path, file in {**division.learn, **division.check}.items())
+    assert set(division.training) | set(division.validation) == set(mics(*stems))
+    assert not set(division.training) & set(division.validation)
+    assert len(division.validation) >= 1 or share * n < 1
+    assert abs(len(division.validation) - share * n) <= 0.2 * n
+    assert len(division.training) >= n / 2 - 0.5
+    assert all(file.stem == path.stem for path, file in {**division.training, **division.validation}.items())
 
 
 def test_a_share_of_few_micrographs_is_a_band_of_each(tmp_path):
     stems = [f"m{i}" for i in range(FEW - 1)]
-    division = divide(mics(*stems), label(tmp_path, *stems), 0.2)
-    assert (division.band, division.check, len(division.learn)) == (0.2, {}, FEW - 1)
+    division = split(mics(*stems), label(tmp_path, *stems), 0.2)
+    assert (division.band, division.validation, len(division.training)) == (0.2, {}, FEW - 1)
 
 
 @pytest.mark.parametrize("n", [1, FEW - 1, FEW + 3])
 def test_without_validation_everything_is_learned_from(tmp_path, n):
     stems = [f"m{i}" for i in range(n)]
-    division = divide(mics(*stems), label(tmp_path, *stems), 0.0)
-    assert (len(division.learn), division.check, division.band) == (n, {}, 0.0)
+    division = split(mics(*stems), label(tmp_path, *stems), 0.0)
+    assert (len(division.training), division.validation, division.band) == (n, {}, 0.0)
 
 
 def test_a_folder_of_labels_names_what_is_validated_on(tmp_path):
     labels = label(tmp_path / "labels", "a", "b", "c", "y")
     held = label(tmp_path / "held", "c", "d", "z")
-    division = divide(mics("a", "b", "c", "d", "e"), labels, held)
-    assert set(division.learn) == set(mics("a", "b"))
-    assert division.check == {Path("mics/c.mrc"): held / "c.csv", Path("mics/d.mrc"): held / "d.csv"}
+    division = split(mics("a", "b", "c", "d", "e"), labels, held)
+    assert set(division.training) == set(mics("a", "b"))
+    assert division.validation == {Path("mics/c.mrc"): held / "c.csv", Path("mics/d.mrc"): held / "d.csv"}
     assert division.band == 0
     assert set(division.unused) >= {Path("mics/e.mrc"), labels / "y.csv"}
     assert Path("mics/d.mrc") not in division.unused
@@ -69,13 +78,15 @@ def test_a_folder_of_labels_names_what_is_validated_on(tmp_path):
 def test_a_folder_that_holds_all_back_is_an_error(tmp_path):
     labels, held = label(tmp_path / "labels", "a"), label(tmp_path / "held", "a")
     with pytest.raises(InputError, match="all labelled micrographs are for validation"):
-        divide(mics("a"), labels, held)
+        split(mics("a"), labels, held)
 
 
-def truth(xy: np.ndarray, shape: tuple[int, int] = (301, 277), diameter: float = 9.0, held: bool = False) -> Truth:
+def truth(
+    xy: np.ndarray, shape: tuple[int, int] = (301, 277), diameter: float = 9.0, held: bool = False
+) -> LabelledMicrograph:
     """A labelled micrograph at its own scale, each pixel of which tells where it is."""
     pixels = np.add.outer(1000.0 * np.arange(shape[0]), np.arange(shape[1])).astype(np.float32)
-    return Truth(Prepared(pixels, Frame(shape, shape), diameter), Particles.of(xy, diameter), held)
+    return LabelledMicrograph(Prepared(pixels, Frame(shape, shape), diameter), Particles.of(xy, diameter), held)
 
 
 def lattice(shape: tuple[int, int], margin: float) -> np.ndarray:
@@ -103,18 +114,18 @@ def test_bands_without_labels_give_way_to_whole_micrographs():
     above, everywhere = lattice((301, 277), 0), lattice((301, 277), 0)
     above = above[above[:, 1] < 200]
     many = [truth(above) for _ in range(6)]
-    assert held_back(many[:4], 0.0, 0.2) == [regions(one, 0.0, 0.2) for one in many[:4]]
+    assert all_regions(many[:4], 0.0, 0.2) == [regions(one, 0.0, 0.2) for one in many[:4]]
     whole = (regions(many[0], 0.0, 0.0)[0], None)
-    assert held_back(many, 0.0, 0.2) == [whole, whole, whole[::-1], whole, whole, whole]
-    assert held_back(many, 0.0, 0.0) == 6 * [whole]
-    assert held_back([*many, truth(everywhere)], 0.0, 0.2) == 7 * [regions(many[0], 0.0, 0.2)]
+    assert all_regions(many, 0.0, 0.2) == [whole, whole, whole[::-1], whole, whole, whole]
+    assert all_regions(many, 0.0, 0.0) == 6 * [whole]
+    assert all_regions([*many, truth(everywhere)], 0.0, 0.2) == 7 * [regions(many[0], 0.0, 0.2)]
 
 
 def test_partial_labels_are_not_held_back():
     some = [replace(truth(lattice((301, 277), 0)), partial=place > 0) for place in range(7)]
-    found = held_back(some, 0.0, 0.2)
+    found = all_regions(some, 0.0, 0.2)
     assert found == [regions(some[0], 0.0, 0.2), *6 * [(regions(some[0], 0.0, 0.0)[0], None)]]
-    assert {check for _, check in held_back(some[1:], 0.0, 0.2)} == {None}
+    assert {check for _, check in all_regions(some[1:], 0.0, 0.2)} == {None}
 
 
 @pytest.mark.parametrize(("band", "diameter"), [(0.0, 9.0), (0.05, 9.0), (0.95, 9.0), (0.5, 60.0), (1.0, 9.0)])
@@ -131,7 +142,7 @@ def test_a_micrograph_held_back_is_validated_on_inside_the_margin():
 def test_a_sample_of_a_region_holds_its_pixels_and_its_particles():
     whole = truth(lattice((301, 277), 14.0))
     region = Region(13.5, 20.5, 200.5, 100.5)
-    part = sample(whole.prepared, whole.particles, region)
+    part = sample_from(whole.prepared, whole.particles, region)
     assert part.pixels.shape == (80, 187)
     assert len(part.xy) == region.contains(whole.particles.xy).sum() > 0
     whole_numbers = part.xy[(part.xy % 1 == 0).all(1)].astype(int)

@@ -17,11 +17,12 @@ from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.model.criterion import SetCriterion
 from upicker.particles import Particles
-from upicker.train import checkpoint, loop
+from upicker.train import checkpoint, loop, validation
 from upicker.train.checkpoint import State
-from upicker.train.dataset import Sample
 from upicker.train.log import COLUMNS, CsvLog, Silent
-from upicker.train.loop import Check, Plan, learning_rate
+from upicker.train.loop import Plan, one_cycle
+from upicker.train.sample import Sample
+from upicker.train.validation import ValidationMicrograph
 
 CONFIG = Config().with_changes(
     {
@@ -52,7 +53,7 @@ def plan_of(folder: Path, config: Config = CONFIG, steps: int = 6, checks: bool 
     check_pixels, check_xy = discs(1)
     prepared = Prepared(check_pixels, Frame(SHAPE, SHAPE), 16.0)
 
-    def keep(average, row, step):
+    def save_best(average, row, step):
         header = weights.Header(
             config.to_tables(), "16px", "finetune", row.get("threshold"), row.get("f1"), None, None, step
         )
@@ -64,10 +65,10 @@ def plan_of(folder: Path, config: Config = CONFIG, steps: int = 6, checks: bool 
         steps=steps,
         learning_rate=2e-3,
         samples=[Sample(pixels, xy, np.full(len(xy), 16.0))],
-        checks=[Check(prepared, Particles.of(check_xy, 16.0))] if checks else [],
+        validation=[ValidationMicrograph(prepared, Particles.of(check_xy, 16.0))] if checks else [],
         checkpoint=folder / "run.checkpoint",
-        meaning={"config": config.to_tables(), "particles": [len(xy)]},
-        keep=keep,
+        identity={"config": config.to_tables(), "particles": [len(xy)]},
+        save_best=save_best,
     )
     return replace(plan, **changes)
 
@@ -80,7 +81,7 @@ def fresh(config: Config = CONFIG):
 
 def trained(plan: Plan, resume: bool = False, progress=None) -> tuple[State, bool]:
     """Run a plan with its log beside its checkpoint."""
-    state = loop.begin(fresh(plan.config), plan, resume)
+    state = loop.initial_state(fresh(plan.config), plan, resume)
     log = CsvLog(plan.checkpoint.with_suffix(".csv"), state.step)
     try:
         return state, loop.run(plan, state, log, progress or Silent())
@@ -124,7 +125,7 @@ def as_uninterrupted(plan: Plan, state: State, uninterrupted: tuple[Plan, State]
     assert same(state.model.state_dict(), whole.model.state_dict())
     assert same(state.average.state_dict(), whole.average.state_dict())
     assert rows_of(plan) == rows_of(whole_plan)
-    assert (state.best, state.waited) == (whole.best, whole.waited)
+    assert (state.best, state.not_improved) == (whole.best, whole.not_improved)
     kept, whole_kept = (p.checkpoint.with_name("kept.safetensors").read_bytes() for p in (plan, whole_plan))
     assert kept == whole_kept
 
@@ -143,10 +144,10 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, at, error):
 @pytest.mark.parametrize("place", ["validation", "matching", "optimizer", "average"])
 def test_ctrl_c_in_the_middle_of_a_step_leaves_no_half_step(tmp_path, uninterrupted, monkeypatch, place):
     room, name, at = {
-        "validation": (loop, "steady", 2),
+        "validation": (validation, "steady", 2),
         "matching": (SetCriterion, "__call__", 5),
         "optimizer": (torch.optim.AdamW, "step", 5),
-        "average": (loop, "_follow", 5),
+        "average": (loop, "_update_average", 5),
     }[place]
     original, calls = getattr(room, name), []
 
@@ -200,10 +201,14 @@ def test_the_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path)
     plan = plan_of(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         trained(plan, progress=Killed(2, KeyboardInterrupt))
-    for meaning in ({"config": {}, "particles": [20]}, plan.meaning | {"particles": [3]}, plan.meaning | {"more": 1}):
-        changed = sorted(k for k in meaning if meaning[k] != plan.meaning.get(k))
+    for identity in (
+        {"config": {}, "particles": [20]},
+        plan.identity | {"particles": [3]},
+        plan.identity | {"more": 1},
+    ):
+        changed = sorted(k for k in identity if identity[k] != plan.identity.get(k))
         with pytest.raises(InputError, match=rf"run\.checkpoint.*{', '.join(changed)}"):
-            trained(replace(plan, meaning=meaning), resume=True)
+            trained(replace(plan, identity=identity), resume=True)
     before = plan.checkpoint.read_bytes()
     assert before == plan.checkpoint.read_bytes()
 
@@ -228,14 +233,14 @@ def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     plan = plan_of(tmp_path)
     trained(plan, progress=None)
     before = plan.checkpoint.read_bytes()
-    state = loop.begin(fresh(), plan, resume=True)
+    state = loop.initial_state(fresh(), plan, resume=True)
 
     def full(*_args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OutputError, match=r"run\.checkpoint.*No space left"):
-        checkpoint.save(plan.checkpoint, state, plan.meaning)
+        checkpoint.save(plan.checkpoint, state, plan.identity)
     assert plan.checkpoint.read_bytes() == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
@@ -244,7 +249,7 @@ def test_a_signal_while_a_checkpoint_is_written_is_still_that_signal(tmp_path, m
     plan = plan_of(tmp_path)
     trained(plan, progress=None)
     before = plan.checkpoint.read_bytes()
-    state = loop.begin(fresh(), plan, resume=True)
+    state = loop.initial_state(fresh(), plan, resume=True)
 
     class Stopped(KeyboardInterrupt):
         pass
@@ -267,7 +272,7 @@ def test_a_signal_while_a_checkpoint_is_written_is_still_that_signal(tmp_path, m
     torch_save = torch.save
     monkeypatch.setattr(torch, "save", lambda content, file: torch_save(content, Written(file)))
     with pytest.raises(Stopped):
-        checkpoint.save(plan.checkpoint, state, plan.meaning)
+        checkpoint.save(plan.checkpoint, state, plan.identity)
     assert plan.checkpoint.read_bytes() == before
 
 
@@ -315,8 +320,8 @@ def scripted(monkeypatch, f1s: list[float]) -> None:
         f1 = next(answers)
         return f1, type("Result", (), {"precision": f1, "recall": f1, "f1": f1})
 
-    monkeypatch.setattr(loop, "steady", scored)
-    monkeypatch.setattr(loop, "detect", lambda *_: Particles.of([]))
+    monkeypatch.setattr(validation, "steady", scored)
+    monkeypatch.setattr(validation, "detect", lambda *_: Particles.of([]))
 
 
 @pytest.mark.parametrize(
@@ -350,7 +355,7 @@ def test_patience_is_remembered_by_the_checkpoint(tmp_path, monkeypatch):
 
 
 def test_without_picks_the_threshold_stays_a_score(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "detect", lambda *_: Particles.of([]))
+    monkeypatch.setattr(validation, "detect", lambda *_: Particles.of([]))
     trained(plan_of(tmp_path))
     assert weights.read_header(tmp_path / "kept.safetensors").threshold == 1.0
 
@@ -411,7 +416,7 @@ def test_the_average_follows_the_weights_and_can_be_turned_off(tmp_path):
 
 
 def test_biases_and_norms_do_not_decay():
-    groups = loop._groups(fresh(), CONFIG.train)
+    groups = loop._parameter_groups(fresh(), CONFIG.train)
     assert all(p.ndim > 1 for p in groups[0]["params"])
     assert all(p.ndim <= 1 for p in groups[1]["params"])
     assert (groups[0]["weight_decay"], groups[1]["weight_decay"]) == (CONFIG.train.weight_decay, 0.0)
@@ -422,18 +427,18 @@ def test_the_number_of_threads_is_honoured(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     config = CONFIG.with_changes({"train.threads": 3})
-    loop.begin(fresh(config), plan_of(tmp_path, config), resume=False)
+    loop.initial_state(fresh(config), plan_of(tmp_path, config), resume=False)
     assert set(asked) == {3}
 
 
 def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
-    assert [learning_rate(step, 100, 0.1) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
-    assert learning_rate(55, 100, 0.1) == pytest.approx(0.505)
-    assert learning_rate(100, 100, 0.1) == pytest.approx(0.01)
-    falling = [learning_rate(step, 100, 0.1) for step in range(10, 100)]
+    assert [one_cycle(step, 100, 0.1) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert one_cycle(55, 100, 0.1) == pytest.approx(0.505)
+    assert one_cycle(100, 100, 0.1) == pytest.approx(0.01)
+    falling = [one_cycle(step, 100, 0.1) for step in range(10, 100)]
     assert all(a > b for a, b in zip(falling, falling[1:], strict=False))
     for steps, warmup in ((1, 0.1), (2, 0.0), (3, 1.0), (7, 0.5)):
-        values = [learning_rate(step, steps, warmup) for step in range(steps)]
+        values = [one_cycle(step, steps, warmup) for step in range(steps)]
         assert all(0 < v <= 1 for v in values)
 
 
@@ -441,7 +446,7 @@ def test_the_schedule_reaches_the_log(tmp_path):
     plan = plan_of(tmp_path, steps=4, checks=False)
     trained(plan)
     found = [float(row["learning_rate"]) for row in rows_of(plan)]
-    assert found == pytest.approx([2e-3 * learning_rate(step, 4, CONFIG.train.warmup) for step in range(4)], rel=1e-4)
+    assert found == pytest.approx([2e-3 * one_cycle(step, 4, CONFIG.train.warmup) for step in range(4)], rel=1e-4)
 
 
 def test_the_log_keeps_the_rows_before_a_resume_and_drops_those_after(tmp_path):

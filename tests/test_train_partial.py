@@ -22,16 +22,24 @@ from upicker.model.detector import DetectorOutput
 from upicker.model.matcher import HungarianMatcher
 from upicker.particles import Particles
 from upicker.scoring import Curve, best_threshold, curve, steady
-from upicker.train import course, loop, stages
-from upicker.train.augment.online import tile_from
+from upicker.train import loop, stages
+from upicker.train.augment.online import draw_tile
 from upicker.train.dataset import batch
 from upicker.train.job import Job
-from upicker.train.labels import Truth
-from upicker.train.loop import Check
-from upicker.train.partial import PartialTeacher, bounds, estimated, judge_of, judged, labelled_share, lesson
+from upicker.train.labels import LabelledMicrograph
+from upicker.train.partial import (
+    PartialTeacher,
+    bounds,
+    estimated,
+    labelled_fraction,
+    metrics_for,
+    partial_metrics,
+    training_region,
+)
 from upicker.train.ranks import Ranks
 from upicker.train.sample import Sample
-from upicker.train.teacher import Lesson
+from upicker.train.teacher import TrainingRegion
+from upicker.train.validation import ValidationMicrograph
 
 LOSS = LossConfig(unsure_weight=0.0)
 CRITERION = SetCriterion(LOSS)
@@ -155,9 +163,9 @@ def test_unsure_places_go_with_the_particles_through_every_augmentation():
     )
     seen = [0, 0]
     for step in range(30):
-        drawn = tile_from([sample, sample], step % 2, config, np.random.default_rng(step))
+        drawn = draw_tile([sample, sample], step % 2, config, np.random.default_rng(step))
         inner = ((drawn.xy > 4) & (drawn.xy < 91)).all(1)
-        for (x, y), one in zip(np.rint(drawn.xy[inner]).astype(int), drawn.known[inner], strict=True):
+        for (x, y), one in zip(np.rint(drawn.xy[inner]).astype(int), drawn.is_sure[inner], strict=True):
             around = drawn.pixels[y - 1 : y + 2, x - 1 : x + 2]
             value = around.flat[np.abs(around).argmax()]
             if abs(value) > 1:  # not under a contaminant, or cut by a seam
@@ -206,14 +214,14 @@ def test_partial_labels_choose_nearly_the_threshold_that_complete_ones_choose(sh
     n = 2000
     pairs = scattered(n, precision, recall, share)
     true = scattered(n, precision, recall, 1.0)
-    row = judged(pairs, [True])
+    row = partial_metrics(pairs, [True])
     real = curve(true)
     at = np.searchsorted(-real.thresholds, -row["threshold"])
     assert real.f1[at] > real.f1.max() - 0.02
     assert row["f1"] == pytest.approx(real.f1[at], abs=0.05)
     assert row["recall"] == pytest.approx(real.recall[at], abs=0.04)
     assert row["precision"] == pytest.approx(real.precision[at], abs=0.08)
-    assert labelled_share(curve(pairs), round(share * n)) == pytest.approx(share, rel=0.15)
+    assert labelled_fraction(curve(pairs), round(share * n)) == pytest.approx(share, rel=0.15)
 
 
 def test_few_partial_labels_choose_a_threshold_that_costs_little():
@@ -232,7 +240,10 @@ def test_few_partial_labels_choose_a_threshold_that_costs_little():
         pairs = [drawn(700, 0.1, rng)]
         points = curve(pairs)
         merit = replace(points, f1=np.sqrt(points.precision * points.recall))
-        for how, threshold in (("steady", judged(pairs, [True])["threshold"]), ("best", best_threshold(merit))):
+        for how, threshold in (
+            ("steady", partial_metrics(pairs, [True])["threshold"]),
+            ("best", best_threshold(merit)),
+        ):
             at = np.searchsorted(-many.thresholds, -threshold)
             lost[how].append(many.f1.max() - many.f1[min(at, len(many.f1) - 1)])
     assert np.mean(lost["steady"]) < 0.015
@@ -249,7 +260,8 @@ def test_f1_against_partial_labels_would_choose_badly():
 
 def test_merit_prefers_better_weights_whatever_their_scores():
     merits = [
-        judged(scattered(800, p, r, 0.2), [True])["merit"] for p, r in ((0.6, 0.6), (0.7, 0.7), (0.8, 0.8), (0.9, 0.9))
+        partial_metrics(scattered(800, p, r, 0.2), [True])["merit"]
+        for p, r in ((0.6, 0.6), (0.7, 0.7), (0.8, 0.8), (0.9, 0.9))
     ]
     assert merits == sorted(merits)
     assert merits[-1] > 1.2 * merits[0]
@@ -257,17 +269,17 @@ def test_merit_prefers_better_weights_whatever_their_scores():
 
 def test_complete_labels_count_alone_where_there_are_any():
     partial, complete = scattered(300, 0.8, 0.8, 0.1, seed=1), scattered(300, 0.7, 0.9, 1.0, seed=2)
-    row = judged([*partial, *complete], [True, False])
+    row = partial_metrics([*partial, *complete], [True, False])
     threshold, expected = steady(complete)
     assert row["f1"] == row["merit"] == expected.f1
     assert row["threshold"] == threshold
-    assert judge_of([]) is None
+    assert metrics_for([]) is None
 
 
 def test_without_picks_or_hits_judging_says_nothing_wrong():
-    nothing = judged([(Particles.of([]), Particles.of([[5.0, 5.0]], 20.0))], [True])
+    nothing = partial_metrics([(Particles.of([]), Particles.of([[5.0, 5.0]], 20.0))], [True])
     assert nothing == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "threshold": 1.0, "merit": 0.0}
-    astray = judged([(Particles.of([[500.0, 5.0]], 20.0, 0.5), Particles.of([[5.0, 5.0]], 20.0))], [True])
+    astray = partial_metrics([(Particles.of([[500.0, 5.0]], 20.0, 0.5), Particles.of([[5.0, 5.0]], 20.0))], [True])
     assert (astray["f1"], astray["merit"]) == (0, 0)
     assert bounds(curve([(Particles.of([]), Particles.of([]))]), 0, CONFIG).unsure == math.inf
 
@@ -287,24 +299,24 @@ def test_bounds_follow_doubt_and_adoption():
     assert isinstance(estimated(points, labels), Curve)
 
 
-def truth_of(seed: int = 0, **changes) -> Truth:
+def truth_of(seed: int = 0, **changes) -> LabelledMicrograph:
     pixels, xy = discs(seed)
-    return Truth(Prepared(pixels, Frame(SHAPE, SHAPE), 16.0), Particles.of(xy, 16.0), **changes)
+    return LabelledMicrograph(Prepared(pixels, Frame(SHAPE, SHAPE), 16.0), Particles.of(xy, 16.0), **changes)
 
 
 def test_strong_proposals_are_unsure_until_the_teacher_is_asked():
     truth = truth_of(partial=True)
     few = replace(truth, particles=truth.particles.select(np.arange(4)))
     whole = Region.inside(SHAPE, 0)
-    start = lesson(few, whole, CONFIG).start()
-    assert start.known.sum() == 4
+    start = training_region(few, whole, CONFIG).initial_sample()
+    assert start.is_sure.sum() == 4
     missing = truth.particles.xy[4:]
-    nearest = np.hypot(*(missing[:, None] - start.xy[~start.known]).transpose(2, 0, 1)).min(1)
+    nearest = np.hypot(*(missing[:, None] - start.xy[~start.is_sure]).transpose(2, 0, 1)).min(1)
     assert (nearest < 4).mean() > 0.7
     known = few.particles.xy
-    assert np.hypot(*(known[:, None] - start.xy[~start.known]).transpose(2, 0, 1)).min() > 8
-    assert lesson(few, whole, CONFIG.with_changes({"teacher.proposals": False})).start().known.all()
-    assert lesson(replace(few, partial=False), whole, CONFIG).start().sure is None
+    assert np.hypot(*(known[:, None] - start.xy[~start.is_sure]).transpose(2, 0, 1)).min() > 8
+    assert training_region(few, whole, CONFIG.with_changes({"teacher.proposals": False})).initial_sample().is_sure.all()
+    assert training_region(replace(few, partial=False), whole, CONFIG).initial_sample().sure is None
 
 
 LABELLED = np.arange(1, 15, 3)
@@ -316,9 +328,11 @@ def partial_plan(folder: Path, config: Config = TEACHING, checks: bool = True):
     truth = truth_of(partial=True)
     few = replace(truth, particles=truth.particles.select(LABELLED))
     held = truth_of(1, partial=True)
-    looks = [Check(held.prepared, held.particles.select(LABELLED), partial=True)] if checks else []
-    teacher = PartialTeacher([lesson(few, Region.inside(SHAPE, 0), config)], looks, config, Ranks())
-    return plan_of(folder, config, samples=teacher.samples, checks=looks, teacher=teacher, judge=judge_of(looks))
+    looks = [ValidationMicrograph(held.prepared, held.particles.select(LABELLED), partial=True)] if checks else []
+    teacher = PartialTeacher([training_region(few, Region.inside(SHAPE, 0), config)], looks, config, Ranks())
+    return plan_of(
+        folder, config, samples=teacher.samples, validation=looks, teacher=teacher, metrics=metrics_for(looks)
+    )
 
 
 class Oracle:
@@ -342,9 +356,9 @@ def test_the_teachers_picks_take_the_place_of_the_proposals(tmp_path, monkeypatc
     (sample,) = plan.samples
     xy = discs()[1]
     assert oracle.asked == 2 * 2  # two looks at two micrographs
-    np.testing.assert_allclose(sample.xy[sample.known], xy[LABELLED])
+    np.testing.assert_allclose(sample.xy[sample.is_sure], xy[LABELLED])
     others = np.delete(xy, LABELLED, 0) + 1.0
-    np.testing.assert_allclose(sample.xy[~sample.known], others)  # and not the false ones, which cost too much
+    np.testing.assert_allclose(sample.xy[~sample.is_sure], others)  # and not the false ones, which cost too much
     assert (sample.side == 16.0).all()
     told = [(row["step"], row["sure"], row["unsure"]) for row in rows_of(plan) if row["unsure"]]
     assert told == [("3", "5", str(len(xy) - 5)), ("5", "5", str(len(xy) - 5))]
@@ -354,7 +368,7 @@ def test_confident_picks_become_labels_where_that_is_asked_for(tmp_path, monkeyp
     Oracle(monkeypatch)
     plan = partial_plan(tmp_path, TEACHING.with_changes({"teacher.adopt": 0.1}))
     trained(plan)
-    assert plan.samples[0].known.sum() > 5
+    assert plan.samples[0].is_sure.sum() > 5
 
 
 def test_a_teacher_that_sees_nothing_changes_nothing(tmp_path, monkeypatch):
@@ -371,7 +385,7 @@ def test_a_resumed_training_with_a_teacher_equals_the_uninterrupted_one(tmp_path
     Oracle(monkeypatch)
     whole, _ = trained(partial_plan(tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_learn", stop_before(loop._learn, at, error))
+        patch.setattr(loop, "_compute_gradients", stop_before(loop._compute_gradients, at, error))
         with pytest.raises(error):
             trained(partial_plan(tmp_path / "cut"))
     plan = partial_plan(tmp_path / "cut")
@@ -399,7 +413,7 @@ def test_a_teacher_without_validation_asks_the_labels_it_learns_from(tmp_path, m
     oracle, plan = Oracle(monkeypatch), partial_plan(tmp_path, checks=False)
     trained(plan)
     assert oracle.asked == 2
-    assert not plan.samples[0].known.all()
+    assert not plan.samples[0].is_sure.all()
 
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
@@ -412,7 +426,7 @@ def project(tmp_path, monkeypatch) -> Path:
     for seed in range(3):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
         coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
-    monkeypatch.setattr(course, "_draw", lambda _log: None)
+    monkeypatch.setattr("upicker.train.stage._draw", lambda _log: None)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -435,14 +449,16 @@ def test_the_command_takes_labels_for_partial(project, capsys):
 @pytest.mark.parametrize(("partial", "learned", "checked"), [(True, 6, 6), (False, 3, 3)])
 def test_partial_labels_are_all_learned_from_and_validated_on(project, monkeypatch, partial, learned, checked):
     """Of complete ones, those of the lowest rows are held back."""
-    plans, begin = [], loop.begin
-    monkeypatch.setattr(loop, "begin", lambda model, plan, resume: plans.append(plan) or begin(model, plan, resume))
+    plans, begin = [], loop.initial_state
+    monkeypatch.setattr(
+        loop, "initial_state", lambda model, plan, resume: plans.append(plan) or begin(model, plan, resume)
+    )
     mics = sorted((project / "mics").iterdir())
     job = Job(project / "m.safetensors", Config().with_changes({**TOY, "teacher.start_steps": 99}))
     assert stages.finetune(mics, project / "labels", job, validation=0.4, partial=partial).f1 is not None
-    known = [one.xy[one.known] for one in plans[0].samples]
+    known = [one.xy[one.is_sure] for one in plans[0].samples]
     assert sum(map(len, known)) == learned
-    assert sum(len(check.pair(check.labels)[1]) for check in plans[0].checks) == checked
+    assert sum(len(check.pair(check.labels)[1]) for check in plans[0].validation) == checked
 
 
 def test_offline_copies_are_refused():
@@ -451,6 +467,6 @@ def test_offline_copies_are_refused():
         PartialTeacher([], [], config, Ranks())
 
 
-def test_a_lesson_without_doubt_is_the_sample_it_always_was():
+def test_a_region_without_unsure_positions_gives_a_plain_sample():
     truth = truth_of()
-    assert Lesson(truth.prepared, truth.particles).start().sure is None
+    assert TrainingRegion(truth.prepared, truth.particles).initial_sample().sure is None

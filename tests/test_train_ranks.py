@@ -18,8 +18,9 @@ from upicker.io import coordinates
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.train import loop, ranks
-from upicker.train.dataset import Sample, batch
+from upicker.train.dataset import batch
 from upicker.train.ranks import Ranks
+from upicker.train.sample import Sample
 
 # Not as narrow as the toy of other tests: with 8 channels, and two tiles at once, the CPU convolutions of torch 2.13
 # write where they must not.
@@ -45,10 +46,10 @@ def taught(config: Config, steps: int = 3) -> loop.State:
         torch.manual_seed(0)
         model = weights.build(config)
     plan = loop.Plan("finetune", config, steps, RATE, samples(), [], Path("none"), {}, lambda *_: None)
-    state = loop.begin(model, plan, resume=False)
+    state = loop.initial_state(model, plan, resume=False)
     for _ in range(steps):
-        loop._learn(plan, state)
-        loop._step(plan, state)
+        loop._compute_gradients(plan, state)
+        loop._update_weights(plan, state)
     return state
 
 
@@ -77,7 +78,7 @@ def test_several_batches_a_step_are_one_large_batch(whole, accumulate):
 
 
 def test_the_law_would_notice_batches_that_are_averaged(whole, monkeypatch):
-    monkeypatch.setattr(loop, "_objects", len)
+    monkeypatch.setattr(loop, "_num_boxes", len)
     state = taught(CONFIG.with_changes({"train.batch": 1, "train.accumulate": 4}))
     assert apart(state.model.state_dict(), whole.model.state_dict()) > 30 * CLOSE
 
@@ -97,8 +98,8 @@ def test_gradient_and_figures_of_a_step_are_those_of_the_large_batch():
         plan = loop.Plan("finetune", config, 3, RATE, samples(), [], Path("none"), {}, lambda *_: None)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            state = loop.begin(weights.build(config), plan, resume=False)
-        rows.append(loop._learn(plan, state))
+            state = loop.initial_state(weights.build(config), plan, resume=False)
+        rows.append(loop._compute_gradients(plan, state))
         gradients.append(gradient(state))
     assert rows[0] == pytest.approx(rows[1], rel=1e-4)
     assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 1e-5
@@ -126,41 +127,41 @@ def test_each_tile_of_a_step_belongs_to_one_part_of_one_rank(count, accumulate):
 def test_the_learning_rate_follows_the_root_of_the_tiles_a_step():
     train = CONFIG.with_changes({"train.batch": 2, "train.accumulate": 4}).train
     assert Config().train.batch == Config().train.rate_batch  # nothing changes by default
-    assert loop.tiles_a_step(train, Ranks()) == 8
-    assert loop.tiles_a_step(train, Ranks(1, 3)) == 24
-    assert loop.rate_factor(2, train) == 1
-    assert loop.rate_factor(8, train) == pytest.approx(2)
-    assert loop.rate_factor(1, train) == pytest.approx(0.5**0.5)
-    assert loop.rate_factor(8, replace(train, rate_batch=None)) == 1
+    assert loop.tiles_per_step(train, Ranks()) == 8
+    assert loop.tiles_per_step(train, Ranks(1, 3)) == 24
+    assert loop.batch_factor(2, train) == 1
+    assert loop.batch_factor(8, train) == pytest.approx(2)
+    assert loop.batch_factor(1, train) == pytest.approx(0.5**0.5)
+    assert loop.batch_factor(8, replace(train, rate_batch=None)) == 1
 
 
 def test_a_process_on_its_own_needs_nobody():
-    with ranks.together() as alone:
-        assert (alone.number, alone.count, alone.first) == (0, 1, True)
+    with ranks.join() as alone:
+        assert (alone.rank, alone.world_size, alone.is_first) == (0, 1, True)
         assert alone.map(str, [1, 2, 3]) == ["1", "2", "3"]
-        alone.agree({"anything": object()})
-        with alone.listening() as heed:
-            heed()
-        assert alone.met_by_first(UPickerError("a", "b"))
+        alone.require_equal({"anything": object()})
+        with alone.deferring_signals() as raise_deferred:
+            raise_deferred()
+        assert alone.reported_by_first(UPickerError("a", "b"))
 
 
 def test_processes_that_see_other_files_are_refused(monkeypatch):
-    monkeypatch.setattr(Ranks, "gather", lambda _, own: [own, own | {"particles": "of another picture"}])
+    monkeypatch.setattr(Ranks, "all_gather", lambda _, own: [own, own | {"particles": "of another picture"}])
     with pytest.raises(InputError, match=r"2 processes.*different: particles\)"):
-        Ranks(0, 2).agree({"particles": [3, 4], "config": {"a": 1}})
-    monkeypatch.setattr(Ranks, "gather", lambda _, own: [own, dict(own)])
-    Ranks(0, 2).agree({"particles": [3, 4], "config": {"a": 1}})
+        Ranks(0, 2).require_equal({"particles": [3, 4], "config": {"a": 1}})
+    monkeypatch.setattr(Ranks, "all_gather", lambda _, own: [own, dict(own)])
+    Ranks(0, 2).require_equal({"particles": [3, 4], "config": {"a": 1}})
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(ConfigError, match=r"4 processes for 2 GPUs.*--nproc-per-node 2"):
-        ranks.refuse_crowding(Ranks(0, 4), "auto")
+        ranks.require_gpus(Ranks(0, 4), "auto")
     with pytest.raises(ConfigError, match="cuda:1"):
-        ranks.refuse_crowding(Ranks(0, 2), "cuda:1")
-    ranks.refuse_crowding(Ranks(0, 4), "cpu")
-    ranks.refuse_crowding(Ranks(), "cuda:1")
+        ranks.require_gpus(Ranks(0, 2), "cuda:1")
+    ranks.require_gpus(Ranks(0, 4), "cpu")
+    ranks.require_gpus(Ranks(), "cuda:1")
 
 
 # By torchrun.

@@ -14,11 +14,11 @@ from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.scoring import curve
-from upicker.train import course, loop
-from upicker.train.loop import ROUND_RATE, learning_rate
+from upicker.train import loop
+from upicker.train.loop import ROUND_FACTOR, one_cycle
 from upicker.train.ranks import Ranks
-from upicker.train.selftrain import SelfTeacher, starts, strongest
-from upicker.train.teacher import Lesson
+from upicker.train.selftrain import SelfTeacher, round_starts, strongest
+from upicker.train.teacher import TrainingRegion
 
 ROUNDS = CONFIG.with_changes({"teacher.rounds": 2, "teacher.round_steps": 2, "train.pretrain_steps": 3})
 COUNT = 5
@@ -28,13 +28,13 @@ def picture(seed: int) -> Prepared:
     return Prepared(discs(seed)[0], Frame(SHAPE, SHAPE), 16.0)
 
 
-def lessons(count: int = COUNT) -> list[Lesson]:
+def training_regions(count: int = COUNT) -> list[TrainingRegion]:
     """Micrographs whose proposals miss every third particle, and hold a false one."""
     found = []
     for seed in range(count):
         xy = discs(seed)[1]
         proposed = np.concatenate([xy[np.arange(len(xy)) % 3 > 0], [[64.0, 4.0]]])
-        found.append(Lesson(picture(seed), Particles.of(proposed, 16.0, np.linspace(1, 3, len(proposed)))))
+        found.append(TrainingRegion(picture(seed), Particles.of(proposed, 16.0, np.linspace(1, 3, len(proposed)))))
     return found
 
 
@@ -55,32 +55,32 @@ class Oracle:
 
 
 def self_plan(folder: Path, config: Config = ROUNDS):
-    teacher = SelfTeacher(lessons(), config, Ranks())
+    teacher = SelfTeacher(training_regions(), config, Ranks())
     steps = config.train.pretrain_steps + config.teacher.rounds * config.teacher.round_steps
     return plan_of(
         folder, config, steps, checks=False, stage="pretrain", samples=teacher.samples, teacher=teacher,
-        rounds=starts(config),
+        rounds=round_starts(config),
     )  # fmt: skip
 
 
 def test_rounds_begin_after_pretraining_and_one_after_the_other():
-    assert starts(CONFIG) == ()
-    assert starts(ROUNDS) == (3, 5)
+    assert round_starts(CONFIG) == ()
+    assert round_starts(ROUNDS) == (3, 5)
     plan = self_plan(Path("nowhere"))
     found = [plan.schedule(step) for step in range(7)]
     assert found == [
-        *((plan.learning_rate, learning_rate(step, 3, 0.1)) for step in range(3)),
-        *((plan.learning_rate * ROUND_RATE, learning_rate(step, 2, 0.1)) for _ in range(2) for step in range(2)),
+        *((plan.learning_rate, one_cycle(step, 3, 0.1)) for step in range(3)),
+        *((plan.learning_rate * ROUND_FACTOR, one_cycle(step, 2, 0.1)) for _ in range(2) for step in range(2)),
     ]
     plain = plan_of(Path("nowhere"))
-    assert [plain.schedule(s) for s in range(6)] == [(plain.learning_rate, learning_rate(s, 6, 0.1)) for s in range(6)]
+    assert [plain.schedule(s) for s in range(6)] == [(plain.learning_rate, one_cycle(s, 6, 0.1)) for s in range(6)]
 
 
 def test_in_a_round_the_picks_are_what_is_learned(tmp_path, monkeypatch):
     oracle = Oracle(monkeypatch)
     plan = self_plan(tmp_path)
     first = plan.samples[0]
-    assert {len(s.xy) for s in plan.samples} == {len(one.known) for one in lessons()}
+    assert {len(s.xy) for s in plan.samples} == {len(one.known) for one in training_regions()}
     trained(plan)
     held = COUNT // 2  # one of five, from the middle
     learned = [seed for seed in range(COUNT) if seed != held]
@@ -88,7 +88,7 @@ def test_in_a_round_the_picks_are_what_is_learned(tmp_path, monkeypatch):
     assert oracle.asked.count(held) == 3  # two rounds, and the threshold at the end
     assert all(oracle.asked.count(seed) == 2 for seed in learned)
     for seed, sample in zip(learned, plan.samples, strict=True):
-        np.testing.assert_allclose(sample.xy[sample.known], discs(seed)[1] + 1.0)
+        np.testing.assert_allclose(sample.xy[sample.is_sure], discs(seed)[1] + 1.0)
     assert plan.samples[0] is not first
     rounds = [(row["step"], row["round"], row["sure"]) for row in rows_of(plan) if row["round"]]
     total = str(sum(len(discs(seed)[1]) for seed in learned))
@@ -113,7 +113,7 @@ def test_the_threshold_is_found_without_labels_and_stored(tmp_path, monkeypatch)
 def test_more_rounds_than_none_change_the_weights_and_none_change_nothing(tmp_path, monkeypatch):
     Oracle(monkeypatch)
     without = CONFIG.with_changes({"train.pretrain_steps": 3})
-    samples = [one.start() for one in lessons()]
+    samples = [one.initial_sample() for one in training_regions()]
     plain, _ = trained(plan_of(tmp_path / "plain", without, 3, checks=False, stage="pretrain", samples=samples))
     config = without.with_changes({"teacher.held": 0})
     rounds, _ = trained(self_plan(tmp_path / "none", config))
@@ -127,7 +127,7 @@ def test_a_resumed_self_training_equals_the_uninterrupted_one(tmp_path, monkeypa
     """Killed in the first step of a round, within one, and in the very last step."""
     Oracle(monkeypatch)
     whole, _ = trained(self_plan(tmp_path / "whole"))
-    learn, calls = loop._learn, []
+    learn, calls = loop._compute_gradients, []
 
     def interrupted(*args):
         calls.append(1)
@@ -136,7 +136,7 @@ def test_a_resumed_self_training_equals_the_uninterrupted_one(tmp_path, monkeypa
         return learn(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_learn", interrupted)
+        patch.setattr(loop, "_compute_gradients", interrupted)
         with pytest.raises(error):
             trained(self_plan(tmp_path / "cut"))
     plan = self_plan(tmp_path / "cut")
@@ -160,9 +160,9 @@ def test_a_teacher_that_sees_nothing_leaves_the_proposals(tmp_path, monkeypatch)
 
 def test_few_micrographs_are_all_learned_from(monkeypatch):
     Oracle(monkeypatch)
-    assert len(SelfTeacher(lessons(3), ROUNDS, Ranks()).samples) == 3
-    assert len(SelfTeacher(lessons(4), ROUNDS, Ranks()).samples) == 3
-    assert len(SelfTeacher(lessons(5), ROUNDS.with_changes({"teacher.held": 0.4}), Ranks()).samples) == 3
+    assert len(SelfTeacher(training_regions(3), ROUNDS, Ranks()).samples) == 3
+    assert len(SelfTeacher(training_regions(4), ROUNDS, Ranks()).samples) == 3
+    assert len(SelfTeacher(training_regions(5), ROUNDS.with_changes({"teacher.held": 0.4}), Ranks()).samples) == 3
 
 
 def test_what_is_not_taught_as_a_particle_is_background(tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_the_stronger_half_is_by_score():
 def test_the_command_trains_itself_and_stores_a_threshold(tmp_path, monkeypatch, capsys):
     for seed in range(4):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
-    monkeypatch.setattr(course, "_draw", lambda _log: None)
+    monkeypatch.setattr("upicker.train.stage._draw", lambda _log: None)
     monkeypatch.chdir(tmp_path)
     settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
     args = (

@@ -18,7 +18,7 @@ from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train import course, labels
+from upicker.train import labels
 from upicker.train.job import Job
 from upicker.train.log import Silent
 from upicker.train.stages import finetune, pretrain
@@ -63,7 +63,9 @@ def curves() -> None:
 def no_curves(request, monkeypatch):
     """Others do not wait for matplotlib."""
     if "curves" not in request.fixturenames:
-        monkeypatch.setattr(course, "_draw", lambda log: log.with_suffix("").with_suffix(".png").write_bytes(b""))
+        monkeypatch.setattr(
+            "upicker.train.stage._draw", lambda log: log.with_suffix("").with_suffix(".png").write_bytes(b"")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +331,7 @@ def test_labels_without_micrographs_are_an_error(data, tmp_path):
 def test_labels_without_a_particle_are_an_error(data, tmp_path):
     labels = tmp_path / "labels"
     coordinates.write(labels / "m0.csv", Particles.of([]), "csv")
-    with pytest.raises(InputError, match="not one particle to learn from"):
+    with pytest.raises(InputError, match="no particles to train on"):
         finetune(mics(data, 1), labels, Job(tmp_path / "m.safetensors", CONFIG), diameter=DIAMETER)
     with pytest.raises(InputError, match="no diameter"):
         finetune(mics(data, 1), labels, Job(tmp_path / "m.safetensors", CONFIG))
@@ -361,17 +363,17 @@ def test_imagenet_weights_are_where_a_random_backbone_starts(data, tmp_path):
     backbone = tmp_path / "resnet18.pth"
     state = weights.build(config).backbone.state_dict()
     torch.save({name: torch.full_like(tensor, 0.01) for name, tensor in state.items()}, backbone)
-    job = Job(tmp_path / "m.safetensors", config, backbone=str(backbone))
+    job = Job(tmp_path / "m.safetensors", config, backbone_weights=str(backbone))
     finetune(mics(data, 1), data / "labels", job, validation=0.0)
     trained, _, _ = weights.load(job.output)
     assert all(bool((tensor == 0.01).all()) for tensor in trained.backbone.state_dict().values())
 
 
 def test_imagenet_weights_fit_neither_the_compact_backbone_nor_given_weights(data, pretrained, tmp_path):
-    job = Job(tmp_path / "m.safetensors", CONFIG, backbone="resnet50.pth")
+    job = Job(tmp_path / "m.safetensors", CONFIG, backbone_weights="resnet50.pth")
     with pytest.raises(ConfigError, match="compact"):
         pretrain(mics(data, 1), DIAMETER, job)
-    with pytest.raises(ConfigError, match=r"pre\.safetensors brings its own backbone"):
+    with pytest.raises(ConfigError, match=r"pre\.safetensors has a backbone of its own"):
         finetune(mics(data, 1), data / "labels", job, initial=pretrained)
 
 

@@ -14,8 +14,8 @@ from upicker.particles import Particles
 from upicker.scoring import score, steady
 from upicker.train import threshold
 from upicker.train.job import Job
-from upicker.train.loop import Check
 from upicker.train.stages import finetune
+from upicker.train.validation import ValidationMicrograph
 
 
 def found(labels: int, weakest: float, noise: float) -> tuple[Particles, Particles]:
@@ -32,10 +32,10 @@ def test_it_is_that_of_all_labels_and_the_figures_are_of_those_held_back(pretrai
     path.write_bytes(pretrained.read_bytes())
     pairs = [found(8, 0.05, 0.1), found(200, 0.5, 0.4)]
     pictures = [Prepared(np.zeros((9, 9), np.float32), Frame((9, 9), (9, 9)), 20.0) for _ in pairs]
-    one, other = (Check(pictures[place], pairs[place][1]) for place in places)
+    one, other = (ValidationMicrograph(pictures[place], pairs[place][1]) for place in places)
     of = {id(picture): pair for picture, pair in zip(pictures, pairs, strict=True)}
-    monkeypatch.setattr(Check, "picked", lambda check, model, config: of[id(check.prepared)])
-    row = threshold.rechosen(path, [one], [other], CONFIG)
+    monkeypatch.setattr(ValidationMicrograph, "pick", lambda one, network, config: of[id(one.prepared)])
+    row = threshold.choose_again(path, [one], [other], CONFIG)
     assert row["threshold"] == pytest.approx(steady(pairs)[0])
     assert 0.35 < row["threshold"] < 0.55, "where the many labels say, whichever of them were held back"
     held = score([pairs[places[0]]], threshold=row["threshold"])
@@ -47,17 +47,17 @@ def test_it_is_that_of_all_labels_and_the_figures_are_of_those_held_back(pretrai
 
 def test_fine_tuning_with_few_micrographs_stores_it(data: Path, tmp_path, monkeypatch):  # noqa: F811
     asked = []
-    real = threshold.rechosen
+    real = threshold.choose_again
 
-    def noted(path, checks, learned, config):
-        asked.append((len(checks), len(learned), weights.read_header(path).threshold))
-        return real(path, checks, learned, config)
+    def noted(path, validation, training, config):
+        asked.append((len(validation), len(training), weights.read_header(path).threshold))
+        return real(path, validation, training, config)
 
-    monkeypatch.setattr(threshold, "rechosen", noted)
+    monkeypatch.setattr(threshold, "choose_again", noted)
     job = Job(tmp_path / "m.safetensors", CONFIG)
     result = finetune(mics(data, 2), data / "labels", job, diameter=DIAMETER, validation=0.4)
-    [(checks, learned, before)] = asked
-    assert (checks, learned) == (2, 2)
+    [(validated, trained, before)] = asked
+    assert (validated, trained) == (2, 2)
     header = weights.read_header(job.output)
     assert (header.threshold, header.f1) == (result.threshold, result.f1)
     assert before is not None

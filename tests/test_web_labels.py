@@ -18,7 +18,7 @@ from upicker.io import coordinates, mrc
 from upicker.io.coverage import FILE, Coverage, read_coverage
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
-from upicker.train.labels import divide, median_diameter, read_pair
+from upicker.train.labels import median_diameter, read_pair, split
 from upicker.units import Length
 from upicker.web.labelling import label_set
 from upicker.web.labelling.label_store import LabelStore
@@ -302,11 +302,11 @@ def test_a_micrograph_without_particles_is_one_to_learn_from(project):
     send(store, 0, add("a", 30.5, 40.25), setting("coverage", "complete"))
     send(store, 1, setting("coverage", "complete"))
     assert covered(project, True) == {"mic0": Coverage(False), "mic1": Coverage(False)}
-    division = divide(project.micrographs, folder_of(project), 0.0)
-    assert list(division.learn) == list(project.micrographs[:2])
-    length = median_diameter(list(division.learn.values()))
+    division = split(project.micrographs, folder_of(project), 0.0)
+    assert list(division.training) == list(project.micrographs[:2])
+    length = median_diameter(list(division.training.values()))
     assert length == Length(DIAMETER_PX, "px")
-    found = [read_pair(path, file, length, Reading())[1].xy.tolist() for path, file in division.learn.items()]
+    found = [read_pair(path, file, length, Reading())[1].xy.tolist() for path, file in division.training.items()]
     assert found == [[[30.5, 40.25]], []]
 
 

@@ -147,14 +147,14 @@ def finetune(
 @contextmanager
 def _processes() -> Iterator[Ranks]:
     """Join the processes of torchrun. Only the first prints; others print errors that the first does not meet."""
-    from upicker.train.ranks import together
+    from upicker.train.ranks import join
 
-    with together() as ranks:
-        silence(not ranks.first)
+    with join() as ranks:
+        silence(not ranks.is_first)
         try:
             yield ranks
         except UPickerError as error:
-            silence(ranks.met_by_first(error) and not ranks.first)
+            silence(ranks.reported_by_first(error) and not ranks.is_first)
             raise
 
 

@@ -54,7 +54,7 @@ class Header:
     version : str
         Version of UPicker that wrote the file.
     fingerprint : str
-        Of the training, once it is complete (`upicker.train.complete`); empty before.
+        Of the training, once it is complete (`upicker.train.fingerprint`); empty before.
     format : int
         Format of the tensors, see `FORMAT`.
     """

@@ -1,1 +1,1 @@
-"""One training loop for both stages: proposals as truth, then labels as truth. Imports torch."""
+"""Training: one loop for both stages, pretraining on proposals and fine-tuning on labels. Imports torch."""

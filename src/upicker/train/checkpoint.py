@@ -1,4 +1,4 @@
-"""The resumable state of a training: named at birth, written whole, read back without pickle's dangers."""
+"""The resumable state of a training; files are written completely or not at all, and read without running code."""
 
 from __future__ import annotations
 
@@ -17,64 +17,64 @@ from upicker.model.detector import Detector
 
 @dataclass
 class State:
-    """All that changes while training. Random numbers are drawn per step, so none is kept.
+    """All that changes during training. Random numbers follow from the step, so that no generator is stored.
 
     Attributes
     ----------
     model : Detector
-        The weights that learn.
+        The weights that are trained.
     average : Detector
-        Their moving average: what is validated and kept.
+        Their exponential moving average: validated, and saved as the result.
     optimizer : Optimizer
         With its moments.
     step : int
         Steps done.
-    waited : int
+    not_improved : int
         Validations since the best one.
     best : dict
-        Row of the best validation so far; empty before the first.
+        Metrics of the best validation so far; empty before the first.
     seconds : float
         Training time so far.
-    memory : dict
-        What the teacher found at its last look, plain values and tensors; empty without one.
+    teacher : dict
+        State of the teacher: plain values and tensors; empty without a teacher.
     """
 
     model: Detector
     average: Detector
     optimizer: Optimizer
     step: int = 0
-    waited: int = 0
+    not_improved: int = 0
     best: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    memory: dict = field(default_factory=dict)
+    teacher: dict = field(default_factory=dict)
 
 
-def save(path: Path, state: State, meaning: dict) -> None:
-    """Write the state; `meaning` (plain values) says which training it belongs to."""
+def save(path: Path, state: State, identity: dict) -> None:
+    """Write the state; `identity` (plain values) distinguishes its training from others."""
     content = {
-        "meaning": meaning,
+        "identity": identity,
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
-        "waited": state.waited,
+        "not_improved": state.not_improved,
         "best": state.best,
         "seconds": state.seconds,
-        "memory": state.memory,
+        "teacher": state.teacher,
     }
-    archive = BytesIO()  # stays open, unlike a file: interrupted, torch writes its end when nobody expects it any more
+    archive = BytesIO()  # stays open, unlike a file, into which an interrupted torch may still write its end later
     with replacing(path) as beside:
         try:
             torch.save(content, archive)
         except RuntimeError as error:
-            # Interrupted, torch complains of an archive without an end; what was asked for is to stop.
+            # Interrupted, torch raises an error about an unfinished archive; the interruption is what counts.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
             raise
         beside.write_bytes(archive.getbuffer())
 
 
-def load(path: Path, state: State, meaning: dict) -> None:
+def load(path: Path, state: State, identity: dict) -> None:
     """Fill `state` from a file that `save` wrote for the same training.
 
     Raises
@@ -86,19 +86,19 @@ def load(path: Path, state: State, meaning: dict) -> None:
     """
     try:
         content: dict[str, Tensor | dict | float] = torch.load(path, map_location="cpu", weights_only=True)
-        before = content["meaning"]
+        before = content["identity"]
     except Exception as error:
         raise WeightsError(path, f"the checkpoint cannot be read ({error})", "Start again without --resume") from error
-    if before != meaning:
-        changed = sorted(k for k in meaning if not isinstance(before, dict) or before.get(k) != meaning[k])
+    if before != identity:
+        changed = sorted(k for k in identity if not isinstance(before, dict) or before.get(k) != identity[k])
         raise InputError(
             path,
             f"it belongs to another training (different: {', '.join(changed)})",
-            "Repeat the command as it was, or start again without --resume",
+            "Repeat the command unchanged, or start again without --resume",
         )
     state.model.load_state_dict(content["model"])  # type: ignore[arg-type]
     state.average.load_state_dict(content["average"])  # type: ignore[arg-type]
     state.optimizer.load_state_dict(content["optimizer"])  # type: ignore[arg-type]
-    state.step, state.waited = content["step"], content["waited"]  # type: ignore[assignment]
+    state.step, state.not_improved = content["step"], content["not_improved"]  # type: ignore[assignment]
     state.best, state.seconds = content["best"], content["seconds"]  # type: ignore[assignment]
-    state.memory = content.get("memory", {})  # type: ignore[assignment]
+    state.teacher = content["teacher"]  # type: ignore[assignment]

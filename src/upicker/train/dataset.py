@@ -20,7 +20,7 @@ from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
 from upicker.io.atomic import replacing
 from upicker.particles import Particles
-from upicker.train.augment.online import tile_from
+from upicker.train.augment.online import draw_tile
 from upicker.train.sample import Sample
 
 
@@ -34,9 +34,9 @@ class Batch(NamedTuple):
     targets : list of Tensor
         Per tile `(m, 4)` boxes, centre form, 0..1 from the outer edge of the first to that of the last pixel.
     rng : np.random.Generator
-        For what else is random in the step.
+        For the other random numbers of the step.
     unsure : list of Tensor or None
-        Per tile `(k, 4)` places that may hold a particle or not, as `targets`; None if the samples have none.
+        Per tile `(k, 4)` boxes of unsure positions, as `targets`; None if the samples have none.
     """
 
     images: Tensor
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 class Store:
-    """Keeps prepared pictures on disk, so that memory does not grow with their number.
+    """Keeps prepared micrographs on disk, so that memory does not grow with their number.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ class Store:
     @classmethod
     @contextmanager
     def opened(cls, folder: Path | None) -> Iterator[Store]:
-        """Open a store in a folder, made if need be, whose files stay; None: in a temporary one, removed at the end.
+        """Open a store in a folder, created if necessary and kept; None: in a temporary one, removed at the end.
 
         Raises
         ------
         OutputError
-            If the folder cannot be made.
+            If the folder cannot be created.
         """
         if folder is None:
             with tempfile.TemporaryDirectory(prefix="upicker-") as temporary:
@@ -71,14 +71,14 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(folder, f"the folder cannot be made ({error.strerror})", "Name another one") from error
+            raise OutputError(folder, f"the folder cannot be created ({error.strerror})", "Give another one") from error
         yield cls(folder)
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
 
     def keep(self, prepared: Prepared) -> Prepared:
-        """Return the same micrograph with its pixels memory-mapped, and without the unflattened picture."""
+        """Return the same micrograph with its pixels memory-mapped, and without the unflattened image."""
         return replace(prepared, pixels=self._mapped(prepared.pixels), unflattened=None)
 
     def keep_sample(self, sample: Sample) -> Sample:
@@ -88,16 +88,16 @@ class Store:
     def _mapped(self, pixels: np.ndarray) -> np.ndarray:
         path = self._folder / f"{self._count:06d}.npy"
         self._count += 1
-        # Renamed into place: several processes that train together may share a folder, and write the same.
+        # Renamed into place: several processes that train together may share a folder, and write the same files.
         with replacing(path) as beside, beside.open("wb") as file:
             np.save(file, pixels)
         return np.load(path, mmap_mode="r")
 
 
-def sample(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:
-    """Return a prepared and masked micrograph, or a region of it, with its particles, to learn from.
+def sample_from(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:
+    """Return the training sample of a prepared and masked micrograph, or of a region of it.
 
-    Particles outside usable ice are left out: what is blanked cannot be learned.
+    Particles outside usable ice are left out: there is nothing of them in the blanked pixels.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def sample(prepared: Prepared, particles: Particles, region: Region | None = Non
     particles : Particles
         Raw pixels, diameters known.
     region : Region, optional
-        Raw pixels; all by default.
+        Raw pixels; by default the whole micrograph.
     """
     frame = prepared.frame
     inner = region or Region.inside(frame.raw_shape, 0)
@@ -120,8 +120,8 @@ def sample(prepared: Prepared, particles: Particles, region: Region | None = Non
 def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(None)) -> Batch:
     """Draw the tiles of one step; the same step always draws the same.
 
-    Micrographs are drawn by area, places in them evenly. Each tile has random numbers of its own, so that it is the
-    same whoever draws the others.
+    Micrographs are drawn by area, positions in them evenly. Each tile has a generator of its own, so that it is the
+    same whichever rank draws the others.
 
     Parameters
     ----------
@@ -132,22 +132,22 @@ def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(
     step : int
         Number of the step, from 0.
     part : slice
-        Which of the tiles are to be drawn; all by default.
+        Which of the tiles to draw; all by default.
 
     Returns
     -------
     Batch
-        Images, targets, the step's generator, and unsure places where some sample has any.
+        Images, targets, the step's generator, and unsure positions if some sample has any.
     """
     rng = np.random.default_rng((config.train.seed, step))
     area = np.array([s.pixels.size for s in samples], float)
     images, targets, unsure = [], [], []
     chosen = rng.choice(len(samples), config.train.batch, p=area / area.sum())
     for index, own in list(zip(chosen, rng.spawn(len(chosen)), strict=True))[part]:
-        drawn = tile_from(samples, index, config, own)
+        drawn = draw_tile(samples, index, config, own)
         images.append(torch.from_numpy(drawn.pixels))
-        targets.append(torch.from_numpy(_boxes(drawn.select(drawn.known))))
-        unsure.append(torch.from_numpy(_boxes(drawn.select(~drawn.known))))
+        targets.append(torch.from_numpy(_boxes(drawn.select(drawn.is_sure))))
+        unsure.append(torch.from_numpy(_boxes(drawn.select(~drawn.is_sure))))
     some = any(sample.sure is not None for sample in samples)
     return Batch(torch.stack(images)[:, None], targets, rng, unsure if some else None)
 
@@ -155,14 +155,14 @@ def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(
 def tile(
     samples: Sequence[Sample], index: int, config: Config, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a tile from a random place of one of the samples, and augment it.
+    """Cut a tile from a random position in one of the samples, and augment it.
 
     Parameters
     ----------
     samples : sequence of Sample
         Some smaller than a tile are allowed.
     index : int
-        Which one; the others are what mosaics are made with.
+        Which one; the others are used for mosaics.
     config : Config
         Tile and augmentation.
     rng : np.random.Generator
@@ -173,8 +173,8 @@ def tile(
     image, boxes : np.ndarray
         `(t, t)` and `(m, 4)` float32, boxes as in `batch`.
     """
-    drawn = tile_from(samples, index, config, rng)
-    return drawn.pixels, _boxes(drawn.select(drawn.known))
+    drawn = draw_tile(samples, index, config, rng)
+    return drawn.pixels, _boxes(drawn.select(drawn.is_sure))
 
 
 def _boxes(drawn: Sample) -> np.ndarray:

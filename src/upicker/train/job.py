@@ -1,4 +1,4 @@
-"""What a stage of training is told, and what it came to."""
+"""What a stage of training is given, and its result."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from upicker.config import Config
 from upicker.errors import UPickerWarning
 from upicker.io.micrographs import Reading
 from upicker.train.log import Progress, Silent
-from upicker.train.ranks import ALONE, Ranks
+from upicker.train.ranks import SINGLE_PROCESS, Ranks
 
 
 @dataclass
 class StageResult:
-    """What a stage came to.
+    """The result of a stage.
 
     Attributes
     ----------
     path : Path
         The weights file.
     steps : int
-        Steps done in all.
+        Steps done in total.
     seconds : float
         Training time.
     f1, precision, recall, threshold : float or None
-        The best validation's figures (pretraining: against proposals).
+        Metrics of the best validation (pretraining: against proposals).
     estimated : bool
-        Whether precision and F1 are estimates from above, because no validation labels are complete.
+        Whether precision and F1 are estimated upper bounds, because no validation labels are complete.
     stopped_early : bool
-        Whether validation stopped it.
+        Whether validation stopped the training.
     was_complete : bool
-        Whether the training had been completed before, so that nothing was done; steps and seconds are then the
-        log's, and 0 if it is gone.
+        Whether the training had been completed before, so that nothing was done; steps and seconds are then read from
+        the log, 0 without it.
     trained_on : int
-        Micrographs learned from.
+        Number of micrographs that were trained on.
     skipped : list of (Path, str)
-        Bad micrographs or label files, and what is wrong with them.
+        Unusable micrographs or label files, each with the reason.
     unused : list of Path
         Micrographs without labels, and labels without a micrograph.
     warnings : list of UPickerWarning
-        What a person should know of micrographs that were used.
+        Warnings about micrographs that were used.
     margin : float
-        How far from the rim picks stay, in particle diameters: as far as the labels, less what a centre may be off;
+        Distance from the edge that picks keep, in particle diameters: that of the labels, less the error of a centre;
         0: no margin.
     """
 
@@ -65,7 +65,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What both stages are told.
+    """What both stages are given.
 
     Attributes
     ----------
@@ -74,17 +74,17 @@ class Job:
     config : Config
         All knobs.
     reading : Reading
-        Pixel sizes that beat the micrographs' headers, and the gain reference.
+        Pixel sizes that override the micrographs' headers, and the gain reference.
     resume : bool
-        Go on from the checkpoint, if there is one; do nothing if this training is complete.
+        Continue from the checkpoint, if there is one; do nothing if this training is complete.
     progress : Progress
-        Who is told.
-    backbone : str or None
-        ImageNet weights for a random start's ResNet backbone: a file, or ``"hub"``.
+        The progress display.
+    backbone_weights : str or None
+        ImageNet weights for the ResNet backbone of a random start: a file, or ``"hub"``.
     ranks : Ranks
-        Who trains together. All ranks call a stage alike; the first one alone writes.
+        The processes that train together. All ranks call a stage alike; only the first one writes files.
     cache : Path or None
-        Where prepared pictures and offline copies go, and stay; None: a temporary folder.
+        Folder for prepared micrographs and offline copies, which is kept; None: a temporary folder.
     """
 
     output: Path
@@ -92,6 +92,6 @@ class Job:
     reading: Reading = field(default_factory=Reading)
     resume: bool = False
     progress: Progress = field(default_factory=Silent)
-    backbone: str | None = None
-    ranks: Ranks = ALONE
+    backbone_weights: str | None = None
+    ranks: Ranks = SINGLE_PROCESS
     cache: Path | None = None

@@ -1,4 +1,4 @@
-"""The CSV log of a training, and who else wants to hear of it."""
+"""The CSV log of a training, and the interface of progress displays."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ COLUMNS: tuple[str, ...] = (
 
 
 class Progress(Protocol):
-    """What a progress display is told. Rows carry the log's columns."""
+    """A progress display. Rows have the log's columns."""
 
     def start(self, total: int, stage: str, done: int) -> None:
-        """A stage of `total` steps (or files) begins, `done` of them done before."""
+        """A stage of `total` steps (or files) begins, of which `done` are already done."""
 
     def step(self, row: dict) -> None:
         """A training step is done."""
@@ -32,7 +32,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Hears all and shows nothing."""
+    """A progress display that shows nothing."""
 
     def start(self, total: int, stage: str, done: int) -> None:
         """See `Progress`."""
@@ -48,12 +48,12 @@ class Silent:
 
 
 class CsvLog:
-    """Appends rows to a CSV file, each at once, so that a killed training leaves them.
+    """Appends rows to a CSV file, each written immediately, so that a killed training leaves them.
 
     Parameters
     ----------
     path : Path
-        The file; made anew unless `keep_steps` is above 0.
+        The file; it starts empty unless `keep_steps` is above 0.
     keep_steps : int
         Rows of later steps are dropped: a resumed training writes them again.
     """
@@ -77,7 +77,7 @@ class CsvLog:
         self._file.flush()
 
     def write(self, row: dict) -> None:
-        """Append a row; columns it lacks stay empty."""
+        """Append a row; missing columns stay empty."""
         self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
         self._file.flush()
 
@@ -87,7 +87,7 @@ class CsvLog:
 
 
 def totals(path: Path) -> tuple[int, float]:
-    """Return the steps and seconds of a whole training, from the last row of its log; 0 without one."""
+    """Return the steps and seconds of a training, from the last row of its log; 0 without a log."""
     if not path.is_file():
         return 0, 0.0
     with path.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Enlarging the training set before training (the paper's offline augmentation)."""
+"""Offline augmentation: copies of the training micrographs, made before training (the paper's offline augmentation)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import replace
 import numpy as np
 
 from upicker.config import Config
-from upicker.train.augment.geometric import drawn, view
-from upicker.train.augment.online import changed
+from upicker.train.augment.geometric import random_pose, view
+from upicker.train.augment.online import augmented
 from upicker.train.dataset import Store
 from upicker.train.sample import Sample
 
-_COPIES = 4  # random numbers of this use
+_COPIES = 4  # seeds of this use
 
 
-def enlarged(samples: Sequence[Sample], config: Config, store: Store) -> list[Sample]:
-    """Return the samples, and `augment.offline` changed copies of each.
+def with_copies(samples: Sequence[Sample], config: Config, store: Store) -> list[Sample]:
+    """Return the samples, and `augment.offline` augmented copies of each.
 
-    A copy is the whole micrograph, turned about its middle, scaled, and changed in the ways and as far as a tile
-    would be. The same seed makes the same copies, however many there are.
+    A copy is the whole micrograph, rotated about its middle, scaled, and augmented in the same ways and with the same
+    strengths as a tile. The same seed makes the same copies, however many there are.
 
     Parameters
     ----------
     samples : sequence of Sample
-        What is learned from.
+        The training samples.
     config : Config
         Augmentation and seed.
     store : Store
-        Where the copies' pixels go.
+        Where the copies' pixels are kept.
     """
     copies = []
     for number in range(config.augment.offline):
@@ -40,10 +40,10 @@ def enlarged(samples: Sequence[Sample], config: Config, store: Store) -> list[Sa
 
 
 def _copy(sample: Sample, config: Config, rng: np.random.Generator) -> Sample:
-    """Return one changed copy, of the same size but for quarter turns."""
+    """Return one augmented copy, of the same size except for rotations by 90 degrees."""
     rows, columns = sample.pixels.shape
-    picture = replace(sample, pixels=np.asarray(sample.pixels, np.float32))
+    image = replace(sample, pixels=np.asarray(sample.pixels, np.float32))
     if config.augment.rotate_deg or config.augment.scale:
         middle = (columns - 1) / 2, (rows - 1) / 2
-        picture = view(picture, (rows, columns), drawn(middle, config.augment, rng))
-    return changed(picture, sample, config, rng)
+        image = view(image, (rows, columns), random_pose(middle, config.augment, rng))
+    return augmented(image, sample, config, rng)

@@ -1,4 +1,4 @@
-"""A picture to learn from and the particles in it: what training tiles are cut from, and what they are."""
+"""Training samples: an image and the particles in it, from which training tiles are cut."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Sample:
     Attributes
     ----------
     pixels : np.ndarray
-        `(h, w)` float32; may be memory-mapped. 0, the background, where there is nothing to see.
+        `(h, w)` float32; may be memory-mapped. 0, the background, where it is blanked.
     xy : np.ndarray
         `(n, 2)` centres, working pixels; ``(0, 0)`` = centre of the first pixel.
     side : np.ndarray
         `(n,)` box sides, working pixels.
     sure : np.ndarray or None
-        `(n,)` bool, False for a place that may hold a particle or not: background weighs little there. None: all are
-        particles.
+        `(n,)` bool; False for an unsure position, which may hold a particle or not: there the class loss has little
+        weight. None: all are particles.
     """
 
     pixels: np.ndarray
@@ -30,17 +30,17 @@ class Sample:
     sure: np.ndarray | None = None
 
     @property
-    def known(self) -> np.ndarray:
-        """`(n,)` bool: `sure`, spelled out."""
+    def is_sure(self) -> np.ndarray:
+        """`(n,)` bool: `sure`, all True if it is None."""
         return np.ones(len(self.xy), bool) if self.sure is None else self.sure
 
     def select(self, index: np.ndarray) -> Sample:
-        """Return it with those particles that a boolean mask or an integer index names."""
+        """Return the sample with the particles of a boolean mask or an integer index."""
         sure = None if self.sure is None else self.sure[index]
         return replace(self, xy=self.xy[index], side=self.side[index], sure=sure)
 
     def inside(self) -> Sample:
-        """Return it with those particles whose centres lie in the picture."""
+        """Return the sample with the particles whose centres lie in the image."""
         rows, columns = self.pixels.shape
         last = np.array([columns - 0.5, rows - 0.5])
         return self.select(np.all((self.xy >= -0.5) & (self.xy <= last), axis=1))

@@ -1,4 +1,4 @@
-"""Simulated tiles as training data: endless, and the same by their number, whoever draws them."""
+"""Simulated tiles as training data: an endless sequence in which each tile depends on its number only."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from upicker.config import Config
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.simulate.tiles import TilePlan, Tiles, learnable
-from upicker.train.dataset import Batch, sample, tile
+from upicker.train.dataset import Batch, sample_from, tile
 
-# A tile is cut from a picture that is larger by this, in particle diameters: its rim is now the rim of a picture, now
-# not, and the preparation sees what lies beyond it.
+# A tile is cut from an image that is larger by this, in particle diameters: only some of its edges are edges of the
+# image, and the preparation includes its surroundings.
 WIDER = 1.0
-_CUT = 3  # random numbers of this use
+_CUT = 3  # seeds of this use
 
 
 class SimulatedTiles(Dataset[tuple[Tensor, Tensor]]):
-    """Tile `index` of an endless row, prepared as a micrograph is.
+    """Tile `index` of an endless sequence, prepared as a micrograph is.
 
-    It has no length. Samplers tell the workers of a `DataLoader` which tiles to draw, so that no two draw the same.
+    It has no length. A sampler assigns tiles to the workers of a `DataLoader`, so that no two draw the same.
 
     Parameters
     ----------
     plan : TilePlan
         What is simulated.
     config : Config
-        Preparation (its polarity aside: electrons make particles dark), tile, augmentation.
+        Preparation (except polarity: electrons make particles dark), tile, augmentation.
     """
 
     def __init__(self, plan: TilePlan, config: Config) -> None:
@@ -44,24 +44,24 @@ class SimulatedTiles(Dataset[tuple[Tensor, Tensor]]):
         self._tiles = Tiles(plan, side, image.working_diameter_px)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return image `(1, t, t)` and boxes `(m, 4)`, float32, as `upicker.train.dataset.batch` has them."""
+        """Return image `(1, t, t)` and boxes `(m, 4)`, float32, as in `upicker.train.dataset.batch`."""
         image = self.config.image
         simulated = self._tiles.make(index)
         prepared = masked(prepare(simulated.micrograph, image.working_diameter_px, image), image)
         rng = np.random.default_rng((self.seed, index, _CUT))
-        pixels, boxes = tile([sample(prepared, learnable(simulated))], 0, self.config, rng)
+        pixels, boxes = tile([sample_from(prepared, learnable(simulated))], 0, self.config, rng)
         return torch.from_numpy(pixels)[None], torch.from_numpy(boxes)
 
 
 class SimulatedBatches:
-    """Batches of simulated tiles for `upicker.train.loop`: call it with the number of the step.
+    """Batches of simulated tiles for `upicker.train.loop`: a function of the step.
 
     Parameters
     ----------
     tiles : SimulatedTiles
-        Where they come from.
+        The tiles.
     workers : int
-        Processes that draw ahead; 0: none, tiles are drawn when they are asked for. What is drawn is the same.
+        Processes that draw tiles in advance; 0: tiles are drawn when they are needed. The tiles are the same.
     """
 
     def __init__(self, tiles: SimulatedTiles, workers: int = 0) -> None:
@@ -69,7 +69,7 @@ class SimulatedBatches:
         self._next, self._drawn = -1, iter(())
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of a step; the same step always gets the same."""
+        """Return the batch of a step, always the same for the same step."""
         train = self._tiles.config.train
         if step != self._next:
             self._drawn = self._draw(step, train.batch)
@@ -78,23 +78,23 @@ class SimulatedBatches:
         return Batch(images, targets, np.random.default_rng((train.seed, step)))
 
     def _draw(self, step: int, batch: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Draw the batches from a step on."""
+        """Yield the batches from a step on."""
         return iter(
             DataLoader(
                 self._tiles,
                 batch_sampler=_Steps(step, batch),
                 num_workers=self._workers,
-                collate_fn=_together,
+                collate_fn=_collate,
                 worker_init_fn=_one_thread,
-                # A forked process inherits the locks, but not the threads, of libraries that were at work.
+                # A forked process inherits the locks, but not the threads, of libraries in use.
                 multiprocessing_context="spawn" if self._workers else None,
-                generator=torch.Generator(),  # else it would take a number of the global one
+                generator=torch.Generator(),  # by default it would draw from the global one
             )
         )
 
 
 class _Steps:
-    """The numbers of the tiles of each step, from a first step on, without an end."""
+    """The numbers of the tiles of each step, from a first step on, endlessly."""
 
     def __init__(self, step: int, batch: int) -> None:
         self.step, self.batch = step, batch
@@ -106,11 +106,11 @@ class _Steps:
             first += self.batch
 
 
-def _together(tiles: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+def _collate(tiles: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
     images, boxes = zip(*tiles, strict=True)
     return torch.stack(images), list(boxes)
 
 
 def _one_thread(_: int) -> None:
-    """Keep a worker from starting threads: there are as many workers as processors are to be used."""
+    """Limit a worker to one thread: there are as many workers as processors to use."""
     cv2.setNumThreads(1)

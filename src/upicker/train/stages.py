@@ -1,6 +1,6 @@
-"""The two stages: pretraining (proposals are the truth) and fine-tuning (labels are).
+"""The two stages: pretraining on proposals (pseudo-labels), and fine-tuning on labels.
 
-Each reads its data and makes lessons of them; the rest is `upicker.train.course`.
+Each reads its data and makes training samples of them; the rest is `upicker.train.stage`.
 """
 
 from __future__ import annotations
@@ -20,76 +20,87 @@ from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.propose.proposals import examples, propose, with_template
 from upicker.train import selftrain
-from upicker.train.course import Course, run
-from upicker.train.dataset import Sample, Store
+from upicker.train.dataset import Store
 from upicker.train.job import Job, StageResult
-from upicker.train.labels import Division, Truth, divide, edge_margin, held_back, median_diameter, parts, read_pair
-from upicker.train.loop import Check
-from upicker.train.offline import enlarged
-from upicker.train.partial import PartialTeacher, lesson
-from upicker.train.ranks import refuse_crowding
-from upicker.train.teacher import Lesson
+from upicker.train.labels import (
+    LabelledMicrograph,
+    Split,
+    all_regions,
+    by_region,
+    edge_margin,
+    median_diameter,
+    read_pair,
+    split,
+)
+from upicker.train.offline import with_copies
+from upicker.train.partial import PartialTeacher, training_region
+from upicker.train.ranks import require_gpus
+from upicker.train.sample import Sample
+from upicker.train.stage import Stage, run_stage
+from upicker.train.teacher import TrainingRegion
+from upicker.train.validation import ValidationMicrograph
 from upicker.units import Length
 
-# Pretraining validates on the proposals of so many micrographs.
-PROPOSAL_CHECKS = 2
-# A pick's centre is known to about so many diameters: particles right at the margin of the labels shall not be lost.
+# Pretraining validates on the proposals of this many micrographs.
+PROPOSAL_MICROGRAPHS = 2
+# Error of a pick's centre in diameters: by this much the stored margin is smaller than that of the labels, so that
+# particles right at their margin are not lost.
 CENTRE_DIAMETERS = 0.1
 
 
 def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
-    """Pretrain on unlabelled micrographs: A-LoG proposals are the truth (the paper's "Pretraining process").
+    """Pretrain on unlabelled micrographs: proposals serve as pseudo-labels (the paper's "Pretraining process").
 
     Parameters
     ----------
     paths : sequence of Path
         Micrographs.
     diameter : Length
-        The particle's.
+        Particle diameter.
     job : Job
         Output, config and the rest.
 
     Raises
     ------
     UPickerError
-        If no micrograph can be used, or the output cannot be written; a bad micrograph among good ones is
+        If no micrograph can be used, or the output cannot be written; an unusable micrograph among others is
         skipped and reported.
     """
     config, result = job.config, StageResult(job.output)
-    _refuse_at_once(job)
-    model = _fresh(job)
+    _check_output(job)
+    model = _random_start(job)
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
-        pictures, lessons = [], []
+        micrographs, regions = [], []
         job.progress.start(len(paths), "micrographs", 0)
         for path in paths:
             try:
                 micrograph = job.reading.read(path)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
-                pictures.append(store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image)))
+                micrographs.append(store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image)))
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             job.progress.step({})
         job.progress.finish()
-        config = replace(config, propose=with_template(config.propose, examples(pictures), config.image))
+        config = replace(config, propose=with_template(config.propose, examples(micrographs), config.image))
         job = replace(job, config=config)
         knobs = replace(config.propose, top_k=config.train.proposals)
-        job.progress.start(len(pictures), "proposals", 0)
-        for picture in pictures:
-            proposals = propose(picture, knobs, config.image, picture.usable)
-            lessons.append(Lesson(picture, proposals))
+        job.progress.start(len(micrographs), "proposals", 0)
+        for prepared in micrographs:
+            proposals = propose(prepared, knobs, config.image, prepared.usable)
+            regions.append(TrainingRegion(prepared, proposals))
             job.progress.step({})
         job.progress.finish()
-        checks = [Check(lesson.prepared, lesson.known) for lesson in lessons[:PROPOSAL_CHECKS]]
-        samples = [lesson.start() for lesson in lessons]
+        validation = [ValidationMicrograph(one.prepared, one.known) for one in regions[:PROPOSAL_MICROGRAPHS]]
+        samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
-        course = Course("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
-        if rounds := selftrain.starts(config):
-            teacher, checks = selftrain.SelfTeacher(lessons, config, job.ranks), []
+        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        if rounds := selftrain.round_starts(config):
+            teacher, validation = selftrain.SelfTeacher(regions, config, job.ranks), []
             steps = rounds[-1] + config.teacher.round_steps
-            course, samples = replace(course, steps=steps, teacher=teacher, rounds=rounds), teacher.samples
+            stage, samples = replace(stage, steps=steps, teacher=teacher, rounds=rounds), teacher.samples
             result.trained_on = len(samples)
-        return run(course, samples, checks, job, result)
+        return run_stage(stage, samples, validation, job, result)
 
 
 def finetune(
@@ -114,12 +125,12 @@ def finetune(
     initial : Path, optional
         Weights to start from; by default a random start.
     diameter : Length, optional
-        The particle's; by default that of `initial`, else the median of the labels' diameters.
+        Particle diameter; by default that of `initial`, else the median of the labels' diameters.
     validation : Path or float
-        A folder of labels: the micrographs it names are validated on, not learned from. Or a share: of the
-        labelled micrographs, or, if they are few, of the rows of each. 0: none.
+        A folder of labels: the micrographs with labels there are validated on, not trained on. Or a fraction: of
+        the labelled micrographs, or, if they are few, of the rows of each. 0: none.
     partial : bool
-        Whether labels cover only some of the particles, where ``coverage.csv`` beside them does not say it.
+        Whether labels cover only some of the particles, unless ``coverage.csv`` beside them gives their coverage.
 
     Raises
     ------
@@ -127,96 +138,97 @@ def finetune(
         As `pretrain`; and if no micrograph has labels.
     """
     result = StageResult(job.output)
-    _refuse_at_once(job)
+    _check_output(job)
     model, stored, config = _start(initial, job)
     job = replace(job, config=config)
-    division = divide(paths, labels, validation)
-    result.unused = division.unused
+    files = split(paths, labels, validation)
+    result.unused = files.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
-    length = diameter or stored or median_diameter([*division.learn.values(), *division.check.values()])
+    length = diameter or stored or median_diameter([*files.training.values(), *files.validation.values()])
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
-        read = _truths(division, length, job, result, store)
-        truths = [part for file, truth in read for part in parts(truth, covered[file])]
-        if any(truth.partial for truth in truths):
-            pictures = examples([truth.prepared for truth in truths])
-            config = replace(config, propose=with_template(config.propose, pictures, config.image))
-        margin = edge_margin(truths)
+        read = _read_labelled(files, length, job, result, store)
+        labelled = [part for file, micrograph in read for part in by_region(micrograph, covered[file])]
+        partly = any(one.partial for one in labelled)
+        if partly:
+            some = examples([one.prepared for one in labelled])
+            config = replace(config, propose=with_template(config.propose, some, config.image))
+        margin = edge_margin(labelled)
         if config.pick.edge_diameters is None:
             edge = max(0.0, margin - CENTRE_DIAMETERS)
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
-        lessons, checks, learned = [], [], []
-        for truth, (learn, check) in zip(truths, held_back(truths, margin, division.band), strict=True):
-            if learn is not None:
-                lessons.append(lesson(truth, learn, config))
-            if check is not None:
-                checks.append(Check(truth.prepared, truth.particles, check, truth.partial))
-            if learn is not None and check is not None:
-                learned.append(Check(truth.prepared, truth.particles, learn))
-        if division.band and not checks:  # Partial labels are all learned from.
-            some = examples([one for one in lessons if one.partial])
-            checks = [Check(one.prepared, one.known, one.region, True) for one in some]
-        samples = [one.start() for one in lessons]
+        regions, held, threshold_on = [], [], []
+        for one, (train, validate) in zip(labelled, all_regions(labelled, margin, files.band), strict=True):
+            if train is not None:
+                regions.append(training_region(one, train, config))
+            if validate is not None:
+                held.append(ValidationMicrograph(one.prepared, one.particles, validate, one.partial))
+            if train is not None and validate is not None:
+                threshold_on.append(ValidationMicrograph(one.prepared, one.particles, train))
+        if files.band and not held:  # Partial labels are all trained on.
+            some = examples([one for one in regions if one.partial])
+            held = [ValidationMicrograph(one.prepared, one.known, one.region, True) for one in some]
+        samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no labelled micrograph can be used")
-        result.trained_on = len({id(one.prepared) for one in lessons})
-        rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
-        course = Course("finetune", model, length, config.train.finetune_steps, rate)
-        if any(truth.partial for truth in truths):
-            teacher = PartialTeacher(lessons, checks, job.config, job.ranks)
-            return run(replace(course, teacher=teacher), teacher.samples, checks, job, result)
-        course = replace(course, learned=examples(learned))
-        return run(course, enlarged(samples, config, store), checks, job, result)
+        result.trained_on = len({id(one.prepared) for one in regions})
+        learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
+        stage = Stage("finetune", model, length, config.train.finetune_steps, learning_rate)
+        if partly:
+            teacher = PartialTeacher(regions, held, job.config, job.ranks)
+            return run_stage(replace(stage, teacher=teacher), teacher.samples, held, job, result)
+        stage = replace(stage, threshold_on=examples(threshold_on))
+        return run_stage(stage, with_copies(samples, config, store), held, job, result)
 
 
-def _truths(
-    division: Division, length: Length, job: Job, result: StageResult, store: Store
-) -> list[tuple[Path, Truth]]:
-    """Read and prepare the labelled micrographs, by label file; bad ones are noted in `result`."""
-    truths, image = [], job.config.image
-    everything = {**division.learn, **division.check}
+def _read_labelled(
+    files: Split, length: Length, job: Job, result: StageResult, store: Store
+) -> list[tuple[Path, LabelledMicrograph]]:
+    """Read and prepare the labelled micrographs, with their label files; unusable ones are listed in `result`."""
+    labelled, image = [], job.config.image
+    everything = {**files.training, **files.validation}
     job.progress.start(len(everything), "labels", 0)
     for path, file in everything.items():
         try:
             micrograph, particles = read_pair(path, file, length, job.reading)
             prepared = masked(prepare(micrograph, length.to_px(micrograph.pixel_size_A, str(path)), image), image)
-            truths.append((file, Truth(store.keep(prepared), particles, path in division.check)))
+            labelled.append((file, LabelledMicrograph(store.keep(prepared), particles, path in files.validation)))
         except UPickerError as error:
             result.skipped.append((path, str(error)))
         job.progress.step({})
     job.progress.finish()
-    return truths
+    return labelled
 
 
-def _refuse_at_once(job: Job) -> None:
-    """Complain now, and not when hours of training want to be written."""
+def _check_output(job: Job) -> None:
+    """Refuse an unusable output or device before the training, not after it."""
     if job.output.exists() and not job.output.is_file():
-        raise OutputError(job.output, "there is a folder or a device of this name", "Give the name of a file")
-    refuse_crowding(job.ranks, job.config.train.device)
+        raise OutputError(job.output, "it is a folder or a device", "Give the name of a file")
+    require_gpus(job.ranks, job.config.train.device)
 
 
-def _fresh(job: Job) -> Detector:
-    """A detector with random weights, the same for the same seed; nobody else's random numbers change."""
+def _random_start(job: Job) -> Detector:
+    """Return a detector with random weights, the same for the same seed; the caller's generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.config.train.seed)
         model = weights.build(job.config)
-    if job.backbone is not None:
-        imagenet.load_backbone(model, job.backbone)
+    if job.backbone_weights is not None:
+        imagenet.load_backbone(model, job.backbone_weights)
     return model
 
 
 def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Config]:
-    """The detector to start from, its diameter, and the config with what its file fixes."""
+    """Return the detector to start from, its diameter, and the config with the knobs that its file fixes."""
     config = job.config
     if initial is None:
-        return _fresh(job), None, config
-    if job.backbone is not None:
-        raise ConfigError(imagenet.OPTION, f"{initial} brings its own backbone", "Leave one of the two out")
+        return _random_start(job), None, config
+    if job.backbone_weights is not None:
+        raise ConfigError(imagenet.OPTION, f"{initial} has a backbone of its own", "Leave one of the two out")
     model, header, stored = weights.load(initial)
     default = Config()
     if config.model not in (default.model, stored.model):
         raise WeightsError(
             initial,
-            "these are weights of another architecture than asked for",
+            "these are weights of another architecture than --preset or model.* give",
             "Leave --preset and model.* out",
         )
     train = replace(config.train, tile_px=stored.train.tile_px)
@@ -224,7 +236,7 @@ def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Con
 
 
 def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:
-    """Refuse to train on nothing; note how many micrographs there are."""
+    """Refuse to train without samples or particles; store the number of micrographs."""
     result.trained_on = len(samples)
     if not samples:
         first = f"; first: {result.skipped[0][1]}" if result.skipped else ""
@@ -232,6 +244,6 @@ def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, 
     if not any(len(one.xy) for one in samples):
         raise InputError(
             f"{len(paths)} micrographs",
-            "there is not one particle to learn from",
+            "there are no particles to train on",
             "Check labels, diameter and polarity",
         )

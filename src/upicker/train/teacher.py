@@ -1,9 +1,10 @@
-"""The teacher: the averaged weights pick the training micrographs, and so say what else in them may be a particle.
+"""The teacher: the averaged weights pick the training micrographs, and their picks change the training targets.
 
-At each look it picks as a user would, thresholds are found from how its picks agree with what is known, and each pick
-becomes a label, an unsure place (`Sample.sure`), or nothing. Whole micrographs are looked at now and then, rather than
-each tile at each step: it costs less, the thresholds rest on all picks, and what a tile is taught does not depend on
-where it was cut. What the last look found is part of the checkpoint: a resumed training is the uninterrupted one.
+At each update it picks as a user would, and thresholds are found from how well the picks agree with the known
+particles; each pick then becomes a particle, an unsure position (`Sample.sure`), or nothing. Whole micrographs are
+picked now and then, rather than each tile at each step: it costs less, the thresholds rest on all picks, and the
+targets of a tile do not depend on where it was cut. The result of the last update is part of the checkpoint, so that a
+resumed training equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,41 +27,41 @@ from upicker.pick.detection import detect
 from upicker.pick.torch_network import TorchNetwork
 from upicker.scoring import Curve
 from upicker.train.checkpoint import State
-from upicker.train.dataset import sample
+from upicker.train.dataset import sample_from
 from upicker.train.ranks import Ranks
 from upicker.train.sample import Sample
 
-# What is closer to a known particle than so many diameters is the same one.
+# Picks closer to a known particle than this many diameters are the same particle.
 SAME_DIAMETERS = 0.5
-# It looks at micrographs in so many views: it looks often, and more of them would take as long as learning.
-LOOKS = 2
+# Number of views in which the teacher picks: it picks often, and more views would take as long as the training steps.
+TEACHER_VIEWS = 2
 
 
 class Teacher(Protocol):
-    """Who tells the loop what is taught. It changes the plan's samples in place."""
+    """Changes the training samples of a plan, in place, as the training goes on."""
 
-    def attend(self, state: State) -> dict[str, float]:
-        """Bring the samples to what is taught in the next step; return what to log, if it looked anew.
+    def update(self, state: State) -> dict[str, float]:
+        """Bring the samples up to date for the next step; return what to log, if micrographs were picked again.
 
-        All ranks call it at each step. It changes nothing of the state but `State.memory`, and that at once.
+        Called by all ranks at each step. Of the state, only `State.teacher` changes, and in one assignment.
         """
         ...
 
-    def verdict(self, state: State) -> dict[str, float]:
-        """Return the row (``precision``, ``recall``, ``f1``, ``threshold``) of the last weights, or nothing."""
+    def final_metrics(self, state: State) -> dict[str, float]:
+        """Return the metrics (``precision``, ``recall``, ``f1``, ``threshold``) of the last weights, or nothing."""
         ...
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where the teacher's picks change their meaning.
+    """Scores that separate the teacher's picks.
 
     Attributes
     ----------
     sure : float
-        From this score on they are particles; inf: none is.
+        Picks of at least this score become particles; inf: none.
     unsure : float
-        From this score on they may be.
+        Others of at least this score become unsure positions.
     """
 
     sure: float
@@ -68,8 +69,8 @@ class Bounds:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """A micrograph, or a region of it, that is learned from.
+class TrainingRegion:
+    """A micrograph, or a region of it, to train on.
 
     Attributes
     ----------
@@ -78,11 +79,11 @@ class Lesson:
     known : Particles
         Labels, or proposals, raw pixels, diameters known.
     unsure : Particles
-        What may be particles, too, before the teacher is asked.
+        Positions that are unsure before the teacher has picked.
     region : Region or None
-        What is learned from, raw pixels; None: all.
+        Raw pixels; None: the whole micrograph.
     partial : bool
-        Whether there are particles that are not known.
+        Whether there are particles beside the known ones.
     """
 
     prepared: Prepared
@@ -91,81 +92,85 @@ class Lesson:
     region: Region | None = None
     partial: bool = True
 
-    def start(self) -> Sample:
-        """Return what is taught before the teacher is asked."""
-        return self.taught(self.known, self.unsure)
+    def initial_sample(self) -> Sample:
+        """Return the training sample before the teacher has picked."""
+        return self.sample(self.known, self.unsure)
 
-    def taught(self, sure: Particles, unsure: Particles) -> Sample:
-        """Return the sample that teaches `sure` as particles, and little where `unsure` are."""
-        particles = sample(self.prepared, sure, self.region)
+    def sample(self, sure: Particles, unsure: Particles) -> Sample:
+        """Return the training sample with these particles and unsure positions."""
+        particles = sample_from(self.prepared, sure, self.region)
         if not len(unsure):
             return particles
         diameter = self.prepared.diameter_px
-        places = sample(self.prepared, unsure.with_diameter(diameter), self.region)
+        positions = sample_from(self.prepared, unsure.with_diameter(diameter), self.region)
         return Sample(
             particles.pixels,
-            np.concatenate([particles.xy, places.xy]),
-            np.concatenate([particles.side, places.side]),
-            np.arange(len(particles.xy) + len(places.xy)) < len(particles.xy),
+            np.concatenate([particles.xy, positions.xy]),
+            np.concatenate([particles.side, positions.side]),
+            np.arange(len(particles.xy) + len(positions.xy)) < len(particles.xy),
         )
 
     def own(self, picks: Particles) -> Particles:
-        """Return the micrograph's picks where it is learned from, with the nominal diameter."""
+        """Return the picks of the micrograph that lie in the region, with the nominal diameter."""
         if self.region is not None:
             picks = picks.select(self.region.contains(picks.xy))
         return picks.with_diameter(self.prepared.diameter_px)
 
     @property
     def labels(self) -> Particles:
-        """What is known, where it is learned from."""
+        """The known particles that lie in the region."""
         return self.known if self.region is None else self.known.select(self.region.contains(self.known.xy))
 
 
-def apart(particles: Particles, others: Particles, diameter_px: float) -> Particles:
-    """Return those particles that are none of the `others`."""
-    if not len(particles) or not len(others):
+def without_known(particles: Particles, known: Particles, diameter_px: float) -> Particles:
+    """Return the particles that are not among the `known` ones."""
+    if not len(particles) or not len(known):
         return particles
-    distance, _ = KDTree(others.xy).query(particles.xy)
+    distance, _ = KDTree(known.xy).query(particles.xy)
     return particles.select(distance > SAME_DIAMETERS * diameter_px)
 
 
-def looked(
-    lessons: Sequence[Lesson], average: Detector, config: Config, ranks: Ranks, views: int | None = LOOKS
+def teacher_picks(
+    regions: Sequence[TrainingRegion],
+    average: Detector,
+    config: Config,
+    ranks: Ranks,
+    views: int | None = TEACHER_VIEWS,
 ) -> list[Particles]:
-    """Return the teacher's picks of each lesson, down to very low scores; ranks share the work.
+    """Return the teacher's picks of each region, down to very low scores; micrographs are divided among the ranks.
 
-    In so many views, if users will pick in as many; None: as users will.
+    At most `views` views are used; None: as many as a user's picks use.
     """
     if views is not None:
         config = replace(config, pick=replace(config.pick, views=min(config.pick.views or views, views)))
-    pictures = {id(lesson.prepared): lesson.prepared for lesson in lessons}
+    micrographs = {id(one.prepared): one.prepared for one in regions}
     network = TorchNetwork(average, config)
-    picks = ranks.map(lambda prepared: detect(network, prepared, config), list(pictures.values()))
-    found = dict(zip(pictures, picks, strict=True))
-    return [lesson.own(found[id(lesson.prepared)]) for lesson in lessons]
+    picks = ranks.map(lambda prepared: detect(network, prepared, config), list(micrographs.values()))
+    found = dict(zip(micrographs, picks, strict=True))
+    return [one.own(found[id(one.prepared)]) for one in regions]
 
 
-def remembered(found: Sequence[tuple[Particles, Particles]]) -> dict[str, torch.Tensor]:
-    """Return, for a checkpoint, what each lesson teaches: `(n, 3)` x, y, and 1 for sure, 0 for unsure."""
-    memory = {}
-    for number, (sure, unsure) in enumerate(found):
-        mark = np.repeat([1.0, 0.0], [len(sure), len(unsure)])
-        memory[str(number)] = torch.from_numpy(np.column_stack([np.concatenate([sure.xy, unsure.xy]), mark]))
-    return memory
+def to_tensors(targets: Sequence[tuple[Particles, Particles]]) -> dict[str, torch.Tensor]:
+    """Return sure and unsure positions of each region for a checkpoint: `(n, 3)` x, y, and 1 for sure, 0 for unsure."""
+    tensors = {}
+    for number, (sure, unsure) in enumerate(targets):
+        is_sure = np.repeat([1.0, 0.0], [len(sure), len(unsure)])
+        tensors[str(number)] = torch.from_numpy(np.column_stack([np.concatenate([sure.xy, unsure.xy]), is_sure]))
+    return tensors
 
 
-def recalled(memory: dict[str, torch.Tensor], lessons: Sequence[Lesson]) -> list[Sample]:
-    """Return the samples that `remembered` stands for."""
+def from_tensors(tensors: dict[str, torch.Tensor], regions: Sequence[TrainingRegion]) -> list[Sample]:
+    """Return the training samples that `to_tensors` has stored."""
     samples = []
-    for number, lesson in enumerate(lessons):
-        table = memory[str(number)].numpy()
-        places = Particles.of(table[:, :2], lesson.prepared.diameter_px)
-        samples.append(lesson.taught(places.select(table[:, 2] > 0), places.select(table[:, 2] == 0)))
+    for number, one in enumerate(regions):
+        table = tensors[str(number)].numpy()
+        positions = Particles.of(table[:, :2], one.prepared.diameter_px)
+        samples.append(one.sample(positions.select(table[:, 2] > 0), positions.select(table[:, 2] == 0)))
     return samples
 
 
 def lowest(points: Curve, good: np.ndarray) -> float:
-    """Return the lowest score where `good`, `(t,)` bool, holds; inf if nowhere. The middle to the next lower score."""
+    """Return the lowest score where `good`, `(t,)` bool, holds, halfway to the next lower one; inf if nowhere."""
     at = np.flatnonzero(good)
     if not len(at):
         return float("inf")
@@ -180,8 +185,8 @@ def refuse_copies(config: Config) -> None:
     Raises
     ------
     ConfigError
-        If it is on: what is taught in a copy cannot change any more.
+        If it is on: the targets of a copy cannot be updated.
     """
     if config.augment.offline:
-        found = "copies made before training cannot follow what is learned of unlabelled particles"
+        found = "the targets of copies made before training cannot be updated during training"
         raise ConfigError("augment.offline", found, "Leave it at 0 with partial labels and self-training")

@@ -1,8 +1,8 @@
 """The threshold that is stored with the weights: chosen on all labels, once the best weights are known.
 
-Few labels can be held back of few micrographs, and a threshold that rests on them alone is often a poor one. What was
-learned from tells it as well: in a training of minutes the network picks it hardly better than what was held back
-(docs/experiments.md). How good the picks are is said of what was held back alone.
+Of few micrographs only few labels can be held back, and a threshold chosen on those alone is often a poor one. Training
+micrographs are as good for this: in a training of minutes the network picks them hardly better than what was held back
+(docs/experiments.md). Precision, recall and F1 are reported for the held-back labels only.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from upicker.config import Config
 from upicker.model import weights
 from upicker.pick.torch_network import TorchNetwork
 from upicker.scoring import score, steady
-from upicker.train.loop import Check
+from upicker.train.validation import ValidationMicrograph
 
 
-def rechosen(path: Path, checks: Sequence[Check], learned: Sequence[Check], config: Config) -> dict[str, float]:
-    """Choose the threshold of a weights file anew, and store it.
+def choose_again(
+    path: Path, validation: Sequence[ValidationMicrograph], training: Sequence[ValidationMicrograph], config: Config
+) -> dict[str, float]:
+    """Choose the threshold of a weights file again, and store it.
 
     Parameters
     ----------
     path : Path
-        The weights file; it is written anew.
-    checks : sequence of Check
+        The weights file; it is replaced.
+    validation : sequence of ValidationMicrograph
         What was validated on; labels complete.
-    learned : sequence of Check
-        What was learned from, or some of it.
+    training : sequence of ValidationMicrograph
+        Training micrographs, or some of them.
     config : Config
         How to pick.
 
     Returns
     -------
     dict
-        ``threshold``, and ``precision``, ``recall`` and ``f1`` that it gives on `checks`.
+        ``threshold``, and its ``precision``, ``recall`` and ``f1`` on `validation`.
 
     Raises
     ------
@@ -44,9 +46,9 @@ def rechosen(path: Path, checks: Sequence[Check], learned: Sequence[Check], conf
     """
     model, header, _ = weights.load(path)
     network = TorchNetwork(model, config)
-    pairs = [check.picked(network, config) for check in [*checks, *learned]]
+    pairs = [one.pick(network, config) for one in [*validation, *training]]
     threshold = min(steady(pairs)[0], 1.0)
-    held = score(pairs[: len(checks)], threshold=threshold)
-    row = {"threshold": threshold, "precision": held.precision, "recall": held.recall, "f1": held.f1}
+    result = score(pairs[: len(validation)], threshold=threshold)
+    row = {"threshold": threshold, "precision": result.precision, "recall": result.recall, "f1": result.f1}
     weights.save(path, model, replace(header, **row))
     return row

@@ -1,6 +1,6 @@
-"""Augmentation: `geometric` (where things are), `composing` (what is in the picture), `photometric` (how it looks).
+"""Augmentation: `geometric`, `composing` (mosaics, pasted particles, contaminants) and `photometric` parts.
 
-All of it is numpy and OpenCV on one picture at the working scale, background about 0 and robust sigma about 1; where
-a picture is exactly 0, there is nothing to see (the mask blanked it, or it ends there). `online` puts the parts
-together as `upicker.config` says.
+All are NumPy and OpenCV on one image at the working scale, background about 0 and robust sigma about 1; pixels that are
+exactly 0 over an area are blank (masked, or beyond the micrograph). `online` applies the parts to a tile, with the
+strengths of the room ``augment``.
 """

@@ -1,4 +1,4 @@
-"""A training tile, drawn and changed at random."""
+"""Online augmentation: a training tile, drawn and augmented at random."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import replace
 import numpy as np
 
 from upicker.config import AugmentConfig, Config
-from upicker.train.augment.composing import contaminated, mosaic, pasted, shuffled
-from upicker.train.augment.geometric import placed, turned
-from upicker.train.augment.photometric import developed
+from upicker.train.augment.composing import contaminated, mosaic, mosaic_sources, pasted
+from upicker.train.augment.geometric import apply_symmetry, random_view
+from upicker.train.augment.photometric import photometric
 from upicker.train.sample import Sample
 
-# What leaves a tile as it was cut.
-NOTHING = AugmentConfig(online=False)
+# Leaves a tile unchanged.
+NONE = AugmentConfig(online=False)
 
 
-def tile_from(samples: Sequence[Sample], index: int, config: Config, rng: np.random.Generator) -> Sample:
-    """Cut a tile from a random place of a micrograph, and augment it.
+def draw_tile(samples: Sequence[Sample], index: int, config: Config, rng: np.random.Generator) -> Sample:
+    """Cut a tile from a random position of a micrograph, and augment it.
 
-    Parts that are off draw no random numbers.
+    Augmentations that are off draw no random numbers.
 
     Parameters
     ----------
     samples : sequence of Sample
-        All micrographs; mosaics take parts of others.
+        All micrographs; mosaics use parts of others.
     index : int
         Which one.
     config : Config
@@ -40,36 +40,36 @@ def tile_from(samples: Sequence[Sample], index: int, config: Config, rng: np.ran
     """
     shape, augment = (config.train.tile_px, config.train.tile_px), config.augment
     if not augment.online:
-        return placed(samples[index], shape, NOTHING, rng)
+        return random_view(samples[index], shape, NONE, rng)
     if augment.mosaic and rng.uniform() < augment.mosaic:
-        four = shuffled(samples, index, rng)
-        tile = mosaic(lambda quarter, part: placed(four[quarter], part, augment, rng), shape, rng)
+        four = mosaic_sources(samples, index, rng)
+        tile = mosaic(lambda quarter, part: random_view(four[quarter], part, augment, rng), shape, rng)
     else:
-        tile = placed(samples[index], shape, augment, rng)
-    return changed(tile, samples[index], config, rng)
+        tile = random_view(samples[index], shape, augment, rng)
+    return augmented(tile, samples[index], config, rng)
 
 
-def changed(picture: Sample, source: Sample, config: Config, rng: np.random.Generator) -> Sample:
-    """Change what is in a picture, which way round it lies, and how it looks.
+def augmented(image: Sample, source: Sample, config: Config, rng: np.random.Generator) -> Sample:
+    """Augment an image: pasted particles, contaminants, symmetries of the square, and photometric changes.
 
     Parameters
     ----------
-    picture : Sample
+    image : Sample
         A tile, or a whole micrograph; not modified.
     source : Sample
-        Where particles are copied from.
+        Micrograph from which particles are copied.
     config : Config
-        The strengths; those that count things per tile are for the area of a tile.
+        The strengths; numbers per tile are scaled with the area of the image.
     rng : np.random.Generator
         The only source of randomness.
     """
     augment, diameter = config.augment, config.image.working_diameter_px
-    tiles = picture.pixels.size / config.train.tile_px**2
+    tiles = image.pixels.size / config.train.tile_px**2
     if augment.paste:
-        picture = pasted(picture, source, int(rng.poisson(augment.paste * tiles)), rng)
+        image = pasted(image, source, int(rng.poisson(augment.paste * tiles)), rng)
     if augment.contaminants:
-        picture = contaminated(picture, diameter, int(rng.poisson(augment.contaminants * tiles)), rng)
-    pixels, xy = picture.pixels, picture.xy
+        image = contaminated(image, diameter, int(rng.poisson(augment.contaminants * tiles)), rng)
+    pixels, xy = image.pixels, image.xy
     if augment.flip:
-        pixels, xy = turned(pixels, xy, int(rng.integers(8)))
-    return replace(picture, pixels=developed(pixels, diameter, augment, rng), xy=xy)
+        pixels, xy = apply_symmetry(pixels, xy, int(rng.integers(8)))
+    return replace(image, pixels=photometric(pixels, diameter, augment, rng), xy=xy)

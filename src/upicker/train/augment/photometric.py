@@ -1,4 +1,4 @@
-"""Changing grey levels and sharpness; what is blanked, or where particles are, does not change."""
+"""Photometric augmentation: grey levels and sharpness. Blanked pixels and positions of particles do not change."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import scipy.fft
 
 from upicker.config import AugmentConfig
-from upicker.train.augment.blank import blanked, restored, spread
+from upicker.train.augment.blank import blank_mask, moments, with_blank
 
-# Grey levels reach to about so many sigma either way: `image.clip_sigma`.
-_REACH = 5.0
-# The filter's first peak lies at so many cycles per particle diameter, and this is its phase at 0 (amplitude contrast
-# and what is left of low frequencies after the background is taken off).
+# Grey levels lie within about this many sigma: `image.clip_sigma`.
+_LIMIT = 5.0
+# Position of the filter's first peak in cycles per particle diameter, and its phase at frequency 0 (amplitude contrast,
+# and low frequencies that remain after background subtraction).
 _PEAK_CYCLES, _PHASE_RAD = (1.5, 6.0), (0.1, 0.6)
 
 
-def developed(pixels: np.ndarray, diameter: float, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Change curve, sharpness, contrast, brightness and noise at random, each as far as `config` says.
+def photometric(pixels: np.ndarray, diameter: float, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Change gamma, sharpness, contrast, brightness and noise at random, each within the limits of `config`.
 
     Parameters
     ----------
@@ -39,45 +39,45 @@ def developed(pixels: np.ndarray, diameter: float, config: AugmentConfig, rng: n
     """
     blank = None
     if config.keep_blank or config.defocus or config.blur_diameters:
-        blank = blanked(pixels)
+        blank = blank_mask(pixels)
     if config.gamma:
-        pixels = curved(pixels, (1 + config.gamma) ** rng.uniform(-1, 1))
+        pixels = gamma_adjusted(pixels, (1 + config.gamma) ** rng.uniform(-1, 1))
     if config.defocus:
         peak = _PEAK_CYCLES[0] * (_PEAK_CYCLES[1] / _PEAK_CYCLES[0]) ** rng.uniform()
         phase = rng.uniform(*_PHASE_RAD)
-        pixels = refocused(pixels, diameter, (peak, phase, config.defocus * rng.uniform()), blank)
+        pixels = defocused(pixels, diameter, (peak, phase, config.defocus * rng.uniform()), blank)
     if config.blur_diameters:
         pixels = blurred(pixels, config.blur_diameters * diameter * rng.uniform(), blank)
     gain = 1 + config.intensity * rng.uniform(-1, 1)
     pixels = pixels * np.float32(gain) + np.float32(config.intensity * rng.uniform(-1, 1))
     level = config.noise * rng.uniform()
     pixels = pixels + np.float32(level) * rng.standard_normal(pixels.shape, np.float32)
-    return restored(pixels, blank) if config.keep_blank else pixels
+    return with_blank(pixels, blank) if config.keep_blank else pixels
 
 
-def curved(pixels: np.ndarray, exponent: float) -> np.ndarray:
-    """Bend the grey levels by a power; 0, the background, and the slope there stay.
+def gamma_adjusted(pixels: np.ndarray, exponent: float) -> np.ndarray:
+    """Apply a power law to the grey levels that keeps 0, the background, and the slope there.
 
     Parameters
     ----------
     pixels : np.ndarray
         `(h, w)` float32.
     exponent : float
-        > 1 makes bright brighter and dark less dark; 1 changes nothing but that levels below -5 become -5.
+        > 1 makes bright pixels brighter and dark ones less dark; 1 only clips levels below -5.
     """
-    positive = np.maximum(pixels * np.float32(1 / _REACH) + np.float32(1), np.float32(0))
-    return (cv2.pow(positive, exponent) - np.float32(1)) * np.float32(_REACH / exponent)
+    positive = np.maximum(pixels * np.float32(1 / _LIMIT) + np.float32(1), np.float32(0))
+    return (cv2.pow(positive, exponent) - np.float32(1)) * np.float32(_LIMIT / exponent)
 
 
 def blurred(pixels: np.ndarray, sigma_px: float, blank: np.ndarray | None = None) -> np.ndarray:
-    """Blur with a Gaussian; mean and standard deviation of what is not blank stay, and so does what is.
+    """Blur with a Gaussian; mean and standard deviation outside the blank pixels are kept, and so are those pixels.
 
     Parameters
     ----------
     pixels : np.ndarray
         `(h, w)` float32.
     sigma_px : float
-        The Gaussian's standard deviation; below 0.1 nothing is done.
+        Standard deviation of the Gaussian; below 0.1 nothing is changed.
     blank : np.ndarray, optional
         `(h, w)` bool.
     """
@@ -86,13 +86,13 @@ def blurred(pixels: np.ndarray, sigma_px: float, blank: np.ndarray | None = None
     return _as_before(cv2.GaussianBlur(pixels, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101), pixels, blank)
 
 
-def refocused(
+def defocused(
     pixels: np.ndarray, diameter: float, lens: tuple[float, float, float], blank: np.ndarray | None = None
 ) -> np.ndarray:
-    """Filter as if a lens of another defocus had come on top; moments and blanks stay as in `blurred`.
+    """Filter as by an additional lens of another defocus; moments and blanks are kept as in `blurred`.
 
-    The filter is ``1 + weight (sin(phase + (pi / 2 - phase) (q / peak)^2) - 1)``: a contrast transfer function at
-    scales where the spherical aberration does not count, `weight` of it. Particles stay bright, and get rings.
+    The filter is ``1 + weight (sin(phase + (pi / 2 - phase) (q / peak)^2) - 1)``: a contrast transfer function
+    without spherical aberration, blended in with `weight`. Particles stay bright, and get rings.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def refocused(
         `(h, w)` bool.
     """
     peak, phase, weight = lens
-    # Without a border, what lies at one rim would ring at the opposite one.
+    # Without padding, one edge would cause rings at the opposite one.
     border = round(diameter)
     rows, columns = (scipy.fft.next_fast_len(n + 2 * border, True) for n in pixels.shape)
     below, right = rows - pixels.shape[0] - border, columns - pixels.shape[1] - border
@@ -128,9 +128,9 @@ def _frequencies(rows: int, columns: int) -> np.ndarray:
 
 
 def _as_before(pixels: np.ndarray, before: np.ndarray, blank: np.ndarray | None) -> np.ndarray:
-    """Give `pixels` the moments that `before` has outside of `blank`, and its blanks."""
-    (mean, deviation), (wanted, width) = spread(pixels, blank), spread(before, blank)
+    """Give `pixels` the moments that `before` has outside `blank`, and set blank pixels to 0."""
+    (mean, deviation), (new_mean, new_deviation) = moments(pixels, blank), moments(before, blank)
     if deviation == 0:
         return before
-    pixels = (pixels - np.float32(mean)) * np.float32(width / deviation) + np.float32(wanted)
-    return restored(pixels, blank)
+    pixels = (pixels - np.float32(mean)) * np.float32(new_deviation / deviation) + np.float32(new_mean)
+    return with_blank(pixels, blank)

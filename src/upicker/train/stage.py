@@ -1,0 +1,135 @@
+"""One stage of training, from its samples to its weights file: what both stages have in common.
+
+Next to the weights file are ``<stem>.log.csv``, ``<stem>.png`` (the training curves) and, until the training is
+complete, ``<stem>.checkpoint``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from upicker.model import weights
+from upicker.model.detector import Detector
+from upicker.model.weights import Header
+from upicker.train import loop, threshold
+from upicker.train.fingerprint import completed, fingerprint_of, mark_complete
+from upicker.train.job import Job, StageResult
+from upicker.train.log import CsvLog, totals
+from upicker.train.loop import Plan
+from upicker.train.partial import metrics_for
+from upicker.train.sample import Sample
+from upicker.train.teacher import Teacher
+from upicker.train.validation import ValidationMicrograph
+from upicker.units import Length
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What differs between the stages once the data are read.
+
+    Attributes
+    ----------
+    name : str
+        ``"pretrain"`` or ``"finetune"``.
+    model : Detector
+        The network before its first step.
+    diameter : Length
+        Of the particles; stored with the weights.
+    steps : int
+        Number of steps.
+    learning_rate : float
+        The schedule's peak.
+    teacher : Teacher or None
+        Changes the samples during training.
+    rounds : tuple of int
+        Steps at which the schedule starts again.
+    threshold_on : sequence of ValidationMicrograph
+        On what the threshold is chosen, beside what is validated on.
+    """
+
+    name: str
+    model: Detector
+    diameter: Length
+    steps: int
+    learning_rate: float
+    teacher: Teacher | None = None
+    rounds: tuple[int, ...] = ()
+    threshold_on: Sequence[ValidationMicrograph] = ()
+
+
+def run_stage(
+    stage: Stage, samples: list[Sample], validation: list[ValidationMicrograph], job: Job, result: StageResult
+) -> StageResult:
+    """Train, save the best weights, and return the result with its metrics."""
+    config, output = job.config, job.output
+    diameter = str(stage.diameter)
+    validation = [one for one in validation if len(one.pair(one.labels)[1])]
+
+    def save_best(average: Detector, row: dict[str, float], steps: int) -> None:
+        metrics = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
+        weights.save(output, average, Header(config.to_tables(), diameter, stage.name, *metrics, steps=steps))
+
+    plan = Plan(
+        stage=stage.name,
+        config=config,
+        steps=stage.steps,
+        learning_rate=stage.learning_rate,
+        samples=samples,
+        validation=validation,
+        checkpoint=output.with_suffix(".checkpoint"),
+        identity={
+            "stage": stage.name,
+            "config": config.to_tables(),
+            "diameter": diameter,
+            "micrographs": [list(s.pixels.shape) for s in samples],
+            "particles": [len(s.xy) for s in samples],
+            "unsure": [int((~s.is_sure).sum()) for s in samples],
+            "teacher": type(stage.teacher).__name__,
+            "tiles per step": loop.tiles_per_step(config.train, job.ranks),
+        },
+        save_best=save_best,
+        ranks=job.ranks,
+        teacher=stage.teacher,
+        metrics=metrics_for(validation),
+        rounds=stage.rounds,
+    )
+    result.margin = config.pick.edge_diameters or 0.0
+    result.estimated = bool(validation) and all(one.partial for one in validation)
+    fingerprint = fingerprint_of(plan.identity, stage.model, samples, validation)
+    if job.resume and not plan.checkpoint.exists() and (header := completed(output, fingerprint)):
+        job.ranks.require_equal({"complete": True})
+        steps, seconds = totals(output.with_suffix(".log.csv"))
+        return _with_metrics(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(header))
+    state = loop.initial_state(stage.model, plan, job.resume)
+    # Before the first rank writes anything: the others may still have been reading the checkpoint.
+    job.ranks.require_equal(plan.identity | {"checkpoint": state.step, "validation": len(plan.validation)})
+    log = CsvLog(output.with_suffix(".log.csv"), state.step) if job.ranks.is_first else None
+    try:
+        result.stopped_early = loop.run(plan, state, log, job.progress)
+    finally:
+        if log is not None:
+            log.close()
+            if state.step:
+                _draw(log.path)
+    if job.ranks.is_first:
+        if stage.threshold_on and state.best:
+            state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config)
+        mark_complete(output, fingerprint)
+        plan.checkpoint.unlink(missing_ok=True)
+    result.steps, result.seconds = state.step, state.seconds
+    return _with_metrics(result, state.best)
+
+
+def _with_metrics(result: StageResult, row: Mapping[str, Any]) -> StageResult:
+    """Return the result with the metrics of a validation."""
+    return replace(result, **{name: row.get(name) for name in ("f1", "precision", "recall", "threshold")})
+
+
+def _draw(log: Path) -> None:
+    """Draw the training curves beside the log: `model.log.csv` -> `model.png`."""
+    from upicker.draw import training_curves  # matplotlib takes half a second; only at the end
+
+    training_curves(log, log.with_suffix("").with_suffix(".png"))
