@@ -21,10 +21,10 @@ def delimiter(text: str) -> str | None:
     Tabs count as blanks between numbers, and as a delimiter below a header, so that names may hold blanks.
     """
     first = next((content for line in text.splitlines() if (content := line.split("#")[0].strip())), "")
-    mark = next((mark for mark in (",", ";") if mark in first), None)
-    if "\t" in first and first.count("\t") >= first.count(mark or "\t") and not is_numeric(first.split()):
+    found = next((found for found in (",", ";") if found in first), None)
+    if "\t" in first and first.count("\t") >= first.count(found or "\t") and not is_numeric(first.split()):
         return "\t"
-    return mark
+    return found
 
 
 def rows(text: str, delimiter: str | None) -> Iterable[tuple[int, list[str]]]:
