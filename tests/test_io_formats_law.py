@@ -13,7 +13,7 @@ from upicker.io.formats import FORMATS, recognized
 from upicker.io.formats.content import load
 from upicker.io.formats.format import QUANTITIES, Format
 from upicker.io.picks import Picks, WriteOptions, stem
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 
 SHAPE = (371, 533)
 PLAIN = WriteOptions()
@@ -27,7 +27,7 @@ def full(n: int = 7) -> Picks:
     extra = {"class_number": random.integers(1, 9, n), "psi_deg": random.uniform(-180, 180, n)}
     extra |= {"label_key": np.array([f"k{i}" for i in range(n)], "U24")}
     xy = random.uniform(0, SHAPE[::-1], (n, 2))
-    particles = Particles(xy, random.uniform(20, 60, n), random.uniform(0.1, 0.9, n), extra)
+    particles = Particles(xy, random.uniform(20, 60, n), random.uniform(0.1, 0.9, n), extra, ScoreKind.PROBABILITY)
     return Picks("M/job001/00123.mrc", particles, SHAPE, 1.77)
 
 
@@ -49,6 +49,7 @@ def carried(before: Picks, after: Picks) -> set[str]:
     found = {
         "diameter": np.allclose(old.diameter_px, new.diameter_px, rtol=1e-4, atol=0),
         "score": np.allclose(old.score, new.score, rtol=1e-6, atol=0),
+        "score_kind": old.score_kind == new.score_kind,
         "micrograph": stem(before.micrograph) == stem(after.micrograph),
         "path": before.micrograph == after.micrograph,
         "shape": before.shape == after.shape,
@@ -115,6 +116,15 @@ def test_a_format_is_written_in_the_frame_that_is_asked_for(
     plain = read(written(tmp_path, [picks], format), format).particles.xy
     flipped = read(written(tmp_path, [picks], format, WriteOptions(flip, scale=2)), format).particles.xy
     np.testing.assert_allclose(flipped * 2, np.stack([plain[:, 0], 372 - last - plain[:, 1]], 1), atol=1e-2)
+
+
+@every
+def test_scores_of_other_programs_are_given_and_labels_have_none(tmp_path: Path, format: Format) -> None:
+    given = replace(full().particles, score_kind=ScoreKind.GIVEN)
+    labels = Particles.of(given.xy, 30.0)
+    for particles in (given, labels):
+        again = read(written(tmp_path, [replace(full(), particles=particles)], format), format).particles
+        assert again.score_kind == (particles.score_kind if "score" in format.carries else ScoreKind.NONE)
 
 
 def test_names_are_unique_and_words_are_there() -> None:

@@ -203,7 +203,7 @@ def test_hostile_names_are_text(folder):
 def test_boxes_hold_the_particles(folder):
     found = gather(Inputs(folder / "picks", mics(folder), threshold=0.5), silent)
     counted, others = pictures.make(found, silent).groups
-    assert (counted.note, others.note) == ("12 with scores 0.53 to 0.9", "6 with scores 0.18 to 0.45")
+    assert (counted.note, others.note) == ("12 with score 0.53 to 0.9", "6 with score 0.18 to 0.45")
     sheet = cv2.imdecode(np.frombuffer(counted.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
     side = pictures.CELL_PX
@@ -230,10 +230,10 @@ def test_of_many_particles_the_telling_ones_are_shown(folder):
         "Highest scores", "Just above the threshold", "Just below the threshold, not counted",
         "Lowest scores, not counted",
     ]  # fmt: skip
-    assert shown[0.4][1][1].startswith("30 with scores 0.401 to ")
+    assert shown[0.4][1][1].startswith("30 with score 0.401 to ")
     assert shown[0.4][2][1].endswith("to 0.398")
     assert [title.split()[0] for title, _ in shown[0.001]] == ["Highest", "Middle", "Borderline:"]
-    assert shown[0.001][2][1].startswith("60 with scores 0.01 to ")
+    assert shown[0.001][2][1].startswith("60 with score 0.01 to ")
 
 
 def test_the_most_the_median_and_the_fewest_are_shown(tmp_path):

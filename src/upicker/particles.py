@@ -7,8 +7,9 @@ flips are converted in ``io/`` and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,52 @@ class Micrograph:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
+class ScoreKind(StrEnum):
+    """What the scores of particles are. Scores of different kinds must not be compared."""
+
+    NONE = "none"
+    """Labels: they have no score, which stands as 1."""
+    PROBABILITY = "probability"
+    """Picks: that of the network, 0..1."""
+    FILTER_RESPONSE = "filter_response"
+    """A-LoG proposals: eq. (1) on the normalised micrograph, in robust standard deviations of the micrograph."""
+    CORRELATION = "correlation"
+    """Proposals with a template: in standard deviations of the correlation with white noise."""
+    GIVEN = "given"
+    """As given by another program, or joined from several kinds: higher is better, and nothing else is known."""
+
+    @property
+    def words(self) -> str:
+        """Its name and unit, as on the axis of a chart: ``template correlation (σ of noise)``."""
+        name, unit = _WORDS[self]
+        return f"{name} ({unit})" if unit else name
+
+    @property
+    def declared(self) -> bool:
+        """Whether files declare it: that of a file without a declaration is NONE or GIVEN."""
+        return self not in (ScoreKind.NONE, ScoreKind.GIVEN)
+
+    def text(self, score: float, to: float | None = None) -> str:
+        """Return a score or a range in words: ``probability 0.31 to 0.9``, ``filter response 4.2 σ``, ``score 17``."""
+        name, unit = _WORDS[self]
+        return f"{name} {score:.3g}" + ("" if to is None else f" to {to:.3g}") + (" σ" if unit else "")
+
+
+_WORDS = {
+    ScoreKind.NONE: ("score", ""),
+    ScoreKind.PROBABILITY: ("probability", ""),
+    ScoreKind.FILTER_RESPONSE: ("filter response", "σ of the micrograph"),
+    ScoreKind.CORRELATION: ("template correlation", "σ of noise"),
+    ScoreKind.GIVEN: ("score", ""),
+}
+
+
+def common_kind(parts: Collection[Particles]) -> ScoreKind:
+    """Return the kind of score of all sets with particles, or GIVEN if they are of several kinds."""
+    kinds = {one.score_kind for one in parts if len(one)} or {one.score_kind for one in parts}
+    return kinds.pop() if len(kinds) == 1 else ScoreKind.GIVEN
+
+
 @dataclass(frozen=True, eq=False)
 class Particles:
     """Positions of particles in one micrograph, in the frame of the coordinate contract above.
@@ -56,28 +103,44 @@ class Particles:
     diameter_px : np.ndarray
         `(n,)` float64, in raw pixels; NaN where a file does not give it.
     score : np.ndarray
-        `(n,)` float64, higher is better; 1 for labels.
+        `(n,)` float64, higher is better; 1 for labels. In the unit of `score_kind`.
     extra : mapping of str to np.ndarray
         Other columns of some files, `(n, ...)` each, by the names of `EXTRA`; carried along, never computed with.
+    score_kind : ScoreKind
+        What `score` is.
     """
 
     xy: np.ndarray
     diameter_px: np.ndarray
     score: np.ndarray
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    score_kind: ScoreKind = ScoreKind.GIVEN
 
     @classmethod
-    def of(cls, xy: object, diameter_px: object = float("nan"), score: object = 1.0) -> Particles:
-        """Build from array-likes; a scalar diameter or score applies to all."""
+    def of(
+        cls,
+        xy: object,
+        diameter_px: object = float("nan"),
+        score: object = 1.0,
+        score_kind: ScoreKind | None = None,
+    ) -> Particles:
+        """Build from anything array-like; a scalar diameter or score holds for all.
+
+        Without `score_kind` that is NONE if all scores are 1, as those of labels, and else GIVEN.
+        """
         centres = np.asarray(xy, np.float64).reshape(-1, 2)
         n = len(centres)
         diameters = np.broadcast_to(np.asarray(diameter_px, np.float64), (n,)).copy()
         scores = np.broadcast_to(np.asarray(score, np.float64), (n,)).copy()
-        return cls(centres, diameters, scores)
+        kind = score_kind or (ScoreKind.NONE if (scores == 1).all() else ScoreKind.GIVEN)
+        return cls(centres, diameters, scores, score_kind=kind)
 
     @classmethod
     def concatenate(cls, parts: list[Particles]) -> Particles:
-        """Concatenate several sets, in their order; `extra` keeps the columns that all of them have."""
+        """Join several sets, in their order; of `extra`, what all of them have.
+
+        The kind of score is that of `common_kind`.
+        """
         if not parts:
             return cls.of([])
         shared = [name for name in parts[0].extra if all(name in p.extra for p in parts)]
@@ -86,6 +149,7 @@ class Particles:
             np.concatenate([p.diameter_px for p in parts]),
             np.concatenate([p.score for p in parts]),
             {name: np.concatenate([p.extra[name] for p in parts]) for name in shared},
+            common_kind(parts),
         )
 
     def __len__(self) -> int:
@@ -100,7 +164,7 @@ class Particles:
     def select(self, index: np.ndarray) -> Particles:
         """Return the particles selected by a boolean mask or an integer index."""
         extra = {name: values[index] for name, values in self.extra.items()}
-        return Particles(self.xy[index], self.diameter_px[index], self.score[index], extra)
+        return Particles(self.xy[index], self.diameter_px[index], self.score[index], extra, self.score_kind)
 
     def by_score(self) -> Particles:
         """Return the particles by falling score (ties keep their order)."""

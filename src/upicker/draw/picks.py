@@ -213,7 +213,7 @@ def _draw_scores(figure: Figure, footer: Axes, picks: Particles, circles: Circle
     figure.colorbar(colours, cax=bar, orientation="horizontal").outline.set_visible(False)
     bar.tick_params(labelsize=9, length=2, pad=2)
     bar.xaxis.set_major_locator(MaxNLocator(5))
-    footer.text(0.67, 0.8, "score", ha="right", va="center", size=12)
+    footer.text(0.67, 0.8, picks.score_kind.words, ha="right", va="center", size=12)
 
 
 def _title(figure: Figure, micrograph: Micrograph) -> None:

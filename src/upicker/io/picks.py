@@ -16,7 +16,7 @@ import numpy as np
 
 from upicker.errors import ConfigError, CoordinatesError, OutputError
 from upicker.io.names import COMPRESSED, SUFFIXES
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 
 _SUFFIXES = (*SUFFIXES, *COMPRESSED)
 
@@ -255,8 +255,8 @@ def record(picks: Picks, options: WriteOptions) -> dict[str, str | int | float]:
     return noted
 
 
-def comment(picks: Picks, options: WriteOptions) -> str:
-    """Return the record as one line of a text file, which begins with ``#``."""
+def comment(picks: Picks, options: WriteOptions, scored: bool = False) -> str:
+    """Return the record as one line of a text file, which begins with ``#``; with `scored` also the kind of score."""
     text = "# centres in pixels of the raw micrograph, first stored pixel = 0"
     if picks.shape:
         text += f"; picture {picks.shape[0]} rows x {picks.shape[1]} columns"
@@ -266,16 +266,20 @@ def comment(picks: Picks, options: WriteOptions) -> str:
         text += f"; these pixels x {options.scale:g} are raw pixels"
     if options.flip != "none":
         text += f"; flipped for: {options.flip}"
+    if scored and picks.particles.score_kind.declared:
+        text += f"; score: {picks.particles.score_kind}"
     return text + "\n"
 
 
 _SHAPE = re.compile(r"^#.*; picture (\d{1,7}) rows x (\d{1,7}) columns", re.M)
 _SIZE = re.compile(r"^#.*; pixel size (\d[\d.e+-]{0,20}) A", re.M)
+_SCORE = re.compile(r"^#.*; score: (\w{1,40})", re.M)
+_HEAD = 4096
 
 
 def noted(text: str) -> tuple[tuple[int, int] | None, float | None]:
     """Read shape and pixel size from a `comment` line in the first lines of `text`."""
-    head = text[:4096]
+    head = text[:_HEAD]
     shape, size = _SHAPE.search(head), _SIZE.search(head)
     try:
         value = float(size[1]) if size else None
@@ -283,6 +287,18 @@ def noted(text: str) -> tuple[tuple[int, int] | None, float | None]:
         value = None
     found = (int(shape[1]), int(shape[2])) if shape else None
     return found if found and min(found) > 0 else None, value if value and 0 < value < 1e6 else None
+
+
+def noted_score(text: str) -> str | None:
+    """Read the kind of score from a `comment` line in the first lines of `text`."""
+    found = _SCORE.search(text[:_HEAD])
+    return found[1] if found else None
+
+
+def declared(particles: Particles, word: str | None) -> Particles:
+    """Return particles with the kind of score that a file declares; an unknown one changes nothing."""
+    kinds = [kind for kind in ScoreKind if kind.declared and kind == word]
+    return replace(particles, score_kind=kinds[0]) if kinds else particles
 
 
 def stem(micrograph: str) -> str:

@@ -17,7 +17,7 @@ from upicker.geometry import Region, Tile, suppress, tiles
 from upicker.image.boxes import cut
 from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.pick.network import Network
 from upicker.pick.views import VIEWS, from_view, fused, to_view
 
@@ -62,7 +62,8 @@ def detect(network: Network, prepared: Prepared, config: Config, region: Region 
     merged = _suppressed(fused(views, SAME_DIAMETERS * config.image.working_diameter_px), config)
     frame = prepared.frame
     corner = np.array([columns.start, rows.start])
-    raw = Particles.of(frame.to_raw(merged.xy + corner), merged.diameter_px / frame.scale, merged.score)
+    xy, diameter_px = frame.to_raw(merged.xy + corner), merged.diameter_px / frame.scale
+    raw = Particles.of(xy, diameter_px, merged.score, ScoreKind.PROBABILITY)
     inner = Region.inside(frame.raw_shape, (config.pick.edge_diameters or 0.0) * prepared.diameter_px)
     kept = inner.contains(raw.xy) & is_usable(prepared, raw.xy)
     if region is not None:

@@ -34,7 +34,7 @@ from scipy import fft
 from upicker.config import ImageConfig, ProposeConfig
 from upicker.errors import ConfigError
 from upicker.image.prepare import Prepared
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.propose.density import automatic_count
 from upicker.propose.peaks import greedy_peaks, local_maxima, refined
 
@@ -193,7 +193,7 @@ def propose(
     elif isinstance(limit, int):
         count = min(count, limit)
     xy = prepared.frame.to_raw(refined(score, peaks[:count])[:, ::-1])
-    return Particles.of(xy, prepared.diameter_px, heights[:count])
+    return Particles.of(xy, prepared.diameter_px, heights[:count], ScoreKind.FILTER_RESPONSE)
 
 
 def _peaks(

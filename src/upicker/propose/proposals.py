@@ -12,7 +12,7 @@ from upicker.config import ImageConfig, ProposeConfig
 from upicker.errors import ConfigError
 from upicker.image.mask import blanked
 from upicker.image.prepare import Prepared
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.propose import alog, template
 from upicker.propose.density import automatic_count
 from upicker.propose.peaks import refined
@@ -117,4 +117,4 @@ def propose(
     elif isinstance(limit, int):
         count = min(count, limit)
     xy = prepared.frame.to_raw(refined(heights, positions[:count])[:, ::-1])
-    return Particles.of(xy, prepared.diameter_px, score[:count])
+    return Particles.of(xy, prepared.diameter_px, score[:count], ScoreKind.CORRELATION)

@@ -12,7 +12,7 @@ from upicker.errors import InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.pairing import pair
 from upicker.io.picks import stem
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind, common_kind
 from upicker.report.accuracy import Accuracy, compared
 from upicker.report.inputs import Inputs, Progress
 from upicker.run import record
@@ -67,6 +67,11 @@ class Findings:
         """`(m,)` finite scores of all picks, also of those below the threshold."""
         scores = np.concatenate([np.empty(0), *(particles.score for particles in self.picks.values())])
         return scores[np.isfinite(scores)]
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What the scores are."""
+        return common_kind(self.picks.values())
 
     @property
     def lowest(self) -> float:

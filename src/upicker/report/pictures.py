@@ -15,7 +15,7 @@ from upicker.draw.picks import legible, overlay
 from upicker.errors import UPickerError, collected_warnings
 from upicker.image.boxes import cut
 from upicker.io.rasters import encode_jpeg
-from upicker.particles import Micrograph, Particles
+from upicker.particles import Micrograph, Particles, ScoreKind
 from upicker.report.findings import Findings, diameter_px
 from upicker.report.inputs import Progress
 from upicker.statistics import evenly_spaced
@@ -139,7 +139,8 @@ def make(findings: Findings, progress: Progress) -> Pictures:
         except UPickerError as error:
             found.problems.append(str(error))
     found.overlays.sort(key=lambda one: list(shown).index(one.title))
-    found.groups = [group for title, cells in chosen.items() if (group := _group(title, cells, boxes)) is not None]
+    groups = [_group(title, cells, boxes, findings.score_kind) for title, cells in chosen.items()]
+    found.groups = [group for group in groups if group is not None]
     return found
 
 
@@ -203,7 +204,7 @@ def _cut(micrograph: Micrograph, cells: Sequence[_Cell], side_px: float) -> dict
     return dict(zip(cells, boxes, strict=True))
 
 
-def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -> Group | None:
+def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray], kind: ScoreKind) -> Group | None:
     """Return boxes laid out in rows; None if there are none."""
     cells = [cell for cell in cells if cell in boxes]
     if not cells:
@@ -215,7 +216,7 @@ def _group(title: str, cells: Sequence[_Cell], boxes: dict[_Cell, np.ndarray]) -
         y, x = (index * pitch for index in divmod(number, COLUMNS))
         sheet[y : y + CELL_PX, x : x + CELL_PX] = boxes[cell]
     scores = [cell.score for cell in cells]
-    note = f"{len(cells)} with scores {min(scores):.3g} to {max(scores):.3g}"
+    note = f"{len(cells)} with {kind.text(min(scores), max(scores))}"
     return Group(title, note, encode_jpeg(sheet, _QUALITY), rows)
 
 

@@ -42,7 +42,11 @@ def scores(findings: Findings) -> str | None:
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
     edges = np.linspace(low, high, _BINS + 1)
     heights = np.histogram(values, edges)[0]
-    chart = Chart(Axis(low, high, "score"), axis_over(heights, "particles", 0.0, True), "How scores are distributed")
+    chart = Chart(
+        Axis(low, high, findings.score_kind.words),
+        axis_over(heights, "particles", 0.0, True),
+        "How scores are distributed",
+    )
     at = findings.threshold
     if at is None or not low <= at <= high:
         chart.bars(edges, heights, "kept")

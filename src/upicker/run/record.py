@@ -44,6 +44,8 @@ class Entry:
         The particle diameter used, in raw pixels.
     particles : int or None
         How many were written.
+    score : str or None
+        What their scores are, of `upicker.particles.ScoreKind`.
     """
 
     name: str
@@ -53,13 +55,22 @@ class Entry:
     pixel_size_A: float | None = None
     diameter_px: float | None = None
     particles: int | None = None
+    score: str | None = None
 
     @classmethod
     def of(cls, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
         """Return the entry of a micrograph with its particles."""
         rows, columns = micrograph.shape
-        diameter_px, count = round(float(diameter_px), 3), len(particles)
-        return cls(micrograph.name, str(micrograph.path), rows, columns, micrograph.pixel_size_A, diameter_px, count)
+        return cls(
+            name=micrograph.name,
+            path=str(micrograph.path),
+            rows=rows,
+            columns=columns,
+            pixel_size_A=micrograph.pixel_size_A,
+            diameter_px=round(float(diameter_px), 3),
+            particles=len(particles),
+            score=str(particles.score_kind) if particles.score_kind.declared else None,
+        )
 
 
 @dataclass(frozen=True)

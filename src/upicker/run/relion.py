@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ class JobOutputs:
         assert micrograph.path is not None, "a job's micrographs are files"
         # RELION drops the fraction of a position before it crops a box there: whole pixels, rounded here, give the
         # boxes of `upicker extract`.
-        rounded = Particles(np.rint(particles.xy), particles.diameter_px, particles.score)
+        rounded = replace(particles, xy=np.rint(particles.xy), extra={})
         file = self.files[micrograph.path]
         coordinates.write(file, rounded, "star", micrograph.pixel_size_A, micrograph.shape)
         return Entry.of(micrograph, particles, diameter_px)

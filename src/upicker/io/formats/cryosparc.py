@@ -19,6 +19,7 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -98,7 +99,7 @@ def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
         extra["class_number"] = _column(path, fields, _CLASS).astype(np.int64)
     if _ANGLE in fields:
         extra["psi_deg"] = np.degrees(_column(path, fields, _ANGLE))
-    particles = Particles(xy, diameter, score, extra)
+    particles = replace(Particles.of(xy, diameter, score), extra=extra)
     return [_of_one(path, particles.select(at), name, shapes[at], size[at]) for name, at in _by_name(names).items()]
 
 

@@ -31,6 +31,7 @@ Layout = Literal["each", "either", "together", "folder"]
 QUANTITIES = {
     "diameter": "diameter",
     "score": "score",
+    "score_kind": "its kind",
     "class_number": "class",
     "psi_deg": "psi",
     "label_key": "label key",

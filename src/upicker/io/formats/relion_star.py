@@ -32,7 +32,7 @@ def text(path: Path, picks: Picks, options: WriteOptions) -> str:
     """Return the table that RELION's own picker writes: x, y, figure of merit, class and angle."""
     picks = from_contract(path, picks, options)
     table = star.format_table("", (X, Y, SCORE, CLASS, PSI), relion_tables.rows(picks))
-    return f"# version 30001\n{comment(picks, options)}\n{table}"
+    return f"# version 30001\n{comment(picks, options, scored=True)}\n{table}"
 
 
 FORMAT = Format(
@@ -46,7 +46,7 @@ FORMAT = Format(
     read=relion_tables.read,
     write=write,
     is_other=is_other,
-    carries=frozenset({"score", "class_number", "psi_deg", "shape", "pixel_size"}),
+    carries=frozenset({"score", "score_kind", "class_number", "psi_deg", "shape", "pixel_size"}),
     notes=Notes(
         position="centre, first row = 0; px",
         columns="`_rlnCoordinateX/Y`, `_rlnAutopickFigureOfMerit`, `_rlnClassNumber`, `_rlnAnglePsi`",

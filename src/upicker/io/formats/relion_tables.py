@@ -16,6 +16,7 @@ before that ``_rlnOriginX`` in pixels of the extracted, perhaps rescaled image. 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from upicker.errors import CoordinatesError
 from upicker.io import delimited
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, grouped, noted
+from upicker.io.picks import Picks, ReadOptions, declared, grouped, noted, noted_score
 from upicker.io.star import Table
 from upicker.particles import Particles
 
@@ -66,6 +67,8 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     optics = _optics(path, tables)
     sizes = _micrograph_sizes(path, table, optics, options.pixel_size_A or noted_size)
     particles = _particles(path, table, optics, sizes)
+    if SCORE in table.columns:
+        particles = declared(particles, noted_score(content.text))
     if MICROGRAPH not in table.columns:
         size = float(sizes[0]) if len(sizes) else noted_size
         return [Picks(name, particles, shape, size if size and np.isfinite(size) else None)]
@@ -95,7 +98,8 @@ def _particles(path: Path, table: Table, optics: dict[str, dict[str, float]], si
     if (psi != UNSET).any():
         extra["psi_deg"] = np.where(psi == UNSET, np.nan, psi)
     xy = xy - _origins(path, table, optics, sizes)
-    return Particles(xy, np.full(len(xy), np.nan), np.where(score == UNSET, 1.0, score), extra)
+    particles = Particles.of(xy, np.nan, np.where(score == UNSET, 1.0, score))
+    return replace(particles, extra=extra)
 
 
 def _optics(path: Path, tables: list[Table]) -> dict[str, dict[str, float]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from upicker.errors import CoordinatesError
 from upicker.io import delimited
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, grouped
+from upicker.io.picks import Picks, ReadOptions, declared, grouped
 from upicker.particles import Particles
 
 _COLUMNS = {
@@ -30,6 +31,7 @@ _COLUMNS = {
     "rows": ("rows",),
     "columns": ("columns",),
     "pixel_size_A": ("pixelsizea",),
+    "score_kind": ("scorekind",),
 }
 _ORDER = ("x", "y", "diameter", "score")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -111,17 +113,19 @@ def _particles(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int]
     if "label_key" in at:
         words = (cells[at["label_key"]] if at["label_key"] < len(cells) else "" for _, cells in rows)
         extra["label_key"] = np.array([word if _LABEL_KEY.fullmatch(word) else "" for word in words], "U24")
-    return Particles(particles.xy, particles.diameter_px, particles.score, extra)
+    return replace(particles, extra=extra)
 
 
 def _picks(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int], name: str, particles: Particles) -> Picks:
-    """Add the size and pixel size of the micrograph from the first row."""
+    """Add the size and pixel size of the micrograph, and the kind of score, from the first row."""
     known: dict[str, float] = {}
     for word in ("rows", "columns", "pixel_size_A"):
         if word in at and rows:
             value = float(delimited.column(path, rows[:1], at[word], 0.0)[0])
             if 0 < value < 1e7:
                 known[word] = value
+    if {"score", "score_kind"} <= at.keys() and rows and at["score_kind"] < len(rows[0][1]):
+        particles = declared(particles, rows[0][1][at["score_kind"]])
     shape = (int(known["rows"]), int(known["columns"])) if {"rows", "columns"} <= known.keys() else None
     return Picks(name, particles, shape if shape and min(shape) else None, known.get("pixel_size_A"))
 

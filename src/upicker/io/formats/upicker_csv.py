@@ -1,8 +1,8 @@
 """UPicker's own table, ``x,y,diameter,score``: pixels of the micrograph in the contract's frame.
 
-The micrograph, its size and pixel size, a flip or a scale stand in further columns where known, not in comments, which
-the usual readers of CSV do not support. Labels made in the page have a ``label_key``, by which the page identifies
-them.
+The micrograph, its size and pixel size, a flip, a scale and the kind of score stand in further columns where known, not
+in comments, which the usual readers of CSV do not support. Labels made in the page have a ``label_key``, by which the
+page identifies them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from upicker.io.picks import Picks, WriteOptions, from_contract, record
 from upicker.particles import EXTRA
 
 _COLUMNS = ("x", "y", "diameter", "score")
-_NOTED = ("rows", "columns", "pixel_size_A", "flip", "scale")
+_NOTED = ("rows", "columns", "pixel_size_A", "flip", "scale", "score_kind")
 
 
 def sniff(content: Content) -> bool:
@@ -34,7 +34,7 @@ def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
 def table(path: Path, all_picks: list[Picks], options: WriteOptions, delimiter: str) -> str:
     """Return the table of one micrograph or of many; with `options.named` its first column names the micrograph."""
     all_picks = [from_contract(path, picks, options) for picks in all_picks]
-    records = [record(picks, options) for picks in all_picks]
+    records = [record(picks, options) | _kind_of_score(picks) for picks in all_picks]
     notes = [word for word in _NOTED if any(word in r for r in records)]
     if all_picks and not any("rows" in r for r in records):
         notes = [word for word in notes if word != "pixel_size_A" or options.named]
@@ -55,6 +55,11 @@ def table(path: Path, all_picks: list[Picks], options: WriteOptions, delimiter: 
     return "\n".join([*lines, ""])
 
 
+def _kind_of_score(picks: Picks) -> dict[str, str | int | float]:
+    kind = picks.particles.score_kind
+    return {"score_kind": str(kind)} if kind.declared else {}
+
+
 def _cell(value: float | str) -> str:
     """Write a number with 8 digits, NaN as nothing, and the key of a label as it is."""
     if isinstance(value, str):
@@ -69,12 +74,23 @@ def _quoted(name: str, delimiter: str) -> str:
 
 
 CARRIES = frozenset(
-    {"diameter", "score", "class_number", "psi_deg", "label_key", "micrograph", "path", "shape", "pixel_size"}
+    {
+        "diameter",
+        "score",
+        "score_kind",
+        "class_number",
+        "psi_deg",
+        "label_key",
+        "micrograph",
+        "path",
+        "shape",
+        "pixel_size",
+    }
 )
 NOTES = Notes(
     position="centre, first row = 0; px",
     columns="`x`, `y`, `diameter`, `score`; `class_number`, `psi_deg`, `label_key`, `micrograph`, `rows`, `columns`,"
-    " `pixel_size_A`, `flip`, `scale` where known",
+    " `pixel_size_A`, `flip`, `scale`, `score_kind` where known",
     checked="pandas",
 )
 FORMAT = Format(
