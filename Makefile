@@ -39,6 +39,7 @@ format: $(STAMP)
 # The pages that are made from the code; tests check that they are current.
 docs: $(STAMP)
 	$(BIN)/upicker config --markdown > docs/config.md
+	$(BIN)/python docs/formats.py
 
 $(STAMP): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

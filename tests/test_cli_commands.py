@@ -45,6 +45,22 @@ def test_propose_finds_the_discs_and_writes_them_in_every_format(capsys, mics, t
             assert distance.min(0).max() < 2, name
 
 
+@pytest.mark.parametrize(("template", "kind"), [("false", "filter_response"), ("true", "correlation")])
+def test_files_and_run_toml_declare_what_the_scores_are(capsys, mics, template, kind):
+    """Older readers see the same columns before; a program that knows none of it skips the comment."""
+    with_profile = ("--set", f"propose.profile={','.join(['1'] * 16 + ['0'] * 9)}") if template == "true" else ()
+    arguments = ("--set", f"propose.template={template}", *with_profile, "--format", "csv,star,box")
+    assert propose(capsys, mics, "-o", "out", *arguments)[0] == 0
+    lines = Path("out/one.csv").read_text().splitlines()
+    assert lines[0] == "x,y,diameter,score,rows,columns,pixel_size_A,score_kind"
+    assert all(line.endswith(f",{kind}") for line in lines[1:])
+    kinds = [coordinates.read(Path("out") / name).score_kind for name in ("one.csv", "one_autopick.star", "one.box")]
+    assert kinds == [kind, kind, "given"]
+    assert len(starfile.read(Path("out/one_autopick.star"))) == 5
+    record = tomllib.loads(Path("out/run.toml").read_text())
+    assert [entry["score"] for entry in record["run"]["micrographs"]] == [kind, kind]
+
+
 def test_sizes_in_angstrom_and_pixels_are_the_same(capsys, mics):
     propose(capsys, mics, "-o", "px")
     for size, folder in (("48A", "a"), ("48", "bare"), ("4.8nm", "nm")):

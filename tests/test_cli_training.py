@@ -72,6 +72,7 @@ def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):
     assert record["model"]["dim"] == 32
     csv, star = (coordinates.read(Path("picks") / name) for name in ("m0.csv", "m0_autopick.star"))
     assert len(csv) == len(star) == record["run"]["micrographs"][0]["particles"] > 0
+    assert csv.score_kind == star.score_kind == record["run"]["micrographs"][0]["score"] == "probability"
     assert upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "strict", "--threshold", 1)[0] == 0
     assert len(coordinates.read(Path("strict/m0.csv"))) == 0
 

@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from upicker import draw
+from upicker.draw import picks as picks_module
 from upicker.draw.picks import FALSE, FOUND, MISSED
 from upicker.errors import ConfigError, InputError, OutputError
-from upicker.particles import Micrograph, Particles
+from upicker.particles import Micrograph, Particles, ScoreKind
 from upicker.scoring import Curve, curve
 from upicker.train.log import COLUMNS
 
@@ -74,6 +76,17 @@ def test_without_labels_the_score_chooses_the_colour(tmp_path):
     mean = [drawn[rows, columns][at_y, at_x][nearest.argmin(1) == k].mean(0) for k in (0, 1)]
     assert mean[0][0] > mean[1][0] + 50  # plasma: high scores are yellow, low ones blue
     assert mean[1][2] > mean[0][2] + 50
+
+
+def test_the_bar_of_scores_says_what_they_are(tmp_path, monkeypatch):
+    words = []
+    monkeypatch.setattr(
+        picks_module, "save", lambda figure, path: words.extend(t.get_text() for t in figure.findobj(Text))
+    )
+    for kind in ScoreKind:
+        draw.overlay(grey(), Particles.of([[80, 60], [240, 190]], 30, [0.9, 0.1], kind), tmp_path / "o.png")
+        assert kind.words in words
+        words.clear()
 
 
 def test_a_contaminant_does_not_take_the_contrast(tmp_path):

@@ -12,7 +12,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, WeightsError
 from upicker.model import weights
 from upicker.model.weights import Header
-from upicker.particles import Micrograph
+from upicker.particles import Micrograph, ScoreKind
 from upicker.pick.picker import Picker
 
 NET = {
@@ -120,6 +120,7 @@ def test_all_picks_are_above_the_threshold_by_falling_score(weights_file, monkey
     picks = picker.pick(Micrograph(drawn((150, 230), places, 20), "mic"))
     assert (picks.score >= threshold).all()
     assert (np.diff(picks.score) <= 0).all()
+    assert picks.score_kind is ScoreKind.PROBABILITY
 
 
 def test_an_untrained_network_picks_in_a_small_oblong_picture(weights_file):

@@ -10,7 +10,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.propose import alog
 from upicker.propose.proposals import EXAMPLES, examples, propose, with_template
 from upicker.propose.template import FEWEST, correlate, explained_energy, learn, radii
@@ -74,6 +74,7 @@ def test_contaminants_are_not_what_is_learned():
 def test_centres_are_those_of_the_particles():
     prepared, truth = picture("ring", 2)
     found = propose(prepared, replace(CONFIG.propose, top_k="70"), CONFIG.image)
+    assert found.score_kind is ScoreKind.CORRELATION
     distance = np.hypot(*(found.xy[:, None] - truth.xy[None]).transpose(2, 0, 1)).min(1)
     assert np.median(distance) < 1.0
     assert (np.diff(found.score) <= 0).all()
@@ -112,6 +113,7 @@ def test_with_too_few_particles_the_filter_proposes_alone():
     plain = replace(CONFIG.propose, template=False)
     found, expected = propose(prepared, none, CONFIG.image), alog.propose(prepared, plain, CONFIG.image)
     np.testing.assert_array_equal(found.xy, expected.xy)
+    assert found.score_kind is ScoreKind.FILTER_RESPONSE
 
 
 def test_what_is_settled_stays_and_travels_as_plain_values():

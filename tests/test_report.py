@@ -10,7 +10,7 @@ import pytest
 from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
 
 from upicker.io import coordinates
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.report import findings, pictures
 from upicker.report.charts import Axis, Chart, ticks
 from upicker.report.findings import gather
@@ -72,7 +72,7 @@ def picks_of(number: int) -> Particles:
     """All particles but the first, a little off, and two false ones, at scores that differ from file to file."""
     xy = np.concatenate([CENTRES[1:] + 1.5, [[20.0, 200.0], [290.0, 110.0 + number]]])
     scores = np.array([0.9, 0.8, 0.45, 0.7, 0.55, 0.2]) - 0.01 * number
-    return Particles.of(xy, DIAMETER, scores)
+    return Particles.of(xy, DIAMETER, scores, ScoreKind.PROBABILITY)
 
 
 @pytest.fixture
@@ -166,6 +166,7 @@ def test_counts_are_those_above_the_threshold(folder):
     assert len(found.scores) == 18
     page, _ = made(folder, threshold=0.5)
     assert f"particles {sum(expected)} of 18 with any score" in page.words
+    assert "median probability" in page.words
 
 
 def test_run_toml_says_threshold_micrographs_and_settings(folder):
@@ -203,7 +204,7 @@ def test_hostile_names_are_text(folder):
 def test_boxes_hold_the_particles(folder):
     found = gather(Inputs(folder / "picks", mics(folder), threshold=0.5), silent)
     counted, others = pictures.make(found, silent).groups
-    assert (counted.note, others.note) == ("12 with score 0.53 to 0.9", "6 with score 0.18 to 0.45")
+    assert (counted.note, others.note) == ("12 with probability 0.53 to 0.9", "6 with probability 0.18 to 0.45")
     sheet = cv2.imdecode(np.frombuffer(counted.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
     side = pictures.CELL_PX

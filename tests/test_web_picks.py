@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,9 @@ from upicker import scoring
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.run import record
-from upicker.web.inspecting import loading
+from upicker.web.inspecting import exporting, loading, summaries
 from upicker.web.inspecting.pick_store import PickStore
 from upicker.web.inspecting.scores import MicrographScores, PickScores, outliers
 from upicker.web.project import Project, inspecting
@@ -203,6 +204,27 @@ def test_summary(visitor):
     assert sum(found["histogram"]) == 45
     assert (found["edges"][0], found["edges"][-1]) == (0, 1)
     assert found["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([ScoreKind.PROBABILITY] * 3, "probability"),
+        ([ScoreKind.CORRELATION] * 3, "template correlation (σ of noise)"),
+        ([ScoreKind.PROBABILITY, ScoreKind.CORRELATION, ScoreKind.GIVEN], "score"),
+    ],
+)
+def test_the_page_and_its_exports_say_what_the_scores_are(tmp_path, project, kinds, words):
+    for number, kind in enumerate(kinds):
+        file = tmp_path / f"picks/mic{number}.csv"
+        coordinates.write(file, replace(coordinates.read(file), score_kind=kind), "csv")
+    store = store_of(project)
+    store.wait(30)
+    assert summaries.summary(store)["score"]["words"] == words
+    exporting.export(store, "csv", 0.1, str(tmp_path / "out"))
+    assert [coordinates.read(tmp_path / f"out/mic{i}.csv").score_kind for i in range(3)] == kinds
+    entries = record.read(tmp_path / "out").micrographs
+    assert [entry.score for entry in entries] == [kind.declaration for kind in kinds]
 
 
 def test_picks_of_a_micrograph_carry_verdicts_and_labels_where_they_were_found(tmp_path, visitor):

@@ -61,20 +61,30 @@ class ScoreKind(StrEnum):
     """As given by another program, or joined from several kinds: higher is better, and nothing else is known."""
 
     @property
-    def words(self) -> str:
-        """Its name and unit, as on the axis of a chart: ``template correlation (σ of noise)``."""
-        name, unit = _WORDS[self]
-        return f"{name} ({unit})" if unit else name
+    def noun(self) -> str:
+        """Its name: ``template correlation``."""
+        return _WORDS[self][0]
 
     @property
-    def declared(self) -> bool:
-        """Whether files declare it: that of a file without a declaration is NONE or GIVEN."""
-        return self not in (ScoreKind.NONE, ScoreKind.GIVEN)
+    def unit(self) -> str:
+        """Its unit behind a number: ``σ``, or nothing."""
+        return _WORDS[self][1][:1]
+
+    @property
+    def words(self) -> str:
+        """Its name and unit, as on the axis of a chart: ``template correlation (σ of noise)``."""
+        noun, unit = _WORDS[self]
+        return f"{noun} ({unit})" if unit else noun
+
+    @property
+    def declaration(self) -> str | None:
+        """The word by which files declare it; None for NONE and GIVEN, the kinds of files without a declaration."""
+        return None if self in (ScoreKind.NONE, ScoreKind.GIVEN) else str(self)
 
     def text(self, score: float, to: float | None = None) -> str:
         """Return a score or a range in words: ``probability 0.31 to 0.9``, ``filter response 4.2 σ``, ``score 17``."""
-        name, unit = _WORDS[self]
-        return f"{name} {score:.3g}" + ("" if to is None else f" to {to:.3g}") + (" σ" if unit else "")
+        numbers = f"{score:.3g}" if to is None else f"{score:.3g} to {to:.3g}"
+        return f"{self.noun} {numbers} {self.unit}".rstrip()
 
 
 _WORDS = {

@@ -3,7 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { best, clamp, countTicks, figure, readable, scaled, short, ticks } from "../../src/upicker/web/static/js/histogram.js";
+import { best, clamp, countTicks, figure, readable, scaled, scored, short, ticks } from "../../src/upicker/web/static/js/histogram.js";
+
+test("scores are told in words", () => {
+  assert.equal(scored({ noun: "probability", unit: "", words: "" }, 0.314159), "probability 0.3142");
+  assert.equal(scored({ noun: "template correlation", unit: "σ", words: "" }, 4.2), "template correlation 4.2 σ");
+});
 
 test("figures have four digits, as short as can be", () => {
   assert.deepEqual([0.123456, 0.5, 12.3456, 0, -1.00004, 1e-7].map(figure), ["0.1235", "0.5", "12.35", "0", "-1", "1e-7"]);

@@ -266,8 +266,8 @@ def comment(picks: Picks, options: WriteOptions, scored: bool = False) -> str:
         text += f"; these pixels x {options.scale:g} are raw pixels"
     if options.flip != "none":
         text += f"; flipped for: {options.flip}"
-    if scored and picks.particles.score_kind.declared:
-        text += f"; score: {picks.particles.score_kind}"
+    if scored and picks.particles.score_kind.declaration:
+        text += f"; score: {picks.particles.score_kind.declaration}"
     return text + "\n"
 
 
@@ -297,8 +297,8 @@ def noted_score(text: str) -> str | None:
 
 def declared(particles: Particles, word: str | None) -> Particles:
     """Return particles with the kind of score that a file declares; an unknown one changes nothing."""
-    kinds = [kind for kind in ScoreKind if kind.declared and kind == word]
-    return replace(particles, score_kind=kinds[0]) if kinds else particles
+    kind = next((kind for kind in ScoreKind if word and kind.declaration == word), None)
+    return replace(particles, score_kind=kind) if kind else particles
 
 
 def stem(micrograph: str) -> str:

@@ -69,7 +69,7 @@ class Entry:
             pixel_size_A=micrograph.pixel_size_A,
             diameter_px=round(float(diameter_px), 3),
             particles=len(particles),
-            score=str(particles.score_kind) if particles.score_kind.declared else None,
+            score=particles.score_kind.declaration,
         )
 
 

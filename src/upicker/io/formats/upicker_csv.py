@@ -56,8 +56,8 @@ def table(path: Path, all_picks: list[Picks], options: WriteOptions, delimiter: 
 
 
 def _kind_of_score(picks: Picks) -> dict[str, str | int | float]:
-    kind = picks.particles.score_kind
-    return {"score_kind": str(kind)} if kind.declared else {}
+    declaration = picks.particles.score_kind.declaration
+    return {"score_kind": declaration} if declaration else {}
 
 
 def _cell(value: float | str) -> str:

@@ -147,6 +147,7 @@ def _entry(project: Project, number: int, kept: Picks) -> Entry | None:
         pixel_size_A=kept.pixel_size_A,
         diameter_px=float("nan") if diameter_px is None else round(diameter_px, 3),
         particles=len(kept.particles),
+        score=kept.particles.score_kind.declaration,
     )
 
 

@@ -21,7 +21,7 @@ from upicker.errors import InputError, UPickerError
 from upicker.io.atomic import replacing
 from upicker.io.labels import LabelFolder
 from upicker.io.picks import Picks
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind, common_kind
 from upicker.web.inspecting import loading
 from upicker.web.inspecting.scores import MicrographScores, PickScores, ScoreCurves
 from upicker.web.project import NotFound, Project
@@ -152,6 +152,11 @@ class PickStore:
             found = f"the picks are still being read ({self.loaded:.0%})"
             raise Refused(503, str(self.picks), found, "Try again in a moment")
         return self._scores
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What the scores of the picks are."""
+        return common_kind([one.particles for one in self._all])
 
     @property
     def initial_threshold(self) -> float:

@@ -22,12 +22,13 @@ def summary(store: PickStore) -> dict[str, object]:
     """Return totals, the histogram of scores and the problems met in reading; while reading, how far that is."""
     if store.reading:
         return {"loading": store.loaded}
-    scores, curves, origin = store.scores, store.curves(), store.origin
+    scores, curves, origin, kind = store.scores, store.curves(), store.origin, store.score_kind
     return {
         "threshold": origin.stored,
         "picked_at": origin.picked_at,
         "command": origin.command,
         "note": origin.note,
+        "score": {"noun": kind.noun, "unit": kind.unit, "words": kind.words},
         "low": scores.low,
         "high": scores.high,
         "lowest": float(scores.score.min()) if len(scores) else None,

@@ -1,15 +1,14 @@
 /**
  * The dialog that accepts the threshold and writes the picks.
  *
- *   await openExport({threshold, kept, rejected, micrographs})
+ *   await openExport({lowest, threshold, kept, rejected, micrographs})   lowest: the threshold in words
  */
 
 import { explain, failure, get, send } from "./api.js";
-import { figure } from "./histogram.js";
 import { dialog, h, many, remember, toast } from "./ui.js";
 
-/** @param {{threshold: number, kept: number, rejected: number, micrographs: number}} chosen */
-export async function openExport({ threshold, kept, rejected, micrographs }) {
+/** @param {{lowest: string, threshold: number, kept: number, rejected: number, micrographs: number}} chosen */
+export async function openExport({ lowest, threshold, kept, rejected, micrographs }) {
   /** @type {{formats: {name: string, use: string, files: string}[], folder: string}} */
   let known;
   try {
@@ -26,7 +25,7 @@ export async function openExport({ threshold, kept, rejected, micrographs }) {
   const message = h("p", { class: "warn", role: "alert", hidden: true });
   const write = h("button", { class: "button primary", type: "submit", id: "export-write", disabled: kept === 0 }, `Export ${many(kept, "particle")}`);
   const form = h("form", { class: "export" },
-    h("p", {}, `Kept: ${many(kept, "pick")} of ${many(micrographs, "micrograph")} with a score of at least ${figure(threshold)}`,
+    h("p", {}, `Kept: ${many(kept, "pick")} of ${many(micrographs, "micrograph")} with at least ${lowest}`,
       rejected ? `; what was rejected by hand (${rejected.toLocaleString("en")}) is left out.` : "."),
     h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, known.formats.map(({ name, use, files }, index) =>
       h("label", { class: "format" }, radios[index], h("b", {}, name), h("span", {}, `for ${use}`, h("span", { class: "files" }, files))))),

@@ -1,7 +1,7 @@
 /**
  * Particles as small boxes, hundreds at a glance; a click rejects one, a click with Shift all from the last one on.
  *
- *   const gallery = new Gallery(element, {nameOf, onReject, onOpen})
+ *   const gallery = new Gallery(element, {nameOf, scored, onReject, onOpen})
  *       nameOf(id) -> a micrograph's name; onReject(cells, rejected): cells [{micrograph, index}…]; onOpen(cell)
  *   gallery.labelled = true                     offers false picks, too
  *   gallery.pixelSize = 1.2                     Angstrom per pixel, or null: unit of the low-pass
@@ -34,6 +34,7 @@ const CUTOFFS_PX = [0, 3, 4, 6, 8, 11, 16, 22, 32]; // raw pixels; 0: none
  *
  * @typedef {object} Hooks
  * @property {(id: number) => string} nameOf
+ * @property {(score: number) => string} scored a score in words
  * @property {(cells: CellName[], rejected: boolean) => void} onReject
  * @property {(cell: Cell) => void} onOpen
  */
@@ -308,7 +309,7 @@ export class Gallery {
     element.classList.toggle("rejected", cell.rejected);
     element.classList.toggle("under", cell.score < this.#threshold);
     element.setAttribute("aria-pressed", String(cell.rejected));
-    element.setAttribute("aria-label", `${this.#hooks.nameOf(cell.micrograph)}, score ${figure(cell.score)}${cell.rejected ? ", rejected" : ""}`);
+    element.setAttribute("aria-label", `${this.#hooks.nameOf(cell.micrograph)}, ${this.#hooks.scored(cell.score)}${cell.rejected ? ", rejected" : ""}`);
   }
 
   /** @param {number | null} at */
@@ -316,7 +317,7 @@ export class Gallery {
     const cell = at === null ? null : this.#cells[at];
     const gone = this.#cells.filter(({ rejected }) => rejected).length;
     const all = `${this.#cells.length} particles: ${DESCRIPTIONS[this.kind]}${gone ? ` · ${gone} of them rejected` : ""}`;
-    this.#parts.status.textContent = cell ? `${this.#hooks.nameOf(cell.micrograph)} · score ${figure(cell.score)}${cell.rejected ? " · rejected" : ""}` : this.#cells.length ? all : "";
+    this.#parts.status.textContent = cell ? `${this.#hooks.nameOf(cell.micrograph)} · ${this.#hooks.scored(cell.score)}${cell.rejected ? " · rejected" : ""}` : this.#cells.length ? all : "";
   }
 
   /** @param {EventTarget | null} target */

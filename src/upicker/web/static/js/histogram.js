@@ -9,6 +9,15 @@ export function figure(value) {
 }
 
 /**
+ * A score in words: "probability 0.31", "template correlation 4.2 σ".
+ * @param {ScoreKind} kind
+ * @param {number} score
+ */
+export function scored({ noun, unit }, score) {
+  return `${noun} ${figure(score)}${unit && ` ${unit}`}`;
+}
+
+/**
  * A count in at most five characters.
  * @param {number} count
  */

@@ -5,7 +5,7 @@ import { Counter } from "./counter.js";
 import { openExport } from "./exporting.js";
 import { Gallery } from "./gallery.js";
 import { figureRows, problemTexts } from "./figures.js";
-import { figure } from "./histogram.js";
+import { figure, scored } from "./histogram.js";
 import { bindKeys } from "./inspectkeys.js";
 import { Keys } from "./keys.js";
 import { Display } from "./display.js";
@@ -58,6 +58,7 @@ export class Page {
     this.verdicts = new Verdicts(() => this.#draw());
     this.gallery = new Gallery(byId("gallery"), {
       nameOf: (id) => micrographs[id].name,
+      scored: (score) => this.#scored(score),
       onReject: (cells, rejected) => this.reject(cells, rejected),
       onOpen: (cell) => this.#open(cell),
     });
@@ -308,12 +309,16 @@ export class Page {
     return content && point ? this.verdicts.at(content, this.threshold, point, this.viewer.zoom) : null;
   }
 
+  /** @param {number} score */
+  #scored(score) {
+    return this.#summary ? scored(this.#summary.score, score) : figure(score);
+  }
+
   /** @param {Point | null} point */
   #hover(point) {
     this.readout.hover(point);
-    const pick = this.#under(point);
-    const { element } = this.viewer;
-    const [cursor, title] = pick ? ["pointer", `score ${figure(pick.score)}${pick.rejected ? ", rejected" : ""}`] : ["", ""];
+    const [pick, element] = [this.#under(point), this.viewer.element];
+    const [cursor, title] = pick ? ["pointer", `${this.#scored(pick.score)}${pick.rejected ? ", rejected" : ""}`] : ["", ""];
     if (element.title === title && element.style.cursor === cursor) return; // writing them costs a layout
     element.style.cursor = cursor;
     element.title = title;
@@ -344,7 +349,7 @@ export class Page {
   async exportPicks() {
     if (!this.#summary || !this.#counts) return;
     await this.#rejecting;
-    await openExport({ threshold: this.threshold, kept: this.#counts.total, rejected: this.#summary.rejected, micrographs: this.#summary.micrographs });
+    await openExport({ lowest: this.#scored(this.threshold), threshold: this.threshold, kept: this.#counts.total, rejected: this.#summary.rejected, micrographs: this.#summary.micrographs });
   }
 
   /**

@@ -71,6 +71,7 @@ export class ThresholdPlot {
     this.#best.hidden = top === null;
     if (top) this.#best.textContent = `Best F1 (${top.f1.toFixed(3)}): ${figure(top.threshold)}`;
     this.#note.textContent = summary.note;
+    this.#graph.setAttribute("aria-label", `Threshold: ${summary.score.words}`);
     this.#graph.setAttribute("aria-valuemin", String(summary.low));
     this.#graph.setAttribute("aria-valuemax", String(summary.high));
     this.#redraw();

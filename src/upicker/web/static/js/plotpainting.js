@@ -115,7 +115,7 @@ function legend(pen) {
   let right = pen.width - RIGHT;
   context.textAlign = "right";
   /** @type {[string, string, number[] | null][]} */
-  const parts = [["histogram", "#8b98a5", null], ["picks kept", pen.colour("--pick"), []]];
+  const parts = [[`histogram: ${pen.summary.score.words}`, "#8b98a5", null], ["picks kept", pen.colour("--pick"), []]];
   if (pen.curve.f1) for (const [, dash, text] of LINES) parts.push([text, pen.colour("--right"), dash]);
   for (const [text, colour, dash] of parts.reverse()) {
     context.fillStyle = context.strokeStyle = colour;

@@ -136,6 +136,7 @@ interface LabelState {
 /** Response of GET /api/picks/summary once all picks are read. */
 interface PickSummary {
   loading?: number;
+  score: ScoreKind;
   threshold: number | null;
   picked_at: number | null;
   note: string;
@@ -151,6 +152,13 @@ interface PickSummary {
   problems: string[];
   more_problems: number;
   strangers: number;
+}
+
+/** What scores are: "template correlation", "σ", and both in words for an axis. */
+interface ScoreKind {
+  noun: string;
+  unit: string;
+  words: string;
 }
 
 /** Response of GET /api/picks/counts: by micrograph, null where there are no picks; means and f1s in detail only. */
