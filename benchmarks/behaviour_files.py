@@ -23,6 +23,9 @@ FLEETING_TEXT = {
     ".csg": re.compile(rb"^created: .*$", re.M),
     ".mrcs": re.compile(rb"(?<=\0)[0-9a-f]{16}(?= \d+ \d+ )"),
 }
+# What a STAR file's comment says of scores; and the height of the strip below an overlay, pixels.
+_SCORE_COMMENT = re.compile(rb"^(#.*); score: (?:probability|filter_response|correlation)$", re.M)
+_FOOTER_PX = 64
 _NUMBER = re.compile(rb"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
 
@@ -85,6 +88,10 @@ def _bytes(what: str, before: bytes, after: bytes) -> Difference:
     fleeting = FLEETING_TEXT.get(Path(what).suffix)
     if fleeting:
         before, after = (fleeting.sub(b"", text, count=1) for text in (before, after))
+    reason = of_part(what, "score comment")
+    if reason and _SCORE_COMMENT.search(after) and not _SCORE_COMMENT.search(before):
+        after = _SCORE_COMMENT.sub(rb"\1", after)
+        found.reasons.append(reason)
     if what.endswith((".csv", ".tsv")):
         before, after = _without_columns(what, before, after, found)
     if before == after:
@@ -206,7 +213,12 @@ def _pictures(what: str, before: bytes, after: bytes) -> Difference:
         old, new = (np.asarray(picture.convert("RGBA"), float) for picture in (one, other))
     if old.shape != new.shape:
         found.notes.append(f"{old.shape[1]} x {old.shape[0]} pixels became {new.shape[1]} x {new.shape[0]}")
-    elif (old != new).any():
+        return found
+    reason = of_part(what, "footer")
+    if reason and (old[-_FOOTER_PX:] != new[-_FOOTER_PX:]).any():
+        old, new = old[:-_FOOTER_PX], new[:-_FOOTER_PX]
+        found.reasons.append(reason)
+    if (old != new).any():
         found.saw(np.abs(old - new).max())
         found.notes.append(f"{(old != new).any(-1).mean():.2%} of the pixels differ")
     return found

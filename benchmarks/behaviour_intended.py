@@ -15,7 +15,8 @@ class Intended:
     what : str
         Pattern for the file, as seen from the folder of all steps, or for another line of the comparison.
     part : str
-        Pattern for a key of TOML or of a weights file's header, or for a column of a table; empty: all of it.
+        Pattern for a key of TOML or of a weights file's header, or for a column of a table; "score comment": the end of
+        a STAR file's comment; "footer": the strip below an overlay; empty: all of it.
     reason : str
         Why.
     """
@@ -25,7 +26,14 @@ class Intended:
     reason: str
 
 
-INTENDED: tuple[Intended, ...] = ()
+_SCORES = "files declare what the scores are"
+INTENDED: tuple[Intended, ...] = (
+    Intended("*.csv", "score_kind", _SCORES),
+    Intended("*.tsv", "score_kind", _SCORES),
+    Intended("*.star", "score comment", _SCORES),
+    Intended("*run.toml", "run.micrographs.*.score", _SCORES),
+    Intended("*_overlay.png", "footer", "overlays name what the colour shows: probability, template correlation ..."),
+)
 
 
 def whole(what: str) -> str | None:
