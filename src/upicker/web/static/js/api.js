@@ -19,7 +19,7 @@ export class ServerError extends Error {
    */
   constructor(status, body) {
     const error = body?.error;
-    super(error ? `${error.where}: ${error.found}. ${error.remedy}.` : status ? `The server responded with status ${status}.` : "The server is away.");
+    super(error ? `${error.where}: ${error.found}. ${error.remedy}.` : status ? `The server responded with status ${status}.` : "The server is not reachable.");
     this.status = status;
     this.body = body;
     this.away = status === 0 || status === 502 || status === 503 || status === 504;
@@ -103,7 +103,7 @@ export function tileAddress(info, level, column, row) {
 
 /** @param {unknown} error */
 export function explain(error) {
-  if (error instanceof ServerError && error.status === 401) return "The server was started anew. Open the address that it printed; this page then goes on by itself.";
+  if (error instanceof ServerError && error.status === 401) return "The server was restarted. Open the address that it printed; this page then continues by itself.";
   return failure(error).message || String(error);
 }
 

@@ -47,7 +47,7 @@ export class Display {
     /** @type {Parts} */
     const part = {
       kind: segmented({
-        text: "Show", name: "view", value: stored.kind, options: [["raw", "as is"], ["lowpass", "low-pass"], ["prepared", "model's view"]],
+        text: "Show", name: "view", value: stored.kind, options: [["raw", "raw"], ["lowpass", "low-pass"], ["prepared", "model's view"]],
         change: () => this.#changed(),
       }),
       cutoff: slider({

@@ -21,12 +21,12 @@ export async function openExport({ lowest, threshold, kept, rejected, micrograph
   const radios = known.formats.map(({ name }) => h("input", { type: "radio", name: "format", value: name, checked: name === chosen, "aria-label": name }));
   const folder = h("input", { class: "input", id: "export-folder", value: known.folder, spellcheck: "false", autocomplete: "off" });
   const replace = h("input", { type: "checkbox", id: "export-replace" });
-  const replacing = h("label", { class: "check", hidden: true }, replace, h("span", {}, "Replace files that are there"));
+  const replacing = h("label", { class: "check", hidden: true }, replace, h("span", {}, "Overwrite existing files"));
   const message = h("p", { class: "warn", role: "alert", hidden: true });
   const write = h("button", { class: "button primary", type: "submit", id: "export-write", disabled: kept === 0 }, `Export ${many(kept, "particle")}`);
   const form = h("form", { class: "export" },
-    h("p", {}, `Kept: ${many(kept, "pick")} of ${many(micrographs, "micrograph")} with at least ${lowest}`,
-      rejected ? `; what was rejected by hand (${rejected.toLocaleString("en")}) is left out.` : "."),
+    h("p", {}, `${many(kept, "pick")} in ${many(micrographs, "micrograph")} with at least ${lowest}`,
+      rejected ? `, without those rejected by hand (${rejected.toLocaleString("en")}).` : "."),
     h("div", { class: "formats", role: "radiogroup", "aria-label": "Format" }, known.formats.map(({ name, use, files }, index) =>
       h("label", { class: "format" }, radios[index], h("b", {}, name), h("span", {}, `for ${use}`, h("span", { class: "files" }, files))))),
     h("label", { class: "field" }, h("span", {}, "Folder"), folder), replacing, message,

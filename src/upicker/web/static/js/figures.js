@@ -24,7 +24,7 @@ export function figureRows(summary, counts, content, here) {
     rows.push(["precision", fraction(here?.precision), fraction(score.precision)], ["recall", fraction(here?.recall), fraction(score.recall)]);
     rows.push(["F1", fraction(here?.f1), fraction(score.f1), "strong"]);
   }
-  const note = score && labelled < micrographs ? h("p", { class: "muted" }, `Precision, recall and F1 of all: those of the ${many(labelled, "labelled micrograph")}.`) : null;
+  const note = score && labelled < micrographs ? h("p", { class: "muted" }, `Precision, recall and F1 are those of the ${many(labelled, "labelled micrograph")}.`) : null;
   const cells = rows.flatMap(([text, mine, all, kind = ""]) => [
     h("span", { class: "muted" }, text), h("span", { class: `amount ${kind}` }, String(mine ?? "–")), h("span", { class: `amount ${kind}` }, all),
   ]);
@@ -38,6 +38,6 @@ export function figureRows(summary, counts, content, here) {
 export function problemTexts({ problems, more_problems: more, strangers }) {
   const texts = [...problems];
   if (more) texts.push(`… and ${more} more`);
-  if (strangers) texts.push(`Picks of ${many(strangers, "other micrograph")} are left out.`);
+  if (strangers) texts.push(`Picks of ${many(strangers, "other micrograph")} are not shown.`);
   return { texts, count: problems.length + more + (strangers ? 1 : 0) };
 }

@@ -45,7 +45,7 @@ const DESCRIPTIONS = {
   lowest: "the lowest above the threshold, worst first",
   highest: "the highest, best first",
   random: "any above the threshold",
-  false: "the highest without a label",
+  false: "the highest false positives",
 };
 
 export class Gallery {
@@ -193,7 +193,7 @@ export class Gallery {
     if (this.kind === "borderline") this.#divide(nodes);
     part.cells.replaceChildren(...nodes);
     part.nothing.hidden = cells.length > 0;
-    part.nothing.textContent = cells.length ? "" : this.kind === "false" ? "No false picks above this threshold." : "There are no picks above this threshold.";
+    part.nothing.textContent = cells.length ? "" : this.kind === "false" ? "No false positives above this threshold." : "There are no picks above this threshold.";
     cells.forEach((_, at) => this.#write(at));
     part.sheet.scrollTop = 0;
     this.#describe(null);

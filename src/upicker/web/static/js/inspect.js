@@ -146,7 +146,7 @@ export class Page {
         this.#mark(cells, !rejected);
         this.#undo = this.#undo.filter((done) => done.cells !== cells);
         byId("undo", HTMLButtonElement).disabled = !this.#undo.length;
-        toast(`This was not kept. ${explain(error)}`, { kind: "error" });
+        toast(`This was not saved. ${explain(error)}`, { kind: "error" });
         return;
       }
       for (const number of numbers) this.#contents.delete(number);
@@ -172,7 +172,7 @@ export class Page {
     byId("panels").append(
       this.problems,
       panel("Figures", { id: "inspect figures" }, this.sums),
-      panel("Marks", { id: "inspect marks" }, this.verdicts.element, h("p", { class: "muted" }, "Click a pick to reject it, or to take it back.")),
+      panel("Marks", { id: "inspect marks" }, this.verdicts.element, h("p", { class: "muted" }, "Click a pick to reject it, or to accept it again.")),
       panel("Display", { id: "inspect display", open: false }, this.display.element));
     folds();
     byId("plot").setAttribute("aria-busy", "true");

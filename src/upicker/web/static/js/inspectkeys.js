@@ -19,11 +19,11 @@ export function bindKeys(page) {
   keys.on("} Shift+ArrowRight", "Raise it much", () => page.plot.step(10), group("Threshold"));
   keys.on("+ =", "Closer", inMicrograph(() => viewer.zoomBy(1.4)), group("Display"));
   keys.on("-", "Further away", inMicrograph(() => viewer.zoomBy(1 / 1.4)), group("Display"));
-  keys.on("0", "All of the micrograph", inMicrograph(() => viewer.fit()), group("Display"));
+  keys.on("0", "Fit the window", inMicrograph(() => viewer.fit()), group("Display"));
   keys.on("I", "Invert", inMicrograph(() => page.display.toggle("invert")), group("Display"));
   keys.on("L", "Low-pass", inMicrograph(() => page.display.toggle("lowpass")), group("Display"));
   keys.on("M", "The model's view", inMicrograph(() => page.display.toggle("prepared")), group("Display"));
-  keys.on("B", "Picks below the threshold, too", inMicrograph(() => page.verdicts.toggle("under")), group("Display"));
-  keys.on("X", "Reject the particle, or take it back; with Shift, all from the last one on", () => false, group("Gallery"));
+  keys.on("B", "Show picks below the threshold", inMicrograph(() => page.verdicts.toggle("under")), group("Display"));
+  keys.on("X", "Reject the particle, or accept it again; with Shift, all from the last one", () => false, group("Gallery"));
   keys.on("O", "Open the particle's micrograph", () => false, group("Gallery"));
 }

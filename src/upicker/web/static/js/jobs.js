@@ -177,7 +177,7 @@ class JobsPanel {
     part.idle.hidden = running;
     part.start.disabled = this.#busy || Boolean(choices.refusal);
     part.start.textContent = choices.micrographs ? `Train on ${many(choices.micrographs, "micrograph")}` : "Train";
-    const partly = choices.partly ? `, ${choices.partly} of them labelled in part` : "";
+    const partly = choices.partly ? `, ${choices.partly} of them partially labelled` : "";
     part.ready.textContent = choices.refusal ? `${choices.refusal}.` : `${many(choices.particles, "particle")} in ${many(choices.micrographs, "micrograph")}${partly}.`;
     this.#offer(choices);
     part.run.hidden = !training;
@@ -205,7 +205,7 @@ class JobsPanel {
     const running = job.state === "running";
     part.bar.hidden = !running;
     part.cancel.hidden = !running;
-    part.cancel.textContent = job.stopping ? "Stop at once" : "Stop";
+    part.cancel.textContent = job.stopping ? "Stop immediately" : "Stop";
     if (job.step) part.bar.value = job.step / Math.max(job.steps, 1);
     else part.bar.removeAttribute("value");
     part.state.textContent = stateOf(job);
@@ -230,7 +230,7 @@ class JobsPanel {
     if (search && running) part.searchBar.value = search.step / Math.max(search.steps, 1);
     const rows = suggestions.order.slice(0, SHOWN);
     part.searchState.textContent = search && running ? `${search.step} of ${search.steps} micrographs picked` : search?.state === "failed" ? search.message
-      : search && !rows.length ? "All suggested micrographs are labelled by now." : rows.length ? "Where the model is least sure:" : "";
+      : search && !rows.length ? "All suggested micrographs are labelled." : rows.length ? "Where the model is least certain:" : "";
     part.searchState.classList.toggle("warn", search?.state === "failed");
     const key = JSON.stringify([rows, suggestions.why]);
     if (key === this.#suggested) return;

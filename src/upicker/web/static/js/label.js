@@ -144,7 +144,7 @@ export class Page {
     const plain = await picture(id, "raw", { signal });
     if (!plain.error) {
       this.display.settle("raw");
-      toast(`Shown as it is. ${problemText(info.error)}`);
+      toast(`The raw micrograph is shown. ${problemText(info.error)}`);
     }
     return plain;
   }
@@ -155,7 +155,7 @@ export class Page {
    */
   #failed(id, error) {
     if (error.away || error.status === 401) {
-      const away = "The server may have been stopped, or the connection is down. This page goes on by itself when it is back; nothing is lost.";
+      const away = "The server may have been stopped, or the connection is down. This page continues by itself when it is reachable again; nothing is lost.";
       this.messages.card("Waiting for the server", error.away ? away : explain(error));
       setTimeout(() => this.list.current === id && this.go(id, true), RETRY);
       return;
@@ -247,7 +247,7 @@ export class Page {
    */
   #proposed(sheet, proposals) {
     sheet.proposals = proposals;
-    this.proposalPanel.state(proposals && !proposals.list.length ? "Nothing was found here." : "");
+    this.proposalPanel.state(proposals && !proposals.list.length ? "No proposals in this micrograph." : "");
     this.proposalPanel.use(proposals);
     this.editor.changed();
   }
@@ -319,7 +319,7 @@ export class Page {
       this.channel.postMessage({ labels: this.session.labels, name: labels.name });
       if (this.#late) this.#refresh();
     };
-    saver.onRefused = (labels, text) => toast(`A change in ${labels.name} was not taken. ${text}`, { kind: "error", seconds: 20 });
+    saver.onRefused = (labels, text) => toast(`A change in ${labels.name} was not accepted. ${text}`, { kind: "error", seconds: 20 });
     this.channel.onmessage = ({ data }) => {
       if (data.labels === this.session.labels && data.name === editor.labels?.name) this.#refresh();
     };
@@ -350,7 +350,7 @@ export class Page {
    */
   step(step, unlabelled = false) {
     const id = this.list.next(this.list.current, step, unlabelled);
-    if (id === null) toast(unlabelled ? "No other micrograph in the list is without labels." : step > 0 ? "This is the last micrograph." : "This is the first micrograph.", { seconds: 3 });
+    if (id === null) toast(unlabelled ? "All other micrographs in the list are labelled." : step > 0 ? "This is the last micrograph." : "This is the first micrograph.", { seconds: 3 });
     else this.go(id);
   }
 
@@ -380,7 +380,7 @@ export class Page {
       this.labelPanel.show();
       this.#renewFilter();
     } catch (error) {
-      toast(`The diameter is kept for this micrograph only. ${explain(error)}`, { kind: "error" });
+      toast(`The diameter was saved for this micrograph only. ${explain(error)}`, { kind: "error" });
     }
   }
 }

@@ -22,14 +22,14 @@ export function bindKeys(page) {
 
   on("Micrographs", "N PageDown ArrowRight", "next micrograph", () => page.step(1));
   on("Micrographs", "P PageUp ArrowLeft", "previous micrograph", () => page.step(-1));
-  on("Micrographs", "U", "next one without labels", () => page.step(1, true));
-  on("Micrographs", "B", "bad micrograph, or not", () => page.labelPanel.bad());
+  on("Micrographs", "U", "next unlabelled micrograph", () => page.step(1, true));
+  on("Micrographs", "B", "mark as bad, or not bad", () => page.labelPanel.bad());
 
   for (const tool of page.tools) on("Tools", tool.key, tool.title.toLowerCase(), () => page.use(tool.name));
   on("Tools", "[ ]", "smaller, larger brush or diameter", null);
   keys.on("[", null, when(() => editor.tool?.step?.(-1)));
   keys.on("]", null, when(() => editor.tool?.step?.(1)));
-  on("Tools", "Escape", "back to adding; nothing selected", () => {
+  on("Tools", "Escape", "add tool; clear the selection", () => {
     if (cursor.active) cursor.toggle();
     editor.selection.clear();
     editor.proposals?.chosen.clear();
@@ -39,16 +39,16 @@ export function bindKeys(page) {
 
   on("Labels", "Ctrl+Z", "undo", () => editor.undo());
   on("Labels", "Ctrl+Shift+Z Ctrl+Y", "redo", () => editor.redo());
-  on("Labels", "Delete Backspace", "remove what is selected", when(() => editor.removeSelected()));
+  on("Labels", "Delete Backspace", "remove the selection", when(() => editor.removeSelected()));
   on("Labels", "Ctrl+A", "select all", when(() => editor.selectAll()));
   on("Labels", "1", "completely labelled", when(() => page.labelPanel.cover("complete")));
-  on("Labels", "2", "labelled only in part", when(() => page.labelPanel.cover("partial")));
+  on("Labels", "2", "partially labelled", when(() => page.labelPanel.cover("partial")));
   on("Labels", "3", "labelled inside regions", when(() => page.labelPanel.cover("regions")));
-  on("Labels", "Shift+R", "what is in view becomes a region", when(() => editor.regionOfView()));
+  on("Labels", "Shift+R", "make the visible area a region", when(() => editor.regionOfView()));
 
-  on("Proposals", "G", "none, automatic, model", () => page.propose(page.proposalPanel.following));
-  on("Proposals", "Enter", "accept all above the threshold, or the selected", when(() => (cursor.active ? cursor.click() : page.enter())));
-  on("Proposals", "X", "reject the one under the cursor, or the selected", when(() => editor.rejectHere(editor.cursor ?? page.pointer)));
+  on("Proposals", "G", "switch between none, automatic, model", () => page.propose(page.proposalPanel.following));
+  on("Proposals", "Enter", "accept all above the threshold, or the selection", when(() => (cursor.active ? cursor.click() : page.enter())));
+  on("Proposals", "X", "reject the one under the cursor, or the selection", when(() => editor.rejectHere(editor.cursor ?? page.pointer)));
   on("Proposals", ", .", "fewer, more", null);
   keys.on(",", null, () => page.proposalPanel.shift(-1));
   keys.on(".", null, () => page.proposalPanel.shift(1));
@@ -56,17 +56,17 @@ export function bindKeys(page) {
   on("Display", "L", "low-pass", () => page.display.toggle("lowpass"));
   on("Display", "M", "the model's view", () => page.display.toggle("prepared"));
   on("Display", "I", "invert", () => page.display.toggle("invert"));
-  on("Display", "H", "hide labels and proposals, or show them", () => editor.hide());
+  on("Display", "H", "hide or show labels and proposals", () => editor.hide());
   on("Display", "+ -", "zoom", null);
   for (const name of ["+", "="]) keys.on(name, null, () => viewer.zoomBy(1.25));
   keys.on("-", null, () => viewer.zoomBy(0.8));
   on("Display", "0 F", "fit the window", () => viewer.fit());
   on("Display", "Shift+ArrowLeft", "move the micrograph (all arrows)", null);
 
-  on("Without a mouse", "C", "cursor for the keyboard, or not", when(() => cursor.toggle()));
-  on("Without a mouse", "ArrowLeft ArrowRight ArrowUp ArrowDown", "move it, instead of going to other micrographs; Shift: finely", null);
-  on("Without a mouse", "Enter", "click there", null);
-  on("Without a mouse", "Space", "take hold, and let go", null);
+  on("Without a mouse", "C", "keyboard cursor on or off", when(() => cursor.toggle()));
+  on("Without a mouse", "ArrowLeft ArrowRight ArrowUp ArrowDown", "move the cursor; with Shift, finely", null);
+  on("Without a mouse", "Enter", "click at the cursor", null);
+  on("Without a mouse", "Space", "grab or release a particle", null);
   keys.on("Space", null, () => (cursor.active ? cursor.hold() : false));
   for (const [name, [x, y]] of Object.entries(ARROWS)) {
     keys.on(name, null, () => {

@@ -13,7 +13,7 @@ const COVERAGE = [["complete", "completely"], ["partial", "in part"], ["regions"
 const EXPLAINED = {
   unset: "Choose one before training: what is not labelled counts as background.",
   complete: "Every particle of this micrograph is labelled.",
-  partial: "There are more particles than labels; the rest does not count as background.",
+  partial: "Some particles are unlabelled; unlabelled detections are down-weighted as background.",
   regions: "Every particle inside the regions is labelled.",
 };
 
@@ -60,7 +60,7 @@ export class LabelPanel {
     const usual = sheet?.info?.diameter_px ?? null;
     const other = usual !== null && diameter !== null && preview === null && Math.abs(diameter / usual - 1) > 0.005;
     this.#parts.usual.hidden = !other;
-    if (other) this.#parts.usual.textContent = `Use ${this.#length(usual)}, as elsewhere`;
+    if (other) this.#parts.usual.textContent = `Use ${this.#length(usual)}, as in other micrographs`;
   }
 
   show() {
@@ -83,7 +83,7 @@ export class LabelPanel {
     part.explained.classList.toggle("warn", none);
     part.draw.hidden = labels.coverage !== "regions";
     part.bad.value = labels.bad;
-    part.file.textContent = labels.file ? `Kept in ${labels.file}` : "";
+    part.file.textContent = labels.file ? `Saved in ${labels.file}` : "";
     part.file.title = labels.file ?? "";
   }
 

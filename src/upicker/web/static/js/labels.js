@@ -296,7 +296,7 @@ export class Saver {
       } else labels.slowly = true;
     } else {
       this.#wait = Math.min(2 * this.#wait, WAITS.most);
-      this.#report("away", error.away ? "not saved: server is away, kept here" : `not saved, kept here: ${explain(error)}`);
+      this.#report("away", error.away ? "not saved: server not reachable, changes kept in the browser" : `not saved, changes kept in the browser: ${explain(error)}`);
     }
     this.#timer = setTimeout(() => this.wake(), wait);
   }

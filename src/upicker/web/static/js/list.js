@@ -13,10 +13,10 @@ import { sharedStart } from "./names.js";
 import { h } from "./ui.js";
 
 /** @type {Record<string, string>} */
-const STATES = { bad: "bad", complete: "completely labelled", partial: "labelled in part", regions: "labelled inside regions", begun: "labelled, coverage not given", unset: "not labelled" };
+const STATES = { bad: "bad", complete: "completely labelled", partial: "partially labelled", regions: "labelled inside regions", begun: "labelled, coverage not set", unset: "not labelled" };
 /** @type {Record<string, (state: string) => boolean>} */
 const FITS = { all: () => true, todo: (state) => state === "unset", bad: (state) => state === "bad", done: (state) => state !== "unset" && state !== "bad" };
-const FILTERS = [["all", "all micrographs"], ["todo", "not labelled yet"], ["done", "labelled"], ["bad", "bad ones"]];
+const FILTERS = [["all", "all micrographs"], ["todo", "not labelled yet"], ["done", "labelled"], ["bad", "bad"]];
 
 /** @typedef {{item: MicrographItem, line: HTMLLIElement, element: HTMLButtonElement, mark: HTMLSpanElement, count: HTMLSpanElement}} Row */
 

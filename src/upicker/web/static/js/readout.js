@@ -41,7 +41,7 @@ export class Readout {
   use(info) {
     this.#info = info;
     const part = this.#parts;
-    const pixel = info?.pixel_size_A ? `, ${Number(info.pixel_size_A.toPrecision(4))} Å a pixel` : ", pixel size unknown";
+    const pixel = info?.pixel_size_A ? `, ${Number(info.pixel_size_A.toPrecision(4))} Å/pixel` : ", pixel size unknown";
     part.size.textContent = info ? `${info.shape[1]} × ${info.shape[0]}${pixel}` : "";
     part.value.textContent = "";
     this.view();

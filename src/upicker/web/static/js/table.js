@@ -68,7 +68,7 @@ export class Table {
       filter: h("select", { class: "input", "aria-label": "Which micrographs", onchange: () => this.#arrange() },
         h("option", { value: "all" }, "all"), h("option", { value: "marked" }, "outliers")),
       space: h("div"),
-      none: h("div", { class: "none", hidden: true }, "No micrograph fits."),
+      none: h("div", { class: "none", hidden: true }, "No micrograph matches."),
       total: h("div", { class: "total" }),
       rows: h("div", { class: "rows", role: "listbox", tabindex: "0", "aria-label": "Micrographs" }),
       root: h("div", { class: "picked" }),

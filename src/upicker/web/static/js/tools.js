@@ -165,7 +165,7 @@ function selecting(editor) {
   };
   return {
     name: "select", key: "S", title: "Select", icon: "select",
-    hint: "Drag a box; Shift adds to what is selected. Delete removes, Enter accepts proposals.",
+    hint: "Drag a box; Shift adds to the selection. Delete removes, Enter accepts proposals.",
     press: (start) => ({
       move(point) {
         box = boxOf(start, point);
@@ -225,7 +225,7 @@ function framing(editor) {
   };
   return {
     name: "region", key: "R", title: "Regions", icon: "region",
-    hint: "Drag a rectangle inside which every particle is labelled. Drag its edges; click in it to remove it.",
+    hint: "Drag a rectangle inside which every particle is labelled. Drag its edges; click inside to remove it.",
     press(start) {
       const edge = edges(start);
       const { labels, info } = editor.present;
@@ -276,7 +276,7 @@ function sizing(editor) {
   };
   return {
     name: "diameter", key: "D", title: "Diameter", icon: "diameter",
-    hint: "Drag the circle's edge until a particle just fits in; drag inside to move it. Or draw one from a particle's centre.",
+    hint: "Drag the circle's edge until a particle just fits; drag inside to move it. Or draw one from a particle's centre.",
     press(start) {
       const { radius, viewer } = editor;
       const from = { ...here() };

@@ -29,7 +29,7 @@ const ROUND = "M12 3.5a8.500 8.500 0 1 1 0 17a8.500 8.500 0 1 1 0-17";
 const CROSS = "M7 7l10 10 M17 7l-10 10";
 /** @type {[Kind | "missed", string, string][]} */
 const KINDS = [
-  ["right", "right picks", ROUND], ["false", "false picks", ROUND], ["missed", "missed labels", `${ROUND} M12 11.900v.2`],
+  ["right", "true positives", ROUND], ["false", "false positives", ROUND], ["missed", "missed labels", `${ROUND} M12 11.900v.2`],
   ["pick", "picks", ROUND], ["under", "below the threshold", ROUND], ["gone", "rejected", CROSS],
 ];
 const COLOURS = { right: "#5fdd92", false: "#ff7a70", missed: "#ffd84d", pick: "#63b5f7", under: "#98a3ae", gone: "#98a3ae" };
