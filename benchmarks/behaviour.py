@@ -12,7 +12,8 @@ pretraining and of fine-tuning, a few of a ResNet, of partial labels, of self-tr
 picking, extraction, evaluation, RELION's job, and conversions to every format and back. With `--before` it picks with
 the weights that the version before has trained, converted, so that a difference in training does not hide one in
 picking; `--weights W` takes a file of that version instead. `--shared DIR` adds real micrographs: the first of each
-pattern in `behaviour_steps.REAL` that is there.
+pattern in `behaviour_steps.REAL` that is there. `--quick` leaves out all trainings but one of six steps, for a look in
+between.
 
 `compare` prints a line for what is the same, and one for each thing that is not, with the largest difference of
 numbers. It exits with 1 if anything differs that is not in the list of intended differences (`behaviour_intended.py`);
@@ -45,9 +46,12 @@ def main() -> int:
     arguments = _parser().parse_args()
     by_hand = tomllib.loads(arguments.keys.read_text()) if arguments.keys else {}
     if arguments.command == "record":
-        from behaviour_record import record
+        from behaviour_record import Options, record
 
-        record(arguments.out, arguments.before, arguments.weights, arguments.shared, by_hand)
+        if arguments.quick and arguments.before is None:
+            _parser().error("--quick needs --before: there are no other weights to pick with")
+        options = Options(arguments.before, arguments.weights, arguments.shared, arguments.quick, by_hand)
+        record(arguments.out, options)
         return 0
     if arguments.command == "compare":
         from behaviour_compare import compare
@@ -67,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--before", type=Path, help="record of the version before, whose weights are picked with")
     record.add_argument("--weights", type=Path, help="weights of the version before to pick with in their place")
     record.add_argument("--shared", type=Path, help="folder of real micrographs")
+    record.add_argument("--quick", action="store_true", help="leave out most trainings; needs --before")
     compare = commands.add_parser("compare", help="compare two records; exits with 1 if they differ")
     compare.add_argument("before", type=Path)
     compare.add_argument("after", type=Path)

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import behaviour_steps as steps
@@ -78,21 +79,40 @@ class Recorder:
         )
 
 
-def record(folder: Path, before: Path | None, given: Path | None, shared: Path | None, by_hand: dict) -> None:
-    """Run all steps.
+@dataclass(frozen=True)
+class Options:
+    """How to record.
 
-    Parameters
+    Attributes
     ----------
-    folder : Path
-        The record to make.
     before : Path or None
         The record of another version: its trained weights are picked with; None: the own ones.
     given : Path or None
         Weights of that version (or of this one without `before`) to pick with in the place of the 30 steps'.
     shared : Path or None
         A folder of real micrographs.
+    quick : bool
+        Leave out all trainings but one of six steps; needs `before`.
     by_hand : dict
         Tables ``tensors`` and ``knobs``: names before -> names after.
+    """
+
+    before: Path | None = None
+    given: Path | None = None
+    shared: Path | None = None
+    quick: bool = False
+    by_hand: dict = field(default_factory=dict)
+
+
+def record(folder: Path, options: Options) -> None:
+    """Run all steps.
+
+    Parameters
+    ----------
+    folder : Path
+        The record to make.
+    options : Options
+        How.
     """
     import upicker
 
@@ -102,10 +122,11 @@ def record(folder: Path, before: Path | None, given: Path | None, shared: Path |
     recorder.helps()
     recorder.run(*steps.SIMULATE)
     steps.prepare(recorder.files)
-    recorder.run(*steps.PROPOSE, *steps.TRAIN)
-    _give(folder, before, given, by_hand)
+    recorder.run(*steps.PROPOSE)
+    recorder.run(*(step for step in steps.TRAIN if step.name == steps.QUICK or not options.quick))
+    _give(folder, options)
     recorder.run(*steps.PICK, *steps.USE, *steps.conversions())
-    real = {} if shared is None else _real(recorder.files, shared)
+    real = {} if options.shared is None else _real(recorder.files, options.shared)
     recorder.run(*steps.shared(real))
     _exact(folder, [file for file, _ in real.values()])
     about = {
@@ -113,6 +134,7 @@ def record(folder: Path, before: Path | None, given: Path | None, shared: Path |
         "commit": _commit(Path(upicker.__file__).parent),
         "python": platform.python_version(),
         "processor": platform.processor() or platform.machine(),
+        "quick": options.quick,
         "seconds": round(time.monotonic() - began),
         "exit_codes": recorder.codes,
     }
@@ -129,15 +151,16 @@ def _parameters(folder: Path) -> None:
     (folder / "parameters.json").write_text(json.dumps(networks))
 
 
-def _give(folder: Path, before: Path | None, given: Path | None, by_hand: dict) -> None:
+def _give(folder: Path, options: Options) -> None:
     """Put the weights to pick with in their place."""
-    names = weights.all_names(before or folder, folder, by_hand.get("tensors", {}))
+    source = options.before or folder
+    names = weights.all_names(source, folder, options.by_hand.get("tensors", {}))
     for trained in steps.GIVEN:
-        own = folder / f"files/training/{trained}.safetensors"
-        old = (before or folder) / f"files/training/{trained}.safetensors"
-        if given is not None and trained == "finetune":
-            old = given
-        weights.convert(old, folder / f"given/{trained}.safetensors", own, names, by_hand.get("knobs", {}))
+        own = folder / f"files/training/{steps.QUICK if options.quick else trained}.safetensors"
+        old = source / f"files/training/{trained}.safetensors"
+        if options.given is not None and trained == "finetune":
+            old = options.given
+        weights.convert(old, folder / f"given/{trained}.safetensors", own, names, options.by_hand.get("knobs", {}))
 
 
 def _real(files: Path, shared: Path) -> dict[str, tuple[str, str]]:

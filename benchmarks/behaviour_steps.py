@@ -42,6 +42,8 @@ NETWORKS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 # Trained weights that are picked with, and the network they are of.
 GIVEN = {"finetune": "compact", "resnet18": "resnet18"}
+# The only training of a quick record, whose header the converted weights take.
+QUICK = "resnet18"
 
 
 @dataclass(frozen=True)
