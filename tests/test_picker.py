@@ -74,6 +74,24 @@ def test_a_particle_comes_back_where_it_lies_in_the_raw_picture(weights_file, mo
     np.testing.assert_allclose(picks.diameter_px, diameter, rtol=0.02)
 
 
+def plain_dots(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+    """Return a back end of NumPy alone, whatever the file."""
+    return LoadedNetwork(Dots(), CONFIG.with_changes(changes), Length(8.0, "px"), 0.25, "cpu")
+
+
+def test_another_back_end_is_one_function_and_travels_to_other_processes(tmp_path):
+    xy, heights = scattered(SHAPE, 5)
+    pixels = np.zeros(SHAPE, np.float32)
+    pixels[xy[:, 1], xy[:, 0]] = -heights
+    picker = Picker(tmp_path / "none.onnx", {"pick.views": 1, "image.flatten": False}, plain_dots)
+    assert picker.threshold == 0.25
+    picks = picker.pick(Micrograph(pixels + np.random.default_rng(0).normal(0, 1e-3, SHAPE).astype(np.float32), "mic"))
+    there = np.abs(picks.xy[:, None] - xy[None]).max(-1).min(0) < 0.6
+    assert there.all()
+    again = pickle.loads(pickle.dumps(picker)).with_threads(1).pick(Micrograph(pixels, "mic"))
+    assert len(again) >= len(xy)
+
+
 def test_the_diameter_comes_from_the_weights_through_the_pixel_size(tmp_path, weights_file, monkeypatch):
     model, header, config = weights.load(weights_file)
     angstrom = tmp_path / "angstrom.safetensors"

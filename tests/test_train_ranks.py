@@ -232,7 +232,7 @@ def test_a_signal_to_one_process_stops_both_between_the_same_steps_and_they_go_o
     command = words("finetune", str(two), 1)
     done = torchrun(project, [str(Path(__file__).with_name("rank_work.py")), "signal", "3", *command])
     assert done.returncode != 0
-    assert done.stderr.count("Stopped. What is written is whole") == 1
+    assert done.stderr.count("Stopped. All files written are complete") == 1
     assert torch.load(two.with_suffix(".checkpoint"), weights_only=True)["step"] == 3
     done = torchrun(project, ["-m", "upicker", *command, "--resume"])
     assert done.returncode == 0, done.stderr
@@ -257,4 +257,4 @@ def test_an_error_that_all_processes_meet_is_said_once(project):
     command[command.index("labels")] = "nowhere"
     done = torchrun(project, ["-m", "upicker", *command])
     assert done.returncode != 0
-    assert done.stderr.count("there is no such folder of labels") == 1
+    assert done.stderr.count("nowhere: no such folder of labels") == 1

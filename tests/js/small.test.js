@@ -59,6 +59,6 @@ test("changes may be played twice, and of labels that others have removed", () =
 test("problems are counted, also those that are not listed", () => {
   const summary = /** @type {PickSummary} */ ({ problems: ["a", "b"], more_problems: 3, strangers: 1 });
   const { texts, count } = problemTexts(summary);
-  assert.deepEqual(texts, ["a", "b", "… and 3 more", "Picks of 1 other micrograph are left out."]);
+  assert.deepEqual(texts, ["a", "b", "… and 3 more", "Picks of 1 other micrograph are not shown."]);
   assert.equal(count, 6);
 });

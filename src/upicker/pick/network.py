@@ -1,7 +1,7 @@
 """What picking requires of a back end: a network as one function, NumPy in, NumPy out.
 
-A back end is one file with a function like `load`. To add one, write that file beside `torch_network.py` and choose it
-in `load` below. Tiles, views, merging and thresholds are above this line and know no back end.
+A back end is one file with a function like `load`; ``Picker(path, back_end=load)`` uses it. The default is chosen in
+`load` below. Tiles, views, merging and thresholds are independent of the back end.
 """
 
 from __future__ import annotations

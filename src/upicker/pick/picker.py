@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect
-from upicker.pick.network import load
+from upicker.pick.network import LoadedNetwork, load
 
 # Lowest score of a pick where neither the weights nor the config have a threshold.
 DEFAULT_THRESHOLD = 0.3
@@ -24,6 +24,8 @@ class Picker:
         A weights file of `upicker pretrain` or `finetune`.
     config : Mapping
         Changes to the stored config, e.g. ``{"pick.threshold": 0.3}``.
+    back_end : callable
+        Path and changes -> `upicker.pick.network.LoadedNetwork`: what computes the network. By default PyTorch.
 
     Attributes
     ----------
@@ -44,9 +46,14 @@ class Picker:
         If the file or the changes cannot be used.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, object] | None = None) -> None:
-        self.path, self._changes = Path(path), dict(config or {})
-        loaded = load(self.path, self._changes)
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping[str, object] | None = None,
+        back_end: Callable[[Path, Mapping[str, object]], LoadedNetwork] = load,
+    ) -> None:
+        self.path, self._changes, self._back_end = Path(path), dict(config or {}), back_end
+        loaded = back_end(self.path, self._changes)
         self._network, self.config = loaded.network, loaded.config
         self.diameter, self.device = loaded.diameter, loaded.device
         thresholds = (self.config.pick.threshold, loaded.threshold, DEFAULT_THRESHOLD)
@@ -54,11 +61,11 @@ class Picker:
 
     def __reduce__(self) -> tuple:
         # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.
-        return Picker, (self.path, self._changes)
+        return Picker, (self.path, self._changes, self._back_end)
 
     def with_threads(self, threads: int) -> Picker:
         """Return the same picker with this many CPU threads."""
-        return Picker(self.path, {**self._changes, "train.threads": threads})
+        return Picker(self.path, {**self._changes, "train.threads": threads}, self._back_end)
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.
