@@ -292,7 +292,7 @@ def test_the_ice_gradient_makes_one_side_brighter():
         ({"snr": -1.0}, "snr: -1 is not positive"),
         ({"defocus_A": (20000.0, 10000.0)}, "20000 is more than 10000"),
         ({"shape": (90000, 90000)}, "Give 1 x 1 to 16384 x 16384"),
-        ({"specimens": ()}, "there are none"),
+        ({"specimens": ()}, "none given"),
     ],
 )
 def test_impossible_scenes_are_errors(change, message):

@@ -99,7 +99,7 @@ class Scene:
         knobs.not_negative(self, "particles", "motion_A", "astigmatism_A")
         knobs.fraction(self, "carbon", "empty")
         if not self.specimens:
-            raise ConfigError("specimens", "there are none", "Give at least one")
+            raise ConfigError("specimens", "none given", "Give at least one")
         low, high = self.defocus_A
         if low > high:
             raise ConfigError("defocus_A", f"{low:g} is more than {high:g}", "Give the smallest, then the largest")

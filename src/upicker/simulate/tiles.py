@@ -139,7 +139,7 @@ class Tiles:
 
     def __init__(self, plan: TilePlan, side_px: int, diameter_px: float) -> None:
         if not plan.specimens:
-            raise ConfigError("specimens", "there are none", f"Give a file or one of {', '.join(BUILT_IN)}")
+            raise ConfigError("specimens", "none given", f"Give a file or one of {', '.join(BUILT_IN)}")
         self.plan, self.side_px, self.diameter_px = plan, side_px, diameter_px
         self._members: OrderedDict[tuple[int, int], _Member] = OrderedDict()
 

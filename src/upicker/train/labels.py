@@ -99,7 +99,7 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
         If no micrograph has labels, or none is left to train on.
     """
     if not paths:
-        raise InputError("the micrographs", "there are none", "Give files, folders or quoted patterns")
+        raise InputError("the micrographs", "none given", "Give files, folders or quoted patterns")
     pairing = pair_folder(paths, labels)
     training = pairing.pairs
     unused = [*pairing.unmatched_micrographs, *pairing.unmatched_files]

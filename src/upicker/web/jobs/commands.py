@@ -53,7 +53,7 @@ def refuse_too_few(labelled: Sequence[Labelled]) -> None:
     """
     particles = sum(one.particles for one in labelled)
     if not particles:
-        raise InputError("the labels", "there are none yet", f"Label at least {LEAST_PARTICLES} particles first")
+        raise InputError("the labels", "none yet", f"Label at least {LEAST_PARTICLES} particles first")
     if particles < LEAST_PARTICLES:
         found = f"there {'is' if particles == 1 else 'are'} only {particles}: too few to train on"
         raise InputError("the labels", found, f"Label at least {LEAST_PARTICLES} particles")
