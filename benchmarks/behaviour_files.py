@@ -23,8 +23,10 @@ FLEETING_TEXT = {
     ".csg": re.compile(rb"^created: .*$", re.M),
     ".mrcs": re.compile(rb"(?<=\0)[0-9a-f]{16}(?= \d+ \d+ )"),
 }
-# What a STAR file's comment says of scores; and the height of the strip below an overlay, pixels.
+# The kind of score in a STAR file's comment; the criterion under the table of scores; the height of the strip below an
+# overlay, pixels.
 _SCORE_COMMENT = re.compile(rb"^(#.*); score: (?:probability|filter_response|correlation)$", re.M)
+_CAPTION = re.compile(rb"^(?:(?:box )?IoU at least|centres? (?:distance )?at most half a diameter)[\w. ]*$", re.M)
 _FOOTER_PX = 64
 _NUMBER = re.compile(rb"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
@@ -91,6 +93,10 @@ def _bytes(what: str, before: bytes, after: bytes) -> Difference:
     reason = of_part(what, "score comment")
     if reason and _SCORE_COMMENT.search(after) and not _SCORE_COMMENT.search(before):
         after = _SCORE_COMMENT.sub(rb"\1", after)
+        found.reasons.append(reason)
+    reason = of_part(what, "caption")
+    if reason and _CAPTION.findall(before) != _CAPTION.findall(after):
+        before, after = (_CAPTION.sub(b"", text) for text in (before, after))
         found.reasons.append(reason)
     if what.endswith((".csv", ".tsv")):
         before, after = _without_columns(what, before, after, found)

@@ -33,6 +33,8 @@ INTENDED: tuple[Intended, ...] = (
     Intended("*.star", "score comment", _SCORES),
     Intended("*run.toml", "run.micrographs.*.score", _SCORES),
     Intended("*_overlay.png", "footer", "overlays name what the colour shows: probability, template correlation ..."),
+    Intended("relion/External/*/run.toml", "", "relion-job runs on the work of pick and propose, and writes run.toml"),
+    Intended("printed/evaluate*.txt", "caption", "the criterion under the table is named in the field's terms"),
 )
 
 
