@@ -189,14 +189,12 @@ PRINTS = Rule(
         *("rich", "cyclopts", "click", "tqdm", "torch.utils.tensorboard"),
     ),
     "cli",
-    {"web/jobs/suggest.py": ("sys.stderr", "the log of a process of its own, until it is a command")},
-    (1, 2, "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2"),
+    written_to=(1, 2, "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2"),
 )
 EXITS = Rule(
     "ends the program",
     ("exit", "quit", "sys.exit", "SystemExit", "os._exit", "os.abort"),
     "cli",
-    {"web/jobs/suggest.py": ("SystemExit", "the end of a process of its own, until it is a command")},
 )
 CHANGES_DIRECTORY = Rule("changes directory", ("os.chdir", "os.fchdir", "contextlib.chdir"))
 SEEDS = Rule(
