@@ -21,7 +21,7 @@ PLAIN = CONFIG.with_changes({"augment.online": False})
 
 
 def dotted(shape: tuple[int, int], n: int, seed: int) -> Sample:
-    """A black picture with bright dots of different heights at whole pixels, no two close."""
+    """A black image with bright dots of different heights at whole pixels, no two close."""
     rng = np.random.default_rng(seed)
     flat = rng.choice((shape[0] // 3) * (shape[1] // 3), n, replace=False)
     xy = np.stack([flat % (shape[1] // 3), flat // (shape[1] // 3)], 1) * 3 + 1
@@ -53,7 +53,7 @@ def test_there_are_eight_different_symmetries_and_the_first_changes_nothing():
     np.testing.assert_array_equal(places, xy)
 
 
-def test_four_quarter_turns_and_two_mirrors_are_none():
+def test_four_rotations_by_90_degrees_or_two_mirrors_change_nothing():
     tile = np.random.default_rng(0).standard_normal((6, 6)).astype(np.float32)
     xy = np.array([[0.3, 4.1], [5.0, 2.2]])
     for which, times in ((1, 4), (4, 2), (5, 2), (2, 2)):
@@ -74,7 +74,7 @@ def test_augmentation_keeps_its_input_and_all_centres():
     assert len(changed.xy) == 2
 
 
-def test_augmentation_can_be_turned_off():
+def test_augmentation_can_be_switched_off():
     tile = Sample(np.ones((48, 48), np.float32), np.array([[3.0, 2.0]]), np.array([8.0]))
     same = draw_tile([tile], 0, PLAIN, np.random.default_rng(0))
     np.testing.assert_array_equal(same.pixels, tile.pixels)
@@ -126,7 +126,7 @@ def test_boxes_lie_on_the_dots_of_their_tile(config, shape):
     assert seen > 0
 
 
-def test_a_centre_between_pixels_at_the_rim_belongs_to_the_tile():
+def test_a_centre_between_pixels_at_the_edge_belongs_to_the_tile():
     sample = Sample(np.zeros((48, 48), np.float32), np.array([[-0.4, 47.4], [20.0, 47.6]]), np.array([8.0, 8.0]))
     _, targets, *_ = batch([sample], PLAIN, 0)
     torch.testing.assert_close(targets[0][:, :2], torch.tensor([[0.1 / 48, 47.9 / 48]]))
@@ -150,7 +150,7 @@ def test_drawing_leaves_global_random_numbers_alone():
     assert torch.equal(torch_before, torch.random.get_rng_state())
 
 
-def test_micrographs_are_drawn_by_their_area_and_places_everywhere():
+def test_micrographs_are_drawn_by_their_area_and_positions_everywhere():
     small, large = (Sample(np.full(s, v, np.float32), np.zeros((0, 2)), np.zeros(0)) for s, v in
                     (((50, 60), 1.0), ((100, 90), 2.0)))  # fmt: skip
     drawn = torch.cat([batch([small, large], PLAIN, step)[0][:, 0, 24, 24] for step in range(200)])
@@ -160,7 +160,7 @@ def test_micrographs_are_drawn_by_their_area_and_places_everywhere():
     assert corners == {1000.0 * row + column for row in range(5) for column in range(6)}
 
 
-def test_a_store_keeps_pictures_on_disk(tmp_path: Path):
+def test_a_store_keeps_micrographs_on_disk(tmp_path: Path):
     rng = np.random.default_rng(0)
     pictures = [rng.standard_normal(shape).astype(np.float32) for shape in ((40, 60), (50, 30))]
     store, frame = Store(tmp_path), Frame((80, 121), (40, 60))
@@ -182,7 +182,7 @@ def test_a_sample_has_its_particles_at_the_working_scale():
     assert sample_from(prepared, Particles.of([])).xy.shape == (0, 2)
 
 
-def test_particles_that_are_blanked_are_not_learned():
+def test_blanked_particles_are_not_in_a_sample():
     good = np.ones((40, 60), bool)
     good[:, :20] = False
     prepared = Prepared(np.zeros((40, 60), np.float32), Frame((80, 120), (40, 60)), 20.0, usable=good)

@@ -69,7 +69,7 @@ def offsets(picture: Sample) -> np.ndarray:
 
 
 def test_the_default_tile_is_what_it_always_was():
-    """Written out once more: place, symmetry, gain, level, noise; other parts draw no numbers while they are off."""
+    """Written out once more: position, symmetry, gain, level, noise; other parts draw no numbers while they are off."""
     sample = discs((131, 157), 7, 0, noise=1.0)
     config = Config().with_changes({"train.tile_px": 96})
     for seed in range(12):
@@ -99,21 +99,21 @@ def test_a_disc_follows_its_box_through_a_view(angle, scale):
     np.testing.assert_allclose(seen.side, scale * SIDE)
     assert len(offsets(seen)) >= 1
     assert offsets(seen).max() < 0.2
-    # As many discs as boxes: whoever is bright in the view has its centre there, or near the rim.
+    # As many discs as boxes: whatever is bright in the view has its centre there, or near the edge.
     rows, columns = np.nonzero(seen.pixels > 2)
     near = np.hypot(columns[:, None] - seen.xy[:, 0], rows[:, None] - seen.xy[:, 1]).min(1) < scale * SIDE / 2
     rim = np.minimum(np.minimum(rows, 98 - rows), np.minimum(columns, 118 - columns)) < scale * SIDE / 2
     assert (near | rim).all()
 
 
-def test_a_view_without_turn_or_scale_is_the_picture():
+def test_a_view_without_rotation_or_scale_is_the_micrograph():
     picture = discs((61, 90), 3, 2, noise=1.0)
     same = view(picture, (61, 90), Pose((44.5, 30.0)))
     np.testing.assert_allclose(same.pixels, picture.pixels, atol=1e-5)
     np.testing.assert_allclose(same.xy, picture.xy)
 
 
-def test_positive_angles_turn_clockwise_on_the_screen():
+def test_positive_angles_rotate_clockwise_on_the_screen():
     pixels = np.zeros((61, 61), np.float32)
     pixels[30, 50] = 1  # right of the middle
     seen = view(Sample(pixels, np.array([[50.0, 30.0]]), np.array([5.0])), (61, 61), Pose((30.0, 30.0), 90.0))
@@ -121,7 +121,7 @@ def test_positive_angles_turn_clockwise_on_the_screen():
     assert seen.pixels[50, 30] > 0.9
 
 
-def test_a_turned_view_is_blank_beyond_the_picture_and_drops_what_leaves_it():
+def test_a_rotated_view_is_blank_beyond_the_micrograph_and_drops_particles_outside():
     picture = discs((97, 131), 8, 3, noise=1.0)
     pose = Pose((65.0, 48.0), 45.0)
     seen = view(picture, (97, 131), pose)
@@ -137,13 +137,13 @@ def test_a_turned_view_is_blank_beyond_the_picture_and_drops_what_leaves_it():
     np.testing.assert_allclose(seen.xy, places[inside])
 
 
-def test_a_view_beside_the_picture_is_blank():
+def test_a_view_beside_the_micrograph_is_blank():
     seen = view(discs((40, 50), 1, 0), (30, 30), Pose((400.0, 20.0), 30.0))
     assert not seen.pixels.any()
     assert len(seen.xy) == len(seen.side) == 0
 
 
-def test_what_is_blanked_stays_blank_when_turned():
+def test_blanked_pixels_stay_blank_when_rotated():
     picture = discs((97, 131), 4, 4, noise=1.0)
     picture.pixels[20:60, 30:75] = 0
     seen = view(picture, (97, 131), Pose((65.0, 48.0), 30.0, 1.1))
@@ -153,7 +153,7 @@ def test_what_is_blanked_stays_blank_when_turned():
     assert not seen.pixels[rows, columns].any()
 
 
-def test_small_pictures_turn_about_their_own_middle():
+def test_small_micrographs_are_rotated_about_their_own_middle():
     picture = discs((40, 50), 1, 0)
     config = CONFIG.with_changes({"augment.rotate_deg": 180}).augment
     for seed in range(10):
@@ -163,7 +163,7 @@ def test_small_pictures_turn_about_their_own_middle():
 
 
 @pytest.mark.parametrize("which", range(8))
-def test_symmetries_hold_for_pictures_that_are_not_square(which):
+def test_symmetries_hold_for_images_that_are_not_square(which):
     picture = discs((61, 90), 3, 5)
     pixels, xy = apply_symmetry(picture.pixels, picture.xy, which)
     assert pixels.shape == ((90, 61) if which % 2 else (61, 90))
@@ -196,7 +196,7 @@ def test_every_box_of_a_mosaic_lies_on_its_disc_and_every_quarter_is_another_mic
     assert seen > 16
 
 
-def test_a_mosaic_of_one_micrograph_is_made_of_its_places():
+def test_a_mosaic_of_one_micrograph_consists_of_its_parts():
     one = discs((131, 157), 3, 0)
     assert mosaic_sources([one], 0, np.random.default_rng(0)) == [one] * 4
     two = [one, discs((40, 50), 1, 0)]
@@ -204,7 +204,7 @@ def test_a_mosaic_of_one_micrograph_is_made_of_its_places():
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_pasting_adds_the_boxes_it_says_on_discs_and_touches_no_labelled_one(noise):
+def test_pasting_adds_boxes_on_discs_and_touches_no_labelled_one(noise):
     source, target = discs((141, 167), 9, 6, noise), discs((141, 167), 5, 7, noise)
     before = target.pixels.copy()
     result = pasted(target, source, 4, np.random.default_rng(1))
@@ -226,7 +226,7 @@ def test_pasting_adds_the_boxes_it_says_on_discs_and_touches_no_labelled_one(noi
     assert not (touched & ~close).any()
 
 
-def test_a_pasted_particle_follows_level_and_noise_of_its_new_place():
+def test_a_pasted_particle_has_level_and_noise_of_its_new_position():
     rng = np.random.default_rng(0)
     source = discs((141, 167), 9, 6, 1.0)
     ground = Sample((3 + 0.8 * rng.standard_normal((141, 167))).astype(np.float32), np.empty((0, 2)), np.empty(0))
@@ -318,7 +318,7 @@ def median_absolute(values: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", filters())
-def test_grey_levels_stay_in_bounds_and_discs_in_place(name):
+def test_grey_levels_stay_in_bounds_and_discs_at_their_positions(name):
     change = filters()[name]
     noisy = discs((131, 157), 9, 9, 1.0)
     noisy.pixels[60:90, 100:140] = 0
@@ -350,8 +350,8 @@ def test_no_strength_is_no_change():
     np.testing.assert_array_equal(defocused(nothing, SIDE, (2.0, 0.3, 1.0)), nothing)
 
 
-def test_the_defocus_filter_is_the_contrast_transfer_it_says():
-    """White noise in, the curve out: against the power spectrum, far from the rim."""
+def test_the_defocus_filter_is_the_documented_contrast_transfer():
+    """White noise in, the curve out: against the power spectrum, far from the edges."""
     pixels = np.random.default_rng(0).standard_normal((512, 509)).astype(np.float32)
     changed = defocused(pixels, SIDE, (3.0, 0.3, 1.0))
     frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(509)) * SIDE / 3.0

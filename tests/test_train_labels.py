@@ -39,7 +39,7 @@ def mics(*stems: str) -> list[Path]:
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.34, 0.5])
 @pytest.mark.parametrize("n", [FEW, FEW + 1, 21, 30])
-def test_a_share_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
+def test_a_fraction_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
     stems = [f"m{i:02d}" for i in range(n)]
     division = split(mics(*stems), label(tmp_path, *stems), share)
     assert division.band == 0
@@ -51,14 +51,14 @@ def test_a_share_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
     assert all(file.stem == path.stem for path, file in {**division.training, **division.validation}.items())
 
 
-def test_a_share_of_few_micrographs_is_a_band_of_each(tmp_path):
+def test_a_fraction_of_few_micrographs_is_a_band_of_each(tmp_path):
     stems = [f"m{i}" for i in range(FEW - 1)]
     division = split(mics(*stems), label(tmp_path, *stems), 0.2)
     assert (division.band, division.validation, len(division.training)) == (0.2, {}, FEW - 1)
 
 
 @pytest.mark.parametrize("n", [1, FEW - 1, FEW + 3])
-def test_without_validation_everything_is_learned_from(tmp_path, n):
+def test_without_validation_everything_is_trained_on(tmp_path, n):
     stems = [f"m{i}" for i in range(n)]
     division = split(mics(*stems), label(tmp_path, *stems), 0.0)
     assert (len(division.training), division.validation, division.band) == (n, {}, 0.0)
@@ -90,7 +90,7 @@ def truth(
 
 
 def lattice(shape: tuple[int, int], margin: float) -> np.ndarray:
-    """A particle at every tenth pixel, at least `margin` pixels from the rim's pixels; half pixels included."""
+    """A particle at every tenth pixel, at least `margin` pixels from the pixels at the edge; half pixels included."""
     x = np.arange(margin, shape[1] - 0.99 - margin, 9.5)
     y = np.arange(margin, shape[0] - 0.99 - margin, 4.75)
     x, y = np.meshgrid(x, y)
@@ -99,7 +99,7 @@ def lattice(shape: tuple[int, int], margin: float) -> np.ndarray:
 
 @pytest.mark.parametrize("band", [0.2, 0.33, 0.5, 0.61])
 @pytest.mark.parametrize("margin", [0.0, 1.5])
-def test_what_is_learned_and_what_is_validated_part_the_labels(band, margin):
+def test_training_and_validation_regions_divide_the_labels(band, margin):
     whole = truth(lattice((301, 277), 9.0 * margin))
     learn, check = regions(whole, margin, band)
     assert learn is not None
@@ -191,7 +191,7 @@ def test_a_pair_is_read_and_all_labels_get_the_one_diameter(tmp_path):
     np.testing.assert_allclose(particles.diameter_px, 24.0)
 
 
-def test_labels_of_another_picture_are_refused(tmp_path):
+def test_labels_of_another_micrograph_are_refused(tmp_path):
     path = write_micrograph(tmp_path / "a.tif", (70, 90))
     file = label(tmp_path, "a", xy=np.random.default_rng(0).uniform(0, 500, (40, 2))) / "a.csv"
     with pytest.raises(CoordinatesError, match=r"a\.csv"):

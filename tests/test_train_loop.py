@@ -36,7 +36,7 @@ SHAPE = (90, 130)
 
 
 def discs(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A prepared picture of bright discs in weak noise, and their centres; none overlap."""
+    """A prepared micrograph of bright discs in weak noise, and their centres; none overlap."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(np.arange(14, SHAPE[1] - 10, 25.0), np.arange(12, SHAPE[0] - 10, 24.0)), -1)
     xy = grid.reshape(-1, 2) + rng.uniform(-3, 3, (grid.size // 2, 2))
@@ -95,7 +95,7 @@ def rows_of(plan: Plan) -> list[dict[str, str]]:
 
 
 class Killed(Silent):
-    """Raises an error when told of a step."""
+    """Raises an error at a step."""
 
     def __init__(self, at: int, error: type[BaseException]) -> None:
         self.at, self.error, self.finished = at, error, False
@@ -395,7 +395,7 @@ def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path, monkeypatch):
     assert state.step == 2
 
 
-def test_pictures_without_particles_can_be_learned_from(tmp_path):
+def test_micrographs_without_particles_can_be_trained_on(tmp_path):
     plan = plan_of(tmp_path, steps=2, checks=False)
     empty = Sample(plan.samples[0].pixels, np.zeros((0, 2)), np.zeros(0))
     state, _ = trained(replace(plan, samples=[empty]))
@@ -403,7 +403,7 @@ def test_pictures_without_particles_can_be_learned_from(tmp_path):
     assert {float(row["loss_denoise"]) for row in rows_of(plan)} == {0.0}
 
 
-def test_the_average_follows_the_weights_and_can_be_turned_off(tmp_path):
+def test_the_average_follows_the_weights_and_can_be_switched_off(tmp_path):
     state, _ = trained(plan_of(tmp_path / "off", CONFIG.with_changes({"train.average": 0}), 3, checks=False))
     assert same(state.average.state_dict(), state.model.state_dict())
     start = fresh().state_dict()

@@ -50,10 +50,10 @@ def boxes(*centres: tuple[float, float], side: float = 0.1) -> torch.Tensor:
     return torch.tensor([[x, y, side, side] for x, y in centres]).reshape(-1, 4)
 
 
-def said(places: torch.Tensor, scores: list[float]) -> DetectorOutput:
-    """A detector that says this in each of two layers and of its encoder."""
+def outputs_of(predicted: torch.Tensor, scores: list[float]) -> DetectorOutput:
+    """The output of a detector with these predictions in each of two layers and of its encoder."""
     logits = torch.tensor(scores)[None, :, None].requires_grad_()
-    return DetectorOutput(logits, places[None], [logits], [places[None]], logits, places[None], [], [])
+    return DetectorOutput(logits, predicted[None], [logits], [predicted[None]], logits, predicted[None], [], [])
 
 
 def pushes(
@@ -69,31 +69,31 @@ QUERIES = boxes((0.2, 0.2), (0.5, 0.5), (0.51, 0.5), (0.8, 0.3))
 SCORES = [1.0, 2.0, 1.0, 0.5]
 
 
-def test_on_an_unsure_place_one_prediction_is_let_alone_and_its_doubles_are_not():
-    push = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)))
+def test_at_an_unsure_position_one_prediction_is_ignored_and_its_duplicates_are_not():
+    push = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)))
     assert push[0] < 0
     assert push[1] == 0
     assert push[2] > 0  # a double, whether there is a particle or not
     assert push[3] > 0
-    complete = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), None)
+    complete = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), None)
     assert complete[1] > 0
     np.testing.assert_array_equal(np.delete(push, 1), np.delete(complete, 1))
 
 
-def test_unsure_places_can_be_weighted():
-    half = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)), replace(LOSS, unsure_weight=0.5))
-    whole = pushes(said(QUERIES, SCORES), boxes((0.2, 0.2)), None)
+def test_unsure_positions_can_be_weighted():
+    half = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)), replace(LOSS, unsure_weight=0.5))
+    whole = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), None)
     np.testing.assert_allclose(half, whole * [1, 0.5, 1, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("offset", "taught"), [(0.045, False), (0.055, True)])
-def test_only_predictions_about_an_unsure_place_are_let_alone(offset, taught):
-    push = pushes(said(boxes((0.5 + offset, 0.5)), [3.0]), boxes(), boxes((0.5, 0.5)))
+def test_only_predictions_at_an_unsure_position_are_ignored(offset, taught):
+    push = pushes(outputs_of(boxes((0.5 + offset, 0.5)), [3.0]), boxes(), boxes((0.5, 0.5)))
     assert (push[0] > 0) == taught
 
 
-def test_labels_come_first_and_boxes_of_unsure_places_are_not_learned():
-    output = said(QUERIES, SCORES)
+def test_labels_come_first_and_boxes_of_unsure_positions_have_no_loss():
+    output = outputs_of(QUERIES, SCORES)
     target, unsure = boxes((0.2, 0.2)), boxes((0.52, 0.53))
     found, complete = CRITERION(output, [target], None, [unsure]), CRITERION(output, [target], None)
     assert torch.equal(found["loss_l1"], complete["loss_l1"])
@@ -101,12 +101,12 @@ def test_labels_come_first_and_boxes_of_unsure_places_are_not_learned():
     assert float(found["loss_class"].detach()) < float(complete["loss_class"].detach())
 
 
-def test_negative_denoising_queries_on_unsure_places_are_let_alone():
+def test_negative_denoising_queries_at_unsure_positions_are_ignored():
     target = boxes((0.3, 0.3), (0.7, 0.6), side=0.2)
     denoising = prepare_denoising([target], DenoiseConfig(groups=3), torch.Generator().manual_seed(1))
     assert denoising is not None
     logits = torch.zeros(1, len(denoising), 1, requires_grad=True)
-    matching = said(QUERIES, SCORES)
+    matching = outputs_of(QUERIES, SCORES)
     output = replace(matching, dn_logits=[logits], dn_boxes=[denoising.boxes])
     bad = torch.nonzero(denoising.negative[0])[0, 0]
     unsure = denoising.boxes[0, bad][None].clone()
@@ -122,13 +122,13 @@ def test_negative_denoising_queries_on_unsure_places_are_let_alone():
     assert torch.equal(push[0, ~there], complete[0, ~there])
 
 
-def test_without_unsure_places_the_loss_is_bitwise_what_it_was():
+def test_without_unsure_positions_the_loss_is_bitwise_that_of_the_equations():
     """Eq. (2) to (4) written down without them, operation by operation."""
     target = boxes((0.2, 0.2), (0.77, 0.33))
     denoising = prepare_denoising([target], DenoiseConfig(), torch.Generator().manual_seed(0))
     assert denoising is not None
     logits = torch.linspace(-2, 2, len(denoising))[None, :, None]
-    output = replace(said(QUERIES, SCORES), dn_logits=[logits], dn_boxes=[denoising.boxes])
+    output = replace(outputs_of(QUERIES, SCORES), dn_logits=[logits], dn_boxes=[denoising.boxes])
     parts = {"class": torch.zeros(()), "l1": torch.zeros(()), "giou": torch.zeros(())}
     for logit, box in output.layers:
         queries, objects = HungarianMatcher(LOSS)(logit[0], box[0], target)
@@ -148,7 +148,7 @@ def test_without_unsure_places_the_loss_is_bitwise_what_it_was():
             assert torch.equal(value, parts[name.removeprefix("loss").removeprefix("_")]), name
 
 
-def test_unsure_places_go_with_the_particles_through_every_augmentation():
+def test_unsure_positions_go_with_the_particles_through_every_augmentation():
     """Dots mark both kinds; after any augmentation they lie where the dots are, and no kind becomes the other."""
     rng = np.random.default_rng(5)
     pixels = np.full((140, 180), 0.01, np.float32)
@@ -174,7 +174,7 @@ def test_unsure_places_go_with_the_particles_through_every_augmentation():
     assert min(seen) > 50
 
 
-def test_batches_hold_unsure_places_apart_and_none_without():
+def test_batches_hold_unsure_positions_apart_and_none_without():
     pixels, xy = discs()
     sure = np.arange(len(xy)) % 3 == 0
     whole = Sample(pixels, xy, np.full(len(xy), 16.0))
@@ -276,7 +276,7 @@ def test_complete_labels_count_alone_where_there_are_any():
     assert metrics_for([]) is None
 
 
-def test_without_picks_or_hits_judging_says_nothing_wrong():
+def test_metrics_without_picks_or_hits_are_zero():
     nothing = partial_metrics([(Particles.of([]), Particles.of([[5.0, 5.0]], 20.0))], [True])
     assert nothing == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "threshold": 1.0, "merit": 0.0}
     astray = partial_metrics([(Particles.of([[500.0, 5.0]], 20.0, 0.5), Particles.of([[5.0, 5.0]], 20.0))], [True])
@@ -284,7 +284,7 @@ def test_without_picks_or_hits_judging_says_nothing_wrong():
     assert bounds(curve([(Particles.of([]), Particles.of([]))]), 0, CONFIG).unsure == math.inf
 
 
-def test_bounds_follow_doubt_and_adoption():
+def test_bounds_follow_the_knobs_doubt_and_adopt():
     pairs = scattered(2000, 0.7, 0.9, 0.2)
     points, labels = curve(pairs), 400
     between = bounds(points, labels, CONFIG)
@@ -304,7 +304,7 @@ def truth_of(seed: int = 0, **changes) -> LabelledMicrograph:
     return LabelledMicrograph(Prepared(pixels, Frame(SHAPE, SHAPE), 16.0), Particles.of(xy, 16.0), **changes)
 
 
-def test_strong_proposals_are_unsure_until_the_teacher_is_asked():
+def test_strong_proposals_are_unsure_until_the_teacher_picks():
     truth = truth_of(partial=True)
     few = replace(truth, particles=truth.particles.select(np.arange(4)))
     whole = Region.inside(SHAPE, 0)
@@ -336,7 +336,7 @@ def partial_plan(folder: Path, config: Config = TEACHING, checks: bool = True):
 
 
 class Oracle:
-    """In place of a network: finds all particles of `discs`, those it was not shown with a lower score."""
+    """Replaces a network: finds all particles of `discs`, unlabelled ones with a lower score."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked = 0
@@ -350,7 +350,7 @@ class Oracle:
         return Particles.of(np.concatenate([xy, nothing]), 15.0, score)
 
 
-def test_the_teachers_picks_take_the_place_of_the_proposals(tmp_path, monkeypatch):
+def test_the_teachers_picks_replace_the_proposals(tmp_path, monkeypatch):
     oracle, plan = Oracle(monkeypatch), partial_plan(tmp_path)
     trained(plan)
     (sample,) = plan.samples
@@ -371,7 +371,7 @@ def test_confident_picks_become_labels_where_that_is_asked_for(tmp_path, monkeyp
     assert plan.samples[0].is_sure.sum() > 5
 
 
-def test_a_teacher_that_sees_nothing_changes_nothing(tmp_path, monkeypatch):
+def test_a_teacher_without_picks_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("upicker.train.teacher.detect", lambda *_: Particles.of([]))
     plan = partial_plan(tmp_path)
     before = plan.samples[0]
@@ -409,7 +409,7 @@ def stop_before(original, at: int, error: type[BaseException]):
     return called
 
 
-def test_a_teacher_without_validation_asks_the_labels_it_learns_from(tmp_path, monkeypatch):
+def test_a_teacher_without_validation_uses_the_training_labels(tmp_path, monkeypatch):
     oracle, plan = Oracle(monkeypatch), partial_plan(tmp_path, checks=False)
     trained(plan)
     assert oracle.asked == 2
@@ -447,7 +447,7 @@ def test_the_command_takes_labels_for_partial(project, capsys):
 
 
 @pytest.mark.parametrize(("partial", "learned", "checked"), [(True, 6, 6), (False, 3, 3)])
-def test_partial_labels_are_all_learned_from_and_validated_on(project, monkeypatch, partial, learned, checked):
+def test_partial_labels_are_all_trained_and_validated_on(project, monkeypatch, partial, learned, checked):
     """Of complete ones, those of the lowest rows are held back."""
     plans, begin = [], loop.initial_state
     monkeypatch.setattr(

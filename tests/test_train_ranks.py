@@ -27,13 +27,13 @@ from upicker.train.sample import Sample
 NETWORK = TOY | {"model.widths": "16,16,16,16,16", "train.device": "cpu", "train.bfloat16": False}
 CONFIG = Config().with_changes(NETWORK | {"train.batch": 4})
 RATE = 4e-4
-# Of 100 weights, 99 must agree to this share of a step. Not all: Adam divides a gradient by its own size, so that
+# Of 100 weights, 99 must agree to this fraction of a step. Not all: Adam divides a gradient by its own size, so that
 # where there is none, rounding errors decide in which direction a weight moves.
 CLOSE = 0.01
 
 
 def samples() -> list[Sample]:
-    """Two pictures with very different numbers of objects, so that it matters what losses are divided by."""
+    """Two micrographs with very different numbers of objects, so that it matters what losses are divided by."""
     rng = np.random.default_rng(0)
     many, few = rng.uniform(0, 120, (40, 2)), rng.uniform(0, 120, (1, 2))
     pictures = rng.standard_normal((2, 130, 121)).astype(np.float32)
@@ -124,7 +124,7 @@ def test_each_tile_of_a_step_belongs_to_one_part_of_one_rank(count, accumulate):
     assert owned == list(range(tiles))
 
 
-def test_the_learning_rate_follows_the_root_of_the_tiles_a_step():
+def test_the_learning_rate_follows_the_root_of_the_tiles_per_step():
     train = CONFIG.with_changes({"train.batch": 2, "train.accumulate": 4}).train
     assert Config().train.batch == Config().train.rate_batch  # nothing changes by default
     assert loop.tiles_per_step(train, Ranks()) == 8
@@ -135,7 +135,7 @@ def test_the_learning_rate_follows_the_root_of_the_tiles_a_step():
     assert loop.batch_factor(8, replace(train, rate_batch=None)) == 1
 
 
-def test_a_process_on_its_own_needs_nobody():
+def test_a_single_process_needs_no_others():
     with ranks.join() as alone:
         assert (alone.rank, alone.world_size, alone.is_first) == (0, 1, True)
         assert alone.map(str, [1, 2, 3]) == ["1", "2", "3"]
@@ -145,7 +145,7 @@ def test_a_process_on_its_own_needs_nobody():
         assert alone.reported_by_first(UPickerError("a", "b"))
 
 
-def test_processes_that_see_other_files_are_refused(monkeypatch):
+def test_processes_that_read_other_files_are_refused(monkeypatch):
     monkeypatch.setattr(Ranks, "all_gather", lambda _, own: [own, own | {"particles": "of another picture"}])
     with pytest.raises(InputError, match=r"2 processes.*different: particles\)"):
         Ranks(0, 2).require_equal({"particles": [3, 4], "config": {"a": 1}})
@@ -169,7 +169,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """Micrographs and labels: one picture has five particles, one only two."""
+    """Micrographs and labels: one micrograph has five particles, one only two."""
     folder = tmp_path_factory.mktemp("project")
     for seed, some in enumerate((5, 2, 5)):
         micrograph(folder / "mics" / f"m{seed}.mrc", seed)
@@ -243,7 +243,7 @@ def test_a_signal_to_one_process_stops_both_between_the_same_steps_and_they_go_o
 
 
 @pytest.mark.slow
-def test_when_one_process_fails_all_end_and_its_error_is_said_once(project):
+def test_when_one_process_fails_all_end_and_its_error_is_printed_once(project):
     command = words("finetune", str(project / "failed" / "m.safetensors"), 1)
     done = torchrun(project, [str(Path(__file__).with_name("rank_work.py")), "error", "2", *command])
     assert done.returncode != 0
@@ -252,7 +252,7 @@ def test_when_one_process_fails_all_end_and_its_error_is_said_once(project):
 
 
 @pytest.mark.slow
-def test_an_error_that_all_processes_meet_is_said_once(project):
+def test_an_error_of_all_processes_is_printed_once(project):
     command = words("finetune", "x.safetensors", 1)
     command[command.index("labels")] = "nowhere"
     done = torchrun(project, ["-m", "upicker", *command])

@@ -39,7 +39,7 @@ def training_regions(count: int = COUNT) -> list[TrainingRegion]:
 
 
 class Oracle:
-    """In place of a network: all particles of `discs`, and, with lower scores, places where there is nothing."""
+    """Replaces a network: finds all particles of `discs`, and, with lower scores, empty positions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[int] = []
@@ -76,7 +76,7 @@ def test_rounds_begin_after_pretraining_and_one_after_the_other():
     assert [plain.schedule(s) for s in range(6)] == [(plain.learning_rate, one_cycle(s, 6, 0.1)) for s in range(6)]
 
 
-def test_in_a_round_the_picks_are_what_is_learned(tmp_path, monkeypatch):
+def test_in_a_round_the_picks_are_the_targets(tmp_path, monkeypatch):
     oracle = Oracle(monkeypatch)
     plan = self_plan(tmp_path)
     first = plan.samples[0]
@@ -149,7 +149,7 @@ def test_a_resumed_self_training_equals_the_uninterrupted_one(tmp_path, monkeypa
     assert kept[0] == kept[1]
 
 
-def test_a_teacher_that_sees_nothing_leaves_the_proposals(tmp_path, monkeypatch):
+def test_a_teacher_without_picks_leaves_the_proposals(tmp_path, monkeypatch):
     monkeypatch.setattr("upicker.train.teacher.detect", lambda *_: Particles.of([]))
     plan = self_plan(tmp_path)
     before = list(plan.samples)
@@ -158,14 +158,14 @@ def test_a_teacher_that_sees_nothing_leaves_the_proposals(tmp_path, monkeypatch)
     assert state.best["threshold"] == 1.0
 
 
-def test_few_micrographs_are_all_learned_from(monkeypatch):
+def test_few_micrographs_are_all_trained_on(monkeypatch):
     Oracle(monkeypatch)
     assert len(SelfTeacher(training_regions(3), ROUNDS, Ranks()).samples) == 3
     assert len(SelfTeacher(training_regions(4), ROUNDS, Ranks()).samples) == 3
     assert len(SelfTeacher(training_regions(5), ROUNDS.with_changes({"teacher.held": 0.4}), Ranks()).samples) == 3
 
 
-def test_what_is_not_taught_as_a_particle_is_background(tmp_path, monkeypatch):
+def test_what_is_not_a_target_is_background(tmp_path, monkeypatch):
     """Nothing is unsure: where weaker picks were, they came back as particles in the next round."""
     Oracle(monkeypatch)
     plan = self_plan(tmp_path)

@@ -56,7 +56,7 @@ def write_micrograph(path: Path, seed: int, voxel: float = 1.5) -> Path:
 
 @pytest.fixture
 def curves() -> None:
-    """Asked for by tests that look at the curves."""
+    """Requested by tests of the training curves."""
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def names(folder: Path) -> set[str]:
 
 
 class Told(Silent):
-    """Remembers what a progress display was told; may interrupt."""
+    """Records the calls of a progress display; may interrupt."""
 
     def __init__(self, stop_at: int = -1) -> None:
         self.stages: list[tuple[str, int, int]] = []
@@ -177,7 +177,7 @@ def test_a_killed_stage_resumes_as_if_nothing_had_been(data, pretrained, tmp_pat
     assert names(tmp_path) == {"pre.safetensors", "pre.log.csv", "pre.png"}
 
 
-def test_interrupted_in_its_first_step_a_stage_says_so_and_nothing_else(data, tmp_path, monkeypatch, curves):
+def test_interrupted_in_its_first_step_a_stage_raises_nothing_else(data, tmp_path, monkeypatch, curves):
     def interrupted(*_args):
         raise KeyboardInterrupt
 
@@ -254,7 +254,7 @@ def test_a_diameter_in_angstrom_needs_a_pixel_size_and_takes_the_headers(data, t
         pretrain([unknown], Length(30.0, "A"), Job(tmp_path / "c.safetensors", CONFIG))
 
 
-def test_finetuning_learns_from_labels_and_reports_what_it_did_not_use(data, tmp_path):
+def test_finetuning_trains_on_labels_and_reports_unused_files(data, tmp_path):
     labels = tmp_path / "labels"
     for stem in ("m0", "m1", "ghost"):
         coordinates.write(labels / f"{stem}.csv", Particles.of(centres(0), 20.0), "csv")
@@ -269,7 +269,7 @@ def test_finetuning_learns_from_labels_and_reports_what_it_did_not_use(data, tmp
     assert names(tmp_path) == {"labels", "m.safetensors", "m.log.csv", "m.png"}
 
 
-def test_copies_made_before_training_are_learned_from_and_kept_where_asked(data, tmp_path):
+def test_copies_made_before_training_are_trained_on_and_kept_in_the_cache(data, tmp_path):
     config = CONFIG.with_changes({"augment.offline": 2, "augment.rotate_deg": 180, "augment.mosaic": 0.5})
     for folder in ("a", "b"):
         job = Job(tmp_path / f"{folder}.safetensors", config, cache=tmp_path / folder)
@@ -287,7 +287,7 @@ def test_copies_made_before_training_are_learned_from_and_kept_where_asked(data,
     ("n", "validation", "learned", "validated"),
     [(6, 0.34, 4, True), (2, 0.4, 2, True), (2, 0.1, 2, False), (6, 0.0, 6, False), (1, 0.4, 1, True)],
 )
-def test_validation_by_share(data, tmp_path, monkeypatch, n, validation, learned, validated):
+def test_validation_by_fraction(data, tmp_path, monkeypatch, n, validation, learned, validated):
     monkeypatch.setattr(labels, "FEW", 5)
     output = tmp_path / "m.safetensors"
     result = finetune(mics(data, n), data / "labels", Job(output, CONFIG), validation=validation)

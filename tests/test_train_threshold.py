@@ -61,6 +61,6 @@ def test_fine_tuning_with_few_micrographs_stores_it(data: Path, tmp_path, monkey
     header = weights.read_header(job.output)
     assert (header.threshold, header.f1) == (result.threshold, result.f1)
     assert before is not None
-    # Not held back: nothing to say how good it is, so nothing to store.
+    # Not held back: there are no metrics, so nothing is stored.
     assert finetune(mics(data, 2), data / "labels", job, diameter=DIAMETER, validation=0.0).threshold is None
     assert len(asked) == 1
