@@ -5,7 +5,7 @@ import pytest
 
 from upicker.config import ImageConfig
 from upicker.errors import ConfigError, InputError, MicrographError, UPickerError
-from upicker.image.filters import background, clahe, equalized, repaired, robust
+from upicker.image.filters import background, clahe, equalized, filled, repaired, robust
 from upicker.image.prepare import prepare
 from upicker.particles import Micrograph
 
@@ -146,3 +146,12 @@ def test_what_cannot_be_prepared_says_why(pixels, diameter, config, error, says)
         prepared(pixels, diameter, ImageConfig(**config))
     assert isinstance(raised.value, UPickerError)
     assert raised.value.remedy
+
+
+def test_non_finite_pixels_are_filled_with_the_median_of_the_others():
+    pixels = np.array([[1, 2, np.nan], [9, np.inf, 3]], np.float32)
+    np.testing.assert_array_equal(filled(pixels), [[1, 2, 2.5], [9, 2.5, 3]])
+    assert np.isnan(pixels[0, 2])
+    np.testing.assert_array_equal(filled(np.full((2, 3), np.nan, np.float32)), 0)
+    whole = np.ones((2, 3), np.float32)
+    assert filled(whole) is whole

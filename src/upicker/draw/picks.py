@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from upicker.draw.style import DPI, SKY, VERMILION, YELLOW, save
 from upicker.errors import ConfigError
+from upicker.image.filters import filled
 from upicker.particles import Micrograph, Particles
 from upicker.scoring import match
 from upicker.statistics import robust
@@ -145,9 +146,7 @@ def _sheet(height: int, width: int) -> tuple[Figure, Axes, Axes]:
 
 def legible(pixels: np.ndarray, diameter_px: float, scale: float) -> np.ndarray:
     """Return the micrograph at screen size, smoothed, levelled and stretched to 0..1."""
-    finite = np.isfinite(pixels)
-    if not finite.all():
-        pixels = np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0)
+    pixels = filled(pixels)
     size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     shown = cv2.resize(pixels.astype(np.float32), size, interpolation=method)

@@ -17,12 +17,12 @@ _COLUMNS, _PANEL_PX, _TITLE_PX, _RIM_PX = 3, 620, 30, 10
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One picture of a sheet.
+    """One micrograph of a sheet.
 
     Attributes
     ----------
     micrograph : Micrograph
-        The picture.
+        What is drawn.
     diameter_px : float
         Of its particles, raw pixels: what the smoothing follows.
     title : str
@@ -68,7 +68,7 @@ def sheet(panels: Sequence[Panel], path: Path) -> None:
 
 
 def _draw(figure: Figure, box: tuple[float, float, float, float], panel: Panel) -> None:
-    """Draw one picture into a box, given as shares of the figure."""
+    """Draw one micrograph into a box, given in fractions of the figure."""
     rows, columns = panel.micrograph.shape
     scale = _PANEL_PX / columns
     axes = figure.add_axes(box, anchor="NW")

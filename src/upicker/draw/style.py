@@ -1,4 +1,4 @@
-"""What the pictures share: colours, resolution, writing."""
+"""Common to all drawings: colours, resolution, writing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def save(figure: Figure, path: Path) -> None:
     Raises
     ------
     OutputError
-        If it cannot be written, or the suffix is not one of a picture.
+        If it cannot be written, or the suffix is not that of an image format.
     """
     with replacing(Path(path)) as temporary:
         try:
             figure.savefig(temporary, dpi=DPI)
         except ValueError as error:
-            raise OutputError(path, f"there is no picture of this kind ({error})", "Give it the suffix .png") from error
+            raise OutputError(path, f"unknown image format ({error})", "Give it the suffix .png") from error

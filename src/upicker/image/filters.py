@@ -27,6 +27,17 @@ def _sampled(pixels: np.ndarray) -> np.ndarray:
     return pixels[::step, ::step]
 
 
+def filled(pixels: np.ndarray) -> np.ndarray:
+    """Return an image with its non-finite pixels replaced by the median of the others, or by 0 if there are none.
+
+    `(H, W)` float32; the input itself where all pixels are finite.
+    """
+    finite = np.isfinite(pixels)
+    if finite.all():
+        return pixels
+    return np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0).astype(np.float32)
+
+
 def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.ndarray:
     """Replace non-finite and hot pixels by the median of their neighbours.
 

@@ -10,10 +10,11 @@ from scipy import fft
 
 from upicker.errors import ConfigError
 from upicker.image.boxes import cut
+from upicker.image.filters import filled
 from upicker.particles import Micrograph, Particles
 
 # RELION's own default: the background begins outside a circle of three quarters of the box.
-_BACKGROUND_SHARE = 0.75
+_BACKGROUND_FRACTION = 0.75
 # Boxes scaled and normalised together: few enough to stay in the processor's cache.
 _CHUNK = 16
 
@@ -29,16 +30,16 @@ class Boxing:
     scaled_px : int or None
         Side s after scaling down by Fourier cropping; even, at most b. None: not scaled.
     invert : bool
-        Change the sign of the contrast: right where particles are dark, as in pictures that come from a
-        camera, because RELION wants them bright.
+        Invert the contrast: for micrographs with dark particles, as a camera records them, because RELION expects
+        bright ones.
     normalise, ramp : bool
         Give the background mean 0 and standard deviation 1; fit a plane to it and subtract it first.
     background_diameter_px : float or None
-        Diameter, in raw pixels, of the circle outside which is background; at most b. None: three quarters of
-        the box as in RELION, or the particles' median diameter where that is larger, but never more than b.
+        Diameter, in raw pixels, of the circle outside which is background; at most b. None: three quarters of the
+        box as in RELION, or the particles' median diameter if that is larger, but at most b.
     pad : bool
-        What becomes of boxes that reach beyond the micrograph: True repeats the rim's pixels, as RELION does;
-        False leaves them out.
+        Boxes that reach beyond the micrograph: True pads them by repeating its border pixels, as RELION does; False
+        leaves them out.
     """
 
     box_px: int
@@ -51,7 +52,7 @@ class Boxing:
 
     @property
     def side_px(self) -> int:
-        """Side of the images that come out."""
+        """Side of the extracted images, after scaling."""
         return self.scaled_px or self.box_px
 
 
@@ -64,7 +65,7 @@ class Boxes:
     stack : np.ndarray
         `(n, s, s)` float32; the particle's centre is at pixel ``[s // 2, s // 2]``.
     particles : Particles
-        The n particles, in the stack's order; positions as picked, not rounded.
+        The n particles, in the order of the stack; positions as picked, not rounded.
     dropped : int
         Particles left out because their box reaches beyond the micrograph.
     """
@@ -89,7 +90,7 @@ def extract(micrograph: Micrograph, particles: Particles, boxing: Boxing) -> Box
     Parameters
     ----------
     micrograph : Micrograph
-        Raw pixels; non-finite ones count as the median of the others.
+        Raw pixels; non-finite ones are replaced by the median of the others.
     particles : Particles
         Centres in raw pixels.
     boxing : Boxing
@@ -110,7 +111,7 @@ def extract(micrograph: Micrograph, particles: Particles, boxing: Boxing) -> Box
 
 
 def portions(micrograph: Micrograph, particles: Particles, boxing: Boxing, size: int) -> Iterator[Boxes]:
-    """Cut boxes as `extract` does, `size` at a time; what is dropped is not counted.
+    """Yield boxes as `extract` does, `size` at a time; `dropped` is not counted.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def portions(micrograph: Micrograph, particles: Particles, boxing: Boxing, size:
     """
     _check(micrograph, boxing)
     particles = particles.select(fitting(particles, micrograph.shape, boxing))
-    pixels, finish = _repaired(micrograph.pixels), _Finish(boxing, particles)
+    pixels, finish = filled(micrograph.pixels), _Finish(boxing, particles)
     corner = _corners(particles, boxing.box_px)
     for first in range(0, len(particles), size):
         last = min(first + size, len(particles))
@@ -131,7 +132,7 @@ def portions(micrograph: Micrograph, particles: Particles, boxing: Boxing, size:
 
 
 def fitting(particles: Particles, shape: tuple[int, int], boxing: Boxing) -> np.ndarray:
-    """Tell, as an `(n,)` bool, which particles `extract` takes from a picture of `shape` (rows, columns)."""
+    """Return `(n,)` bool: which particles `extract` cuts out of a micrograph of `shape` (rows, columns)."""
     if boxing.pad:
         return np.ones(len(particles), bool)
     corner = _corners(particles, boxing.box_px)
@@ -146,7 +147,7 @@ def _corners(particles: Particles, box_px: int) -> np.ndarray:
 def _check(micrograph: Micrograph, boxing: Boxing) -> None:
     box_px, scaled_px = boxing.box_px, boxing.side_px
     if box_px % 2 or box_px < 4:
-        raise ConfigError("--box", f"{box_px} px cannot be a box", "Give an even number of pixels, at least 4")
+        raise ConfigError("--box", f"{box_px} px is odd or less than 4 px", "Give an even number of pixels, at least 4")
     if box_px > min(micrograph.shape):
         rows, columns = micrograph.shape
         raise ConfigError(
@@ -155,7 +156,7 @@ def _check(micrograph: Micrograph, boxing: Boxing) -> None:
             "Give a smaller box",
         )
     if scaled_px % 2 or not 4 <= scaled_px <= box_px:
-        found = f"{scaled_px} px cannot be the scaled side of a box of {box_px} px"
+        found = f"{scaled_px} px is not a valid scaled side of a box of {box_px} px"
         raise ConfigError("--scale", found, "Give an even number of pixels, at least 4 and at most the box")
     circle = boxing.background_diameter_px
     if circle is not None and circle > box_px:
@@ -163,15 +164,8 @@ def _check(micrograph: Micrograph, boxing: Boxing) -> None:
         raise ConfigError("the background circle", found, "Make it smaller")
 
 
-def _repaired(pixels: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(pixels)
-    if finite.all():
-        return pixels
-    return np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0).astype(np.float32)
-
-
 class _Finish:
-    """Scales, normalises and inverts boxes `(n, b, b)`; what all of them share is computed once."""
+    """Scales, normalises and inverts boxes `(n, b, b)`; what is common to all is computed once."""
 
     def __init__(self, boxing: Boxing, particles: Particles) -> None:
         self._boxing = boxing
@@ -179,8 +173,8 @@ class _Finish:
             return
         side_px = boxing.side_px
         circle_px = boxing.background_diameter_px or _background_diameter(particles, boxing.box_px)
-        place = np.arange(side_px) - side_px // 2
-        y, x = np.meshgrid(place, place, indexing="ij")
+        offset = np.arange(side_px) - side_px // 2
+        y, x = np.meshgrid(offset, offset, indexing="ij")
         background = (x**2 + y**2 > (circle_px * side_px / boxing.box_px / 2) ** 2).ravel()
         surface = np.stack([np.ones(side_px**2), x.ravel(), y.ravel()][: 3 if boxing.ramp else 1], 1)
         # The least-squares plane is linear in the pixels: one product for many boxes.
@@ -198,12 +192,12 @@ class _Finish:
         return np.negative(boxes, out=boxes) if self._boxing.invert else boxes
 
     def _normalise(self, flat: np.ndarray) -> None:
-        # Off with the large common offset of raw counts, so that single precision is enough for the rest.
+        # Subtract the large common offset of raw counts first, so that single precision suffices for the rest.
         flat -= flat.mean(1, dtype=np.float64, keepdims=True).astype(np.float32)
         flat -= (flat @ self._solve) @ self._surface
         flat -= (flat @ self._weights)[:, None]
         deviation = np.sqrt(np.square(flat) @ self._weights)
-        # A background of one value (a blank border) has nothing to scale by.
+        # A constant background (a blank border) has no standard deviation to divide by.
         flat /= np.where(deviation > 0, deviation, 1)[:, None]
 
 
@@ -218,4 +212,4 @@ def _scaled(boxes: np.ndarray, side_px: int) -> np.ndarray:
 
 
 def _background_diameter(particles: Particles, box_px: int) -> float:
-    return min(max(_BACKGROUND_SHARE * box_px, particles.median_diameter_px or 0.0), float(box_px))
+    return min(max(_BACKGROUND_FRACTION * box_px, particles.median_diameter_px or 0.0), float(box_px))
