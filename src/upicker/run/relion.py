@@ -191,7 +191,7 @@ def picking(
     WeightsError, ConfigError
         If the weights or the changes cannot be used.
     """
-    from upicker.pick.picker import Picker  # torch takes seconds
+    from upicker.pick.picker import Picker  # imports scipy and OpenCV
     from upicker.run.pick import Picking, processes
 
     picker = Picker(model, changes)
