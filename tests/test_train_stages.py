@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, WeightsError
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning
 from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.model import weights
@@ -352,10 +352,20 @@ def test_finetuning_starts_from_the_weights_given(data, pretrained, tmp_path):
     assert (header.length, header.stage) == (DIAMETER, "finetune")
 
 
-def test_other_architectures_than_that_of_the_weights_are_refused(data, pretrained, tmp_path):
-    config = CONFIG.with_changes({"model.dim": 64})
-    with pytest.raises(WeightsError, match=r"pre\.safetensors.*another architecture"):
-        finetune(mics(data, 1), data / "labels", Job(tmp_path / "m.safetensors", config), initial=pretrained)
+@pytest.mark.parametrize(
+    ("knob", "value", "theirs"),
+    [
+        ("model.dim", 64, 32),
+        ("model.widths", "8,8,16,16,24", r"\(8, 8, 16, 16, 16\)"),
+        ("image.working_diameter_px", 20, 16.0),
+        ("train.tile_px", 96, 64),
+    ],
+)
+def test_what_the_weights_fix_is_refused_by_name(data, pretrained, tmp_path, knob, value, theirs):
+    job = Job(tmp_path / "m.safetensors", CONFIG.with_changes({knob: value}))
+    with pytest.raises(ConfigError, match=rf"{knob} is {theirs}: fixed by the weights"):
+        finetune(mics(data, 1), data / "labels", job, initial=pretrained)
+    assert not job.output.exists()
 
 
 def test_imagenet_weights_are_where_a_random_backbone_starts(data, tmp_path):

@@ -9,17 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, WeightsError, collected_warnings
+from upicker.errors import InputError, UPickerError, collected_warnings
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
-from upicker.model import imagenet, weights
-from upicker.model.detector import Detector
 from upicker.propose.proposals import examples, propose, with_template
-from upicker.train import selftrain
+from upicker.train import selftrain, start
 from upicker.train.dataset import Store
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import (
@@ -34,7 +29,6 @@ from upicker.train.labels import (
 )
 from upicker.train.offline import with_copies
 from upicker.train.partial import PartialTeacher, training_region
-from upicker.train.ranks import require_gpus
 from upicker.train.sample import Sample
 from upicker.train.stage import Stage, run_stage
 from upicker.train.teacher import TrainingRegion
@@ -67,8 +61,8 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         skipped and reported.
     """
     config, result = job.config, StageResult(job.output)
-    _check_output(job)
-    model = _random_start(job)
+    start.check(job)
+    model = start.random_start(job)
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
         micrographs, regions = [], []
         job.progress.start(len(paths), "micrographs", 0)
@@ -121,9 +115,10 @@ def finetune(
     labels : Path
         A folder with one coordinate file per micrograph, of the same stem.
     job : Job
-        Output, config and the rest. With `initial`, architecture and preparation are those of its file.
+        Output, config and the rest.
     initial : Path, optional
-        Weights to start from; by default a random start.
+        Weights to start from; by default a random start. They bring their architecture, preparation and learning rates
+        along, unless those are set anew (`Job.given`).
     diameter : Length, optional
         Particle diameter; by default that of `initial`, else the median of the labels' diameters.
     validation : Path or float
@@ -135,11 +130,11 @@ def finetune(
     Raises
     ------
     UPickerError
-        As `pretrain`; and if no micrograph has labels.
+        As `pretrain`; if no micrograph has labels; and if a knob is set that `initial` fixes otherwise.
     """
     result = StageResult(job.output)
-    _check_output(job)
-    model, stored, config = _start(initial, job)
+    start.check(job)
+    model, stored, config = start.start(initial, job)
     job = replace(job, config=config)
     files = split(paths, labels, validation)
     result.unused = files.unused
@@ -197,42 +192,6 @@ def _read_labelled(
         job.progress.step({})
     job.progress.finish()
     return labelled
-
-
-def _check_output(job: Job) -> None:
-    """Refuse an unusable output or device before the training, not after it."""
-    if job.output.exists() and not job.output.is_file():
-        raise OutputError(job.output, "it is a folder or a device", "Give the name of a file")
-    require_gpus(job.ranks, job.config.train.device)
-
-
-def _random_start(job: Job) -> Detector:
-    """Return a detector with random weights, the same for the same seed; the caller's generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.config.train.seed)
-        model = weights.build(job.config)
-    if job.backbone_weights is not None:
-        imagenet.load_backbone(model, job.backbone_weights)
-    return model
-
-
-def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Config]:
-    """Return the detector to start from, its diameter, and the config with the knobs that its file fixes."""
-    config = job.config
-    if initial is None:
-        return _random_start(job), None, config
-    if job.backbone_weights is not None:
-        raise ConfigError(imagenet.OPTION, f"{initial} has a backbone of its own", "Leave one of the two out")
-    model, header, stored = weights.load(initial)
-    default = Config()
-    if config.model not in (default.model, stored.model):
-        raise WeightsError(
-            initial,
-            "these are weights of another architecture than --preset or model.* give",
-            "Leave --preset and model.* out",
-        )
-    train = replace(config.train, tile_px=stored.train.tile_px)
-    return model, header.length, replace(config, model=stored.model, image=stored.image, train=train)
 
 
 def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:
