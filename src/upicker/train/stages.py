@@ -16,6 +16,7 @@ from upicker.io.coverage import coverages
 from upicker.propose.proposals import examples, propose, with_template
 from upicker.train import selftrain, start
 from upicker.train.dataset import Store
+from upicker.train.fingerprint import Inputs
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import (
     LabelledMicrograph,
@@ -62,7 +63,8 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     """
     config, result = job.config, StageResult(job.output)
     start.check(job)
-    model = start.random_start(job)
+    inputs = Inputs()
+    model = start.random_start(job, inputs)
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
         micrographs, regions = [], []
         job.progress.start(len(paths), "micrographs", 0)
@@ -71,10 +73,12 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
                 micrograph = job.reading.read(path)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
                 micrographs.append(store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image)))
+                inputs.add_micrograph(micrograph, diameter_px)
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             job.progress.step({})
         job.progress.finish()
+        identity = {"config": config.to_tables(), **inputs.to_dict()}
         config = replace(config, propose=with_template(config.propose, examples(micrographs), config.image))
         job = replace(job, config=config)
         knobs = replace(config.propose, top_k=config.train.proposals)
@@ -88,7 +92,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
-        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate, identity=identity)
         if rounds := selftrain.round_starts(config):
             teacher, validation = selftrain.SelfTeacher(regions, config, job.ranks), []
             steps = rounds[-1] + config.teacher.round_steps
@@ -134,14 +138,18 @@ def finetune(
     """
     result = StageResult(job.output)
     start.check(job)
-    model, stored, config = start.start(initial, job)
+    inputs = Inputs()
+    model, stored, config = start.start(initial, job, inputs)
     job = replace(job, config=config)
     files = split(paths, labels, validation)
     result.unused = files.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     length = diameter or stored or median_diameter([*files.training.values(), *files.validation.values()])
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
-        read = _read_labelled(files, length, job, result, store)
+        read = _read_labelled(files, length, job, result, store, inputs)
+        for file, one in read:
+            inputs.add_labels(one.particles, covered[file], one.held)
+        identity = {"config": config.to_tables(), "held back": files.band, **inputs.to_dict()}
         labelled = [part for file, micrograph in read for part in by_region(micrograph, covered[file])]
         partly = any(one.partial for one in labelled)
         if partly:
@@ -167,7 +175,8 @@ def finetune(
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in regions})
         learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
-        stage = Stage("finetune", model, length, config.train.finetune_steps, learning_rate)
+        steps = config.train.finetune_steps
+        stage = Stage("finetune", model, length, steps, learning_rate, identity=identity)
         if partly:
             teacher = PartialTeacher(regions, held, job.config, job.ranks)
             return run_stage(replace(stage, teacher=teacher), teacher.samples, held, job, result)
@@ -176,7 +185,7 @@ def finetune(
 
 
 def _read_labelled(
-    files: Split, length: Length, job: Job, result: StageResult, store: Store
+    files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs
 ) -> list[tuple[Path, LabelledMicrograph]]:
     """Read and prepare the labelled micrographs, with their label files; unusable ones are listed in `result`."""
     labelled, image = [], job.config.image
@@ -185,7 +194,9 @@ def _read_labelled(
     for path, file in everything.items():
         try:
             micrograph, particles = read_pair(path, file, length, job.reading)
-            prepared = masked(prepare(micrograph, length.to_px(micrograph.pixel_size_A, str(path)), image), image)
+            diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
+            prepared = masked(prepare(micrograph, diameter_px, image), image)
+            inputs.add_micrograph(micrograph, diameter_px)
             labelled.append((file, LabelledMicrograph(store.keep(prepared), particles, path in files.validation)))
         except UPickerError as error:
             result.skipped.append((path, str(error)))

@@ -12,6 +12,7 @@ from upicker.errors import ConfigError, OutputError
 from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.pick.network import changed
+from upicker.train.fingerprint import Inputs
 from upicker.train.job import Job
 from upicker.train.ranks import require_gpus
 from upicker.units import Length
@@ -35,18 +36,24 @@ def check(job: Job) -> None:
     require_gpus(job.ranks, job.config.train.device)
 
 
-def random_start(job: Job) -> Detector:
-    """Return a detector with random weights, the same for the same seed; the caller's generator stays as it was."""
+def random_start(job: Job, inputs: Inputs) -> Detector:
+    """Return a detector with random weights, the same for the same seed; the caller's generator stays as it was.
+
+    Weights given for its backbone are noted in `inputs`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.config.train.seed)
         model = weights.build(job.config)
     if job.backbone_weights is not None:
         imagenet.load_backbone(model, job.backbone_weights)
+        inputs.add_weights(model.backbone.state_dict())
     return model
 
 
-def start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Config]:
+def start(initial: Path | None, job: Job, inputs: Inputs) -> tuple[Detector, Length | None, Config]:
     """Return the detector to start from, the diameter of its file, and the config of the training.
+
+    Given weights are noted in `inputs`.
 
     Raises
     ------
@@ -56,10 +63,11 @@ def start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Conf
         If a knob that the user set needs other weights.
     """
     if initial is None:
-        return random_start(job), None, job.config
+        return random_start(job, inputs), None, job.config
     if job.backbone_weights is not None:
         raise ConfigError(imagenet.OPTION, f"{initial} has a backbone of its own", "Leave one of the two out")
     model, header, stored = weights.load(initial)
+    inputs.add_weights(model.state_dict())
     return model, header.length, config_for(stored, job.config, job.given)
 
 
