@@ -293,6 +293,7 @@ def test_stems_of_micrographs() -> None:
     for name in ("a.00.mrc", "x/a.00.TIF", "..\\average\\a.00.mrc.gz", "a.00"):
         assert stem(name) == "a.00"
     assert stem(".mrc") == ".mrc"
+    assert stem("x/tab.tif.mrc") == "tab.tif"
 
 
 def test_what_other_readers_see(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from upicker.cli.console import note, problem, warning
-from upicker.cli.options import Output, PixelSize, Size
+from upicker.cli.options import Output, PixelSize, Size, Suffix
 from upicker.errors import ConfigError, listed
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def convert(
     to_scale: float = 1.0,
     diameter: Size | None = None,
     box: Size | None = None,
+    suffix: Suffix = "",
     pixel_size: PixelSize = None,
     threshold: float | None = None,
 ) -> int:
@@ -66,13 +67,15 @@ def convert(
         Lowest score of the particles to convert.
     """
     from upicker.io.micrographs import entries
+    from upicker.io.pairing import Endings
     from upicker.io.picks import ReadOptions, WriteOptions
     from upicker.run import convert as run
 
     if not files:
         raise ConfigError("FILES", "no coordinates were given", "Give files, folders or quoted patterns")
     reading = ReadOptions(flip=from_flip, scale=scale, threshold=threshold, pixel_size_A=pixel_size)
-    work = run.Converting(to, output, reading, WriteOptions(flip=flip, scale=to_scale), diameter, box)
+    writing = WriteOptions(flip=flip, scale=to_scale)
+    work = run.Converting(to, output, reading, writing, diameter, box, Endings(suffix))
     return _tell(run.convert(files, work, entries(micrographs) if micrographs else None), output)
 
 
@@ -96,6 +99,8 @@ def _tell(report: Report, output: Path) -> int:
     from upicker.io.pairing import unmatched
 
     note(f"converted: {report.particles} particles in {report.micrographs} micrographs -> {output}")
+    if report.differing:
+        note(report.differing)
     if report.lost:
         warning(f"This format does not hold: {', '.join(report.lost)}")
     if report.outside:

@@ -18,8 +18,6 @@ from upicker.errors import ConfigError, CoordinatesError, OutputError
 from upicker.io.names import COMPRESSED, SUFFIXES
 from upicker.particles import Particles, ScoreKind
 
-_SUFFIXES = (*SUFFIXES, *COMPRESSED)
-
 
 @dataclass(frozen=True)
 class Flip:
@@ -302,10 +300,11 @@ def declared(particles: Particles, word: str | None) -> Particles:
 
 
 def stem(micrograph: str) -> str:
-    """Return a micrograph's name without folders (also of Windows) and without the suffixes of image files."""
+    """Return a micrograph's name without folders (also of Windows) and without the suffix of an image file."""
     name = re.split(r"[/\\]", micrograph)[-1]
-    while (at := name.rfind(".")) > 0 and name[at:].lower() in _SUFFIXES:
-        name = name[:at]
+    for suffixes in (COMPRESSED, SUFFIXES):
+        if (at := name.rfind(".")) > 0 and name[at:].lower() in suffixes:
+            name = name[:at]
     return name
 
 

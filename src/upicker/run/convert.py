@@ -13,7 +13,7 @@ from upicker.errors import ConfigError, InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading, size
-from upicker.io.pairing import Pairing, pair
+from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
 from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 from upicker.units import Length
@@ -60,6 +60,8 @@ class Converting:
         Of particles without one.
     box : Length or None
         Side of boxes; by default the diameter of the particle.
+    endings : Endings
+        Of the files' names, see `upicker.io.pairing.match`.
     """
 
     format: str
@@ -68,6 +70,7 @@ class Converting:
     writing: WriteOptions = field(default_factory=WriteOptions)
     diameter: Length | None = None
     box: Length | None = None
+    endings: Endings = ANY
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Report:
         Micrographs that the other program needs by path, of which only the name is known.
     failed : list of UPickerError
         Micrographs that could not be read: not written.
+    differing : str
+        See `upicker.io.pairing.differing`.
     """
 
     micrographs: int
@@ -103,6 +108,7 @@ class Report:
     outside: dict[str, int]
     unnamed: list[str]
     failed: list[UPickerError]
+    differing: str = ""
 
 
 def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> list[Found]:
@@ -148,7 +154,9 @@ def _files(word: str) -> list[Path]:
     return files
 
 
-def with_micrographs(found: Sequence[Found], entries: Sequence[Listed]) -> tuple[list[Found], Pairing[Path, str]]:
+def with_micrographs(
+    found: Sequence[Found], entries: Sequence[Listed], endings: Endings = ANY
+) -> tuple[list[Found], Pairing[Path, str]]:
     """Find the micrographs of picks by name; see `upicker.io.pairing.match`.
 
     Returns
@@ -165,7 +173,7 @@ def with_micrographs(found: Sequence[Found], entries: Sequence[Listed]) -> tuple
     """
     by_path = {entry.path: entry for entry in entries}
     names = {one.picks.micrograph: one.picks.micrograph for one in found}
-    pairing = pair(by_path, names, "--micrographs", required=bool(found))
+    pairing = pair(by_path, names, "--micrographs", required=bool(found), endings=endings)
     path_of = {name: path for path, name in pairing.pairs.items()}
     kept = [
         Found(one.file, replace(one.picks, micrograph=by_path[path].name), path)
@@ -201,7 +209,7 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         _check_shapes(found, work)
         done = [to_contract(one.file, one.picks, work.reading) for one in found]
     else:
-        found, pairing = with_micrographs(found, entries)
+        found, pairing = with_micrographs(found, entries, work.endings)
         done, failed = _measured(found, work.reading, Reading.of(entries, work.reading.pixel_size_A))
     if failed and not done:
         raise failed[0]
@@ -221,6 +229,7 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         outside={p.micrograph: n for p in done if p.shape and (n := int((~p.particles.inside(p.shape)).sum()))},
         unnamed=[p.micrograph for p in done if format.by_path and stem(p.micrograph) == p.micrograph],
         failed=failed,
+        differing=differing(pairing),
     )
 
 
