@@ -15,7 +15,9 @@ from upicker.io import coordinates
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.run import pick as run_pick
+from upicker.run import record
 from upicker.train import stages, start
+from upicker.units import Length
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
 
@@ -68,14 +70,14 @@ def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):
     code, out, _ = upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "picks", "--threshold", 0)
     assert code == 0
     assert "in 3 of 3 micrographs" in out
-    record = tomllib.loads(Path("picks/run.toml").read_text())
-    assert record["run"]["model"] == "m.safetensors"
-    assert record["run"]["diameter"] == "24px"
-    assert record["run"]["threshold"] == 0
-    assert record["model"]["dim"] == 32
+    found = record.read(Path("picks"))
+    assert found.model == Path("m.safetensors")
+    assert found.diameter == Length(24, "px")
+    assert found.threshold == 0
+    assert found.knobs["model.dim"] == 32
     csv, star = (coordinates.read(Path("picks") / name) for name in ("m0.csv", "m0_autopick.star"))
-    assert len(csv) == len(star) == record["run"]["micrographs"][0]["particles"] > 0
-    assert csv.score_kind == star.score_kind == record["run"]["micrographs"][0]["score"] == "probability"
+    assert len(csv) == len(star) == found.micrographs[0].particles > 0
+    assert csv.score_kind == star.score_kind == found.micrographs[0].score == "probability"
     assert upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "strict", "--threshold", 1)[0] == 0
     assert len(coordinates.read(Path("strict/m0.csv"))) == 0
 

@@ -11,7 +11,7 @@ from upicker.errors import OutputError
 from upicker.io import coordinates
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
-from upicker.run.record import Entry
+from upicker.run.entries import Entry
 
 
 class Destination(Protocol):
@@ -31,6 +31,16 @@ class Destination(Protocol):
 
     def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
         """Write the particles of one micrograph, raw pixels; raises OutputError if that cannot be done."""
+        ...
+
+    def entry(
+        self, path: Path, shape: tuple[int, int], pixel_size_A: float | None, particles: Particles, diameter_px: float
+    ) -> Entry:
+        """Return the entry of a micrograph with the particles that were written."""
+        ...
+
+    def read(self, path: Path) -> Particles:
+        """Return the particles that were written of a micrograph; raises CoordinatesError if they cannot be read."""
         ...
 
 
@@ -106,7 +116,24 @@ class Outputs:
         for name in self.formats:
             path = coordinates.output_path(self.folder, micrograph.name, name)
             coordinates.write(path, particles, name, micrograph.pixel_size_A, micrograph.shape)
-        return Entry.of(micrograph, particles, diameter_px)
+        path = micrograph.path or Path(micrograph.name)
+        return self.entry(path, micrograph.shape, micrograph.pixel_size_A, particles, diameter_px)
+
+    def entry(
+        self, path: Path, shape: tuple[int, int], pixel_size_A: float | None, particles: Particles, diameter_px: float
+    ) -> Entry:
+        """Return the entry of a micrograph with the particles that were written."""
+        return Entry.of(path, plain(path), shape, pixel_size_A, particles, diameter_px)
+
+    def read(self, path: Path) -> Particles:
+        """Return the particles that were written of a micrograph.
+
+        Raises
+        ------
+        CoordinatesError
+            If they cannot be read.
+        """
+        return coordinates.read(self.paths(plain(path))[0])
 
 
 def writable(folder: Path) -> None:
