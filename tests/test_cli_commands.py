@@ -16,7 +16,7 @@ from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph
 from upicker import __version__
 from upicker.cli.app import USAGE, name_of
 from upicker.io import coordinates, mrc
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 
 
@@ -249,6 +249,25 @@ def test_evaluate_prints_each_micrograph_and_all(capsys, labelled):
     assert out.count("1.000") >= 9
     assert "IoU" in out
     assert "centre distance" in upicker(capsys, "evaluate", "labels", "picks", "--by", "centre")[1]
+
+
+def test_evaluate_tells_that_picks_were_cut_at_a_threshold(capsys, labelled):
+    def said(scores, kind: ScoreKind, run: str = "") -> bool:
+        particles = Particles.of(CENTRES, DIAMETER, np.linspace(*scores, len(CENTRES)), kind)
+        for stem in ("one", "two.v2"):
+            coordinates.write(Path("picks") / f"{stem}.csv", particles, "csv")
+        Path("picks/run.toml").write_text(run)
+        out = " ".join(upicker(capsys, "evaluate", "labels", "picks")[1].split())
+        told = "count only the picks that were written" in out
+        assert told == ("with scores of at least 0.31:" in out)
+        return told
+
+    assert said((0.9, 0.31), ScoreKind.PROBABILITY)
+    assert said((0.9, 0.5), ScoreKind.PROBABILITY, "[run]\nthreshold = 0.31\n")
+    assert said((9.0, 0.31), ScoreKind.CORRELATION)
+    assert not said((0.9, 0.31), ScoreKind.PROBABILITY, "[run]\nthreshold = 0.02\n")
+    assert not said((0.9, 0.02), ScoreKind.PROBABILITY)
+    assert not said((0.9, 0.31), ScoreKind.GIVEN)
 
 
 def test_evaluate_counts_missing_picks_as_misses_and_names_what_is_alone(capsys, labelled):

@@ -9,11 +9,14 @@ import pytest
 from command_line import CENTRES, DIAMETER, TOY, micrograph, stopped, upicker
 
 from upicker.cli.app import run
+from upicker.config import preset as preset_config
+from upicker.errors import InputError
 from upicker.io import coordinates
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.run import pick as run_pick
 from upicker.run import record
+from upicker.train import stages, start
 from upicker.units import Length
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
@@ -108,6 +111,24 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
     assert "Skipped more/bad.mrc: the file is empty" in err
 
 
+@pytest.mark.parametrize("preset", [None, "compact", "paper"])
+def test_fine_tuning_takes_the_rate_of_the_preset_that_the_weights_were_trained_with(monkeypatch, preset):
+    """And a preset that is named is not mistaken for the default."""
+    asked = []
+
+    def noted(paths, labels, job, initial, *rest):
+        asked.append(start.config_for(preset_config("paper"), job.config, job.given))
+        raise InputError("here", "enough")
+
+    monkeypatch.setattr(stages, "finetune", noted)
+    words = ["finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--init", "paper.safetensors"]
+    code = run([*words, *(("--preset", preset) if preset else ())])
+    if preset == "compact":
+        assert (code, asked) == (2, [])
+    else:
+        assert [one.train.finetune_learning_rate for one in asked] == [1e-4]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -129,8 +150,16 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
         ),
         (
             ("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--init", "m.safetensors", *OTHER),
-            1,
-            "another architecture",
+            2,
+            "model.dim is 32: fixed by the weights",
+        ),
+        (
+            (
+                *("finetune", "mics", "--labels", "labels", "-o", "x.safetensors"),
+                *("--init", "m.safetensors", "--preset", "compact"),
+            ),
+            2,
+            "fixed by the weights",
         ),
     ],
 )

@@ -248,7 +248,7 @@ def test_eman2(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picks.particles.xy, [(10, 20.5), (30, 40)])
     np.testing.assert_array_equal(picks.particles.score, [1, 0.5])
     assert np.isnan(picks.particles.diameter_px).all()
-    (picks,) = read_text(tmp_path, "mic.box", "10\t40\t10\t10\t-3\n20\t40\t10\t10\t-1\n")
+    (picks,) = read_text(tmp_path, "mic.box", "10\t40\t10\t10\t-3\n20\t40\t10\t10\t-3\n")
     np.testing.assert_array_equal(picks.particles.score, [1, 1])
 
 

@@ -58,6 +58,8 @@ def evaluate(
     side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
     scores, pooled = compare.scores(comparison, side_px, by, threshold)
     out.print(score_table(scores, pooled))
+    if (cut := compare.cut_at(comparison, picks_dir)) is not None:
+        note(f"{compare.cut_sentence(cut)}.")
     _warn_of_unmatched(comparison)
     if plot is not None:
         compare.plot(plot, comparison, side_px, by)

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upicker.errors import OutputError
+from upicker.io.processes import boot_id, start_ticks
 
 LOG, EXIT = "out.log", "exit"
 # The trap keeps the shell alive at the signals that stop the command; handlers are not inherited, so the command itself
 # reacts to them as usual.
 _SHELL = 'trap : INT TERM; nice -n 5 "$@"; echo $? >"$0"'
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TAIL_BYTES = 16_384
 
 
@@ -95,10 +95,8 @@ def start(command: Sequence[str], folder: Path) -> Process:
 
 def start_time(pid: int) -> str:
     """Return when a process started, as text to compare; empty if there is none, or it is a zombie."""
-    with suppress(OSError, IndexError, UnicodeDecodeError):
-        # The name, in brackets, may hold any character; the state follows, and the start time as the 20th word.
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if words[0] in "ZX" else f"{_BOOT.read_text().strip()} {words[19]}"
+    if ticks := start_ticks(pid):
+        return f"{boot_id()} {ticks}"
     if sys.platform.startswith("linux"):
         return ""
     asked = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)

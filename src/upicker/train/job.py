@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,6 +86,9 @@ class Job:
         The processes that train together. All ranks call a stage alike; only the first one writes files.
     cache : Path or None
         Folder for prepared micrographs and offline copies, which is kept; None: a temporary folder.
+    given : collection of str or None
+        Names of the knobs that the user set, as ``"train.tile_px"``: beside weights to start from they hold, or are
+        refused. None: the knobs that differ from their defaults.
     """
 
     output: Path
@@ -95,3 +99,4 @@ class Job:
     backbone_weights: str | None = None
     ranks: Ranks = SINGLE_PROCESS
     cache: Path | None = None
+    given: Collection[str] | None = None

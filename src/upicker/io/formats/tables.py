@@ -15,6 +15,7 @@ import numpy as np
 
 from upicker.errors import CoordinatesError
 from upicker.io import delimited
+from upicker.io.formats import headerless
 from upicker.io.formats.content import Content
 from upicker.io.picks import Picks, ReadOptions, declared, grouped
 from upicker.particles import Particles
@@ -33,7 +34,8 @@ _COLUMNS = {
     "pixel_size_A": ("pixelsizea",),
     "score_kind": ("scorekind",),
 }
-_ORDER = ("x", "y", "diameter", "score")
+# Of boxes; whether x and y are then their corners or their centres, nobody knows.
+_WIDTH, _HEIGHT = {"w", "width", "boxwidth"}, {"h", "height", "boxheight"}
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,24}")
 _WRITE_AGAIN = "Write it as CSV with the header x,y,diameter,score"
 
@@ -50,7 +52,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Parameters
     ----------
     content : Content
-        A text. Its first row may be the header; without one, the columns are x, y, diameter, score.
+        A text. Its first row may be the header; without one, see `upicker.io.formats.headerless`.
     options : ReadOptions
         Not used.
 
@@ -62,16 +64,14 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If there is no row, for missing or duplicate columns, and cells that are not numbers.
+        If there is no row, for missing, duplicate or doubtful columns, and cells that are not numbers.
     """
     path, rows, name = content.path, content.rows, content.name
     if not rows:
         raise CoordinatesError(path, "it has no line with values", _WRITE_AGAIN)
     first = rows[0][1]
     if delimited.is_numeric(first):
-        if not 2 <= len(first) <= 4:
-            raise CoordinatesError(path, f"it has {len(first)} columns and no header naming them", _WRITE_AGAIN)
-        at: dict[str, int] = dict(zip(_ORDER, range(len(first))))
+        at = headerless.columns(content)
     else:
         at = _named(path, first)
         rows = rows[1:]
@@ -91,6 +91,13 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
     if missing:
         raise CoordinatesError(
             path, f"it has no column {' and '.join(missing)}, but: {', '.join(header)[:120]}", _WRITE_AGAIN
+        )
+    plain = set(delimited.plain(header))
+    if plain & _WIDTH and plain & _HEIGHT:
+        raise CoordinatesError(
+            path,
+            "it has widths and heights: these are boxes, and it is not certain whether x and y are corners or centres",
+            "For corners, write x y width height without a header as a .box file; for centres, x,y,diameter",
         )
     for name, place in at.items():
         if sum(cell.lower() == header[place].lower() for cell in header) > 1:

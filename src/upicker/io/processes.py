@@ -1,0 +1,129 @@
+"""Who a process is, in words that a file can hold: so that another process can tell whether it has ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+_BOOT = _PROC / "sys/kernel/random/boot_id"
+_MACHINE = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process on some machine; texts that this machine does not know are empty.
+
+    Attributes
+    ----------
+    host : str
+        Name of the machine.
+    machine : str
+        Its machine id, because several may have the same name.
+    boot : str
+        Boot id, which is new after each start of the machine.
+    namespace : str
+        Namespace of process numbers: a container has its own.
+    pid : int
+        Process number.
+    started : str
+        When it started, in ticks since the boot: process numbers are used again.
+    """
+
+    host: str
+    machine: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+
+    @classmethod
+    def mine(cls) -> Identity:
+        """Return this process."""
+        pid = os.getpid()
+        return cls(socket.gethostname(), _text(_MACHINE), boot_id(), _namespace(), pid, start_ticks(pid) or "")
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Identity:
+        """Return the process that `as_dict` described.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a field is missing or malformed.
+        """
+        texts = {name: content[name] for name in ("host", "machine", "boot", "namespace", "started")}
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise TypeError(content)
+        return cls(pid=int(content["pid"]), **texts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON or TOML."""
+        return asdict(self)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is or was a process of this machine."""
+        return (self.host, self.machine) == (socket.gethostname(), _text(_MACHINE))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has provably ended; False as well where this machine cannot tell."""
+        if not self.is_here:
+            return False
+        if self.boot != (boot := boot_id()):
+            return bool(self.boot and boot)
+        if self.namespace != _namespace():
+            return False
+        ticks = start_ticks(self.pid)
+        if ticks is None:
+            # A machine may hide other users' processes in /proc.
+            return not _exists(self.pid)
+        return not ticks or bool(self.started and ticks != self.started)
+
+
+def boot_id() -> str:
+    """Return the id of this start of the machine; empty if unknown."""
+    return _text(_BOOT)
+
+
+def start_ticks(pid: int) -> str | None:
+    """Return when a process started, in ticks since the boot; empty for one that has ended and is not waited for yet.
+
+    None where ``/proc`` does not show it.
+    """
+    with suppress(OSError, IndexError):
+        # The name, in brackets, may hold any character; the state follows, and the start time as the 20th word.
+        words = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        return "" if words[0] in b"ZX" else words[19].decode("ascii")
+    return None
+
+
+def _exists(pid: int) -> bool:
+    """Tell whether a process number is in use; True where that cannot be told."""
+    if os.name != "posix" or pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _namespace() -> str:
+    with suppress(OSError):
+        return str((_PROC / "self/ns/pid").readlink())
+    return ""
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8").strip()
+    return ""
