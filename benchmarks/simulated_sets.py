@@ -7,7 +7,7 @@
 Each set (20 micrographs to train on, 10 to test on) is made at the preset's dose and, "hard", at a third of it.
 
 simulate              the micrographs, their truth and masks, as `upicker simulate --preset` does
-propose               A-LoG alone; its threshold is that of the best F1 on the 5 labelled micrographs
+propose               A-LoG and template; its threshold is that of the best F1 on the 5 labelled micrographs
 pretrain              on the 20 micrographs without labels
 finetune-random       on 5 labelled micrographs, from a random start
 finetune-pretrained   the same, from the pretrained weights
@@ -187,7 +187,7 @@ def _trained(work: Work, result: StageResult) -> dict:
 
 
 WHAT: dict[str, tuple[str, Callable[[Work], dict]]] = {
-    "propose": ("A-LoG alone", propose),
+    "propose": ("A-LoG and template", propose),
     "pretrain": ("pretrained, no label", pretrain),
     "finetune-random": ("{} labelled, random start", finetune_random),
     "finetune-pretrained": ("{} labelled, pretrained", finetune_pretrained),

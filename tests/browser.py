@@ -172,14 +172,14 @@ def watched(page: Any, url: str) -> Any:
     """Open an address in a page; what goes wrong in its scripts is kept in ``page.mistakes``."""
     page.mistakes = []
     page.on("pageerror", lambda error: page.mistakes.append(str(error)))
-
-    def logged(message: Any) -> None:
-        if message.type == "error":
-            page.mistakes.append(f"{message.text} {message.location.get('url', '')}".strip())
-
-    page.on("console", logged)
+    page.on("console", lambda message: message.type == "error" and page.mistakes.append(message_and_place(message)))
     page.goto(url)
     return page
+
+
+def message_and_place(message: Any) -> str:
+    """Return what a page wrote to its console, and the address that it is about."""
+    return f"{message.text} ({message.location['url']})"
 
 
 def until_page(page: Any, script: str, argument: object = None) -> None:

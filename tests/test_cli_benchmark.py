@@ -46,11 +46,11 @@ def test_a_whole_benchmark(data_set, tmp_path, capsys):
     assert "Seed 1: two stages (step 7 of 8, about 0:" in errors
     table_ = rows(out / "benchmark.csv")
     assert [(row["method"], row["seed"]) for row in table_[:5]] == [
-        ("A-LoG alone", "0"),
+        ("A-LoG and template", "0"),
         ("pretrained", "0"),
         ("two stages", "0"),
         ("from scratch", "0"),
-        ("A-LoG alone", "1"),
+        ("A-LoG and template", "1"),
     ]
     assert [row["learned_from"] for row in table_[:4]] == ["-", "3 U", "3 U, 2 L", "2 L"]
     assert [row["seed"] for row in table_[8:]] == ["mean"] * 4
@@ -108,7 +108,7 @@ def test_without_pretraining_from_folders(data_set, tmp_path, capsys):
     assert code == 0, errors
     assert "set: labels fit as they are" in printed
     assert [row["method"] for row in rows(tmp_path / "out" / "benchmark.csv")] == [
-        "A-LoG alone",
+        "A-LoG and template",
         "from scratch",
     ]
     assert "no row for this data set" in (tmp_path / "out" / "benchmark.md").read_text()

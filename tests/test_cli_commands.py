@@ -16,7 +16,8 @@ from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph
 from upicker import __version__
 from upicker.cli.app import USAGE, name_of
 from upicker.io import coordinates, mrc
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
+from upicker.run import record
 
 
 @pytest.fixture
@@ -57,8 +58,7 @@ def test_files_and_run_toml_declare_what_the_scores_are(capsys, mics, template, 
     kinds = [coordinates.read(Path("out") / name).score_kind for name in ("one.csv", "one_autopick.star", "one.box")]
     assert kinds == [kind, kind, "given"]
     assert len(starfile.read(Path("out/one_autopick.star"))) == 5
-    record = tomllib.loads(Path("out/run.toml").read_text())
-    assert [entry["score"] for entry in record["run"]["micrographs"]] == [kind, kind]
+    assert [entry.score for entry in record.read(Path("out")).micrographs] == [kind, kind]
 
 
 def test_sizes_in_angstrom_and_pixels_are_the_same(capsys, mics):
@@ -86,19 +86,19 @@ def test_several_processes_give_the_same_files(capsys, mics):
 
 def test_run_toml_says_how_it_was_made_and_can_be_given_back(capsys, mics):
     propose(capsys, mics, "-o", "out", "--set", "image.clip_sigma=4", "--set", "pick.nms_iou=none")
-    record = tomllib.loads(Path("out/run.toml").read_text())
-    assert record["image"]["clip_sigma"] == 4.0
-    assert record["propose"]["top_k"] == "5"
-    assert record["run"]["command"] == "propose"
-    assert record["run"]["version"] == __version__
-    assert record["run"]["diameter"] == "24px"
-    entry = record["run"]["micrographs"][0]
-    assert (entry["name"], entry["rows"], entry["columns"]) == ("one", *SHAPE)
-    assert (entry["pixel_size_A"], entry["diameter_px"], entry["particles"]) == (2.0, DIAMETER, 5)
+    first = tomllib.loads(Path("out/run.toml").read_text())
+    assert first["image"]["clip_sigma"] == 4.0
+    assert first["propose"]["top_k"] == "5"
+    assert first["run"]["command"] == "propose"
+    assert first["run"]["version"] == __version__
+    assert first["run"]["diameter"] == "24px"
+    entry = record.read(Path("out")).micrographs[0]
+    assert (entry.name, entry.rows, entry.columns) == ("one", *SHAPE)
+    assert (entry.pixel_size_A, entry.diameter_px, entry.particles) == (2.0, DIAMETER, 5)
     code, *_ = upicker(capsys, "propose", mics, "-o", "again", "--diameter", "24px", "--config", "out/run.toml")
     assert code == 0
     again = tomllib.loads(Path("again/run.toml").read_text())
-    assert {k: v for k, v in again.items() if k != "run"} == {k: v for k, v in record.items() if k != "run"}
+    assert {k: v for k, v in again.items() if k != "run"} == {k: v for k, v in first.items() if k != "run"}
     assert Path("again/one.csv").read_bytes() == Path("out/one.csv").read_bytes()
 
 
@@ -121,8 +121,7 @@ def test_skip_existing_does_only_what_is_missing(capsys, mics):
     assert "1 of 2 micrographs already have outputs" in out
     assert Path("out/one.csv").stat().st_mtime_ns == before
     assert Path("out/two.v2.csv").exists()
-    listed = tomllib.loads(Path("out/run.toml").read_text())["run"]["micrographs"]
-    assert [entry["name"] for entry in listed] == ["one", "two.v2"]
+    assert [entry.name for entry in record.read(Path("out")).micrographs] == ["one", "two.v2"]
 
 
 def test_a_mask_of_another_size_keeps_proposals_out(capsys, mics):
@@ -160,7 +159,7 @@ def test_bad_micrographs_are_named_skipped_and_counted(capsys, mics):
     for name in ("cut.mrc", "empty.png", "text.mrc", "nan.mrc", "flat.mrc", "dot.mrc"):
         assert f"Skipped mics/{name}: " in err
     assert "6 of 8 micrographs failed" in err
-    assert sorted(p.name for p in Path("out").iterdir()) == ["one.csv", "run.toml", "two.v2.csv"]
+    assert sorted(p.name for p in Path("out").iterdir()) == [".upicker", "one.csv", "run.toml", "two.v2.csv"]
 
 
 def test_a_lost_pixel_size_concerns_only_its_micrograph(capsys, mics):
@@ -250,6 +249,25 @@ def test_evaluate_prints_each_micrograph_and_all(capsys, labelled):
     assert out.count("1.000") >= 9
     assert "IoU" in out
     assert "centre distance" in upicker(capsys, "evaluate", "labels", "picks", "--by", "centre")[1]
+
+
+def test_evaluate_tells_that_picks_were_cut_at_a_threshold(capsys, labelled):
+    def said(scores, kind: ScoreKind, run: str = "") -> bool:
+        particles = Particles.of(CENTRES, DIAMETER, np.linspace(*scores, len(CENTRES)), kind)
+        for stem in ("one", "two.v2"):
+            coordinates.write(Path("picks") / f"{stem}.csv", particles, "csv")
+        Path("picks/run.toml").write_text(run)
+        out = " ".join(upicker(capsys, "evaluate", "labels", "picks")[1].split())
+        told = "count only the picks that were written" in out
+        assert told == ("with scores of at least 0.31:" in out)
+        return told
+
+    assert said((0.9, 0.31), ScoreKind.PROBABILITY)
+    assert said((0.9, 0.5), ScoreKind.PROBABILITY, "[run]\nthreshold = 0.31\n")
+    assert said((9.0, 0.31), ScoreKind.CORRELATION)
+    assert not said((0.9, 0.31), ScoreKind.PROBABILITY, "[run]\nthreshold = 0.02\n")
+    assert not said((0.9, 0.02), ScoreKind.PROBABILITY)
+    assert not said((0.9, 0.31), ScoreKind.GIVEN)
 
 
 def test_evaluate_counts_missing_picks_as_misses_and_names_what_is_alone(capsys, labelled):
@@ -360,14 +378,15 @@ def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):
     code, err = stopped(args, signal.SIGINT, lambda: Path("out/copy03.csv").exists())
     assert code == 130
     assert "Traceback" not in err
-    names = {path.name for path in Path("out").iterdir()}
+    names = {path.name for path in Path("out").iterdir()} - {".upicker"}
     assert not any(name.startswith(".") for name in names)
     done = [path for path in Path("out").glob("*.csv") if len(coordinates.read(path)) == 5]
     assert len(done) == len(names) - 1
-    listed = tomllib.loads(Path("out/run.toml").read_text())["run"]["micrographs"]
-    assert {entry["name"] for entry in listed} <= {path.stem for path in done}
+    listed = record.read(Path("out")).micrographs
+    assert {entry.name for entry in listed} <= {path.stem for path in done}
     code, out, _ = upicker(capsys, *args, "--skip-existing")
     assert code == 0
+    assert len(record.read(Path("out")).micrographs) == 62
     assert f"{len(done)} of 62 micrographs already have outputs" in out
     assert len(list(Path("out").glob("*.csv"))) == 62
 
@@ -414,3 +433,19 @@ def test_the_module_runs_as_a_program_and_exits_with_its_code(tmp_path):
     assert done.returncode == 1
     assert "no.mrc: there is no such file" in done.stderr
     assert not done.stdout
+
+
+def test_sizes_that_were_found_are_in_the_files_that_hold_diameters(capsys, mics):
+    assert propose(capsys, mics, "-o", "out", "--set", "propose.sizes=true", "--format", "csv,box")[0] == 0
+    sizes = coordinates.read(Path("out/one.csv")).diameter_px
+    assert len(set(sizes)) == 5
+    assert sizes == pytest.approx(np.full(5, DIAMETER), rel=0.15)
+
+
+def test_a_range_of_diameters_is_refused_beside_a_template_that_is_given(capsys, mics):
+    profile = f"propose.profile={','.join(['1'] * 16 + ['0'] * 9)}"
+    code, _, err = propose(capsys, mics, "-o", "out", "--set", profile, "--max-diameter", "30px")
+    assert code == 2
+    assert "--max-diameter: it has no effect" in err
+    more = ("--set", profile, "--max-diameter", "30px", "--set", "propose.template=false")
+    assert propose(capsys, mics, "-o", "out", *more)[0] == 0

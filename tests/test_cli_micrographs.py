@@ -1,7 +1,6 @@
 """What commands take for micrographs: lists with pixel sizes, movies with a warning, names that programs changed."""
 
 import gzip
-import tomllib
 from pathlib import Path
 
 import mrcfile
@@ -11,6 +10,7 @@ from command_line import CENTRES, DIAMETER, micrograph, upicker
 
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles
+from upicker.run import record
 
 
 @pytest.fixture
@@ -30,8 +30,7 @@ def write_list(sizes_A: tuple[float, float]) -> None:
 
 
 def diameters(folder: str) -> dict[str, float]:
-    run = tomllib.loads(Path(folder, "run.toml").read_text())["run"]
-    return {entry["name"]: entry["diameter_px"] for entry in run["micrographs"]}
+    return {entry.name: entry.diameter_px for entry in record.read(Path(folder)).micrographs}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -9,10 +9,15 @@ import pytest
 from command_line import CENTRES, DIAMETER, TOY, micrograph, stopped, upicker
 
 from upicker.cli.app import run
+from upicker.config import preset as preset_config
+from upicker.errors import InputError
 from upicker.io import coordinates
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.run import pick as run_pick
+from upicker.run import record
+from upicker.train import stages, start
+from upicker.units import Length
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
 
@@ -65,14 +70,14 @@ def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):
     code, out, _ = upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "picks", "--threshold", 0)
     assert code == 0
     assert "in 3 of 3 micrographs" in out
-    record = tomllib.loads(Path("picks/run.toml").read_text())
-    assert record["run"]["model"] == "m.safetensors"
-    assert record["run"]["diameter"] == "24px"
-    assert record["run"]["threshold"] == 0
-    assert record["model"]["dim"] == 32
+    found = record.read(Path("picks"))
+    assert found.model == Path("m.safetensors")
+    assert found.diameter == Length(24, "px")
+    assert found.threshold == 0
+    assert found.knobs["model.dim"] == 32
     csv, star = (coordinates.read(Path("picks") / name) for name in ("m0.csv", "m0_autopick.star"))
-    assert len(csv) == len(star) == record["run"]["micrographs"][0]["particles"] > 0
-    assert csv.score_kind == star.score_kind == record["run"]["micrographs"][0]["score"] == "probability"
+    assert len(csv) == len(star) == found.micrographs[0].particles > 0
+    assert csv.score_kind == star.score_kind == found.micrographs[0].score == "probability"
     assert upicker(capsys, "pick", "mics", "--model", "m.safetensors", "-o", "strict", "--threshold", 1)[0] == 0
     assert len(coordinates.read(Path("strict/m0.csv"))) == 0
 
@@ -106,6 +111,24 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
     assert "Skipped more/bad.mrc: the file is empty" in err
 
 
+@pytest.mark.parametrize("preset", [None, "compact", "paper"])
+def test_fine_tuning_takes_the_rate_of_the_preset_that_the_weights_were_trained_with(monkeypatch, preset):
+    """And a preset that is named is not mistaken for the default."""
+    asked = []
+
+    def noted(paths, labels, job, initial, *rest):
+        asked.append(start.config_for(preset_config("paper"), job.config, job.given))
+        raise InputError("here", "enough")
+
+    monkeypatch.setattr(stages, "finetune", noted)
+    words = ["finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--init", "paper.safetensors"]
+    code = run([*words, *(("--preset", preset) if preset else ())])
+    if preset == "compact":
+        assert (code, asked) == (2, [])
+    else:
+        assert [one.train.finetune_learning_rate for one in asked] == [1e-4]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -127,8 +150,16 @@ def test_a_bad_micrograph_among_good_ones_is_skipped_in_training(capsys):
         ),
         (
             ("finetune", "mics", "--labels", "labels", "-o", "x.safetensors", "--init", "m.safetensors", *OTHER),
-            1,
-            "another architecture",
+            2,
+            "model.dim is 32: fixed by the weights",
+        ),
+        (
+            (
+                *("finetune", "mics", "--labels", "labels", "-o", "x.safetensors"),
+                *("--init", "m.safetensors", "--preset", "compact"),
+            ),
+            2,
+            "fixed by the weights",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from upicker.errors import InputError, MicrographError
+from upicker.errors import InputError, MicrographError, UPickerWarning
 from upicker.io import micrographs, mrc
 
 ROWS, COLUMNS = 37, 53
@@ -125,6 +125,66 @@ def test_tiff_pixel_size_where_the_unit_is_certain(tmp_path: Path) -> None:
         tifffile.imwrite(path, picture, **options)
         assert micrographs.read(path).pixel_size_A == (pytest.approx(expected, rel=1e-4) if expected else None)
         check(path, picture)
+
+
+@pytest.mark.parametrize(
+    ("unit", "size_A"),
+    [
+        (r"\u00C5", 0.125), (r"\u00c5", 0.125), (r"\u212B", 0.125), (r"\u00B5m", 1250), (r"\u03BCm", 1250),
+        ("nm", 1.25), ("Angstrom", 0.125), (r"\u00C5x", None),
+    ],
+)  # fmt: skip
+def test_imagejs_units_are_read_as_it_writes_them(tmp_path: Path, unit: str, size_A: float | None) -> None:
+    # ImageJ's description is ASCII; 10 pixels per nm and per micrometre alike, or images would be too coarse.
+    scale = 1000 if size_A == 1250 else 1
+    path = tmp_path / "mic.tif"
+    tifffile.imwrite(path, marked("f4"), imagej=True, resolution=(8 * scale, 8 * scale), metadata={"unit": unit})
+    with tifffile.TiffFile(path) as file:
+        assert f"unit={unit}" in file.pages[0].description
+    assert micrographs.read(path).pixel_size_A == (pytest.approx(size_A / scale, rel=1e-4) if size_A else None)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "f4"])
+def test_where_white_is_zero_bright_stays_bright(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "mic.tif"
+    stored = (120 - marked("f4")).astype(dtype)  # The bright mark is the smallest value.
+    tifffile.imwrite(path, stored, photometric="miniswhite")
+    with pytest.warns(UPickerWarning, match=r"mic\.tif: white is zero"):
+        found = micrographs.read(path).pixels
+    np.testing.assert_allclose(found - found.min(), stored.max() - stored.astype(np.float32))
+    assert np.unravel_index(found.argmax(), found.shape) == MARK
+
+
+def test_where_the_tiff_does_not_say_what_zero_is_it_is_black(tmp_path: Path) -> None:
+    path = tmp_path / "mic.tif"
+    tifffile.imwrite(path, marked("u2"), photometric="miniswhite")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tag = file.pages[0].tags["PhotometricInterpretation"]
+    content = bytearray(path.read_bytes())
+    content[tag.offset : tag.offset + 2] = (40_000).to_bytes(2, "little")  # another tag in its place
+    path.write_bytes(content)
+    check(path, marked("u2"))
+
+
+def test_of_pages_of_different_sizes_the_largest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mic.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(np.zeros((16, 20), "u2"))
+        file.write(marked("u1"), resolution=(8e7, 8e7), resolutionunit="CENTIMETER")
+        file.write(np.zeros((17, 21, 3), "u1"), photometric="rgb")
+    with pytest.warns(UPickerWarning, match=r"20 x 16 \(uint16\) and 53 x 37 \(uint8\) and 21 x 17 .*the largest"):
+        found = micrographs.read(path)
+    np.testing.assert_array_equal(found.pixels, marked("u1"))
+    assert found.pixel_size_A == pytest.approx(1.25)
+
+
+def test_of_pages_of_one_size_and_several_kinds_none_is_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "mic.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(marked("u1"))
+        file.write(marked("u2"))
+    with pytest.raises(MicrographError, match=r"53 x 37 \(uint8\) and 53 x 37 \(uint16\)"):
+        micrographs.read(path)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])

@@ -180,3 +180,51 @@ def test_noise_gives_no_template(seed):
 
 def test_a_few_faint_particles_do():
     assert with_template(CONFIG.propose, [picture("disc", 1, particles=30)[0]], CONFIG.image).profile
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_a_threshold_is_the_lowest_score_whatever_else_limits_the_number(template):
+    """With the automatic K, the proposals are those above the threshold among the ones it keeps."""
+    prepared, _ = picture("disc", 3)
+    knobs = replace(CONFIG.propose, template=template, profile=None)
+    knobs = with_template(knobs, [prepared], CONFIG.image)
+    for top_k in ("auto", "all", "40"):
+        every = propose(prepared, replace(knobs, top_k=top_k, threshold=None if top_k == "auto" else 0.0), CONFIG.image)
+        for threshold in np.quantile(every.score, [0.1, 0.5, 0.9]):
+            found = propose(prepared, replace(knobs, top_k=top_k, threshold=float(threshold)), CONFIG.image)
+            np.testing.assert_array_equal(found.score, every.score[every.score > threshold])
+
+
+def test_a_range_of_diameters_chooses_the_template():
+    prepared, _ = picture("ring", 4)
+    wide = with_template(CONFIG.propose, [prepared], CONFIG.image).profile
+    small = replace(CONFIG.propose, min_ratio=0.1, max_ratio=0.2)
+    assert with_template(small, [prepared], CONFIG.image).profile != wide
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_sizes_are_those_that_were_found(template):
+    rng = np.random.default_rng(5)
+    pixels, at = rng.normal(0, 0.05, SHAPE), []
+    y, x = np.indices(SHAPE)
+    true = np.tile([0.7, 0.85, 1.0, 1.2], 12) * DIAMETER
+    for number, diameter in enumerate(true):
+        at.append((60 + 80 * (number % 8), 60 + 80 * (number // 8)))
+        pixels += np.hypot(x - at[-1][0], y - at[-1][1]) <= diameter / 2
+    raw = (SHAPE[0] * 2, SHAPE[1] * 2)
+    prepared = Prepared(pixels.astype(np.float32), Frame(raw, SHAPE), 2 * DIAMETER)
+    knobs = replace(CONFIG.propose, template=template, top_k=str(len(true)))
+    assert set(propose(prepared, knobs, CONFIG.image).diameter_px) == {2 * DIAMETER}
+    found = propose(prepared, replace(knobs, sizes=True), CONFIG.image)
+    centres = prepared.frame.to_working(found.xy)
+    nearest = np.hypot(*(centres[:, None] - np.array(at)).transpose(2, 0, 1)).argmin(1)
+    assert len(set(nearest)) == len(true)
+    assert found.diameter_px == pytest.approx(2 * true[nearest], rel=0.08)
+
+
+def test_sizes_lie_in_the_range():
+    prepared, _ = picture("disc", 6)
+    knobs = replace(CONFIG.propose, sizes=True, min_ratio=0.9, max_ratio=1.1)
+    found = propose(prepared, knobs, CONFIG.image).diameter_px / prepared.diameter_px
+    assert found.min() >= 0.9
+    assert found.max() <= 1.1

@@ -1,10 +1,18 @@
 """The loop over many files: what fails stays alone, also when a process dies."""
 
+import errno
+import os
+import signal
+import subprocess
+import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from failing_work import Raising, Work
+from command_line import environment
+from failing_work import FailingToStart, Killed, Raising, Work
+from waiting import until
 
 from upicker.errors import ConfigError, OutputError, UPickerWarning, collected_warnings
 from upicker.run.batch import Outcome, each
@@ -53,8 +61,80 @@ def test_other_warnings_go_where_they_always_go():
 def test_the_death_of_a_process_is_laid_to_its_file():
     found = summary(list(each(PATHS, Work(killed=True), 2)))
     assert [found[stem] for stem in "abc"] == ["A", "B", "C"]
-    assert "huge.mrc: the process working on it was killed" in found["huge"]
+    assert "huge.mrc: the process working on it was killed, 2 times" in found["huge"]
     assert len(found) == len(PATHS)
+
+
+def test_a_file_whose_process_dies_is_done_again_beside_the_others_and_named(tmp_path):
+    paths = [Path(f"{name}.mrc") for name in ("a", "bad", *"bcdefgh")]
+    outcomes = {outcome.path.stem: outcome for outcome in each(paths, Killed(tmp_path, 1), 2)}
+    assert [stem for stem, outcome in outcomes.items() if outcome.error] == []
+    [warning] = outcomes.pop("bad").warnings
+    assert warning.where == "bad.mrc"
+    assert "was killed" in warning.found
+    assert not any(outcome.warnings for outcome in outcomes.values())
+    # One process died, and one took its place: no more than that were started.
+    pids = {pid for note in tmp_path.iterdir() for pid in note.read_text().split()}
+    assert len(pids) <= 3
+    assert len((tmp_path / "bad").read_text().split()) == 2
+
+
+def test_a_file_at_which_two_processes_die_is_given_up(tmp_path):
+    outcomes = {outcome.path.stem: outcome for outcome in each(PATHS[:3], Killed(tmp_path, 9), 2)}
+    assert "2 times" in str(outcomes["bad"].error)
+    assert [outcomes[stem].error for stem in "ab"] == [None, None]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_processes_end_when_only_the_main_process_is_killed(tmp_path):
+    (notes := tmp_path / "notes").mkdir()
+    (tmp_path / "main.py").write_text(
+        "from pathlib import Path\nfrom failing_work import Endless\nfrom upicker.run.batch import each\n"
+        f"if __name__ == '__main__':\n    list(each([Path('a'), Path('b')], Endless(Path({str(notes)!r})), 2))\n"
+    )
+    env = environment()
+    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+    with subprocess.Popen([sys.executable, tmp_path / "main.py"], env=env) as main:
+        until(lambda: len(list(notes.iterdir())) == 2 or main.poll() is not None, "two processes at work")
+        assert main.poll() is None
+        main.send_signal(signal.SIGKILL)
+    for pid in notes.iterdir():
+        until(lambda pid=pid: not _lives(int(pid.name)), "the end of the processes")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_who_stops_early_leaves_no_process(tmp_path):
+    paths = [Path(f"{name}.mrc") for name in "abcdefgh"]
+    with closing(each(paths, Killed(tmp_path, 0), 2)) as outcomes:
+        next(outcomes)
+    pids = {int(pid) for note in tmp_path.iterdir() for pid in note.read_text().split()}
+    assert pids
+    assert not any(_lives(pid) for pid in pids)
+    assert len(list(tmp_path.iterdir())) < len(paths)
+
+
+def test_work_that_a_process_cannot_receive_is_an_error():
+    with pytest.raises(OutputError, match="is gone"):
+        list(each(PATHS, FailingToStart(OutputError("weights", "is gone")), 2))
+
+
+def _named_too_long(path: Path) -> str:
+    try:
+        raise OSError(errno.ENAMETOOLONG, "File name too long")
+    except OSError as error:
+        raise OutputError(path, "cannot be written (File name too long)") from error
+
+
+def test_a_name_that_is_too_long_is_that_file_s():
+    [first, second] = each(PATHS[:2], _named_too_long)
+    assert isinstance(first.error, OutputError)
+    assert isinstance(second.error, OutputError)
 
 
 def test_files_are_done_in_order_and_one_at_a_time():

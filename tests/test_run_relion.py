@@ -12,7 +12,7 @@ import starfile
 from command_line import TOY, stopped, upicker
 
 from upicker.io import coordinates
-from upicker.run import find
+from upicker.run import find, record
 from upicker.run import pick as run_pick
 from upicker.run.batch import each
 from upicker.run.relion import coordinates_file
@@ -181,7 +181,7 @@ def large(project: Path) -> list[str]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Return all files of a job but for its record, without the job's name."""
     job = folder.as_posix().encode()
-    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".toml" and file.name[0] != "."]
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".toml" and "/." not in str(file)]
     return {file.relative_to(folder).as_posix(): file.read_bytes().replace(job, b"JOB") for file in files}
 
 
@@ -213,10 +213,10 @@ def test_several_processes_write_what_one_writes(capsys, large):
     assert upicker(capsys, *job_in(f"{one}", "--diameter", "260A"))[0] == 0
     assert upicker(capsys, *job_in(f"{two}", "--diameter", "260A", "--j", 2))[0] == 0
     assert contents(one) == contents(two)
-    runs = [tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))["run"] for folder in (one, two)]
-    assert runs[0]["command"] == "relion-job"
-    assert runs[0]["micrographs"] == runs[1]["micrographs"]
-    assert [entry["name"] for entry in runs[0]["micrographs"]] == [Path(name).stem for name in large]
+    runs = [record.read(folder) for folder in (one, two)]
+    assert runs[0].command == "relion-job"
+    assert runs[0].micrographs == runs[1].micrographs
+    assert [entry.name for entry in runs[0].micrographs] == [Path(name).stem for name in large]
 
 
 def test_weights_pick_in_several_processes_too(capsys, large, monkeypatch):

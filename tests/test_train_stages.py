@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, WeightsError
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning
 from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train import labels
+from upicker.train import labels, stages
 from upicker.train.job import Job
 from upicker.train.log import Silent
 from upicker.train.stages import finetune, pretrain
-from upicker.units import Length
+from upicker.units import Length, parse_length
 
 CONFIG = Config().with_changes(
     {
@@ -352,10 +352,20 @@ def test_finetuning_starts_from_the_weights_given(data, pretrained, tmp_path):
     assert (header.length, header.stage) == (DIAMETER, "finetune")
 
 
-def test_other_architectures_than_that_of_the_weights_are_refused(data, pretrained, tmp_path):
-    config = CONFIG.with_changes({"model.dim": 64})
-    with pytest.raises(WeightsError, match=r"pre\.safetensors.*another architecture"):
-        finetune(mics(data, 1), data / "labels", Job(tmp_path / "m.safetensors", config), initial=pretrained)
+@pytest.mark.parametrize(
+    ("knob", "value", "theirs"),
+    [
+        ("model.dim", 64, 32),
+        ("model.widths", "8,8,16,16,24", r"\(8, 8, 16, 16, 16\)"),
+        ("image.working_diameter_px", 20, 16.0),
+        ("train.tile_px", 96, 64),
+    ],
+)
+def test_what_the_weights_fix_is_refused_by_name(data, pretrained, tmp_path, knob, value, theirs):
+    job = Job(tmp_path / "m.safetensors", CONFIG.with_changes({knob: value}))
+    with pytest.raises(ConfigError, match=rf"{knob} is {theirs}: fixed by the weights"):
+        finetune(mics(data, 1), data / "labels", job, initial=pretrained)
+    assert not job.output.exists()
 
 
 def test_imagenet_weights_are_where_a_random_backbone_starts(data, tmp_path):
@@ -411,8 +421,15 @@ def test_a_complete_training_is_not_repeated_by_resume(data, tmp_path):
     assert told.stages[-1] == ("pretrain", 4, 0)
 
 
-@pytest.mark.parametrize("change", ["config", "micrographs", "pixels", "labels", "validation", "start"])
-def test_what_was_trained_otherwise_is_trained_anew_by_resume(data, pretrained, tmp_path, change):
+CHANGES = {
+    "config": "config", "micrographs": "micrographs", "pixels": "micrographs", "pixel size": "micrographs",
+    "labels": "labels", "fewer labels": "labels", "partial labels": "labels", "validation labels": "validation",
+    "initial weights": "initial weights", "diameter": "diameter", "no initial weights": "initial weights",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_training_is_not_continued_by_resume_nor_taken_for_complete(data, pretrained, tmp_path, change):
     labels = tmp_path / "labels"
     shutil.copytree(data / "labels", labels)
     pictures = [Path(shutil.copy(path, tmp_path)) for path in mics(data, 3)]
@@ -421,12 +438,16 @@ def test_what_was_trained_otherwise_is_trained_anew_by_resume(data, pretrained, 
     (labels / "m1.csv").rename(held / "m1.csv")
     output = tmp_path / "m.safetensors"
 
-    def trained(paths=pictures[:2], start=pretrained, **told):
-        job = Job(output, **{"config": CONFIG, **told})
-        return finetune(paths, labels, job, initial=start, validation=held)
+    def trained(paths=pictures[:2], start=pretrained, diameter="30A", partial=False, **told):
+        job, length = Job(output, **{"config": CONFIG, **told}), parse_length(diameter)
+        return finetune(paths, labels, job, initial=start, diameter=length, validation=held, partial=partial)
 
     trained()
+    complete = output.read_bytes()
     assert trained(resume=True).was_complete
+    with pytest.raises(KeyboardInterrupt):
+        trained(progress=Told(stop_at=3))
+    before = {path: path.read_bytes() for path in tmp_path.glob("m.*")}
     other: dict = {}
     if change == "config":
         other = {"config": CONFIG.with_changes({"train.weight_decay": 0.01})}
@@ -435,12 +456,54 @@ def test_what_was_trained_otherwise_is_trained_anew_by_resume(data, pretrained, 
     elif change == "pixels":  # what a gain reference does
         with mrcfile.open(pictures[0], "r+") as file:
             file.data[:, : SHAPE[1] // 2] *= 1.2
-    elif change in ("labels", "validation"):  # as many, one of them moved
+    elif change == "pixel size":
+        other = {"reading": Reading(pixel_size_A=1.6)}
+    elif change in ("labels", "validation labels"):  # as many, one of them moved
         file, seed = (labels / "m0.csv", 0) if change == "labels" else (held / "m1.csv", 1)
         moved = centres(seed)
-        moved[0] += 1.0
+        moved[0] += 0.25
         coordinates.write(file, Particles.of(moved, 20.0), "csv")
+    elif change == "fewer labels":
+        coordinates.write(labels / "m0.csv", Particles.of(centres(0)[1:], 20.0), "csv")
+    elif change == "partial labels":
+        other = {"partial": True}
+    elif change == "diameter":
+        other = {"diameter": "31A"}
     else:
-        other = {"start": output.with_name("other.safetensors")}
-        pretrain(pictures[:2], DIAMETER, Job(other["start"], CONFIG.with_changes({"train.seed": 5})))
+        other = {"start": None if change.startswith("no") else output.with_name("other.safetensors")}
+        pretrain(
+            pictures[:2], DIAMETER, Job(output.with_name("other.safetensors"), CONFIG.with_changes({"train.seed": 5}))
+        )
+    with pytest.raises(
+        InputError, match=rf"m\.checkpoint: .*different: .*{CHANGES[change]}.*Repeat the command unchanged"
+    ):
+        trained(resume=True, **other)
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("m.*")}
+    output.with_suffix(".checkpoint").unlink()
+    output.write_bytes(complete)
     assert not trained(resume=True, **other).was_complete
+
+
+def test_a_checkpoint_is_continued_on_another_processor(data, pretrained, tmp_path, monkeypatch):
+    """Whose last bit of what is computed from micrographs, such as a template and proposals, may differ."""
+    output = tmp_path / "pre.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=Told(stop_at=3)))
+    real = stages.prepare
+
+    def other(*args):
+        prepared = real(*args)
+        return replace(prepared, pixels=np.nextafter(prepared.pixels, np.float32(9)))
+
+    monkeypatch.setattr(stages, "prepare", other)
+    told = Told()
+    pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, resume=True, progress=told))
+    assert told.stages[-1] == ("pretrain", 4, 3)
+
+
+def test_another_fraction_held_back_is_another_training(data, tmp_path):
+    output = tmp_path / "m.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(mics(data, 2), data / "labels", Job(output, CONFIG, progress=Told(stop_at=3)), validation=0.4)
+    with pytest.raises(InputError, match="different: held back"):
+        finetune(mics(data, 2), data / "labels", Job(output, CONFIG, resume=True), validation=0.45)

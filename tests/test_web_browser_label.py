@@ -1,5 +1,6 @@
 """The page for labelling, used with mouse and keyboard in a real browser on a real server."""
 
+import contextlib
 import csv
 import math
 from collections.abc import Iterator
@@ -208,6 +209,37 @@ def test_keyboard_alone(page: Any, server: browser.Server) -> None:
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
+
+
+def test_value_under_the_pointer_is_of_the_micrograph_on_the_screen(page: Any) -> None:
+    values, images = [], []
+    page.route("**/value?*", lambda route: values.append(route))
+    page.mouse.move(*place(page, 150, 100))
+    until(lambda: values, "a value is asked for", lambda: page.wait_for_timeout(20))
+    page.route("**/picture*", lambda route: images.append(route))
+    page.keyboard.press("n")
+    with contextlib.suppress(Exception):  # the page may have taken its request back
+        values[0].fulfill(json={"value": 1234})
+    until(lambda: images, "the next micrograph is asked for", lambda: page.wait_for_timeout(20))
+    assert page.locator("#foot .value").text_content() == ""
+    for route in images:
+        route.continue_()
+    page.unroute("**/picture*")
+    ready(page, "mic01")
+
+
+def test_value_is_not_asked_for_while_the_next_micrograph_is_fetched(page: Any) -> None:
+    asked, images = [], []
+    page.on("request", lambda request: "/value?" in request.url and asked.append(request.url))
+    page.route("**/picture*", lambda route: images.append(route))
+    page.mouse.move(*place(page, 150, 100))
+    page.keyboard.press("n")
+    page.wait_for_timeout(200)
+    assert not [url for url in asked if "/micrographs/0/" not in url]
+    for route in images:
+        route.continue_()
+    page.unroute("**/picture*")
+    ready(page, "mic01")
 
 
 def test_regions(page: Any, server: browser.Server) -> None:

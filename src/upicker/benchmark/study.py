@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from upicker.run.demo import Watch
 
 TITLES = {
-    "alog": "A-LoG alone",
     "pretrain": "pretrained",
     "finetune": "two stages",
     "scratch": "from scratch",
@@ -86,6 +85,11 @@ class Plan:
             steps += ["scratch"] if self.scratch or self.unlabelled == 0 else []
         return steps
 
+    def titles(self) -> dict[str, str]:
+        """Return the names of the steps for people; that of the proposals says which method made them."""
+        proposals = "A-LoG and template" if self.config.propose.template else "A-LoG alone"
+        return {"alog": proposals, **TITLES}
+
     def fingerprint(self) -> dict[str, object]:
         """Return what must be equal in an earlier run whose results are used again."""
         return {
@@ -134,15 +138,16 @@ def run(plan: Plan, watch: Watch) -> Report:
     """
     if not plan.seeds:
         raise ConfigError("--seeds", "there must be at least one seed", "Give 1 or more")
+    titles = plan.titles()
     trials = {seed: plan.trial(seed, watch) for seed in plan.seeds}
     writable(plan.output)
     _refuse_other(plan)
     for seed, step, left in _to_do(plan, trials):
-        watch.stage(f"Seed {seed}: {TITLES[step]}{left}")
+        watch.stage(f"Seed {seed}: {titles[step]}{left}")
         _do(trials[seed], step, plan)
-    rows = [_row(trials[seed], seed, step) for seed in plan.seeds for step in plan.steps()]
-    rows += [_mean(step, [row for row in rows if row.step == step]) for step in plan.steps() if len(plan.seeds) > 1]
-    files = tables.write(plan.output, plan.data, rows, trials, TITLES)
+    rows = [_row(trials[seed], seed, step, titles[step]) for seed in plan.seeds for step in plan.steps()]
+    rows += [_mean([row for row in rows if row.step == step]) for step in plan.steps() if len(plan.seeds) > 1]
+    files = tables.write(plan.output, plan.data, rows, trials, titles)
     return Report(tuple(rows), files)
 
 
@@ -187,7 +192,7 @@ def _refuse_other(plan: Plan) -> None:
         raise ConfigError(plan.output, found, "Choose another -o, or repeat the command as it was")
 
 
-def _row(trial: Trial, seed: int, step: str) -> Row:
+def _row(trial: Trial, seed: int, step: str, title: str) -> Row:
     figures = trial.done(step)
     assert figures is not None, "a step was skipped"
     split_ = trial.split
@@ -195,11 +200,11 @@ def _row(trial: Trial, seed: int, step: str) -> Row:
     learned = {"alog": "-", "pretrain": f"{numbers['pretrain']} U"}.get(step, f"{len(split_.labelled)} L")
     if step == "finetune":
         learned = f"{numbers['pretrain']} U, {learned}"
-    return Row(step, TITLES[step], learned, seed, figures)
+    return Row(step, title, learned, seed, figures)
 
 
-def _mean(step: str, rows: list[Row]) -> Row:
+def _mean(rows: list[Row]) -> Row:
     keys = [key for key in rows[0].figures if all(key in row.figures for row in rows)]
     mean = {key: float(np.mean([row.figures[key] for row in rows])) for key in keys}
     spread = float(np.std([row.figures["f1"] for row in rows], ddof=1))
-    return Row(step, TITLES[step], rows[0].learned, None, mean, spread)
+    return Row(rows[0].step, rows[0].title, rows[0].learned, None, mean, spread)

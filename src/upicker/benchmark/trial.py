@@ -142,9 +142,9 @@ class Trial:
     jobs: int = 1
 
     def alog(self) -> Figures:
-        """Propose on the test micrographs with the filter alone.
+        """Propose on the test micrographs: A-LoG and the template, or with ``propose.template=false`` A-LoG alone.
 
-        The threshold is that of the best F1 on the labelled micrographs; without labels it is the filter's default.
+        The threshold is that of the best F1 on the labelled micrographs; without labels it is the default.
         """
         return self._once("alog", self._alog)
 
@@ -201,9 +201,10 @@ class Trial:
         outputs = Outputs(self.picked("alog"))
         config = self.config.with_changes({"propose.top_k": "all"})
         calibration = self.split.labelled[:CALIBRATION]
-        paths = outputs.missing([*calibration, *self.split.test])
+        paths = [*calibration, *self.split.test]
+        todo = outputs.missing(paths)
         work = Proposing(self.data.diameter, outputs, config, self.data.reading)
-        self.watch.follow("proposed", find_all(paths, work, self.jobs), len(paths), outputs.folder)
+        self.watch.follow("proposed", find_all(paths, work, self.jobs, todo), len(todo), outputs.folder)
         threshold = -np.inf
         if calibration:
             threshold = scoring.score(self.scored_pairs(outputs.folder, calibration)).best_threshold
@@ -222,9 +223,10 @@ class Trial:
             result = train(Job(model, self.config, self.data.reading, True, self.watch.training(), backbone))
             trained = remember(note, {"steps": result.steps, "training_s": round(result.seconds, 2)})
         outputs, picker = Outputs(self.picked(step)), Picker(model, EVERYTHING)
-        paths = outputs.missing(self.split.test)
+        todo = outputs.missing(self.split.test)
         work = Picking(picker, outputs, self.data.diameter, self.data.reading)
-        self.watch.follow("picked", find_all(paths, work), len(paths), outputs.folder)
+        outcomes = find_all(self.split.test, work, todo=todo)
+        self.watch.follow("picked", outcomes, len(todo), outputs.folder)
         return {**self._figures(step, Picker(model).threshold), **trained}
 
     def _figures(self, step: str, threshold: float) -> Figures:

@@ -33,7 +33,8 @@ def _report(result: Result) -> None:
     """Print the table of scores, and the paths of the outputs."""
     from rich.table import Table
 
-    table = Table(title="On held-out micrographs", title_justify="left")
+    caption = "AP and best F1 count only the picks above each method's threshold"
+    table = Table(title="On held-out micrographs", title_justify="left", caption=caption, caption_justify="left")
     table.add_column("")
     for heading in ("precision", "recall", "F1", "AP", "best F1"):
         table.add_column(heading, justify="right")

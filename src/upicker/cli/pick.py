@@ -66,12 +66,15 @@ def pick(
     outputs = Outputs(output, comma_separated(format), overlay)
     merged = changes(config, changes_, pick__threshold=threshold)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
-    paths = remaining(paths, outputs, skip_existing)
+    todo = remaining(paths, outputs, skip_existing)
 
     from upicker.pick.picker import Picker
-    from upicker.run.find import find_all
+    from upicker.run.find import find_all, require_same_settings
     from upicker.run.pick import Picking, processes
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
-    jobs = jobs or processes(len(paths), work.picker)
-    return follow("picked", find_all(paths, work, jobs), len(paths), output)
+    if len(todo) < len(paths):
+        require_same_settings(work)
+    jobs = jobs or processes(len(todo), work.picker)
+    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
+    return follow("picked", outcomes, len(todo), output)

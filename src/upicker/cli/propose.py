@@ -23,6 +23,8 @@ from upicker.cli.options import (
     listed_micrographs,
 )
 from upicker.config import Config
+from upicker.errors import ConfigError
+from upicker.units import Length
 
 
 def propose(
@@ -55,13 +57,14 @@ def propose(
     diameter
         Particle diameter, e.g. 190A or 108px.
     min_diameter
-        Smallest diameter to accept; by default propose.min_ratio times --diameter.
+        Smallest diameter of the blobs that the template is learned from, or with --set propose.template=false of those
+        that are accepted; by default that of propose.min_ratio.
     max_diameter
-        Largest diameter to accept; by default propose.max_ratio times --diameter.
+        Largest diameter; likewise, propose.max_ratio.
     top_k
         Largest number of proposals per micrograph: a number, "all", or "auto" (follows the density of particles).
     threshold
-        Lowest score, in sigma (knob propose.threshold); by default chosen for each micrograph.
+        Lowest score, in sigma (knob propose.threshold); with --top-k auto, it can only lower the number of proposals.
     mask
         Contamination mask, 1 = unusable, or a folder with NAME_mask.* or NAME.* for each micrograph.
     no_mask
@@ -75,7 +78,7 @@ def propose(
     jobs
         Number of parallel processes.
     """
-    from upicker.run.find import find_all
+    from upicker.run.find import find_all, require_same_settings
     from upicker.run.masks import Masks
     from upicker.run.outputs import Outputs
     from upicker.run.propose import Proposing, ratios
@@ -88,8 +91,22 @@ def propose(
     merged = changes(config, changes_, **own)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     merged |= ratios(diameter, min_diameter, max_diameter, reading.pixel_size_A)
+    knobs = Config().with_changes(merged)
+    if knobs.propose.template and knobs.propose.profile is not None and not knobs.propose.sizes:
+        _refuse_range(min_diameter, max_diameter)
     outputs = Outputs(output, comma_separated(format), overlay)
     masks = None if mask is None else Masks(mask)
-    work = Proposing(diameter, outputs, Config().with_changes(merged), reading, masks)
+    work = Proposing(diameter, outputs, knobs, reading, masks)
     todo = remaining(paths, outputs, skip_existing)
-    return follow("proposed", find_all(todo, work, jobs), len(todo), output)
+    if len(todo) < len(paths):
+        require_same_settings(work)
+    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
+    return follow("proposed", outcomes, len(todo), output)
+
+
+def _refuse_range(smallest: Length | None, largest: Length | None) -> None:
+    """Refuse a range of diameters beside a template that is given: none is learned, so it would have no effect."""
+    for option, length in (("--min-diameter", smallest), ("--max-diameter", largest)):
+        if length is not None:
+            remedy = "Leave it out, or propose.profile, or give --set propose.template=false"
+            raise ConfigError(option, "it has no effect beside a template that is given (propose.profile)", remedy)

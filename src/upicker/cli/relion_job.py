@@ -51,6 +51,7 @@ def relion_job(
         Skip micrographs with coordinates from an earlier run of the job (default), or pick them again.
     """
     from upicker.run import relion
+    from upicker.run.find import changed_settings
 
     relion.begin(o)
     try:
@@ -63,10 +64,11 @@ def relion_job(
             work, jobs = relion.proposing(job, diameter, merged), j
         else:
             raise ConfigError("--model", "neither weights nor a diameter were given", "Give --model or --diameter 190A")
-        if len(todo) < len(job.paths) and (changed := relion.changed_settings(job, work)):
+        if len(todo) < len(job.paths) and (changed := changed_settings(work)):
             settings = " and ".join(changed)
             warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
-        code = follow("picked", relion.run(job, todo, work, jobs), len(todo), o)
+        continued = todo if only_do_unfinished else None
+        code = follow("picked", relion.run(job, continued, work, jobs), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:
         relion.end(o, relion.ABORTED)

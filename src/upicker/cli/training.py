@@ -25,6 +25,7 @@ from upicker.cli.options import (
     listed_micrographs,
 )
 from upicker.cli.progress import TrainingBar
+from upicker.config import Config, preset_changes
 from upicker.config import preset as preset_config
 from upicker.errors import UPickerError, listed
 
@@ -93,7 +94,7 @@ def finetune(
     diameter: Size | None = None,
     validation: str = "0.2",
     partial: Annotated[bool, Flag] = False,
-    preset: str = "compact",
+    preset: str | None = None,
     backbone_weights: Backbone = "none",
     cache: Annotated[Path | None, Parameter(negative="")] = None,
     resume: Annotated[bool, Flag] = False,
@@ -125,7 +126,7 @@ def finetune(
         background. A file coverage.csv beside the labels (columns name, coverage, x0, y0, x1, y1) can give this for
         single files, or a rectangle that is completely labelled.
     preset
-        "compact" or "paper"; with --init, that of its weights.
+        "compact" or "paper"; by default that of --init, or "compact".
     cache
         Folder that keeps the prepared micrographs and their augmented copies (--set augment.offline=4); by default a
         temporary one.
@@ -136,10 +137,12 @@ def finetune(
     from upicker.train.job import Job
 
     with _processes() as ranks:
-        merged = preset_config(preset).with_changes(changes(config, changes_))
+        given = preset_changes(preset) | changes(config, changes_)
+        merged = Config().with_changes(given)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         held = _validation(validation)
-        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, cache)
+        backbone = _backbone(backbone_weights)
+        job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, cache, frozenset(given))
         result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held, partial)
         return _report("fine-tuned", result, len(paths))
 
@@ -196,6 +199,13 @@ def _report(title: str, result: StageResult, total: int) -> int:
         note(
             f"no label is closer than {result.margin:.1f} diameters to the border; picks will keep the same margin "
             "(unless picking with --set pick.edge_diameters=0)"
+        )
+    if result.f1 == 0:
+        warning("no particle was found in validation: picking with these weights will find none. Train longer")
+    if result.skipped_steps:
+        warning(
+            f"{result.skipped_steps} of {result.steps} steps were skipped, as their gradients were not finite (column "
+            "'skipped' of the log); a lower learning rate may help"
         )
     show_warnings(result.warnings)
     if result.unused:

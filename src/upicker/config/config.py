@@ -123,6 +123,21 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
+def preset_changes(name: str | None) -> dict[str, object]:
+    """Return all that a preset sets, in the knobs in which presets differ; None: nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the preset is unknown.
+    """
+    if name is None:
+        return {}
+    require_known(name, PRESETS, "--preset", name)
+    values = flatten(Config().with_changes(PRESETS[name]).to_tables(), name)
+    return {key: values[key] for changes in PRESETS.values() for key in changes}
+
+
 def preset(name: str) -> Config:
     """Return the config of a preset: ``"compact"`` or ``"paper"``.
 
@@ -131,5 +146,4 @@ def preset(name: str) -> Config:
     ConfigError
         If the preset is unknown.
     """
-    require_known(name, PRESETS, "--preset", name)
-    return Config().with_changes(PRESETS[name])
+    return Config().with_changes(preset_changes(name))

@@ -24,13 +24,15 @@ class ProposeConfig(Room):
     )
     min_ratio: float | None = knob(
         None,
-        "Smallest diameter accepted (d_min), in particle diameters; the paper's: 0.8.",
+        "Smallest diameter (d_min), in particle diameters, of the blobs that the template is learned from, or without "
+        "one of those accepted; the paper's: 0.8.",
         above=0,
         none="0.6, or with a template the best of several ranges",
     )
     max_ratio: float | None = knob(
         None,
-        "Largest diameter accepted (d_max), in particle diameters; the paper's: 1.25.",
+        "Largest diameter (d_max), in particle diameters, of the blobs that the template is learned from, or without "
+        "one of those accepted; the paper's: 1.25.",
         above=0,
         none="1.3, or with a template the best of several ranges",
     )
@@ -48,12 +50,17 @@ class ProposeConfig(Room):
     threshold: float | None = knob(
         None,
         "Lowest score (theta), in sigma: of the micrograph for a filter response, of the noise for a correlation with "
-        "the template.",
+        "the template. With top_k auto, it can only lower the number of proposals.",
         none="0 if top_k is auto; else 1 with a template, or the mean response without one, as in the paper",
     )
     top_k: str = knob(
         "auto",
         "Proposals per micrograph (K), the strongest; auto follows the density of particles. The paper's: 50.",
         choices=COUNT,
+    )
+    sizes: bool = knob(
+        False,
+        "Give each proposal the diameter of the A-LoG filter that fits best (d_best, from min_ratio to max_ratio); "
+        "false: the nominal diameter.",
     )
     mask: bool = knob(True, "Discard proposals in areas that the built-in contamination mask marks.")

@@ -20,7 +20,8 @@ def delimiter(text: str) -> str | None:
 
     Tabs count as blanks between numbers, and as a delimiter below a header, so that names may hold blanks.
     """
-    first = next((content for line in text.splitlines() if (content := line.split("#")[0].strip())), "")
+    lines = (line for line in text.splitlines() if not _is_comment(line))
+    first = next((content for line in lines if (content := line.split("#")[0].strip())), "")
     found = next((found for found in (",", ";") if found in first), None)
     if "\t" in first and first.count("\t") >= first.count(found or "\t") and not is_numeric(first.split()):
         return "\t"
@@ -28,14 +29,20 @@ def delimiter(text: str) -> str | None:
 
 
 def rows(text: str, delimiter: str | None) -> Iterable[tuple[int, list[str]]]:
-    """Yield line numbers, from 1, and stripped cells; blank lines and comments (``#``) are left out."""
+    """Yield line numbers, from 1, and stripped cells; blank lines and comments (``#``, SPIDER's ``;``) are left out."""
     for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip()[:1] in ("", "#"):
+        if not line.strip() or _is_comment(line):
             continue
         cells = line.split(delimiter) if delimiter is None or '"' not in line else _quoted(line, delimiter)
         cells = [cell.strip() for cell in cells]
         if cells and not cells[0].startswith("#"):
             yield number, cells
+
+
+def _is_comment(line: str) -> bool:
+    """Tell whether a line is a comment; with several semicolons it is a row whose first cell is blank."""
+    line = line.lstrip()
+    return line[:1] == "#" or (line[:1] == ";" and line.count(";") == 1)
 
 
 def _quoted(line: str, delimiter: str) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +114,7 @@ def read(path: Path) -> list[Listed]:
 def _text(path: Path) -> list[Listed]:
     # File names may be of any encoding; this is how Python itself reads them from a folder.
     text = os.fsdecode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    if re.search(r"^\s*(data_|loop_)", text, re.M):
+    if star.is_star(text):
         return _star(path, text)
     lines = (line.strip() for line in text.splitlines())
     return [_named(line.strip("\"'")) for line in lines if line and not line.startswith("#")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -10,7 +11,8 @@ import mrcfile
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from upicker.errors import MicrographError
+from upicker.errors import MicrographError, UPickerWarning
+from upicker.io import mrc_bytes
 from upicker.io.atomic import replacing
 from upicker.io.compression import check_expansion, compression, fill, opened, skip
 from upicker.io.movies import check_movie, summed
@@ -41,6 +43,8 @@ class _Layout(NamedTuple):
     dtype: np.dtype
     start: int
     pixel_size_A: float | None
+    byte_range: tuple[float, float] | None
+    """The header's dmin and dmax where it is not known whether bytes are signed, see `_settled`."""
 
     @property
     def stored_shape(self) -> tuple[int, int]:
@@ -122,6 +126,9 @@ class Windows:
         self.shape = layout.shape
         self._path, self._layout = path, layout
         self._file = path.open("rb", buffering=0)
+        if layout.byte_range:
+            rows = [self[row : row + 1, : self.shape[1]] for row in mrc_bytes.sampled(self.shape[0])]
+            self._layout = _settled(layout, np.concatenate(rows))
 
     def __enter__(self) -> Windows:
         return self
@@ -179,11 +186,35 @@ def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
     return layout.shape, layout.pixel_size_A
 
 
+def byte_dtype(path: Path, head: bytes, rows: np.ndarray) -> np.dtype:
+    """Return whether the bytes of a file of mode 0 are uint8 or int8.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    head : bytes
+        Its first 1024 bytes, uncompressed.
+    rows : np.ndarray
+        Its pixels, `(n, W)` uint8 or int8.
+
+    Raises
+    ------
+    MicrographError
+        If the header is not plausible.
+    """
+    layout = _layout(path, head)
+    return (_settled(layout, rows[mrc_bytes.sampled(len(rows))]) if layout.byte_range else layout).dtype
+
+
 def _frames(path: Path, file: IO[bytes], layout: _Layout) -> Iterator[np.ndarray]:
     """Read one section `(H, W)` after the other, into the same memory."""
     buffer = np.empty(layout.stored_shape, layout.dtype)
-    for _ in range(layout.sections):
+    for number in range(layout.sections):
         fill(path, file, buffer)
+        if number == 0 and layout.byte_range:
+            buffer = buffer.view(_settled(layout, buffer[mrc_bytes.sampled(len(buffer))]).dtype)
+            _warn_of_unsigned(path, buffer)
         yield _unpacked(buffer, layout.shape[1]) if layout.mode == _FOUR_BITS else buffer
 
 
@@ -207,10 +238,27 @@ def _layout(path: Path, head: bytes) -> _Layout:
     flags = _imod_flags(head)
     if mode == 0 and flags & _IMOD_HALF_BYTES:
         raise MicrographError(path, "it holds 4-bit pixels in an old format", "Save it as MRC mode 101, 1 or 2")
-    unsigned = mode == 0 and head[152:156] in (_IMOD_STAMP, _IMOD_STAMP[::-1]) and not flags & 1
+    stamped = head[152:156] in (_IMOD_STAMP, _IMOD_STAMP[::-1])
+    unsigned = mode == 0 and stamped and not flags & 1
     dtype = np.dtype("u1" if unsigned else order + _DTYPES[mode])
     start = HEADER_BYTES + max(0, int(header["nsymbt"]))
-    return _Layout((rows, columns), sections, mode, dtype, start, _pixel_size(header))
+    doubtful = mode == 0 and not stamped
+    byte_range = (float(header["dmin"]), float(header["dmax"])) if doubtful else None
+    return _Layout((rows, columns), sections, mode, dtype, start, _pixel_size(header), byte_range)
+
+
+def _settled(layout: _Layout, sample: np.ndarray) -> _Layout:
+    """Decide whether bytes are signed, by a sample of the first section's rows."""
+    assert layout.byte_range
+    unsigned = mrc_bytes.are_unsigned(np.ascontiguousarray(sample), *layout.byte_range)
+    return layout._replace(dtype=np.dtype("u1" if unsigned else "i1"), byte_range=None)
+
+
+def _warn_of_unsigned(path: Path, pixels: np.ndarray) -> None:
+    """Warn if bytes are read as unsigned, and it makes a difference."""
+    if pixels.dtype == np.uint8 and pixels.max() > 127:
+        found = "it holds unsigned bytes in MRC mode 0, where the standard has signed ones, and is read as 0..255"
+        warnings.warn(UPickerWarning(path, found, "If that is wrong, save it as MRC mode 1 or 2"), stacklevel=4)
 
 
 def _header(head: bytes, order: _Order) -> Any:

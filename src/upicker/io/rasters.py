@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from upicker.errors import MicrographError
+from upicker.errors import MicrographError, UPickerWarning
 from upicker.io.atomic import replacing
 from upicker.io.compression import check_expansion
 from upicker.io.movies import check_movie, summed
@@ -25,8 +27,9 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPG_MAGIC = b"\xff\xd8\xff"
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ANGSTROM = {
-    "a": 1.0, "å": 1.0, "ang": 1.0, "angstrom": 1.0, "ångström": 1.0, "pm": 0.01, "nm": 10.0,
-    "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "\\u00b5m": 1e4, "mm": 1e7, "cm": 1e8, "inch": 2.54e8,
+    "a": 1.0, "å": 1.0, "ang": 1.0, "angstrom": 1.0, "angstroms": 1.0, "ångström": 1.0, "pm": 0.01,
+    "nm": 10.0, "nanometer": 10.0, "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "microns": 1e4,
+    "mm": 1e7, "cm": 1e8, "inch": 2.54e8,
 }  # fmt: skip
 _CM_A = 1e8
 # ITU-R BT.601 luma of red, green, blue.
@@ -107,7 +110,7 @@ def read_tiff(path: Path, max_side: int) -> StoredImage:
 
 
 def _tiff(path: Path, file: tifffile.TiffFile, max_side: int) -> StoredImage:
-    series = file.series[0]
+    series = _series(path, file)
     pages = list(series.pages)
     page = series.keyframe
     shape = page.imagelength, page.imagewidth
@@ -119,6 +122,11 @@ def _tiff(path: Path, file: tifffile.TiffFile, max_side: int) -> StoredImage:
     check_expansion(path, page.size * max(1, page.bitspersample // 8))
     if page.imagedepth > 1:
         raise MicrographError(path, f"it is a volume of {page.imagedepth} sections", "Give a single image")
+    if _white_is_zero(page):
+        found = "white is zero in this TIFF (PhotometricInterpretation), so its values are inverted, as viewers show it"
+        warnings.warn(
+            UPickerWarning(path, found, "If particles are bright then, save it with black as zero"), stacklevel=2
+        )
     if frames == 1:
         return StoredImage(_tiff_page(path, page), _tiff_pixel_size(file, page), "tiff")
     kind = "eer" if file.is_eer else "tiff"
@@ -129,6 +137,41 @@ def _tiff(path: Path, file: tifffile.TiffFile, max_side: int) -> StoredImage:
         raise MicrographError(path, found, "Save it with one page per frame, or as MRC")
     total = summed((_tiff_page(path, one) for one in pages), shape)
     return StoredImage(total, _tiff_pixel_size(file, page), kind, frames)
+
+
+def _series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """Return the images of one kind that a file holds; of several kinds the largest, beside thumbnails."""
+    sides = [(one.keyframe.imagewidth, one.keyframe.imagelength) for one in file.series]
+    if len(sides) < 2:
+        return file.series[0]
+    kinds = " and ".join(
+        f"{columns} x {rows} ({one.dtype})" for (columns, rows), one in zip(sides, file.series, strict=True)
+    )
+    areas = [columns * rows for columns, rows in sides]
+    if areas.count(max(areas)) > 1:
+        found = f"it holds images of several kinds, {kinds}, and it is not clear which is the micrograph"
+        raise MicrographError(path, found, "Save the micrograph alone")
+    columns, rows = sides[areas.index(max(areas))]
+    found = f"it holds images of several sizes, {kinds}, of which the largest is read"
+    warnings.warn(UPickerWarning(path, found, f"If it is not that of {columns} x {rows}, save it alone"), stacklevel=2)
+    return file.series[areas.index(max(areas))]
+
+
+def _white_is_zero(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    """Tell whether small values are bright; where the tag is missing, tifffile gives the same number."""
+    keyframe = page.keyframe
+    return (
+        keyframe is not None
+        and "PhotometricInterpretation" in keyframe.tags
+        and keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    )
+
+
+def _inverted(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Return values of the same type in reverse order: in their range, or about 0 for floats."""
+    if pixels.dtype.kind == "u":
+        return pixels.dtype.type((1 << bits) - 1) - pixels
+    return -pixels if pixels.dtype.kind == "f" else ~pixels
 
 
 def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) -> np.ndarray:
@@ -142,6 +185,8 @@ def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) 
     pixels = page.asarray().squeeze()
     if page.keyframe is not None and page.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
+    if _white_is_zero(page):
+        pixels = _inverted(pixels, page.bitspersample)
     return _grey(path, pixels)
 
 
@@ -162,6 +207,8 @@ def _tiff_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float 
         # The default resolution unit of TIFF is the inch.
         resolution_unit = page.tags.valueof("ResolutionUnit", 2)
         unit = {2: "inch", 3: "cm"}.get(int(resolution_unit), "")
+    # ImageJ writes letters beyond ASCII as escapes: \\u00C5 is an A with a ring, \\u00B5m a micrometre.
+    unit = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), unit)
     factor = _ANGSTROM.get(unit.strip().lower())
     return factor / per_unit if factor and per_unit else None
 

@@ -15,6 +15,11 @@ from pathlib import Path
 from upicker.errors import CoordinatesError
 
 _WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
+# What a line may begin with that is no row; and the words that readers of STAR files keep for themselves.
+_RESERVED = ("data_", "loop_", "_")
+_LOOP = re.compile(r"^[ \t]*loop_[ \t]*\r?$", re.MULTILINE)
+_LABEL = re.compile(r"_[A-Za-z]\w*")
+_QUOTED = re.compile(r"[#_'\"]|(?:data|loop|save|global|stop)_", re.IGNORECASE)
 # Far more than any program writes; a limit, so that looking for duplicates stays quick.
 _MOST_COLUMNS = 2000
 
@@ -29,16 +34,37 @@ class Table:
     columns : their labels, each with its leading underscore.
     rows : words, one list per row; a block of ``_label value`` lines is a table of one row.
     lines : the row's line number in the file, from 1.
+    start : the number of the line with which it begins.
     """
 
     name: str
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    start: int = 0
+
+
+def is_star(text: str) -> bool:
+    """Recognise a STAR file: by a loop, or by a block or a label before any line of values."""
+    if _LOOP.search(text):
+        return True
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    if not first or "," in first or ";" in first:
+        return False
+    word, *more = first.split()
+    if _LABEL.fullmatch(word):
+        return True
+    # Names such as data_1/a.mrc make a list of names, unless labels follow.
+    named = re.fullmatch(r"data_\w*", word) or (word.startswith("data_") and re.search(r"^[ \t]*_[A-Za-z]", text, re.M))
+    return bool(named) and (not more or more[0].startswith("#"))
 
 
 def parse(text: str, where: str | Path) -> list[Table]:
     """Read all blocks of a STAR file's `text`.
+
+    Other programs do not quote names such as ``data_1/a.mrc``, ``loop_`` or ``_a.mrc``: within a loop, a line with the
+    values of a row is a row, whatever it begins with.
 
     Raises
     ------
@@ -48,28 +74,43 @@ def parse(text: str, where: str | Path) -> list[Table]:
     """
     tables: list[Table] = []
     looped = False
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
         words = _words(line)
         if not words:
             continue
         # Quoted words are values, whatever they begin with.
         first = "" if line.lstrip()[0] in "'\"" else words[0]
-        if first.startswith("data_"):
-            tables.append(Table(first[5:]))
+        in_loop = looped and bool(tables[-1].columns)
+        if in_loop and (not first.startswith(_RESERVED) or _is_row(words, tables[-1], lines, number)):
+            _add_row(tables[-1], words, number, where)
+        elif first.startswith("data_"):
+            tables.append(Table(first[5:], start=number))
             looped = False
         elif first == "loop_":
             if not tables or tables[-1].columns:
-                tables.append(Table(tables[-1].name if tables else ""))
+                tables.append(Table(tables[-1].name if tables else "", start=number))
             looped = True
         elif not tables:
             continue
-        elif first.startswith("_") and not (looped and tables[-1].rows):
+        elif first.startswith("_"):
             _add_label(tables[-1], words, number, looped, where)
         elif looped:
             _add_row(tables[-1], words, number, where)
         else:
             raise CoordinatesError(where, f"line {number} has values outside a loop_", "Write the file again")
     return tables
+
+
+def _is_row(words: list[str], table: Table, lines: Sequence[str], number: int) -> bool:
+    """Tell whether line `number`, which is in a loop but begins like a block, a loop or a label, is one of its rows."""
+    if words[0].startswith("_"):
+        # A label stands alone, or with its number.
+        return bool(table.rows) or words[1:] not in ([], [str(len(table.columns) + 1)])
+    if len(words) > 1 or len(table.columns) > 1 or words[0] == "loop_":
+        return len(words) > 1
+    after = next((words for i in range(number, len(lines)) if (words := _words(lines[i]))), [])
+    return not (after == ["loop_"] or (len(after) > 1 and after[0].startswith("_")))
 
 
 def format_table(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -125,6 +166,6 @@ def _formatted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:13.6f}"
     text = str(value)
-    if text and not re.search(r"\s", text) and text[0] not in "#_'\"" and not text.startswith(("data_", "loop_")):
+    if text and not re.search(r"\s", text) and not _QUOTED.match(text):
         return text
     return f"'{text}'" if '"' in text else f'"{text}"'

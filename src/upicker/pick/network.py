@@ -7,7 +7,7 @@ A back end is one file with a function like `load`; ``Picker(path, back_end=load
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +76,17 @@ def changed(stored: Config, changes: Mapping[str, object]) -> Config:
         If a change is invalid, or would need other weights.
     """
     config = stored.with_changes(changes)
-    if _fixed(config) != _fixed(stored):
-        fixed = "model.*, image.working_diameter_px and train.tile_px are fixed by the weights"
-        raise ConfigError("--set", fixed, "Leave them out")
+    other = {name: value for name, value in _fixed(stored).items() if _fixed(config)[name] != value}
+    if other:
+        raise ConfigError(
+            "--preset, --config or --set",
+            f"{', '.join(f'{name} is {value}' for name, value in other.items())}: fixed by the weights",
+            f"Leave {'it' if len(other) == 1 else 'them'} out",
+        )
     return config
 
 
-def _fixed(config: Config) -> tuple:
+def _fixed(config: Config) -> dict[str, object]:
     """Return what weights depend on: architecture, working scale, and the tile in which positions are embedded."""
-    return config.model, config.image.working_diameter_px, config.train.tile_px
+    scale = {"image.working_diameter_px": config.image.working_diameter_px, "train.tile_px": config.train.tile_px}
+    return {f"model.{name}": value for name, value in asdict(config.model).items()} | scale

@@ -26,6 +26,7 @@ Three rules differ from the paper, each by a knob, because they are more accurat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,11 +122,6 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, negative: bool = False)
         Of the image and, if requested, of its negative; 2/e in the centre of a disc of contrast 1.
     """
     rows, columns = pixels.shape
-    margin = min(round(float(diameters[-1])), rows, columns)
-    shape = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in (rows, columns))
-    pads = [(margin, total - n - margin) for total, n in zip(shape, (rows, columns))]
-    spectrum = fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), pads, constant_values=float(np.median(pixels))))
-    ky, kx = 2 * np.pi * fft.fftfreq(shape[0]), 2 * np.pi * fft.rfftfreq(shape[1])
     maxima = [
         FilterResponses(
             np.full((rows, columns), -np.inf, np.float32),
@@ -134,9 +130,7 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, negative: bool = False)
         )
         for _ in range(1 + negative)
     ]
-    for index, diameter in enumerate(diameters):
-        response = fft.irfft2(log_filter(ky, kx, diameter) * spectrum, s=shape, overwrite_x=True)
-        response = np.asarray(response)[margin : margin + rows, margin : margin + columns]
+    for index, response in enumerate(_filtered(pixels, diameters)):
         for sign, kept in zip((1, -1), maxima):
             signed = response if sign > 0 else -response
             np.maximum(kept.best, signed, out=kept.best)
@@ -144,6 +138,52 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, negative: bool = False)
                 kept.inside_index[signed > kept.inside] = index - BELOW
                 np.maximum(kept.inside, signed, out=kept.inside)
     return maxima
+
+
+def _filtered(pixels: np.ndarray, diameters: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the image `(h, w)` filtered for each diameter."""
+    rows, columns = pixels.shape
+    margin = min(round(float(diameters[-1])), rows, columns)
+    shape = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in (rows, columns))
+    pads = [(margin, total - n - margin) for total, n in zip(shape, (rows, columns))]
+    spectrum = fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), pads, constant_values=float(np.median(pixels))))
+    ky, kx = 2 * np.pi * fft.fftfreq(shape[0]), 2 * np.pi * fft.rfftfreq(shape[1])
+    for diameter in diameters:
+        response = fft.irfft2(log_filter(ky, kx, diameter) * spectrum, s=shape, overwrite_x=True)
+        yield np.asarray(response)[margin : margin + rows, margin : margin + columns]
+
+
+def sizes(prepared: Prepared, config: ProposeConfig, peaks: np.ndarray) -> np.ndarray:
+    """Return d_best at peaks: the diameter, within d_min..d_max, of the LoG filter with the largest response.
+
+    Between the filters, it is that of the vertex of a parabola through the responses of the best one and its
+    neighbours, over the logarithm of the diameter.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        `(h, w)` at the working scale.
+    config : ProposeConfig
+        d_min and d_max.
+    peaks : np.ndarray
+        `(n, 2)` row, column.
+
+    Returns
+    -------
+    np.ndarray
+        `(n,)` float64, raw pixels.
+    """
+    low, high = range_of(config)
+    diameters = filter_diameters(low, high)
+    scaled = diameters * prepared.working_diameter
+    heights = np.array([one[peaks[:, 0], peaks[:, 1]] for one in _filtered(prepared.pixels, scaled)], np.float64)
+    best = BELOW + heights[BELOW : BELOW + INSIDE].argmax(0)
+    each = np.arange(len(peaks))
+    before, here, after = (heights[best + step, each] for step in (-1, 0, 1))
+    bend = 2 * here - before - after
+    step = np.where(bend > 0, (after - before) / (2 * np.where(bend > 0, bend, 1.0)), np.sign(after - before))
+    found = diameters[best] * (diameters[1] / diameters[0]) ** np.clip(step, -1, 1)
+    return np.clip(found, low, high) * prepared.diameter_px
 
 
 def propose(
@@ -166,7 +206,8 @@ def propose(
     -------
     Particles
         Raw pixels, by falling score. The score is LoG_best, less the penalty for a diameter out of range. The
-        diameter is the nominal one: labels and boxes cover the whole particle, d_best only its dark part.
+        diameter is the nominal one, because labels and boxes cover the whole particle, d_best only its dark part; with
+        ``propose.sizes`` it is d_best.
 
     Raises
     ------
@@ -175,7 +216,7 @@ def propose(
 
     Notes
     -----
-    With ``top_k="auto"`` `density.automatic_count` determines K, and theta applies only if it is given.
+    With ``top_k="auto"`` `density.automatic_count` determines K from all peaks; theta, if it is given, applies as well.
     """
     limit = limit_of(config)
     low, high = range_of(config)
@@ -184,16 +225,25 @@ def propose(
     filtered = responses(prepared.pixels, diameters, negative=automatic)
     allowed = np.ones(prepared.pixels.shape, bool) if usable is None else usable
     theta = config.threshold
-    if theta is None:
-        theta = 0.0 if automatic or not allowed.any() else float(filtered[0].best[allowed].mean())
+    if automatic or (theta is None and not allowed.any()):
+        theta = 0.0
+    elif theta is None:
+        theta = float(filtered[0].best[allowed].mean())
     peaks, heights, score = _peaks(filtered[0], allowed, theta, diameters, config)
     count = len(peaks)
     if automatic:
         count = automatic_count(heights, _peaks(filtered[1], allowed, 0.0, diameters, config)[1])
+        count = min(count, above(heights, config.threshold))
     elif isinstance(limit, int):
         count = min(count, limit)
     xy = prepared.frame.to_raw(refined(score, peaks[:count])[:, ::-1])
-    return Particles.of(xy, prepared.diameter_px, heights[:count], ScoreKind.FILTER_RESPONSE)
+    diameter_px = sizes(prepared, config, peaks[:count]) if config.sizes else prepared.diameter_px
+    return Particles.of(xy, diameter_px, heights[:count], ScoreKind.FILTER_RESPONSE)
+
+
+def above(heights: np.ndarray, threshold: float | None) -> int:
+    """Return how many of the falling heights exceed a threshold; None: all."""
+    return len(heights) if threshold is None else int((heights > threshold).sum())
 
 
 def _peaks(

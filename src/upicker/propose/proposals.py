@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +30,24 @@ EXAMPLES = 5
 SHARE = 0.08
 
 Item = TypeVar("Item")
+
+
+def sampling_order(paths: Sequence[Path]) -> list[Path]:
+    """Return the files in an order that looks random, and depends on nothing but which files they are.
+
+    They are sorted by a hash of their paths relative to their common folder: neither the order of the list, nor the
+    place of the folder matters.
+    """
+    if not paths:
+        return []
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links keep their own names
+    common = os.path.commonpath([path.parent for path in absolute])
+
+    def key(path: Path) -> bytes:
+        return hashlib.sha256(os.fsencode(path.relative_to(common).as_posix())).digest()
+
+    keys = {path: key(one) for path, one in zip(paths, absolute, strict=True)}
+    return sorted(keys, key=keys.__getitem__)
 
 
 def examples(items: Sequence[Item]) -> Sequence[Item]:
@@ -87,8 +108,9 @@ def propose(
     Returns
     -------
     Particles
-        Raw pixels, by falling score, with the nominal diameter. With a template, the score is the correlation in
-        standard deviations of noise, and ``propose.threshold`` is in that unit (None: 1).
+        Raw pixels, by falling score, with the nominal diameter, or with ``propose.sizes`` that of the best LoG filter.
+        With a template, the score is the correlation in standard deviations of noise, and ``propose.threshold`` is in
+        that unit (None: 1, or none with the automatic K).
 
     Raises
     ------
@@ -104,17 +126,17 @@ def propose(
         raise ConfigError("propose.profile", found, "Leave it out to have it learned")
     diameter = prepared.working_diameter
     # Blanked, because the halo of a contaminant would respond, and peaks of the negative must be noise.
-    heights = template.correlate(blanked(replace(prepared, usable=usable)).pixels, np.array(config.profile), diameter)
-    theta = config.threshold
-    if theta is None:
-        theta = 0.0 if limit == "auto" else 1.0
+    masked = blanked(replace(prepared, usable=usable))
+    heights = template.correlate(masked.pixels, np.array(config.profile), diameter)
+    theta = 0.0 if limit == "auto" else 1.0 if config.threshold is None else config.threshold
     positions = template.peaks(heights, usable, diameter, theta)
     score = heights[positions[:, 0], positions[:, 1]].astype(np.float64)
     count = len(positions)
     if limit == "auto":
         dark = template.peaks(-heights, usable, diameter)
-        count = automatic_count(score, -heights[dark[:, 0], dark[:, 1]])
+        count = min(automatic_count(score, -heights[dark[:, 0], dark[:, 1]]), alog.above(score, config.threshold))
     elif isinstance(limit, int):
         count = min(count, limit)
     xy = prepared.frame.to_raw(refined(heights, positions[:count])[:, ::-1])
-    return Particles.of(xy, prepared.diameter_px, score[:count], ScoreKind.CORRELATION)
+    diameter_px = alog.sizes(masked, config, positions[:count]) if config.sizes else prepared.diameter_px
+    return Particles.of(xy, diameter_px, score[:count], ScoreKind.CORRELATION)

@@ -103,6 +103,8 @@ def compared(
         notes.append(f"Labelled micrographs that were not picked, left out: {others}.")
     if comparison.without_labels:
         notes.append(f"Micrographs without labels, ignored here: {len(comparison.without_labels)}.")
+    if (cut := compare.cut_at(comparison, inputs.folder)) is not None:
+        notes.append(f"{compare.cut_sentence(cut)}.")
     return Accuracy(
         pooled=pooled,
         each=each,

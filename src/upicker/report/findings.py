@@ -105,7 +105,7 @@ def gather(inputs: Inputs, progress: Progress) -> Findings:
     UPickerError
         If no file of picks can be read, or a file of labels cannot.
     """
-    run = record.read(inputs.picks if inputs.picks.is_dir() else inputs.picks.parent)
+    run = record.read(inputs.folder)
     listed = [Path(entry.path) for entry in run.micrographs if entry.path]
     problems: list[str] = []
     picks = _read(inputs.picks, problems, progress)

@@ -41,3 +41,8 @@ class Inputs:
     threshold: float | None = None
     diameter: Length | None = None
     by: str = "iou"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the picks, where their ``run.toml`` lies."""
+        return self.picks if self.picks.is_dir() else self.picks.parent

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import errno
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError, UPickerWarning, collected_warnings
+from upicker.run.pool import Reply, replies
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
     Raises
     ------
     OutputError
-        If an output cannot be written, as the following ones would fail, too.
+        If an output cannot be written, as the following ones would fail, too; not if only its name is too long.
     ConfigError
         If a knob is wrong rather than a file.
     """
@@ -71,14 +72,21 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         for path in paths:
             yield _attempt(work, path)
         return
-    finished: set[Path] = set()
-    try:
-        for outcome in _in_pool(paths, work, min(jobs, len(paths))):
-            finished.add(outcome.path)
-            yield outcome
-    except BrokenExecutor:  # A process was killed, most often for lack of memory; which file it had is not known.
-        for path in (path for path in paths if path not in finished):
-            yield _alone(path, work)
+    with closing(replies(paths, partial(_attempt, work), min(jobs, len(paths)))) as found:
+        for reply in found:
+            yield _outcome(reply)
+
+
+def _outcome(reply: Reply[Outcome[T]]) -> Outcome[T]:
+    """Return the outcome of a file, and tell which processes died at it: most often for lack of memory."""
+    remedy = "Perhaps there was not enough memory: use fewer --jobs"
+    if reply.value is None:
+        found = f"the process working on it was killed, {reply.deaths} times"
+        return Outcome(reply.path, None, MicrographError(reply.path, found, remedy), 0.0)
+    if not reply.deaths:
+        return reply.value
+    found = "the process working on it was killed; it was done once more, by another one"
+    return replace(reply.value, warnings=(UPickerWarning(reply.path, found, remedy), *reply.value.warnings))
 
 
 def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
@@ -89,8 +97,11 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
     try:
         with collected_warnings() as noticed:
             value = work(path)
-    except OutputError:
-        raise
+    except OutputError as failure:
+        cause = failure.__cause__
+        if not (isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG):
+            raise  # A full disk: the other files would fail likewise.
+        error = failure
     except UPickerError as failure:
         if isinstance(failure, ConfigError) and failure.where != str(path):
             raise  # A knob, not this file: the other files would fail likewise.
@@ -102,48 +113,3 @@ def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
         found = f"an unexpected {type(bug).__name__} in {Path(frame.filename).name}:{frame.lineno} ({bug})"
         error = MicrographError(path, found, "This is a bug of UPicker: please report it")
     return Outcome(path, value, error, time.perf_counter() - start, tuple(noticed))
-
-
-def _in_pool(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Generator[Outcome[T], None, None]:
-    """Work in `jobs` processes; files not yet begun are dropped when the caller stops."""
-    # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
-    context = multiprocessing.get_context("spawn")
-    # The work is sent to each process once, as it may hold a table of all micrographs.
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(work,))
-    futures: list[Future[Outcome[T]]] = [pool.submit(_attempt_here, path) for path in paths]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _alone(path: Path, work: Callable[[Path], T]) -> Outcome[T]:
-    """Work on one file in a process of its own, so that its death is attributed to that file."""
-    start = time.perf_counter()
-    try:
-        [outcome] = _in_pool([path], work, 1)
-        return outcome
-    except BrokenExecutor:
-        error = MicrographError(path, "the process working on it was killed", "Perhaps there was not enough memory")
-        return Outcome(path, None, error, time.perf_counter() - start)
-
-
-# In a worker process: its work.
-_work_here: Callable[[Path], Any] | None = None
-
-
-def _attempt_here(path: Path) -> Outcome:
-    """Do this process's work for one file."""
-    assert _work_here is not None
-    return _attempt(_work_here, path)
-
-
-def _start_worker(work: Callable[[Path], Any]) -> None:
-    """Keep the work; ignore Ctrl-C, which the main process handles, and use one thread of OpenCV."""
-    import cv2
-
-    global _work_here
-    _work_here = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)

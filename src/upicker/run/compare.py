@@ -12,8 +12,9 @@ from upicker import scoring
 from upicker.errors import InputError
 from upicker.io import coordinates, micrographs
 from upicker.io.names import plain
-from upicker.io.pairing import Pairing, pair
-from upicker.particles import Particles
+from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
+from upicker.particles import Particles, ScoreKind
+from upicker.run import record
 from upicker.run.batch import Outcome, each
 from upicker.scoring import Score
 
@@ -30,20 +31,25 @@ class Comparison:
         Names with labels but without a file of picks; all their labels count as missed.
     without_labels : list of str
         Names with picks but without labels: left out of the scores.
+    differing : str
+        See `upicker.io.pairing.differing`.
     """
 
     pairs: dict[str, tuple[Particles, Particles]]
     without_picks: list[str]
     without_labels: list[str]
+    differing: str = ""
 
 
-def load(labels: Path, picks: Path) -> Comparison:
+def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
     """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
     ----------
     labels, picks : Path
         Folders of coordinate files.
+    endings : Endings
+        Of their names.
 
     Raises
     ------
@@ -53,13 +59,13 @@ def load(labels: Path, picks: Path) -> Comparison:
         If a file cannot be read.
     """
     truth, found = _files(labels), _files(picks)
-    pairing = pair(truth, {name: name for name in found}, picks)
+    pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
     picks_of, no_picks = pairing.pairs, Particles.of([])
     pairs = {
         name: (coordinates.read(found[picks_of[name]]) if name in picks_of else no_picks, coordinates.read(file))
         for name, file in truth.items()
     }
-    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files)
+    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files, differing(pairing))
 
 
 def scores(
@@ -84,6 +90,41 @@ def scores(
     lowest = -np.inf if threshold is None else threshold
     each = {name: scoring.score([pair], side_px, by, lowest) for name, pair in comparison.pairs.items()}
     return each, scoring.score(list(comparison.pairs.values()), side_px, by, lowest)
+
+
+def cut_at(comparison: Comparison, folder: Path) -> float | None:
+    """Return the threshold at which picks were cut, below which a precision-recall curve knows nothing.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Picks and labels.
+    folder : Path
+        Of the picks; where its ``run.toml`` gives no threshold, it is the lowest score of them all.
+
+    Returns
+    -------
+    float or None
+        None for picks that were not cut, and for scores of which nothing is known.
+    """
+    from upicker.pick.detection import FLOOR  # OpenCV takes a tenth of a second
+
+    picks = [some for some, _ in comparison.pairs.values() if len(some)]
+    kinds = {some.score_kind for some in picks}
+    if not kinds or kinds & {ScoreKind.NONE, ScoreKind.GIVEN}:
+        return None
+    threshold = record.read(folder).threshold
+    if threshold is None:
+        threshold = min(float(some.score.min()) for some in picks)
+    return None if kinds == {ScoreKind.PROBABILITY} and threshold <= FLOOR else threshold
+
+
+def cut_sentence(threshold: float) -> str:
+    """Return what to say beside the average precision of picks that were cut at a threshold."""
+    return (
+        "Average precision and best F1 count only the picks that were written, "
+        f"with scores of at least {threshold:.3g}: for the whole curve, pick with a lower --threshold"
+    )
 
 
 def plot(path: Path, comparison: Comparison, side_px: float | None = None, by: str = "iou") -> None:

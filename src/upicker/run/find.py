@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from itertools import filterfalse
 from pathlib import Path
 from typing import Protocol, Self
 
 from upicker.config import Config
+from upicker.errors import ConfigError, UPickerError
+from upicker.io import micrographs
+from upicker.io.micrographs import Reading
+from upicker.particles import Particles
+from upicker.run import record
 from upicker.run.batch import Outcome, each
+from upicker.run.entries import Entry, Journal
 from upicker.run.outputs import Destination
-from upicker.run.record import Entry, recorded
 
 
 class Finding(Protocol):
@@ -30,12 +37,30 @@ class Finding(Protocol):
         """All knobs."""
         ...
 
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms of knobs that the results depend on."""
+        ...
+
+    @property
+    def reading(self) -> Reading:
+        """How micrographs are read."""
+        ...
+
     def about(self) -> dict[str, object]:
         """Return more for ``run.toml``: the model, the diameter, the pixel size ..."""
         ...
 
+    def settled(self, knobs: Mapping[str, object]) -> Self:
+        """Return it with what an earlier run into the same folder, with the same settings, determined for all."""
+        ...
+
     def adapted(self, paths: Sequence[Path]) -> Self:
         """Return it with everything determined once for all micrographs; ``run.toml`` records its config."""
+        ...
+
+    def diameter_px(self, path: Path, pixel_size_A: float | None) -> float:
+        """Return the particle diameter in a micrograph, raw pixels; raises ConfigError without a pixel size."""
         ...
 
     def for_processes(self, jobs: int) -> Self:
@@ -47,8 +72,32 @@ class Finding(Protocol):
         ...
 
 
-def find_all(paths: Sequence[Path], work: Finding, jobs: int = 1) -> Generator[Outcome[Entry], None, None]:
-    """Find the particles of many micrographs; ``run.toml`` is written beside them.
+def changed_settings(work: Finding) -> list[str]:
+    """Return the settings, by name, that differ from those of the last run into the same folder; none without one."""
+    return _changed(record.read(work.outputs.folder, micrographs=False), work)
+
+
+def require_same_settings(work: Finding) -> None:
+    """Refuse to add to what another model, threshold or other knobs found: one folder would hold two kinds of results.
+
+    Raises
+    ------
+    ConfigError
+        Naming what differs.
+    """
+    folder = work.outputs.folder
+    if changed := changed_settings(work):
+        remedy = (
+            f"Give the same settings (those of {folder / record.NAME}), choose another folder with -o, "
+            "or leave out --skip-existing to do all again"
+        )
+        raise ConfigError("--skip-existing", f"{folder} holds results with another {' and '.join(changed)}", remedy)
+
+
+def find_all(
+    paths: Sequence[Path], work: Finding, jobs: int = 1, todo: Sequence[Path] | None = None
+) -> Generator[Outcome[Entry], None, None]:
+    """Find the particles of many micrographs; ``run.toml`` and an entry for each are written beside them.
 
     Parameters
     ----------
@@ -58,18 +107,76 @@ def find_all(paths: Sequence[Path], work: Finding, jobs: int = 1) -> Generator[O
         The work on each.
     jobs : int
         Number of processes.
+    todo : sequence of Path, optional
+        To continue an earlier run: those whose outputs are missing. What that run determined for all micrographs is
+        used again, and entries that it could not write are added. By default all micrographs are done anew.
 
     Yields
     ------
     Outcome
-        One per micrograph, see `upicker.run.batch.each`.
+        One per micrograph to do, see `upicker.run.batch.each`.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, or is removed meanwhile.
     """
     work.outputs.prepare()
-    work, jobs = work.adapted(paths), min(jobs, len(paths))
-    outcomes = each(paths, work.for_processes(jobs), jobs)
-    yield from recorded(outcomes, work.outputs.folder, work.command, work.config, work.about())
+    folder = work.outputs.folder
+    earlier = record.Record() if todo is None else record.read(folder)
+    if not _changed(earlier, work):
+        work = work.settled(earlier.knobs)
+    todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
+    if todo:
+        work = work.adapted(paths)
+    if todo or not earlier.about:
+        record.write(folder, work.command, work.config, work.about())
+    with closing(Journal(folder)) as journal:
+        journal.append(_unlisted(done, work, earlier.micrographs))
+        jobs = min(jobs, len(todo))
+        yield from record.recorded(each(todo, work.for_processes(jobs), jobs), journal)
+
+
+def _unlisted(done: Sequence[Path], work: Finding, listed: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield entries of micrographs whose outputs are there without one: the run that wrote them was killed."""
+    known, nothing = {entry.key for entry in listed}, Particles.of([])
+    for path in done:
+        if work.outputs.entry(path, (0, 0), None, nothing, 0.0).key in known:
+            continue
+        # What cannot be read stays unlisted, as if it had failed.
+        with suppress(UPickerError):
+            shape, pixel_size_A = micrographs.size(path, work.reading.size_of(path))
+            diameter_px = work.diameter_px(path, pixel_size_A)
+            yield work.outputs.entry(path, shape, pixel_size_A, work.outputs.read(path), diameter_px)
+
+
+# What a run records about itself that results depend on; of a file, its content or its name.
+_SETTINGS = ("command", "diameter", "threshold", "gain", "mask")
+# Knobs that results hardly depend on; the threshold that holds is among the settings; a template may be learned.
+_LEFT_OUT = frozenset({"pick.batch", "pick.threshold", "propose.profile"})
+
+
+def _changed(earlier: record.Record, work: Finding) -> list[str]:
+    """Return the names of settings that differ from those of an earlier run; none without one."""
+    if not earlier.about:
+        return []
+    now = {"command": work.command, **work.about()}
+    then = earlier.about
+    # Earlier versions recorded the file's name only.
+    model = "model_sha256" if "model_sha256" in then else "model"
+    changed = [] if _name(then.get(model)) == _name(now.get(model)) else ["model"]
+    changed += [key for key in _SETTINGS if _name(then.get(key)) != _name(now.get(key))]
+    if None not in (sizes := (then.get("pixel_size_A"), now.get("pixel_size_A"))) and sizes[0] != sizes[1]:
+        changed.append("pixel size")
+    knobs, default = record.flat(work.config), record.flat(Config())
+    for key, value in knobs.items():
+        if key.partition(".")[0] in work.rooms and key not in _LEFT_OUT:
+            changed += [key] if earlier.knobs.get(key, default[key]) != value else []
+    given = knobs["propose.profile"]
+    if "propose" in work.rooms and given not in ("none", earlier.knobs.get("propose.profile")):
+        changed.append("propose.profile")
+    return changed
+
+
+def _name(value: object) -> object:
+    return Path(value).name if isinstance(value, str) and value else value

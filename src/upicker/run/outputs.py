@@ -9,9 +9,10 @@ from typing import Protocol
 
 from upicker.errors import OutputError
 from upicker.io import coordinates
+from upicker.io.atomic import remove_stale, temporary_name
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
-from upicker.run.record import Entry
+from upicker.run.entries import Entry
 
 
 class Destination(Protocol):
@@ -31,6 +32,16 @@ class Destination(Protocol):
 
     def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
         """Write the particles of one micrograph, raw pixels; raises OutputError if that cannot be done."""
+        ...
+
+    def entry(
+        self, path: Path, shape: tuple[int, int], pixel_size_A: float | None, particles: Particles, diameter_px: float
+    ) -> Entry:
+        """Return the entry of a micrograph with the particles that were written."""
+        ...
+
+    def read(self, path: Path) -> Particles:
+        """Return the particles that were written of a micrograph; raises CoordinatesError if they cannot be read."""
         ...
 
 
@@ -106,21 +117,39 @@ class Outputs:
         for name in self.formats:
             path = coordinates.output_path(self.folder, micrograph.name, name)
             coordinates.write(path, particles, name, micrograph.pixel_size_A, micrograph.shape)
-        return Entry.of(micrograph, particles, diameter_px)
+        path = micrograph.path or Path(micrograph.name)
+        return self.entry(path, micrograph.shape, micrograph.pixel_size_A, particles, diameter_px)
+
+    def entry(
+        self, path: Path, shape: tuple[int, int], pixel_size_A: float | None, particles: Particles, diameter_px: float
+    ) -> Entry:
+        """Return the entry of a micrograph with the particles that were written."""
+        return Entry.of(path, plain(path), shape, pixel_size_A, particles, diameter_px)
+
+    def read(self, path: Path) -> Particles:
+        """Return the particles that were written of a micrograph.
+
+        Raises
+        ------
+        CoordinatesError
+            If they cannot be read.
+        """
+        return coordinates.read(self.paths(plain(path))[0])
 
 
 def writable(folder: Path) -> None:
-    """Make a folder, and try to write in it.
+    """Make a folder, and try to write in it; what killed processes left there is removed.
 
     Raises
     ------
     OutputError
         If that cannot be done.
     """
-    probe = folder / f".upicker-{id(folder)}"
+    probe = folder / temporary_name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        remove_stale(folder)
     except OSError as error:
         raise OutputError(folder, f"cannot be written ({error.strerror})", "Choose another output with -o") from error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.config import Config
 from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker
+from upicker.run.entries import Entry
 from upicker.run.machine import cores, memory_bytes
 from upicker.run.outputs import Destination
-from upicker.run.record import Entry
 from upicker.units import Length
 
 # A process takes seconds to start: it is of use for at least this many micrographs.
@@ -49,14 +50,28 @@ class Picking:
         """All knobs: those stored with the weights, with the user's changes."""
         return self.picker.config
 
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms of knobs that picks depend on, beside the model."""
+        return "image", "pick"
+
+    def diameter_px(self, path: Path, pixel_size_A: float | None) -> float:
+        """Return the particle diameter in a micrograph, raw pixels; raises ConfigError without a pixel size."""
+        return (self.diameter or self.picker.diameter).to_px(pixel_size_A, str(path))
+
     def about(self) -> dict[str, object]:
         """Return more for ``run.toml``."""
         return {
             "model": str(self.picker.path),
+            "model_sha256": _sha256(self.picker.path),
             "diameter": str(self.diameter or self.picker.diameter),
             "threshold": self.picker.threshold,
             **self.reading.about(),
         }
+
+    def settled(self, knobs: Mapping[str, object]) -> Picking:
+        """Return it unchanged: an earlier run has determined nothing."""
+        return self
 
     def adapted(self, paths: Sequence[Path]) -> Picking:
         """Return it unchanged: weights are ready for any micrograph."""
@@ -77,9 +92,17 @@ class Picking:
             If the output cannot be written.
         """
         micrograph = self.reading.read(path)
-        diameter = self.diameter or self.picker.diameter
-        diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
+        diameter_px = self.diameter_px(path, micrograph.pixel_size_A)
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the hash of a file's content, by which weights are told from others; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def processes(files: int, picker: Picker) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
-from upicker.propose.proposals import examples, propose, with_template
+from upicker.propose.proposals import EXAMPLES, propose, sampling_order, with_template
+from upicker.run import record
+from upicker.run.entries import Entry
 from upicker.run.masks import Masks
 from upicker.run.outputs import Destination
-from upicker.run.record import Entry
 from upicker.units import Length
 
 
@@ -70,11 +71,20 @@ class Proposing:
             As when called.
         """
         micrograph = self.reading.read(path)
-        prepared = at_working_scale(micrograph, self.diameter.to_px(micrograph.pixel_size_A, str(path)), self.config)
+        prepared = at_working_scale(micrograph, self.diameter_px(path, micrograph.pixel_size_A), self.config)
         if self.masks is None:
             return micrograph, prepared
         own_mask = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
         return micrograph, replace(prepared, usable=own_mask if prepared.usable is None else prepared.usable & own_mask)
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms of knobs that proposals depend on."""
+        return "image", "propose"
+
+    def diameter_px(self, path: Path, pixel_size_A: float | None) -> float:
+        """Return the particle diameter in a micrograph, raw pixels; raises ConfigError without a pixel size."""
+        return self.diameter.to_px(pixel_size_A, str(path))
 
     def about(self) -> dict[str, object]:
         """Return more for ``run.toml``."""
@@ -85,15 +95,28 @@ class Proposing:
         """Return it unchanged: it uses one thread."""
         return self
 
+    def settled(self, knobs: Mapping[str, object]) -> Proposing:
+        """Return it with the template that an earlier run learned, if one is to be learned."""
+        profile = knobs.get("propose.profile")
+        if self.config.propose.profile is not None or profile in (None, "none"):
+            return self
+        return replace(self, config=self.config.with_changes({"propose.profile": profile}, record.NAME))
+
     def adapted(self, paths: Sequence[Path]) -> Proposing:
-        """Return it with a template learned from a few of the micrographs, if the config asks for one and has none."""
+        """Return it with a template learned from a few of the micrographs, if the config asks for one and has none.
+
+        Those are the first ones in `sampling_order` that can be used, so that neither the order of a list nor a file
+        that cannot be read changes the template.
+        """
         if not self.config.propose.template or self.config.propose.profile is not None:
             return self
-        prepared = []
-        for path in examples(paths):
+        prepared: list[Prepared] = []
+        for path in sampling_order(paths):
             # An error is reported when the micrograph itself is processed.
-            with contextlib.suppress(UPickerError), collected_warnings():
+            with contextlib.suppress(UPickerError, MemoryError), collected_warnings():
                 prepared.append(self.prepared(path)[1])
+            if len(prepared) == EXAMPLES:
+                break
         knobs = with_template(self.config.propose, prepared, self.config.image)
         return replace(self, config=replace(self.config, propose=knobs))
 

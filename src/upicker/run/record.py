@@ -1,7 +1,8 @@
 """What a run leaves beside its outputs to say how they were made: ``run.toml``. It is read and written here only.
 
-It holds the merged config, one table per room, so that ``--config`` takes it; a table ``[run]`` about the run itself;
-and a list ``run.micrographs``.
+It holds the merged config, one table per room, so that ``--config`` takes it, and a table ``[run]`` about the run. It
+is written when a run begins. The micrographs are listed in files of their own (`upicker.run.entries`), because several
+runs may write to one folder at a time; earlier versions listed them in ``run.micrographs``.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import datetime
 import math
 import tomllib
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomli_w
@@ -19,58 +21,12 @@ from upicker import __version__
 from upicker.config import Config, flatten
 from upicker.errors import UPickerError
 from upicker.io.atomic import replacing
-from upicker.particles import Micrograph, Particles
+from upicker.run import entries
 from upicker.run.batch import Outcome
+from upicker.run.entries import Entry, Journal
 from upicker.units import Length, parse_length
 
 NAME = "run.toml"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One micrograph of a run; None where a record does not give it.
-
-    Attributes
-    ----------
-    name : str
-        The micrograph's stem.
-    path : str or None
-        Where it was read from.
-    rows, columns : int or None
-        Its shape; coordinates lie in this frame, ``(0, 0)`` being the centre of the first stored pixel.
-    pixel_size_A : float or None
-        Angstrom per raw pixel, where known.
-    diameter_px : float or None
-        The particle diameter used, in raw pixels.
-    particles : int or None
-        How many were written.
-    score : str or None
-        What their scores are, of `upicker.particles.ScoreKind`.
-    """
-
-    name: str
-    path: str | None = None
-    rows: int | None = None
-    columns: int | None = None
-    pixel_size_A: float | None = None
-    diameter_px: float | None = None
-    particles: int | None = None
-    score: str | None = None
-
-    @classmethod
-    def of(cls, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
-        """Return the entry of a micrograph with its particles."""
-        rows, columns = micrograph.shape
-        return cls(
-            name=micrograph.name,
-            path=str(micrograph.path),
-            rows=rows,
-            columns=columns,
-            pixel_size_A=micrograph.pixel_size_A,
-            diameter_px=round(float(diameter_px), 3),
-            particles=len(particles),
-            score=particles.score_kind.declaration,
-        )
 
 
 @dataclass(frozen=True)
@@ -119,25 +75,28 @@ class Record:
 
     def changed_knobs(self) -> dict[str, object]:
         """Return the knobs whose values are not the defaults of this version."""
-        default = _flat(Config())
+        default = flat(Config())
         return {key: value for key, value in self.knobs.items() if key not in default or value != default[key]}
 
 
-def read(folder: Path) -> Record:
-    """Read ``folder/run.toml``. What is missing or cannot be read is left empty: picks stay good without it."""
-    try:
-        tables = tomllib.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return Record()
-    rooms = {room: table for room, table in tables.items() if isinstance(table, dict)}
-    about = rooms.pop("run", {})
-    listed = about.pop("micrographs", [])
-    entries = (_entry(values) for values in (listed if isinstance(listed, list) else []))
-    return Record(about, flatten(rooms, NAME), tuple(entry for entry in entries if entry is not None))
+def read(folder: Path, micrographs: bool = True) -> Record:
+    """Read the record of a folder. What is missing or cannot be read is left empty: picks stay good without it.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    micrographs : bool
+        Whether to read the entries of the micrographs, too.
+    """
+    about, knobs, listed = _read_toml(folder)
+    return Record(about, knobs, entries.merged([*listed, *entries.read(folder)]) if micrographs else ())
 
 
-def write(folder: Path, command: str, config: Config, about: Mapping[str, object], entries: Sequence[Entry]) -> Path:
-    """Write ``folder/run.toml``. Micrographs of an earlier run into the same folder stay listed.
+def write(
+    folder: Path, command: str, config: Config, about: Mapping[str, object], micrographs: Iterable[Entry] = ()
+) -> Path:
+    """Write ``folder/run.toml``. Micrographs that an earlier version listed in it stay listed.
 
     Parameters
     ----------
@@ -149,8 +108,8 @@ def write(folder: Path, command: str, config: Config, about: Mapping[str, object
         The merged config.
     about : mapping
         More of the run: the model, the diameter, the pixel size ... None values are left out.
-    entries : sequence of Entry
-        The micrographs done.
+    micrographs : iterable of Entry
+        Those done already; others are added by a `upicker.run.entries.Journal`.
 
     Raises
     ------
@@ -160,40 +119,31 @@ def write(folder: Path, command: str, config: Config, about: Mapping[str, object
     path = folder / NAME
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run: dict[str, object] = {"command": command, "version": __version__, "time": now, **about}
-    listed = {entry.name: entry for entry in (*read(folder).micrographs, *entries)}
-    if listed:
-        run["micrographs"] = [asdict(listed[name]) for name in sorted(listed)]
+    if listed := _read_toml(folder)[2]:
+        run["micrographs"] = [entry.as_dict() for entry in listed]
     tables = {room: {key: _written(value) for key, value in of.items()} for room, of in config.to_tables().items()}
     with replacing(path) as temporary:
         temporary.write_text(toml({**tables, "run": run}), encoding="utf-8")
+    with closing(Journal(folder)) as journal:
+        journal.append(micrographs)
     return path
 
 
 def recorded(
-    outcomes: Generator[Outcome[Entry], None, None],
-    folder: Path,
-    command: str,
-    config: Config,
-    about: Mapping[str, object],
+    outcomes: Generator[Outcome[Entry], None, None], journal: Journal
 ) -> Generator[Outcome[Entry], None, None]:
-    """Pass outcomes on, and write ``folder/run.toml`` at the end, also when the caller stops before it.
+    """Pass outcomes on, and append the entry of each to a journal.
 
-    Parameters
-    ----------
-    outcomes : generator of Outcome
-        From `upicker.run.batch.each`.
-    folder, command, config, about
-        See `write`.
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
     """
-    entries: list[Entry] = []
-    try:
+    with closing(outcomes):
         for outcome in outcomes:
             if outcome.value is not None:
-                entries.append(outcome.value)
+                journal.append([outcome.value])
             yield outcome
-    finally:
-        if entries:
-            write(folder, command, config, about, entries)
 
 
 def toml(value: Mapping[str, object]) -> str:
@@ -217,15 +167,19 @@ def _written(value: object) -> object:
     return "none" if value is None else list(value) if isinstance(value, tuple) else value
 
 
-def _flat(config: Config) -> dict[str, object]:
+def flat(config: Config) -> dict[str, object]:
+    """Return ``"room.knob"`` -> value, as `Record.knobs` has them."""
     return {key: _written(value) for key, value in flatten(config.to_tables(), NAME).items()}
 
 
-def _entry(values: object) -> Entry | None:
-    """Return one listed micrograph; None without a name."""
-    if not isinstance(values, dict):
-        return None
-    known: dict = {one.name: values[one.name] for one in fields(Entry) if one.name in values}
-    if "name" not in known and isinstance(known.get("path"), str):
-        known["name"] = Path(known["path"]).stem
-    return Entry(**known) if isinstance(known.get("name"), str) else None
+def _read_toml(folder: Path) -> tuple[dict[str, object], dict[str, object], list[Entry]]:
+    """Return what ``run.toml`` says about the run, the knobs, and the micrographs that an earlier version listed."""
+    try:
+        tables = tomllib.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}, {}, []
+    rooms = {room: table for room, table in tables.items() if isinstance(table, dict)}
+    about = rooms.pop("run", {})
+    listed = about.pop("micrographs", [])
+    found = (entries.parsed(values) for values in (listed if isinstance(listed, list) else []))
+    return about, flatten(rooms, NAME), [entry for entry in found if entry is not None]

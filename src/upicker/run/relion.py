@@ -27,13 +27,13 @@ from upicker.io import coordinates, micrographs, star
 from upicker.io.atomic import replacing
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
+from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
-from upicker.run import record
 from upicker.run.batch import Outcome
+from upicker.run.entries import Entry
 from upicker.run.find import Finding, find_all
 from upicker.run.outputs import writable
 from upicker.run.propose import Proposing
-from upicker.run.record import Entry
 from upicker.units import Length
 
 if TYPE_CHECKING:
@@ -84,7 +84,18 @@ class JobOutputs:
         rounded = replace(particles, xy=np.rint(particles.xy), extra={})
         file = self.files[micrograph.path]
         coordinates.write(file, rounded, "star", micrograph.pixel_size_A, micrograph.shape)
-        return Entry.of(micrograph, particles, diameter_px)
+        return self.entry(micrograph.path, micrograph.shape, micrograph.pixel_size_A, particles, diameter_px)
+
+    def entry(
+        self, path: Path, shape: tuple[int, int], pixel_size_A: float | None, particles: Particles, diameter_px: float
+    ) -> Entry:
+        """Return the entry of a micrograph, see `upicker.run.outputs.Outputs.entry`."""
+        output = self.files[path].relative_to(self.folder).as_posix()
+        return Entry.of(path, plain(path), shape, pixel_size_A, particles, diameter_px, output)
+
+    def read(self, path: Path) -> Particles:
+        """Return the particles that were written of a micrograph, see `upicker.run.outputs.Outputs.read`."""
+        return coordinates.read(self.files[path])
 
 
 @dataclass(frozen=True)
@@ -203,28 +214,21 @@ def picking(
 def proposing(job: RelionJob, diameter: Length, changes: Mapping[str, object]) -> Proposing:
     """Return the work of proposing without weights.
 
-    By default the number of proposals follows each micrograph's density. The template is learned from all micrographs
-    of the job, so that a continued job uses the same one.
+    By default the number of proposals follows each micrograph's density.
     """
     config = Config().with_changes({"propose.top_k": "auto", **changes})
-    return Proposing(diameter, job.outputs, config, job.reading, command=COMMAND).adapted(job.paths)
+    return Proposing(diameter, job.outputs, config, job.reading, command=COMMAND)
 
 
-def changed_settings(job: RelionJob, work: Finding) -> list[str]:
-    """Return which of model, diameter and threshold differ from those of an earlier run of the job."""
-    earlier, now = record.read(job.outputs.folder).about, work.about()
-    return [key for key in ("model", "diameter", "threshold") if earlier and earlier.get(key) != now.get(key)]
-
-
-def run(job: RelionJob, paths: Sequence[Path], work: Finding, jobs: int) -> Generator[Outcome[Entry], None, None]:
-    """Find the particles in some micrographs of the job, and write its lists at the end, also when it is stopped.
+def run(job: RelionJob, todo: Sequence[Path] | None, work: Finding, jobs: int) -> Generator[Outcome[Entry], None, None]:
+    """Find the particles in micrographs of the job, and write its lists at the end, also when it is stopped.
 
     Parameters
     ----------
     job : RelionJob
         The job.
-    paths : sequence of Path
-        Of its micrographs.
+    todo : sequence of Path or None
+        Those without coordinates, of a job that is continued; None does all anew.
     work : Finding
         Of `picking` or `proposing`.
     jobs : int
@@ -239,7 +243,7 @@ def run(job: RelionJob, paths: Sequence[Path], work: Finding, jobs: int) -> Gene
     """
     try:
         # Closed before the lists are written: processes that are at work finish their micrographs.
-        with closing(find_all(paths, work, jobs)) as outcomes:
+        with closing(find_all(job.paths, work, jobs, todo)) as outcomes:
             for outcome in outcomes:
                 yield outcome
                 if (job.outputs.folder / ABORT_NOW).exists():

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from upicker.errors import InputError, UPickerError
 from upicker.run.batch import Outcome, each
+from upicker.run.orphan import end_with_parent
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class Worker:
 
 def _serve(pipe: Connection) -> None:
     """Do the work received through the pipe, until it is closed at the other end."""
+    end_with_parent()
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class StageResult:
         Micrographs without labels, and labels without a micrograph.
     warnings : list of UPickerWarning
         Warnings about micrographs that were used.
+    skipped_steps : int
+        Steps whose gradient was not finite, and which changed no weight.
     margin : float
         Distance from the edge that picks keep, in particle diameters: that of the labels, less the error of a centre;
         0: no margin.
@@ -60,6 +63,7 @@ class StageResult:
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
     warnings: list[UPickerWarning] = field(default_factory=list)
+    skipped_steps: int = 0
     margin: float = 0.0
 
 
@@ -85,6 +89,9 @@ class Job:
         The processes that train together. All ranks call a stage alike; only the first one writes files.
     cache : Path or None
         Folder for prepared micrographs and offline copies, which is kept; None: a temporary folder.
+    given : collection of str or None
+        Names of the knobs that the user set, as ``"train.tile_px"``: beside weights to start from they hold, or are
+        refused. None: the knobs that differ from their defaults.
     """
 
     output: Path
@@ -95,3 +102,4 @@ class Job:
     backbone_weights: str | None = None
     ranks: Ranks = SINGLE_PROCESS
     cache: Path | None = None
+    given: Collection[str] | None = None

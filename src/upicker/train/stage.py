@@ -7,7 +7,7 @@ complete, ``<stem>.checkpoint``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Stage:
         Steps at which the schedule starts again.
     threshold_on : sequence of ValidationMicrograph
         On what the threshold is chosen, beside what is validated on.
+    identity : mapping
+        The knobs as they were given, and hashes of all that was read (`Inputs`).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Stage:
     teacher: Teacher | None = None
     rounds: tuple[int, ...] = ()
     threshold_on: Sequence[ValidationMicrograph] = ()
+    identity: Mapping[str, object] = field(default_factory=dict)
 
 
 def run_stage(
@@ -81,12 +84,9 @@ def run_stage(
         validation=validation,
         checkpoint=output.with_suffix(".checkpoint"),
         identity={
+            **stage.identity,
             "stage": stage.name,
-            "config": config.to_tables(),
             "diameter": diameter,
-            "micrographs": [list(s.pixels.shape) for s in samples],
-            "particles": [len(s.xy) for s in samples],
-            "unsure": [int((~s.is_sure).sum()) for s in samples],
             "teacher": type(stage.teacher).__name__,
             "tiles per step": loop.tiles_per_step(config.train, job.ranks),
         },
@@ -98,14 +98,21 @@ def run_stage(
     )
     result.margin = config.pick.edge_diameters or 0.0
     result.estimated = bool(validation) and all(one.partial for one in validation)
-    fingerprint = fingerprint_of(plan.identity, stage.model, samples, validation)
+    fingerprint = fingerprint_of(plan.identity)
     if job.resume and not plan.checkpoint.exists() and (header := completed(output, fingerprint)):
         job.ranks.require_equal({"complete": True})
         steps, seconds = totals(output.with_suffix(".log.csv"))
         return _with_metrics(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(header))
     state = loop.initial_state(stage.model, plan, job.resume)
     # Before the first rank writes anything: the others may still have been reading the checkpoint.
-    job.ranks.require_equal(plan.identity | {"checkpoint": state.step, "validation": len(plan.validation)})
+    job.ranks.require_equal(
+        plan.identity
+        | {
+            "checkpoint": state.step,
+            "validation micrographs": len(plan.validation),
+            "particles": [(s.pixels.shape, len(s.xy), int(s.is_sure.sum())) for s in samples],
+        }
+    )
     log = CsvLog(output.with_suffix(".log.csv"), state.step) if job.ranks.is_first else None
     try:
         result.stopped_early = loop.run(plan, state, log, job.progress)
@@ -119,7 +126,7 @@ def run_stage(
             state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config)
         mark_complete(output, fingerprint)
         plan.checkpoint.unlink(missing_ok=True)
-    result.steps, result.seconds = state.step, state.seconds
+    result.steps, result.seconds, result.skipped_steps = state.step, state.seconds, state.skipped
     return _with_metrics(result, state.best)
 
 

@@ -9,18 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, WeightsError, collected_warnings
+from upicker.errors import InputError, UPickerError, collected_warnings
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
-from upicker.model import imagenet, weights
-from upicker.model.detector import Detector
 from upicker.propose.proposals import examples, propose, with_template
-from upicker.train import selftrain
+from upicker.train import selftrain, start
 from upicker.train.dataset import Store
+from upicker.train.fingerprint import Inputs
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import (
     LabelledMicrograph,
@@ -34,7 +30,6 @@ from upicker.train.labels import (
 )
 from upicker.train.offline import with_copies
 from upicker.train.partial import PartialTeacher, training_region
-from upicker.train.ranks import require_gpus
 from upicker.train.sample import Sample
 from upicker.train.stage import Stage, run_stage
 from upicker.train.teacher import TrainingRegion
@@ -67,8 +62,9 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         skipped and reported.
     """
     config, result = job.config, StageResult(job.output)
-    _check_output(job)
-    model = _random_start(job)
+    start.check(job)
+    inputs = Inputs()
+    model = start.random_start(job, inputs)
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
         micrographs, regions = [], []
         job.progress.start(len(paths), "micrographs", 0)
@@ -77,10 +73,12 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
                 micrograph = job.reading.read(path)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
                 micrographs.append(store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image)))
+                inputs.add_micrograph(micrograph, diameter_px)
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
             job.progress.step({})
         job.progress.finish()
+        identity = {"config": config.to_tables(), **inputs.to_dict()}
         config = replace(config, propose=with_template(config.propose, examples(micrographs), config.image))
         job = replace(job, config=config)
         knobs = replace(config.propose, top_k=config.train.proposals)
@@ -94,7 +92,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
-        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate, identity=identity)
         if rounds := selftrain.round_starts(config):
             teacher, validation = selftrain.SelfTeacher(regions, config, job.ranks), []
             steps = rounds[-1] + config.teacher.round_steps
@@ -121,9 +119,10 @@ def finetune(
     labels : Path
         A folder with one coordinate file per micrograph, of the same stem.
     job : Job
-        Output, config and the rest. With `initial`, architecture and preparation are those of its file.
+        Output, config and the rest.
     initial : Path, optional
-        Weights to start from; by default a random start.
+        Weights to start from; by default a random start. They bring their architecture, preparation and learning rates
+        along, unless those are set anew (`Job.given`).
     diameter : Length, optional
         Particle diameter; by default that of `initial`, else the median of the labels' diameters.
     validation : Path or float
@@ -135,18 +134,22 @@ def finetune(
     Raises
     ------
     UPickerError
-        As `pretrain`; and if no micrograph has labels.
+        As `pretrain`; if no micrograph has labels; and if a knob is set that `initial` fixes otherwise.
     """
     result = StageResult(job.output)
-    _check_output(job)
-    model, stored, config = _start(initial, job)
+    start.check(job)
+    inputs = Inputs()
+    model, stored, config = start.start(initial, job, inputs)
     job = replace(job, config=config)
     files = split(paths, labels, validation)
     result.unused = files.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     length = diameter or stored or median_diameter([*files.training.values(), *files.validation.values()])
     with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
-        read = _read_labelled(files, length, job, result, store)
+        read = _read_labelled(files, length, job, result, store, inputs)
+        for file, one in read:
+            inputs.add_labels(one.particles, covered[file], one.held)
+        identity = {"config": config.to_tables(), "held back": files.band, **inputs.to_dict()}
         labelled = [part for file, micrograph in read for part in by_region(micrograph, covered[file])]
         partly = any(one.partial for one in labelled)
         if partly:
@@ -172,7 +175,8 @@ def finetune(
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in regions})
         learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
-        stage = Stage("finetune", model, length, config.train.finetune_steps, learning_rate)
+        steps = config.train.finetune_steps
+        stage = Stage("finetune", model, length, steps, learning_rate, identity=identity)
         if partly:
             teacher = PartialTeacher(regions, held, job.config, job.ranks)
             return run_stage(replace(stage, teacher=teacher), teacher.samples, held, job, result)
@@ -181,7 +185,7 @@ def finetune(
 
 
 def _read_labelled(
-    files: Split, length: Length, job: Job, result: StageResult, store: Store
+    files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs
 ) -> list[tuple[Path, LabelledMicrograph]]:
     """Read and prepare the labelled micrographs, with their label files; unusable ones are listed in `result`."""
     labelled, image = [], job.config.image
@@ -190,49 +194,15 @@ def _read_labelled(
     for path, file in everything.items():
         try:
             micrograph, particles = read_pair(path, file, length, job.reading)
-            prepared = masked(prepare(micrograph, length.to_px(micrograph.pixel_size_A, str(path)), image), image)
+            diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
+            prepared = masked(prepare(micrograph, diameter_px, image), image)
+            inputs.add_micrograph(micrograph, diameter_px)
             labelled.append((file, LabelledMicrograph(store.keep(prepared), particles, path in files.validation)))
         except UPickerError as error:
             result.skipped.append((path, str(error)))
         job.progress.step({})
     job.progress.finish()
     return labelled
-
-
-def _check_output(job: Job) -> None:
-    """Refuse an unusable output or device before the training, not after it."""
-    if job.output.exists() and not job.output.is_file():
-        raise OutputError(job.output, "it is a folder or a device", "Give the name of a file")
-    require_gpus(job.ranks, job.config.train.device)
-
-
-def _random_start(job: Job) -> Detector:
-    """Return a detector with random weights, the same for the same seed; the caller's generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.config.train.seed)
-        model = weights.build(job.config)
-    if job.backbone_weights is not None:
-        imagenet.load_backbone(model, job.backbone_weights)
-    return model
-
-
-def _start(initial: Path | None, job: Job) -> tuple[Detector, Length | None, Config]:
-    """Return the detector to start from, its diameter, and the config with the knobs that its file fixes."""
-    config = job.config
-    if initial is None:
-        return _random_start(job), None, config
-    if job.backbone_weights is not None:
-        raise ConfigError(imagenet.OPTION, f"{initial} has a backbone of its own", "Leave one of the two out")
-    model, header, stored = weights.load(initial)
-    default = Config()
-    if config.model not in (default.model, stored.model):
-        raise WeightsError(
-            initial,
-            "these are weights of another architecture than --preset or model.* give",
-            "Leave --preset and model.* out",
-        )
-    train = replace(config.train, tile_px=stored.train.tile_px)
-    return model, header.length, replace(config, model=stored.model, image=stored.image, train=train)
 
 
 def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +45,7 @@ class Content:
             return "binary"
         if text.lstrip()[:1] in ("{", "["):
             return "json"
-        return "star" if is_star(text) else "text"
+        return "star" if star.is_star(text) else "text"
 
     @cached_property
     def text(self) -> str:
@@ -105,16 +104,6 @@ class Content:
         """The column names in lower case, letters and digits only; empty if the first row holds numbers."""
         first = self.rows[0][1] if self.rows else []
         return [] if delimited.is_numeric(first) else delimited.plain(first)
-
-
-def is_star(text: str) -> bool:
-    """Recognise a STAR file by its first words: ``data_``, ``loop_`` or a label, before any line of values."""
-    lines = (line.strip() for line in text.splitlines())
-    first = next((line for line in lines if line and not line.startswith("#")), "")
-    words = first.split()
-    if words and (words[0].startswith("_") or re.fullmatch(r"data_[^,;]*", words[0])) and not re.search("[,;]", first):
-        return len(words) == 1 or words[0].startswith("_") or words[1].startswith("#")
-    return re.search(r"^[ \t]*loop_[ \t]*\r?$", text, re.M) is not None
 
 
 def is_file(path: Path) -> bool:

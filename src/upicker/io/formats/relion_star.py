@@ -6,10 +6,11 @@ from pathlib import Path
 
 from upicker.io import star
 from upicker.io.formats import relion_tables
-from upicker.io.formats.content import Content, is_star
+from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
 from upicker.io.formats.relion_tables import CLASS, PSI, SCORE, X, Y
-from upicker.io.picks import Picks, WriteOptions, comment, from_contract
+from upicker.io.picks import Picks, WriteOptions, from_contract
+from upicker.io.records import comment
 
 
 def sniff(content: Content) -> bool:
@@ -20,7 +21,7 @@ def sniff(content: Content) -> bool:
 def is_other(head: str) -> bool:
     """Tell whether the first 64 KiB show no coordinates, or those of extracted particles."""
     words = set(head.split())
-    return "_rlnImageName" in words or (is_star(head) and not {X, Y} <= words)
+    return "_rlnImageName" in words or (star.is_star(head) and not {X, Y} <= words)
 
 
 def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:

@@ -15,8 +15,10 @@ import numpy as np
 
 from upicker.errors import CoordinatesError
 from upicker.io import delimited
+from upicker.io.formats import headerless
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, declared, grouped
+from upicker.io.picks import Picks, ReadOptions, grouped
+from upicker.io.records import declared
 from upicker.particles import Particles
 
 _COLUMNS = {
@@ -33,7 +35,8 @@ _COLUMNS = {
     "pixel_size_A": ("pixelsizea",),
     "score_kind": ("scorekind",),
 }
-_ORDER = ("x", "y", "diameter", "score")
+# Of boxes; whether x and y are then their corners or their centres, nobody knows.
+_WIDTH, _HEIGHT = {"w", "width", "boxwidth"}, {"h", "height", "boxheight"}
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,24}")
 _WRITE_AGAIN = "Write it as CSV with the header x,y,diameter,score"
 
@@ -50,7 +53,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Parameters
     ----------
     content : Content
-        A text. Its first row may be the header; without one, the columns are x, y, diameter, score.
+        A text. Its first row may be the header; without one, see `upicker.io.formats.headerless`.
     options : ReadOptions
         Not used.
 
@@ -62,16 +65,14 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If there is no row, for missing or duplicate columns, and cells that are not numbers.
+        If there is no row, for missing, duplicate or doubtful columns, and cells that are not numbers.
     """
     path, rows, name = content.path, content.rows, content.name
     if not rows:
         raise CoordinatesError(path, "it has no line with values", _WRITE_AGAIN)
     first = rows[0][1]
     if delimited.is_numeric(first):
-        if not 2 <= len(first) <= 4:
-            raise CoordinatesError(path, f"it has {len(first)} columns and no header naming them", _WRITE_AGAIN)
-        at: dict[str, int] = dict(zip(_ORDER, range(len(first))))
+        at = headerless.columns(content)
     else:
         at = _named(path, first)
         rows = rows[1:]
@@ -79,10 +80,10 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     if "micrograph" not in at:
         return [_picks(path, rows, at, name, particles)]
     names = [(cells[at["micrograph"]] if at["micrograph"] < len(cells) else "") or name for _, cells in rows]
-    by_name: dict[str, list[tuple[int, list[str]]]] = {}
-    for word, row in zip(names, rows):
-        by_name.setdefault(word, []).append(row)
-    return [_picks(path, by_name[word], at, word, group) for word, group in grouped(names, particles).items()]
+    return [
+        _picks(path, [rows[i] for i in index], at, word, particles.select(index))
+        for word, index in grouped(names).items()
+    ]
 
 
 def _named(path: Path, header: list[str]) -> dict[str, int]:
@@ -91,6 +92,13 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
     if missing:
         raise CoordinatesError(
             path, f"it has no column {' and '.join(missing)}, but: {', '.join(header)[:120]}", _WRITE_AGAIN
+        )
+    plain = set(delimited.plain(header))
+    if plain & _WIDTH and plain & _HEIGHT:
+        raise CoordinatesError(
+            path,
+            "it has widths and heights: these are boxes, and it is not certain whether x and y are corners or centres",
+            "For corners, write x y width height without a header as a .box file; for centres, x,y,diameter",
         )
     for name, place in at.items():
         if sum(cell.lower() == header[place].lower() for cell in header) > 1:

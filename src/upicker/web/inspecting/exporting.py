@@ -13,7 +13,7 @@ from upicker.io import coordinates
 from upicker.io.formats import COMMON_FIRST
 from upicker.io.picks import Picks
 from upicker.run import record
-from upicker.run.record import Entry
+from upicker.run.entries import Entry
 from upicker.web.inspecting.pick_store import MicrographPicks, PickStore
 from upicker.web.project import Project
 from upicker.web.responses import Refused

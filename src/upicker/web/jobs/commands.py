@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 # Fewer labels would be memorised.
 LEAST_PARTICLES = 10
 MODEL, RANKING = "model.safetensors", "ranking.csv"
-# Knobs that training determines, and those that may be changed for existing weights.
+# Knobs that training determines; those that weights to start from fix, beside model.*; and those that may be changed
+# for existing weights.
 _DETERMINED = ("pick.threshold", "pick.edge_diameters")
+_FIXED = ("image.working_diameter_px", "train.tile_px")
 _CHANGEABLE = ("train.threads", "train.device", "train.bfloat16")
 
 
@@ -85,7 +87,7 @@ def finetune_arguments(project: Project, labelled: Sequence[Labelled], plan: Pla
     settings = {key: value for key, value in settings.items() if key not in _DETERMINED}
     if plan.initial is not None:
         # Weights have their own network, and refuse another.
-        settings = {key: value for key, value in settings.items() if not key.startswith("model.")}
+        settings = {key: value for key, value in settings.items() if not key.startswith("model.") and key not in _FIXED}
     return words + _settings(settings)
 
 

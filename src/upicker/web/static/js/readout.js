@@ -40,10 +40,10 @@ export class Readout {
   /** @param {ImageInfo | null} info */
   use(info) {
     this.#info = info;
+    this.#forget();
     const part = this.#parts;
     const pixel = info?.pixel_size_A ? `, ${Number(info.pixel_size_A.toPrecision(4))} Å/pixel` : ", pixel size unknown";
     part.size.textContent = info ? `${info.shape[1]} × ${info.shape[0]}${pixel}` : "";
-    part.value.textContent = "";
     this.view();
   }
 
@@ -61,13 +61,20 @@ export class Readout {
 
   /** @param {Point | null} point */
   hover(point) {
-    clearTimeout(this.#timer);
+    this.#forget();
     const part = this.#parts;
     const [rows, columns] = this.#info?.shape ?? [0, 0];
     const inside = point && point.x >= -0.5 && point.y >= -0.5 && point.x < columns - 0.5 && point.y < rows - 0.5;
     write(part.position, inside ? `x ${Math.round(point.x)}, y ${Math.round(point.y)}` : "");
-    write(part.value, "");
     if (inside) this.#timer = setTimeout(() => this.#value(Math.round(point.x), Math.round(point.y)), REST);
+  }
+
+  /** The value that is shown, or asked for, is of another pixel or another micrograph than the one under the pointer. */
+  #forget() {
+    clearTimeout(this.#timer);
+    this.#asked?.abort();
+    this.#asked = null;
+    write(this.#parts.value, "");
   }
 
   /**
@@ -75,7 +82,6 @@ export class Readout {
    * @param {number} y
    */
   async #value(x, y) {
-    this.#asked?.abort();
     const asked = (this.#asked = new AbortController());
     try {
       const { value } = await get(`/api/micrographs/${this.#info?.id}/value?x=${x}&y=${y}`, asked);

@@ -1,0 +1,199 @@
+"""The micrographs of a run: one line of JSON for each, appended to a file of each run in ``OUT/.upicker/``.
+
+So several runs, on several machines, write to one folder without a lock, and none undoes what another wrote. They are
+merged when they are read; of two entries of one output the one of the later run counts.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from upicker.errors import OutputError
+from upicker.io.processes import Identity, token_has_ended
+from upicker.particles import Particles
+
+FOLDER = ".upicker"
+_PREFIX, _SUFFIX = "run-", ".jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One micrograph of a run; None where a record does not give it.
+
+    Attributes
+    ----------
+    name : str
+        The micrograph's stem.
+    path : str or None
+        Where it was read from.
+    rows, columns : int or None
+        Its shape; coordinates lie in this frame, ``(0, 0)`` being the centre of the first stored pixel.
+    pixel_size_A : float or None
+        Angstrom per raw pixel, where known.
+    diameter_px : float or None
+        The particle diameter used, in raw pixels.
+    particles : int or None
+        How many were written.
+    score : str or None
+        What their scores are, of `upicker.particles.ScoreKind`.
+    output : str or None
+        The file of particles, relative to the folder, where the name does not tell it.
+    """
+
+    name: str
+    path: str | None = None
+    rows: int | None = None
+    columns: int | None = None
+    pixel_size_A: float | None = None
+    diameter_px: float | None = None
+    particles: int | None = None
+    score: str | None = None
+    output: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other entries of a folder."""
+        return self.output or self.name
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what is known of it."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def of(
+        cls,
+        path: Path | None,
+        name: str,
+        shape: tuple[int, int],
+        pixel_size_A: float | None,
+        particles: Particles,
+        diameter_px: float,
+        output: str | None = None,
+    ) -> Entry:
+        """Return the entry of a micrograph with its particles."""
+        return cls(
+            name=name,
+            path=None if path is None else str(path),
+            rows=shape[0],
+            columns=shape[1],
+            pixel_size_A=pixel_size_A,
+            diameter_px=round(float(diameter_px), 3),
+            particles=len(particles),
+            score=particles.score_kind.declaration,
+            output=output,
+        )
+
+
+class Journal:
+    """The file to which one run appends its entries; made at once, so that it is noticed if the folder is removed.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder, which exists.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
+        name = f"{_PREFIX}{now}-{Identity.mine().token}-{uuid.uuid4().hex[:6]}{_SUFFIX}"
+        self._folder, self._file, self._is_empty = folder, folder / FOLDER / name, True
+        try:
+            self._file.parent.mkdir(exist_ok=True)
+            self._file.touch()
+            _remove_empty(self._file.parent)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Append entries.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written, or the folder was removed.
+        """
+        lines = "".join(f"{json.dumps(entry.as_dict())}\n" for entry in entries).encode("ascii")
+        if not lines:
+            return
+        try:
+            # Without O_CREAT: a folder that was removed, and made again by another process, is noticed.
+            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND)
+            try:
+                while lines:
+                    lines = lines[os.write(handle, lines) :]
+            finally:
+                os.close(handle)
+        except FileNotFoundError as error:
+            found = "it was removed while results were written to it"
+            raise OutputError(self._folder, found, "Run again: what was there before is lost") from error
+        except OSError as error:
+            raise self._error(error) from error
+        self._is_empty = False
+
+    def close(self) -> None:
+        """Remove the file if nothing was appended."""
+        if self._is_empty:
+            with suppress(OSError):
+                self._file.unlink()
+
+    def _error(self, error: OSError) -> OutputError:
+        found = f"cannot be written ({error.strerror or error})"
+        return OutputError(self._file, found, "Check that the folder may be written to and has room")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the files of runs that were killed before they had an entry."""
+    for file in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        token = file.name.removeprefix(_PREFIX).partition("-")[2].rpartition("-")[0]
+        with suppress(OSError):
+            if not file.stat().st_size and token_has_ended(token):
+                file.unlink()
+
+
+def read(folder: Path) -> list[Entry]:
+    """Return the entries of all runs into a folder, those of later runs last; lines that are not whole are left out."""
+    found: list[Entry] = []
+    for file in sorted((folder / FOLDER).glob(f"{_PREFIX}*{_SUFFIX}")):
+        with suppress(OSError):
+            for line in file.read_bytes().splitlines():
+                with suppress(ValueError, RecursionError):
+                    entry = parsed(json.loads(line))
+                    if entry is not None:
+                        found.append(entry)
+    return found
+
+
+def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the last entry of each output, sorted."""
+    last = {entry.key: entry for entry in entries}
+    return tuple(last[key] for key in sorted(last))
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "path", "score", "output"), (str,)),
+    **dict.fromkeys(("rows", "columns", "particles"), (int,)),
+    **dict.fromkeys(("pixel_size_A", "diameter_px"), (int, float)),
+}
+assert set(_KINDS) == {field.name for field in fields(Entry)}
+
+
+def parsed(values: object) -> Entry | None:
+    """Return an entry from a file; values of another kind are left out; None without a name."""
+    if not isinstance(values, dict):
+        return None
+    known: dict = {name: values[name] for name, kinds in _KINDS.items() if isinstance(values.get(name), kinds)}
+    if "name" not in known and "path" in known:
+        known["name"] = Path(known["path"]).stem
+    return Entry(**known) if "name" in known else None

@@ -1,0 +1,98 @@
+"""Where a training starts: what is checked before anything is read, and the network before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+
+from upicker.config import Config, flatten
+from upicker.errors import ConfigError, OutputError
+from upicker.model import imagenet, weights
+from upicker.model.detector import Detector
+from upicker.pick.network import changed
+from upicker.train.fingerprint import Inputs
+from upicker.train.job import Job
+from upicker.train.ranks import require_gpus
+from upicker.units import Length
+
+# What weights bring along unless it is set anew: architecture and preparation, and the rates that suit them. Some of it
+# is fixed (`upicker.pick.network.changed`).
+_ROOMS = ("model", "image")
+_KNOBS = ("train.tile_px", "train.learning_rate", "train.finetune_learning_rate")
+
+
+def check(job: Job) -> None:
+    """Refuse an unusable output or device before the training, not after it.
+
+    Raises
+    ------
+    OutputError, ConfigError
+        If the output is no file, or there are too few GPUs.
+    """
+    if job.output.exists() and not job.output.is_file():
+        raise OutputError(job.output, "it is a folder or a device", "Give the name of a file")
+    require_gpus(job.ranks, job.config.train.device)
+
+
+def random_start(job: Job, inputs: Inputs) -> Detector:
+    """Return a detector with random weights, the same for the same seed; the caller's generator stays as it was.
+
+    Weights given for its backbone are noted in `inputs`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.config.train.seed)
+        model = weights.build(job.config)
+    if job.backbone_weights is not None:
+        imagenet.load_backbone(model, job.backbone_weights)
+        inputs.add_weights(model.backbone.state_dict())
+    return model
+
+
+def start(initial: Path | None, job: Job, inputs: Inputs) -> tuple[Detector, Length | None, Config]:
+    """Return the detector to start from, the diameter of its file, and the config of the training.
+
+    Given weights are noted in `inputs`.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read.
+    ConfigError
+        If a knob that the user set needs other weights.
+    """
+    if initial is None:
+        return random_start(job, inputs), None, job.config
+    if job.backbone_weights is not None:
+        raise ConfigError(imagenet.OPTION, f"{initial} has a backbone of its own", "Leave one of the two out")
+    model, header, stored = weights.load(initial)
+    inputs.add_weights(model.state_dict())
+    return model, header.length, config_for(stored, job.config, job.given)
+
+
+def config_for(stored: Config, config: Config, given: Collection[str] | None) -> Config:
+    """Return the config of a training that starts from weights.
+
+    Parameters
+    ----------
+    stored : Config
+        That of the weights.
+    config : Config
+        That of the job.
+    given, optional
+        Names of the knobs that the user set; None: those that differ from the defaults.
+
+    Raises
+    ------
+    ConfigError
+        Naming the knobs that are set and fixed by the weights otherwise.
+    """
+    own, default = _flat(config), _flat(Config())
+    names = [name for name in own if own[name] != default[name]] if given is None else given
+    brought = {name: value for name, value in _flat(stored).items() if name.split(".")[0] in _ROOMS or name in _KNOBS}
+    return changed(config.with_changes(brought), {name: own[name] for name in names})
+
+
+def _flat(config: Config) -> Mapping[str, object]:
+    return flatten(config.to_tables(), "config")
