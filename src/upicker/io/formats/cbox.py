@@ -135,7 +135,7 @@ FORMAT = Format(
     needs=frozenset({"diameter"}),
     notes=Notes(
         position="corner of the box, first row of an MRC file = 0; px",
-        columns="`_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
+        columns="block `cryolo`: `_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
         checked="crYOLO's documents and source",
     ),
 )

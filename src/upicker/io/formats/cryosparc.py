@@ -291,7 +291,7 @@ FORMAT = Format(
     carries=frozenset({"diameter", "score", "class_number", "psi_deg", "micrograph", "path", "shape", "pixel_size"}),
     needs=frozenset({"shape", "pixel_size"}),
     notes=Notes(
-        position="centre, from the first row; fraction of width and height",
+        position="centre, from the first row; fraction of width and height, which the file or `--micrographs` gives",
         columns="`location/*` (8 fields), `pick_stats/*` (4); passthrough files and `.csg` are read",
         checked="cryosparc-tools 5.0.3: `Dataset.load`; cryoSPARC itself could not be had",
     ),
