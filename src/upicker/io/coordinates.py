@@ -334,7 +334,7 @@ def _load(path: Path) -> Content:
 
 def _parsed(content: Content) -> list[Picks]:
     """Read a content in its own pixels, without following lists."""
-    found = recognized(content).read(content, _DEFAULT_READ)
+    found = recognized(content).read(content)
     _refuse_fractions(content.path, found)
     return found
 

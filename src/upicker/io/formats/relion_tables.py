@@ -27,7 +27,7 @@ import numpy as np
 from upicker.errors import CoordinatesError
 from upicker.io import delimited, star
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, grouped, joined
+from upicker.io.picks import Picks, grouped, joined
 from upicker.io.records import declared, noted, noted_score
 from upicker.io.star import Table
 from upicker.particles import Particles
@@ -44,15 +44,13 @@ _HELICAL = {
 }
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a STAR file that holds coordinates, in one table or in several, each of which names its micrographs.
 
     Parameters
     ----------
     content : Content
         The file.
-    options : ReadOptions
-        Not used.
 
     Returns
     -------
