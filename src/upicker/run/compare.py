@@ -10,9 +10,11 @@ import numpy as np
 
 from upicker import scoring
 from upicker.errors import InputError
-from upicker.io import coordinates, micrographs
+from upicker.io import coordinates, micrographs, sources
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
+from upicker.io.picks import stem
+from upicker.io.sources import Repeated, Source
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -33,12 +35,15 @@ class Comparison:
         Names with picks but without labels: left out of the scores.
     differing : str
         See `upicker.io.pairing.differing`.
+    repeated : tuple of Repeated
+        Positions that stand more than once in a file, counted once.
     """
 
     pairs: dict[str, tuple[Particles, Particles]]
     without_picks: list[str]
     without_labels: list[str]
     differing: str = ""
+    repeated: tuple[Repeated, ...] = ()
 
 
 def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
@@ -47,7 +52,7 @@ def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
     Parameters
     ----------
     labels, picks : Path
-        Folders of coordinate files.
+        Folders of coordinate files, or files with the particles of many micrographs.
     endings : Endings
         Of their names.
 
@@ -58,14 +63,22 @@ def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
     CoordinatesError
         If a file cannot be read.
     """
-    truth, found = _files(labels), _files(picks)
+    truth, found = _sources(labels), _sources(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
     picks_of, no_picks = pairing.pairs, Particles.of([])
+    repeated: list[Repeated] = []
+
+    def read(source: Source) -> Particles:
+        particles, again = sources.distinct(sources.read(source), source)
+        repeated.extend(again)
+        return particles
+
     pairs = {
-        name: (coordinates.read(found[picks_of[name]]) if name in picks_of else no_picks, coordinates.read(file))
-        for name, file in truth.items()
+        name: (read(found[picks_of[name]]) if name in picks_of else no_picks, read(source))
+        for name, source in truth.items()
     }
-    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files, differing(pairing))
+    left = pairing.unmatched_micrographs, pairing.unmatched_files
+    return Comparison(pairs, *left, differing(pairing), tuple(repeated))
 
 
 def scores(
@@ -195,12 +208,11 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
     yield from each(list(pairing.pairs), work)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the coordinate files of a folder by the name of their micrograph."""
-    if not folder.is_dir():
-        raise InputError(folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)")
-    files = coordinates.stems(folder)
-    if not files:
+def _sources(path: Path) -> dict[str, Source]:
+    """Return where the particles of each micrograph are, by its name without folders, if these names differ."""
+    found = sources.by_micrograph(path)
+    if not found:
         known = ", ".join(coordinates.FORMATS)
-        raise InputError(folder, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
-    return files
+        raise InputError(path, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
+    short = {stem(name): source for name, source in found.items()}
+    return short if len(short) == len(found) else found

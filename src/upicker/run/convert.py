@@ -15,6 +15,7 @@ from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading, size
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
 from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
+from upicker.io.sources import distinct, repeats
 from upicker.particles import Particles
 from upicker.units import Length
 
@@ -97,6 +98,8 @@ class Report:
         Micrographs that could not be read: not written.
     differing : str
         See `upicker.io.pairing.differing`.
+    repeated : str
+        The sentence about positions that stand twice, see `upicker.io.sources.repeats`.
     """
 
     micrographs: int
@@ -109,6 +112,7 @@ class Report:
     unnamed: list[str]
     failed: list[UPickerError]
     differing: str = ""
+    repeated: str = ""
 
 
 def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> list[Found]:
@@ -230,6 +234,7 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         unnamed=[p.micrograph for p in done if format.by_path and stem(p.micrograph) == p.micrograph],
         failed=failed,
         differing=differing(pairing),
+        repeated=repeats((again for one in found for again in distinct(one.picks.particles, one.file)[1]), "kept"),
     )
 
 
