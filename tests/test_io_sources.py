@@ -62,7 +62,7 @@ def test_origins_need_the_pixel_size_only_when_they_are_read(tmp_path: Path) -> 
     rows = "a.mrc 50 60 4 8\nb.mrc 70 80 0 0\na.mrc 30 40 -4 0\n"
     file.write_text("data_particles\nloop_\n" + "".join(f"_{one}\n" for one in columns) + rows)
     part = by_micrograph(file)["a.mrc"]
-    np.testing.assert_allclose(sources.read(part, 2.0).xy, [(48, 56), (32, 40)])
+    np.testing.assert_allclose(sources.read(part, pixel_size_A=2.0).xy, [(48, 56), (32, 40)])
     with pytest.raises(CoordinatesError, match="pixel size"):
         sources.read(part)
 

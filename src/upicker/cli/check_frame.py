@@ -63,9 +63,9 @@ def check_frame(
     """
     from upicker.io.micrographs import Reading, entries
     from upicker.io.pairing import Endings, differing, unmatched
-    from upicker.io.picks import ReadOptions, to_contract
+    from upicker.io.picks import ReadOptions
     from upicker.run import frames
-    from upicker.run.convert import load, with_micrographs
+    from upicker.run.convert import in_raw_pixels, load, with_micrographs
     from upicker.run.frame_picture import draw
 
     if not picks:
@@ -74,13 +74,13 @@ def check_frame(
         raise ConfigError("--most", f"must be at least 1, found {most}", "Give e.g. --most 5")
     merged = Config().with_changes(changes(config, changes_))
     listed = entries(micrographs, by_path=True)
-    found, pairing = with_micrographs(load(picks, pixel_size), listed, Endings(suffix))
-    options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)
-    found = [frames.Found(one.file, to_contract(one.file, one.picks, options), one.micrograph) for one in found]
-    particles = {one.micrograph: one.picks.particles for one in found if one.micrograph}
+    found, pairing = with_micrographs(load(picks), listed, Endings(suffix))
     reading = Reading.of(listed, pixel_size)
+    options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)
+    found, failed = in_raw_pixels(found, options, reading, needed_only=True)
+    particles = {one.micrograph: one.picks.particles for one in found if one.micrograph}
     work = frames.Measuring(particles, diameter, merged, reading)
-    failures, noticed, measured = Failures(), [], {}
+    failures, noticed, measured = Failures(failed), [], {}
     with closing(frames.measure_all(found, work, most, jobs)) as outcomes:
         for outcome in outcomes:
             noticed += outcome.warnings

@@ -32,8 +32,8 @@ def convert(
 ) -> int:
     """Convert coordinates between the formats of other programs; needs neither a model nor labels.
 
-    The input format is recognised by its content. Written files are read back, and what the format cannot hold
-    (scores, diameters, classes, angles) is reported.
+    The input format is recognised by its content. Written files are read back, and what is not kept (scores and what
+    they are, diameters, classes, angles, filament numbers) is reported.
 
     Flips: "upside-down" (one of the images was saved with its rows reversed, such as a JPG or PNG made from an MRC),
     "tiff" (TIFF micrographs, for or from RELION, MotionCor2 or IMOD, which flip TIFF), "eman2" (picked in EMAN2 or
@@ -102,7 +102,7 @@ def _tell(report: Report, output: Path) -> int:
     if report.differing:
         note(report.differing)
     if report.lost:
-        warning(f"This format does not hold: {', '.join(report.lost)}")
+        warning(f"Not kept: {', '.join(report.lost)}")
     if report.repeated:
         warning(report.repeated)
     if report.outside:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ class Identity:
             raise TypeError(content)
         return cls(pid=int(content["pid"]), **texts)
 
+    @property
+    def token(self) -> str:
+        """A short name of it, for names of files; see `token_has_ended`."""
+        words = (_digest(self.host, self.machine), _digest(self.boot), _digest(self.namespace), self.pid, self.started)
+        return "-".join(map(str, words))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON or TOML."""
         return asdict(self)
@@ -85,6 +92,21 @@ class Identity:
             # A machine may hide other users' processes in /proc.
             return not _exists(self.pid)
         return not ticks or bool(self.started and ticks != self.started)
+
+
+def token_has_ended(token: str) -> bool:
+    """Return whether the process with a `Identity.token` has provably ended; False for any other text."""
+    try:
+        machine, boot, namespace, pid, started = token.split("-")
+        number = int(pid)
+    except ValueError:
+        return False
+    mine = Identity.mine()
+    if machine != _digest(mine.host, mine.machine):
+        return False
+    its_boot = mine.boot if boot == _digest(mine.boot) else f"not {mine.boot}"
+    its_namespace = mine.namespace if namespace == _digest(mine.namespace) else f"not {mine.namespace}"
+    return replace(mine, boot=its_boot, namespace=its_namespace, pid=number, started=started).has_ended
 
 
 def boot_id() -> str:
@@ -115,6 +137,10 @@ def _exists(pid: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
 
 
 def _namespace() -> str:

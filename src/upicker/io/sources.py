@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates
-from upicker.io.picks import Picks, ReadOptions
+from upicker.io.picks import Picks, ReadOptions, to_contract
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
 
@@ -74,37 +74,50 @@ def by_micrograph(path: Path) -> dict[str, Source]:
         raise InputError(path, "there is no such folder or file of coordinates", "Check the path")
     if (found := coordinates.listed(path)) is not None:
         return dict(found)
-    # Only names are of interest: any pixel size will do for origins.
-    names = [picks.micrograph for picks in _read(path, stamp(path), 1.0)]
+    names = list(_stored(path, stamp(path)))
     return {names[0]: path} if len(names) == 1 else {name: Part(path, name) for name in names}
 
 
-def read(source: Source, pixel_size_A: float | None = None) -> Particles:
+def read(source: Source, shape: tuple[int, int] | None = None, pixel_size_A: float | None = None) -> Particles:
     """Read the particles of one micrograph.
 
     Parameters
     ----------
     source : Path or Part
         A file of one micrograph, or a part of one of many.
-    pixel_size_A : float, optional
-        Of the micrograph; refined particles of RELION may need it.
+    shape, pixel_size_A : optional
+        Rows and columns, and Angstrom per pixel, of the micrograph: fractions and the origins of refined particles need
+        them.
 
     Raises
     ------
     CoordinatesError
         As `upicker.io.coordinates.read`.
     """
+    options = ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A)
     if not isinstance(source, Part):
-        return coordinates.read(source, pixel_size_A)
-    for picks in _read(source.file, stamp(source.file), pixel_size_A):
-        if picks.micrograph == source.micrograph:
-            return picks.particles
-    raise CoordinatesError(source.file, f"the micrograph {source.micrograph!r} is not in it any more", "Start again")
+        return coordinates.read(source, options)
+    picks = _stored(source.file, stamp(source.file)).get(source.micrograph)
+    if picks is None:
+        found = f"the micrograph {source.micrograph!r} is not in it any more"
+        raise CoordinatesError(source.file, found, "Start again")
+    return to_contract(source.file, picks, options).particles
+
+
+def content(source: Source) -> bytes:
+    """Return what is stored for a micrograph, to notice a change: all of a file, or the values of a part."""
+    if not isinstance(source, Part):
+        return source.read_bytes()
+    picks = _stored(source.file, stamp(source.file))[source.micrograph]
+    particles = picks.particles
+    origins = b"" if picks.origins_A is None else picks.origins_A.tobytes()
+    return particles.xy.tobytes() + particles.diameter_px.tobytes() + particles.score.tobytes() + origins
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, at: Stamp | None, pixel_size_A: float | None) -> tuple[Picks, ...]:
-    return tuple(coordinates.read_all(path, ReadOptions(pixel_size_A=pixel_size_A)))
+def _stored(path: Path, at: Stamp | None) -> dict[str, Picks]:
+    """Return the content of a file by micrograph; it is parsed once for all of them, until it changes."""
+    return {picks.micrograph: picks for _, picks in coordinates.read_stored(path)}
 
 
 class Repeated(NamedTuple):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from upicker.draw.picks import legible, overlay
 from upicker.errors import UPickerError, collected_warnings
 from upicker.image.boxes import cut
+from upicker.io.atomic import temporary_folder
 from upicker.io.rasters import encode_jpeg
 from upicker.particles import Micrograph, Particles, ScoreKind
 from upicker.report.findings import Findings, diameter_px
@@ -228,8 +227,8 @@ def _overlay(findings: Findings, title: str, name: str, micrograph: Micrograph, 
     matching_px = accuracy.side_px if accuracy else None
     # The page writes the name itself, as escaped text.
     nameless = replace(micrograph, name="")
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "overlay.png"
+    with temporary_folder() as folder:
+        target = folder / "overlay.png"
         overlay(nameless, picks, target, labels, matching_px, findings.inputs.by)
         picture = cv2.imread(str(target))
     assert picture is not None

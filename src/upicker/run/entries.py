@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from upicker.errors import OutputError
+from upicker.io.processes import Identity, token_has_ended
 from upicker.particles import Particles
 
 FOLDER = ".upicker"
@@ -107,12 +107,12 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-        host = "".join(letter for letter in socket.gethostname() if letter.isalnum() or letter == "-")[:40]
-        name = f"{_PREFIX}{now}-{host}-{os.getpid()}-{uuid.uuid4().hex[:6]}{_SUFFIX}"
+        name = f"{_PREFIX}{now}-{Identity.mine().token}-{uuid.uuid4().hex[:6]}{_SUFFIX}"
         self._folder, self._file, self._is_empty = folder, folder / FOLDER / name, True
         try:
             self._file.parent.mkdir(exist_ok=True)
             self._file.touch()
+            _remove_empty(self._file.parent)
         except OSError as error:
             raise self._error(error) from error
 
@@ -151,6 +151,15 @@ class Journal:
     def _error(self, error: OSError) -> OutputError:
         found = f"cannot be written ({error.strerror or error})"
         return OutputError(self._file, found, "Check that the folder may be written to and has room")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the files of runs that were killed before they had an entry."""
+    for file in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        token = file.name.removeprefix(_PREFIX).partition("-")[2].rpartition("-")[0]
+        with suppress(OSError):
+            if not file.stat().st_size and token_has_ended(token):
+                file.unlink()
 
 
 def read(folder: Path) -> list[Entry]:

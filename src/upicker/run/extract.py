@@ -15,7 +15,7 @@ from upicker.io import coordinates, sources
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
-from upicker.io.sources import Part, Repeated, Source
+from upicker.io.sources import Repeated, Source
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
 from upicker.pick.extract import Boxing, fitting, portions
@@ -143,7 +143,7 @@ class Extracting:
     ) -> tuple[Particles, int, list[Repeated]]:
         """Return the particles to extract, how many lie outside the micrograph, and what stood more than once."""
         source = self.picks[path]
-        particles, repeated = sources.distinct(sources.read(source, pixel_size_A), source)
+        particles, repeated = sources.distinct(sources.read(source, shape, pixel_size_A), source)
         inside, _ = coordinates.check_inside(particles, shape, source)
         lowest = -np.inf if self.threshold is None else self.threshold
         kept = inside.above(lowest)
@@ -161,15 +161,7 @@ class Extracting:
         how = (self.box, self.scale_px, self.background_diameter, self.invert, self.normalise, self.pad, self.float16)
         read = (self.reading.size_of(path), self.reading.gain, state and (state.st_size, state.st_mtime_ns))
         what = (how, self.threshold, read, "distinct")
-        return hashlib.sha256(repr(what).encode() + self._content(path)).hexdigest()[:16]
-
-    def _content(self, path: Path) -> bytes:
-        """Return the picks of a micrograph as bytes: all of the file, or only its part."""
-        source = self.picks[path]
-        if not isinstance(source, Part):
-            return source.read_bytes()
-        particles = sources.read(source, self.reading.size_of(path) or 1.0)
-        return particles.xy.tobytes() + particles.score.tobytes()
+        return hashlib.sha256(repr(what).encode() + sources.content(self.picks[path])).hexdigest()[:16]
 
 
 def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:

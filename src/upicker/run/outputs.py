@@ -9,6 +9,7 @@ from typing import Protocol
 
 from upicker.errors import OutputError
 from upicker.io import coordinates
+from upicker.io.atomic import remove_stale, temporary_name
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
 from upicker.run.entries import Entry
@@ -137,17 +138,18 @@ class Outputs:
 
 
 def writable(folder: Path) -> None:
-    """Make a folder, and try to write in it.
+    """Make a folder, and try to write in it; what killed processes left there is removed.
 
     Raises
     ------
     OutputError
         If that cannot be done.
     """
-    probe = folder / f".upicker-{id(folder)}"
+    probe = folder / temporary_name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        remove_stale(folder)
     except OSError as error:
         raise OutputError(folder, f"cannot be written ({error.strerror})", "Choose another output with -o") from error
