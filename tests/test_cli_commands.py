@@ -367,6 +367,33 @@ def test_extract_leaves_out_what_reaches_beyond_and_says_so(capsys, labelled):
     assert "p.star was not written: no particle" in err
 
 
+def test_extract_counts_what_lies_outside_and_takes_repeated_positions_once(capsys, labelled):
+    xy = [*CENTRES, CENTRES[0], (-2.0, 90.0)]
+    coordinates.write(Path("labels/one.csv"), Particles.of(xy, DIAMETER), "csv")
+    for more in ((), ("--pad",), ("--pad", "--skip-existing")):
+        args = ("labels", "--micrographs", labelled, "--box", "30px", "-o", "p.star", *more)
+        code, _, err = upicker(capsys, "extract", *args)
+        assert code == 0
+        assert len(starfile.read("p.star", always_dict=True)["particles"]) == 2 * len(CENTRES)
+        assert "1 particles lie outside their micrographs, not extracted" in err
+        assert "1 position stands twice in one.csv, each extracted once" in err
+        assert "discarded" not in err
+
+
+def test_evaluate_and_convert_tell_of_repeated_positions(capsys, labelled):
+    coordinates.write(Path("picks/one.csv"), Particles.of(CENTRES, DIAMETER), "csv")
+    coordinates.write(Path("picks/two.v2.csv"), Particles.of(CENTRES, DIAMETER), "csv")
+    coordinates.write(Path("labels/one.csv"), Particles.of([*CENTRES, *CENTRES[:2]], DIAMETER), "csv")
+    code, out, err = upicker(capsys, "evaluate", "labels", "picks")
+    assert code == 0
+    assert "2 positions stand twice in one.csv, counted once" in err
+    assert out.count("1.000") >= 9
+    code, out, err = upicker(capsys, "convert", "labels", "--to", "star", "-o", "stars")
+    assert code == 0
+    assert "2 positions stand twice in one.csv, kept" in err
+    assert f"{2 * len(CENTRES) + 2} particles" in out
+
+
 def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
     Path("labels/one.csv").rename("labels/other.csv")
     code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")

@@ -159,7 +159,7 @@ def job(folder: Path, listed: Path) -> RelionJob:
     InputError
         If the list cannot be read, or two of its micrographs would share one file of coordinates.
     """
-    entries = micrographs.entries([listed])
+    entries = micrographs.entries([listed], by_path=True)
     outputs = JobOutputs(folder, _files(folder, listed, entries))
     return RelionJob(listed, {entry.path: entry.name for entry in entries}, Reading.of(entries), outputs)
 
