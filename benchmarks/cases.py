@@ -146,7 +146,7 @@ def case_02_headerless_tables(case: Case) -> None:
     for more in ((), ("--micrographs", "mics")):
         case.all_or_refuses(wanted, "SPIDER|layout|box|column", "mic001.spi", *more)
     for name in ("mic002.txt", "mic003.txt", "mic004.plt"):
-        case.all_or_refuses(points, "layout|box|column|unknown", name)
+        case.all_or_refuses(points, "layout|box|column|IMAGIC", name)
 
 
 @case
@@ -320,7 +320,16 @@ def case_17_huge_scores(case: Case) -> None:
 def case_18_labels_in_one_file(case: Case) -> None:
     case.succeeds("convert", "particles.star", "--to", "csv", "-o", "clean.csv")
     for number, labels in enumerate(("clean.csv", "particles.star")):
-        arguments = ("--labels", labels, "-o", f"m{number}.safetensors", "--diameter", "16px", "--set", "train.finetune_steps=2")
+        arguments = (
+            "--labels",
+            labels,
+            "-o",
+            f"m{number}.safetensors",
+            "--diameter",
+            "16px",
+            "--set",
+            "train.finetune_steps=2",
+        )
         case.succeeds("finetune", "Mic", *arguments)
         need((case.folder / f"m{number}.safetensors").exists(), "no weights")
 

@@ -52,6 +52,21 @@ def test_finds_the_frame(tmp_path, capsys, simulated, mics, frame):
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_picks_that_need_the_micrographs_sizes(tmp_path, capsys, simulated, mics):
+    """Refined particles, whose origins of 40 px are in Angstrom; one micrograph of the three is damaged."""
+    head = "data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n_rlnOriginYAngst\n"
+    rows = [
+        f"mics/mic{i}.mrc {x + 40} {y - 40} 250 -250\n" for i in (0, 1) for x, y in simulated[i].particles.xy.tolist()
+    ]
+    (mics / "mic2.mrc").write_bytes(b"")
+    picks = tmp_path / "run_data.star"
+    picks.write_text(head + "".join(rows) + "mics/mic2.mrc 1 1 250 250\n")
+    more = ("--micrographs", mics, "--no-picture", "--diameter", "190A")
+    code, out, err = upicker(capsys, "check-frame", picks, *more)
+    assert (code, "fit as they are" in " ".join(out.split())) == (3, True)
+    assert err.count("mic2.mrc") == 1
+
+
 def test_the_advice_works(tmp_path, capsys, simulated, mics):
     picks = write(tmp_path / "picks", simulated, FRAMES[1].to_stored)
     mended = tmp_path / "mended"

@@ -120,6 +120,51 @@ def test_names_are_matched_and_the_rest_is_told(tmp_path, capsys, mics, picks):
     assert second.particles.xy == pytest.approx(XY["mic002"], abs=0.001)
 
 
+def test_endings_of_other_programs_are_seen_through_or_given(tmp_path, capsys, mics, picks):
+    for name in NAMES:
+        (picks / f"{name}.csv").rename(picks / f"{name}_extract.csv")
+    arguments = ("--to", "csv", "-o", tmp_path / "out", "--micrographs", mics)
+    code, out, err = upicker(capsys, "convert", picks, *arguments)
+    assert (code, err) == (0, "")
+    assert "names differ by '_extract'" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mic001.csv", "mic002.csv"]
+    stacks = (picks, "--micrographs", mics, "--box", "8px", "-o", tmp_path / "particles.star")
+    code, out, _ = upicker(capsys, "extract", *stacks)
+    assert code == 0
+    assert "names differ by '_extract'" in out
+    assert len(coordinates.read_all(tmp_path / "particles.star")) == 2
+    for name in NAMES:
+        (picks / f"{name}_extract.csv").rename(picks / f"{name}_2.csv")
+    code, _, err = upicker(capsys, "convert", picks, *arguments)
+    assert code == 1
+    assert "give --suffix _2" in err
+    assert upicker(capsys, "convert", picks, *arguments, "--suffix", "_2")[0] == 0
+    assert upicker(capsys, "extract", *stacks, "--suffix", "_2")[0] == 0
+    frame = ("check-frame", picks, "--micrographs", mics, "--no-picture")
+    assert "matches one of the 2 micrographs" in upicker(capsys, *frame)[2]
+    assert "matches" not in upicker(capsys, *frame, "--suffix", "_2")[2]
+    assert upicker(capsys, "evaluate", picks, tmp_path / "out")[0] == 1
+    assert upicker(capsys, "evaluate", picks, tmp_path / "out", "--suffix", "_2")[0] == 0
+
+
+def test_own_files_of_micrographs_with_two_suffixes(tmp_path, capsys, mics):
+    for old, new in zip(NAMES, ("tab.tif.mrc", "x.mrc.mrc")):
+        (mics / f"{old}.mrc").rename(mics / new)
+    picks = tmp_path / "picks"
+    code, _, err = upicker(capsys, "propose", mics, "-o", picks, "--diameter", "40px", "--format", "csv,star")
+    assert (code, err) == (0, "")
+    for arguments in (
+        ("extract", picks, "--box", "8px", "-o", tmp_path / "particles.star"),
+        ("convert", picks, "--to", "relion", "-o", tmp_path / "job"),
+        ("convert", picks, "--to", "csv", "-o", tmp_path / "csv"),
+        ("check-frame", picks, "--no-picture"),
+    ):
+        code, _, err = upicker(capsys, *arguments, "--micrographs", mics)
+        assert code == 0, err
+        assert "without" not in err
+    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["tab.tif.csv", "x.mrc.csv"]
+
+
 def test_ambiguous_names_are_refused(tmp_path, capsys, mics, picks):
     (picks / "mic002.csv").rename(picks / "mic01.csv")
     (picks / "mic001.csv").rename(picks / "mic1.csv")

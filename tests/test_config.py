@@ -250,7 +250,7 @@ def test_what_a_knob_takes_is_said_in_words():
     assert said["pick.threshold"] == "a number from 0 to 1, or none"
     assert said["propose.profile"] == "a list of numbers, or none"
     assert said["propose.top_k"] == "auto, all or a whole number of at least 1"
-    assert said["model.widths"] == "5 multiples of 8"
+    assert said["model.widths"] == "5 multiples of 8 from 8 to 4096"
     assert said["image.mask"] == "true or false"
 
 

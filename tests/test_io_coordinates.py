@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
@@ -48,8 +48,10 @@ def test_round_trip(tmp_path: Path, format: str, n: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e4, 1e5), st.floats(-1e4, 1e5), st.floats(-1e3, 1e3)), max_size=5))
+@example([(0.25, 0.5, 0.0)])
 def test_round_trip_of_any_numbers(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
     table = np.array(rows).reshape(-1, 3)
+    assume(len(rows) < 2 or (np.abs(table[:, :2]) > 1).any())  # else fractions of the micrograph's size, refused
     particles = Particles.of(table[:, :2], 30, np.where(table[:, 2] == -999, 1, table[:, 2]))
     folder = tmp_path_factory.mktemp("any")
     for format in SIMPLE:
@@ -216,6 +218,28 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"mic\.csv"):
         coordinates.write(tmp_path / "file" / "mic.csv", some(), "csv")
+
+
+@pytest.mark.parametrize("format", ["csv", "star", "particles", "topaz"])
+def test_positions_between_0_and_1_are_fractions_and_refused(tmp_path: Path, format: str) -> None:
+    path = tmp_path / f"mic{coordinates.output_path(tmp_path, '', format).suffix}"
+    for fine in ([(0.25, 0.5)], [(0, 1), (1, 1)], [(0.25, 0.5), (0.5, 1.5)]):
+        coordinates.write(path, Particles.of(fine, 30), format)
+        np.testing.assert_allclose(coordinates.read(path).xy, fine)
+    coordinates.write(path, Particles.of([(0.131, 0.4155), (0.64, 0.2155), (1, 0)], 30), format)
+    with pytest.raises(CoordinatesError, match=r"between 0 and 1: they are fractions.*Multiply"):
+        coordinates.read(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [("1e13,3,30,4", "x 1e"), ("5,-3e38,30,4", "y -3e"), ("5,3,1e39,4", "diameter"), ("5,3,30,1e9", "angle")],
+)
+def test_numbers_of_no_particle_are_refused_with_their_file(tmp_path: Path, row: str, found: str) -> None:
+    path = tmp_path / "mic.csv"
+    path.write_text(f"x,y,diameter,psi_deg\n1,2,30,4\n{row}\n")
+    with pytest.raises(CoordinatesError, match=rf"mic.csv: its particle 2 has the {found}.* not possible"):
+        coordinates.read(path)
 
 
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:

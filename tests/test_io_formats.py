@@ -77,9 +77,10 @@ def test_any_two_formats_in_a_row(tmp_path: Path, data: st.DataObject) -> None:
     flips = [data.draw(st.sampled_from(sorted(FLIPS))) for _ in range(2)]
     scales = [data.draw(st.sampled_from([1.0, 0.5, 2.0, 8.0])) for _ in range(2)]
     rows = data.draw(
-        st.lists(st.tuples(st.floats(-9, 540), st.floats(-9, 400), st.floats(1, 90)), min_size=1, max_size=4)
+        st.lists(st.tuples(st.floats(-9, 540), st.floats(-9, 400), st.floats(1, 90)), min_size=0, max_size=3)
     )
-    table = np.array(rows)
+    # One in the middle: several within the first pixel would be fractions.
+    table = np.array([(260.25, 190.5, 30.0), *rows])
     particles = Particles.of(table[:, :2], table[:, 2], np.linspace(0.125, 1, len(table)))
     picks = [Picks("mic", particles, SHAPE, SIZE)]
     for format, flip, scale in zip((first, second), flips, scales):
@@ -242,6 +243,52 @@ def test_cryolo(tmp_path: Path, name: str) -> None:
         read_text(tmp_path, name, CBOX.replace("_Height", "_Hight"))
 
 
+VERTICES = """data_global
+
+_cbox_format_version 1.0
+
+data_filament_vertices
+
+loop_
+_CoordinateX #1
+_CoordinateY #2
+_filamentid #3
+_Width #4
+_Height #5
+100 100 0 40 40
+300 300 0 40 40
+
+data_cryolo
+
+loop_
+_CoordinateX #1
+_CoordinateY #2
+_filamentid #3
+_Width #4
+_Height #5
+100 100 0 40 40
+120 130 0 40 40
+140 160 0 40 40
+"""
+
+
+def test_cryolo_on_filaments(tmp_path: Path) -> None:
+    """The ends of the filaments, which have the same columns, are no picks, wherever they stand."""
+    head, vertices, picked = VERTICES.partition("data_filament_vertices")
+    ends, cryolo, picked = picked.partition("data_cryolo")
+    for text in (VERTICES, head + cryolo + picked + "\n" + vertices + ends):
+        (picks,) = read_text(tmp_path, "mic.cbox", text)
+        np.testing.assert_array_equal(picks.particles.xy, [(120, 120), (140, 150), (160, 180)])
+        assert picks.unread == ("filament numbers",)
+    (picks,) = read_text(tmp_path, "mic.cbox", CBOX.replace("1 <NA>", "1 30.5"))
+    assert picks.unread == ("angles",)
+    assert read_text(tmp_path, "mic.cbox", CBOX)[0].unread == ()
+    with pytest.raises(CoordinatesError, match=r"no columns"):
+        read_text(tmp_path, "mic.cbox", head + vertices + ends)
+    with pytest.raises(CoordinatesError, match=r"2 tables of boxes \(from lines 5 and 31\).*file for each micrograph"):
+        read_text(tmp_path, "mic.cbox", CBOX + CBOX)
+
+
 def test_eman2(tmp_path: Path) -> None:
     (picks,) = read_text(tmp_path, "mic_info.json", '{"boxes": [[10, 20.5, "manual"], [30, 40, "auto", 0.5]], "x": 1}')
     assert picks.micrograph == "mic"
@@ -293,6 +340,7 @@ def test_stems_of_micrographs() -> None:
     for name in ("a.00.mrc", "x/a.00.TIF", "..\\average\\a.00.mrc.gz", "a.00"):
         assert stem(name) == "a.00"
     assert stem(".mrc") == ".mrc"
+    assert stem("x/tab.tif.mrc") == "tab.tif"
 
 
 def test_what_other_readers_see(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from upicker.errors import CoordinatesError, OutputError
 from upicker.io import coordinates
 from upicker.io.picks import Picks, ReadOptions, WriteOptions
 from upicker.particles import Particles
+from upicker.run.convert import Converting, convert
 
 SHAPE = (371, 533)
 NAMES = ("J3/motioncorrected/012345678901234567890_a_patch_aligned_doseweighted.mrc", "imported/b.mrc")
@@ -224,3 +225,78 @@ def test_a_table_cut_short(tmp_path: Path) -> None:
     np.save(stream, np.load(io.BytesIO(content))[:0])
     (tmp_path / "none.cs").write_bytes(stream.getvalue())
     assert coordinates.read_all(tmp_path / "none.cs") == []
+
+
+def test_a_header_with_the_fields_of_many_classes(tmp_path: Path) -> None:
+    """After a 3D classification cryoSPARC keeps a set of fields for each class."""
+    good = np.load(written(tmp_path))
+    more = [(f"alignments_class_{i}/{name}", "<f4") for i in range(400) for name in ("shift_x", "class_posterior")]
+    wide = np.zeros(len(good), good.dtype.descr + more)
+    for name in good.dtype.names:
+        wide[name] = good[name]
+    path = saved(tmp_path / "wide.cs", wide)
+    assert int.from_bytes(path.read_bytes()[8:10], "little") > 30_000
+    for i, picks in enumerate(coordinates.read_all(path)):
+        np.testing.assert_allclose(picks.particles.xy, some(i + 2).xy, atol=1e-3)
+    longer = 1 << 21
+    path.write_bytes(b"\x93NUMPY\x02\x00" + longer.to_bytes(4, "little") + b" " * longer)
+    with pytest.raises(CoordinatesError, match="its NumPy header has 2097152 bytes"):
+        coordinates.read_all(path)
+
+
+def test_without_shapes_the_micrographs_give_them(tmp_path: Path) -> None:
+    path = saved(tmp_path / "picks.cs", _but(np.load(written(tmp_path)), "location/micrograph_shape"))
+    with pytest.raises(CoordinatesError, match=r"fractions of the size of micrograph .*Name the micrographs"):
+        coordinates.read_all(path)
+    for scale in (1, 4):
+        found = coordinates.read_all(path, ReadOptions(lambda _: SHAPE, scale=scale))
+        for i, picks in enumerate(found):
+            assert picks.shape == SHAPE
+            np.testing.assert_allclose(picks.particles.xy, some(i + 2).xy, atol=1e-3)
+    flipped = coordinates.read_all(path, ReadOptions(lambda _: SHAPE, "cryosparc"))
+    np.testing.assert_allclose(flipped[1].particles.xy[:, 1], SHAPE[0] - some(3).xy[:, 1], atol=1e-3)
+
+
+def test_distances_become_diameters_with_the_micrographs_own_pixel_size(tmp_path: Path) -> None:
+    table = np.load(written(tmp_path))
+    own = coordinates.read_all(tmp_path / "picked.cs", ReadOptions(pixel_size_A=2 * 1.77))
+    np.testing.assert_allclose(own[1].particles.diameter_px, some(3).diameter_px / 2, rtol=1e-5)
+    binned = coordinates.read_all(tmp_path / "picked.cs", ReadOptions(scale=2))
+    np.testing.assert_allclose(binned[1].particles.diameter_px, some(3).diameter_px * 2, rtol=1e-5)
+    path = saved(tmp_path / "unsized.cs", _but(table, "location/micrograph_psize_A"))
+    without = coordinates.read_all(path)[1]
+    assert np.isnan(without.particles.diameter_px).all()
+    assert without.unread == ("diameters in Angstrom, for want of a pixel size",)
+    given = coordinates.read_all(path, ReadOptions(pixel_size_A=1.77))[1]
+    np.testing.assert_allclose(given.particles.diameter_px, some(3).diameter_px, rtol=1e-5)
+
+
+def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+    good = np.load(written(tmp_path))
+    more = [("filament/filament_uid", "<u8"), ("alignments3D/shift", "<f4", (2,)), ("alignments2D/shift", "<f4", (2,))]
+    table = np.zeros(len(good), good.dtype.descr + more)
+    for name in good.dtype.names:
+        table[name] = good[name]
+    assert {picks.unread for picks in coordinates.read_all(saved(tmp_path / "a.cs", table))} == {()}
+    table["filament/filament_uid"], table["alignments3D/shift"] = 7, 1.5
+    found = coordinates.read_all(saved(tmp_path / "b.cs", table))
+    assert {picks.unread for picks in found} == {("filament numbers", "shifts of refinement")}
+
+
+def test_scores_beyond_single_precision_are_clipped_and_told(tmp_path: Path) -> None:
+    scores = np.array([3.5e38, -6.1e39, 0.5])
+    particles = Particles.of([(30, 45), (30, 145), (60, 70)], 40, scores)
+    (source,) = coordinates.write_all(tmp_path / "in.csv", [Picks("a.mrc", particles, SHAPE, 1.77)], "csv")
+    report = convert([source], Converting("cs", tmp_path / "out.cs"))
+    (again,) = coordinates.read_all(tmp_path / "out.cs")
+    largest = np.finfo(np.float32).max
+    np.testing.assert_allclose(again.particles.score, [largest, -largest, 0.5], rtol=1e-6)
+    assert "scores beyond 3.4e+38, which were clipped to it" in report.lost
+
+
+def _but(table: np.ndarray, left_out: str) -> np.ndarray:
+    names = [name for name in table.dtype.names or () if name != left_out]
+    small = np.zeros(len(table), [(name, table.dtype[name]) for name in names])
+    for name in names:
+        small[name] = table[name]
+    return small

@@ -12,12 +12,15 @@ from upicker.io import coordinates
 from upicker.io.formats import FORMATS, recognized
 from upicker.io.formats.content import load
 from upicker.io.formats.format import QUANTITIES, Format
-from upicker.io.picks import Picks, WriteOptions, stem
-from upicker.particles import Particles, ScoreKind
+from upicker.io.picks import EXTRA_WORDS, FLIPS, Picks, ReadOptions, WriteOptions, stem
+from upicker.particles import EXTRA, Particles, ScoreKind
+from upicker.run.convert import Converting, convert
 
 SHAPE = (371, 533)
 PLAIN = WriteOptions()
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+# How `upicker convert` calls what particles have.
+TOLD = {"diameter": "diameters", "score": "scores", "score_kind": "what the scores are"} | EXTRA_WORDS
 every = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 
 
@@ -119,6 +122,50 @@ def test_a_format_is_written_in_the_frame_that_is_asked_for(
 
 
 @every
+@pytest.mark.parametrize("flip", [name for name in FLIPS if name != "none"])
+def test_a_flip_mirrors_angles(tmp_path: Path, format: Format, flip: str) -> None:
+    """A direction psi in a picture that is mirrored top to bottom is -psi; the same flip again restores it."""
+    if "psi_deg" not in format.carries:
+        return
+    psi = full().particles.extra["psi_deg"]
+    files = written(tmp_path, [full()], format, WriteOptions(flip))
+    file = files[-1] if format.listing else files[0]
+    (mirrored,) = coordinates.read_all(file)
+    (again,) = coordinates.read_all(file, ReadOptions(lambda _: SHAPE, flip))
+    np.testing.assert_allclose(mirrored.particles.extra["psi_deg"], -psi, atol=1e-4)
+    np.testing.assert_allclose(again.particles.extra["psi_deg"], psi, atol=1e-4)
+
+
+@every
+def test_what_a_format_does_not_carry_is_told(tmp_path: Path, format: Format) -> None:
+    source = coordinates.write_all(tmp_path / "in.csv", [full(), replace(full(), micrograph="M/job001/b.mrc")], "csv")
+    report = convert(source, Converting(format.name, tmp_path / "out"))
+    for quantity, words in TOLD.items():
+        told = any(lost.startswith(words) for lost in report.lost)
+        # Where there are no scores, there is nothing to say of their kind.
+        carried = quantity in format.carries or (quantity == "score_kind" and "score" not in format.carries)
+        assert told != carried, (quantity, report.lost)
+
+
+@every
+def test_no_format_invents_what_is_not_known(tmp_path: Path, format: Format) -> None:
+    plain = replace(full(), particles=Particles.of(full().particles.xy, 30.0))
+    again = read(written(tmp_path, [plain], format), format).particles
+    assert not np.nan_to_num(again.extra.get("psi_deg", np.zeros(1))).any()
+    assert not np.any(again.extra.get("class_number", 0))
+
+
+@every
+@pytest.mark.parametrize("name", ["a", "coords_suffix_autopick"])
+def test_recognising_a_binary_file_raises_nothing(tmp_path: Path, format: Format, name: str) -> None:
+    for suffix in {".star", Path(format.ending).suffix}:
+        path = tmp_path / f"{name}{suffix}"
+        for content in (bytes(range(256)), b"\0", b"\xff\xfe_\0", b"\x93NUMP", b""):
+            path.write_bytes(content)
+            assert format.sniff(load(path, name)) in (True, False)
+
+
+@every
 def test_scores_of_other_programs_are_given_and_labels_have_none(tmp_path: Path, format: Format) -> None:
     given = replace(full().particles, score_kind=ScoreKind.GIVEN)
     labels = Particles.of(given.xy, 30.0)
@@ -128,6 +175,7 @@ def test_scores_of_other_programs_are_given_and_labels_have_none(tmp_path: Path,
 
 
 def test_names_are_unique_and_words_are_there() -> None:
+    assert EXTRA_WORDS.keys() == set(EXTRA)
     assert len({format.name for format in FORMATS}) == len(FORMATS)
     endings = [ending for format in FORMATS for ending in format.endings]
     assert len(set(endings)) == len(endings)

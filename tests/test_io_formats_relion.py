@@ -10,13 +10,15 @@ import starfile
 
 from upicker.errors import CoordinatesError, OutputError
 from upicker.io import coordinates, mrc
+from upicker.io.micrographs import entries
 from upicker.io.picks import Picks, ReadOptions
 from upicker.particles import Particles
+from upicker.run.convert import Converting, convert
 
 OPTICS = """data_optics
 loop_
 _rlnOpticsGroup #1
-_rlnMicrographOriginalPixelSize #2
+_rlnMicrographPixelSize #2
 _rlnImagePixelSize #3
 1 0.885 3.54
 2 1.77 3.54
@@ -61,12 +63,27 @@ def test_refined_particles_lie_at_coordinate_minus_origin_in_pixels_of_the_micro
     np.testing.assert_allclose(given.particles.xy, [(99, 202), (10, 20)])
 
 
-def test_origins_in_angstrom_need_a_pixel_size(tmp_path: Path) -> None:
-    text = REFINED.replace("_rlnMicrographOriginalPixelSize", "_rlnVoltage")
-    with pytest.raises(CoordinatesError, match="--pixel-size"):
-        text_of(tmp_path, text)
-    first, _ = text_of(tmp_path, text.replace("1.77 -3.54", "0 0"))
-    assert first.pixel_size_A is None
+def test_origins_in_angstrom_need_the_micrographs_own_pixel_size(tmp_path: Path) -> None:
+    # Motion correction may have binned the movie: its pixel size says nothing.
+    for other in ("_rlnVoltage", "_rlnMicrographOriginalPixelSize"):
+        text = REFINED.replace("_rlnMicrographPixelSize", other)
+        with pytest.raises(
+            CoordinatesError, match=r"pixel size of micrograph 'M/00123.mrc'.*--micrographs.*--pixel-size"
+        ):
+            text_of(tmp_path, text)
+        first, _ = text_of(tmp_path, text.replace("1.77 -3.54", "0 0"))
+        assert first.pixel_size_A is None
+        given, _ = text_of(tmp_path, text, pixel_size_A=1.77)
+        np.testing.assert_allclose(given.particles.xy, [(99, 202), (10, 20)])
+
+
+def test_origins_of_picks_on_binned_micrographs(tmp_path: Path) -> None:
+    """Coordinates on micrographs binned by 2 to 3.54 A: the scale holds for them, the raw pixel size for origins."""
+    text = REFINED.replace("1 0.885 3.54", "1 3.54 3.54")
+    for options in ({"scale": 2}, {"scale": 2, "pixel_size_A": 1.77}):
+        first, _ = text_of(tmp_path, text, **options)
+        np.testing.assert_allclose(first.particles.xy, [(199, 402), (20, 40)])
+        assert first.pixel_size_A == 1.77
 
 
 def test_origins_before_relion_3_1_are_in_pixels_of_the_extracted_picture(tmp_path: Path) -> None:
@@ -76,8 +93,89 @@ def test_origins_before_relion_3_1_are_in_pixels_of_the_extracted_picture(tmp_pa
     )
     (rescaled,) = text_of(tmp_path, text, pixel_size_A=1.77)
     np.testing.assert_allclose(rescaled.particles.xy, [(98, 204)])
-    (same,) = text_of(tmp_path, text)
+    (same,) = text_of(tmp_path, text, pixel_size_A=3.54)
     np.testing.assert_allclose(same.particles.xy, [(99, 202)])
+    with pytest.raises(CoordinatesError, match="--pixel-size"):
+        text_of(tmp_path, text)
+    (unknown,) = text_of(tmp_path, text.replace("Magnification", "Voltage"))
+    np.testing.assert_allclose(unknown.particles.xy, [(99, 202)])
+
+
+MICS = """# version 30001
+
+data_optics
+
+loop_
+_rlnOpticsGroupName #1
+_rlnOpticsGroup #2
+_rlnMicrographPixelSize #3
+_rlnMicrographOriginalPixelSize #4
+_rlnVoltage #5
+_rlnSphericalAberration #6
+_rlnAmplitudeContrast #7
+og1 1 2.0 1.0 300 2.7 0.1
+
+
+# version 30001
+
+data_micrographs
+
+loop_
+_rlnMicrographName #1
+_rlnOpticsGroup #2
+MotionCorr/job002/Movies/a.mrc 1
+MotionCorr/job002/Movies/b.mrc 1
+
+"""
+
+
+def converted(inputs: Path, micrographs: Path, **reading: object) -> dict[str, Picks]:
+    work = Converting("csv", inputs.with_suffix(".out.csv"), ReadOptions(**reading))  # type: ignore[arg-type]
+    convert([inputs], work, entries([micrographs]))
+    return {Path(picks.micrograph).stem: picks for picks in coordinates.read_all(work.output)}
+
+
+def test_relion_recentres_particles_of_binned_movies_at_the_same_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relion: str
+) -> None:
+    """Movies of 1 A, micrographs of 2 A, images of 4 A: RELION extracts, "refines", and extracts again, recentred."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    for name in "ab":
+        pixels = random.normal(size=(230, 310)).astype(np.float32)
+        mrc.write(Path(f"MotionCorr/job002/Movies/{name}.mrc"), pixels, 2.0)
+        centres = random.integers(60, 150, (4, 2))
+        picks = [Picks(f"Movies/{name}.mrc", Particles.of(centres, 24.0), (230, 310), 2.0)]
+        coordinates.write_all(Path("Pick/Movies"), picks, "star")
+    Path("mics.star").write_text(MICS)
+    extracting = [relion, "--i", "mics.star", "--extract", "--extract_size", "40"]
+    command = [*extracting, "--coord_dir", "Pick/", "--coord_suffix", "_autopick.star", "--scale", "20"]
+    command += ["--part_dir", "Extract/", "--part_star", "Extract/particles.star"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    text = Path("Extract/particles.star").read_text()
+    assert "_rlnMicrographOriginalPixelSize" in text
+    assert "_rlnMicrographPixelSize" not in text
+    head, optics, table = text.partition("data_particles")
+    lines = table.rstrip().splitlines()
+    labels = [line for line in lines if line.startswith("_")]
+    rows = [line for line in lines if "@" in line]
+    new = [f"_rlnOrigin{axis}Angst #{len(labels) + i}" for i, axis in enumerate("XY", 1)]
+    origins = random.uniform(-24, 24, (len(rows), 2)).round(3)
+    refined = [f"{row} {x} {y}" for row, (x, y) in zip(rows, origins)]
+    Path("run_data.star").write_text("\n".join([head + optics, "", "loop_", *labels, *new, *refined, "", ""]))
+    again = [*extracting, "--reextract_data_star", "run_data.star", "--recenter"]
+    again += ["--part_dir", "Again/", "--part_star", "Again/particles.star"]
+    subprocess.run(again, check=True, capture_output=True, timeout=60)
+    theirs = starfile.read("Again/particles.star")["particles"]
+    # RELION recentres by whole pixels, and leaves the rest in the new origins.
+    rest = theirs[["rlnOriginXAngst", "rlnOriginYAngst"]].to_numpy() / 2.0
+    centres = theirs[["rlnCoordinateX", "rlnCoordinateY"]].to_numpy() - rest
+    found = converted(Path("run_data.star"), Path("mics.star"))
+    names = [Path(name).stem for name in theirs.rlnMicrographName]
+    for name in "ab":
+        at = [i for i, other in enumerate(names) if other == name]
+        np.testing.assert_allclose(found[name].particles.xy, centres[at], atol=2e-3)
+        assert found[name].pixel_size_A == 2.0
 
 
 def some(n: int = 3) -> Particles:
@@ -184,3 +282,126 @@ def test_relion_cuts_the_pixels_around_our_centres(
     with mrcfile.open("Cut/Mics/a.mrcs") as stack:
         for (x, y), cut in zip(centres, stack.data):
             np.testing.assert_array_equal(cut, pixels[y - 16 : y + 16, x - 16 : x + 16])
+
+
+HEAD = "data_{}\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n"
+NAMED = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnMicrographName #3\n"
+
+
+def test_tables_one_behind_the_other_are_read_whole(tmp_path: Path) -> None:
+    """Files that were joined by ``cat``, each micrograph in one of them or in both."""
+    parts = [f"# version 30001\n\n{NAMED}10 20 a.mrc\n11 21 b.mrc\n", f"{NAMED}", f"{NAMED}30 40 b.mrc\n31 41 c.mrc\n"]
+    found = {picks.micrograph: picks.particles.xy.tolist() for picks in text_of(tmp_path, "".join(parts))}
+    assert found == {"a.mrc": [[10, 20]], "b.mrc": [[11, 21], [30, 40]], "c.mrc": [[31, 41]]}
+
+
+def test_each_of_several_tables_has_the_optics_before_it(tmp_path: Path) -> None:
+    columns = "_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnMicrographName #3\n_rlnOriginXAngst #4\n_rlnOpticsGroup #5\n"
+    parts = [
+        f"data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 {size}\n\n"
+        f"data_particles\n\nloop_\n{columns}100 50 {name} 4 1\n\n"
+        for name, size in (("a.mrc", 1.0), ("b.mrc", 2.0))
+    ]
+    first, second = text_of(tmp_path, "".join(parts))
+    assert (first.particles.xy[0, 0], second.particles.xy[0, 0]) == (96, 98)
+    assert (first.pixel_size_A, second.pixel_size_A) == (1.0, 2.0)
+
+
+def test_tables_without_names_one_behind_the_other_are_refused(tmp_path: Path) -> None:
+    text = f"{HEAD.format('m1')}10 20\n11 21\n\n{HEAD.format('m2')}30 40\n"
+    with pytest.raises(CoordinatesError, match=r"it holds 2 tables of coordinates \(from lines 1 and 9\)"):
+        text_of(tmp_path, text)
+    with pytest.raises(CoordinatesError, match="it holds 2 tables of coordinates"):
+        text_of(tmp_path, f"{HEAD.format('m1')}10 20\n\n{NAMED}30 40 a.mrc\n")
+    (only,) = text_of(tmp_path, f"{HEAD.format('none')}\n{HEAD.format('all')}30 40\n")
+    np.testing.assert_array_equal(only.particles.xy, [(30, 40)])
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ("_rlnCoordinateZ _rlnTomoName", ("100 90 20 TS_1", "100 90 40 TS_2")),
+        ("_rlnTomoName", ("100 90 TS_1",)),
+        ("_rlnCoordinateZ _rlnMicrographName", ("100 120 45 a", "100 120 145 a")),
+        ("_rlnCoordinateZ", ("0.131 0.4155 0.18", "0.64 0.2155 0.58")),
+    ],
+)
+def test_positions_in_tomograms_are_refused(tmp_path: Path, columns: str, rows: tuple[str, ...]) -> None:
+    labels = ["_rlnCoordinateX", "_rlnCoordinateY", *columns.split()]
+    text = "\n".join(["data_", "loop_", *labels, *rows, ""])
+    with pytest.raises(CoordinatesError, match=rf"positions in tomograms \(column {columns.split()[-1]}|tomograms"):
+        text_of(tmp_path, text)
+
+
+def test_a_z_of_nothing_but_zeros_is_a_micrographs(tmp_path: Path) -> None:
+    text = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n100 90 0\n50 60 0.0\n"
+    np.testing.assert_array_equal(text_of(tmp_path, text)[0].particles.xy, [(100, 90), (50, 60)])
+
+
+def test_lists_one_behind_the_other_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lists = [
+        coordinates.write_all(Path(f"AutoPick/job{i}"), [Picks(f"Movies/{name}.mrc", some(i))], "relion")[-1]
+        for i, name in enumerate("ab", 1)
+    ]
+    Path("autopick.star").write_text("".join(path.read_text() for path in lists))
+    found = coordinates.read_all(Path("autopick.star"))
+    assert [picks.micrograph for picks in found] == ["Movies/a.mrc", "Movies/b.mrc"]
+
+
+def test_an_end_of_names_that_fits_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CoordinatesError, match=r"no coordinates files \*_autopick.star"):
+        text_of(tmp_path, "CtfFind/job003/micrographs_ctf.star\n", "coords_suffix_autopick.star")
+
+
+@pytest.mark.parametrize("word", ["_rlnCoordinateX", "data_", "loop_", "_rlnMicrographName"])
+def test_a_damaged_end_of_names_is_not_followed(tmp_path: Path, word: str) -> None:
+    coordinates.write_all(tmp_path, [Picks("a.mrc", some())], "star")
+    with pytest.raises(CoordinatesError, match="no columns _rlnCoordinateX and _rlnCoordinateY"):
+        text_of(tmp_path, f"{word}\n", "coords_suffix_autopick.star")
+
+
+HELIX = """data_particles
+
+loop_
+_rlnCoordinateX #1
+_rlnCoordinateY #2
+_rlnMicrographName #3
+_rlnHelicalTubeID #4
+_rlnAngleTiltPrior #5
+_rlnAnglePsiPrior #6
+_rlnHelicalTrackLengthAngst #7
+_rlnAnglePsiFlipRatio #8
+60 60 Movies/a.mrc 1 90.0 -45.0 0.00 0.5
+70 70 Movies/a.mrc 1 90.0 -45.0 28.30 0.5
+"""
+
+
+@pytest.mark.parametrize("format", ["particles", "relion", "star", "csv"])
+def test_what_is_not_kept_of_filaments_is_told_and_no_angle_invented(tmp_path: Path, format: str) -> None:
+    (tmp_path / "helix.star").write_text(HELIX)
+    report = convert([tmp_path / "helix.star"], Converting(format, tmp_path / "out"))
+    assert report.lost == ["filament numbers, angle priors (RELION's helical extraction needs them)"]
+    for path in report.written[:1] if format != "csv" else ():
+        table = starfile.read(path)
+        assert (table.rlnAnglePsi == -999).all()
+
+
+def test_angles_of_refined_particles_are_told(tmp_path: Path) -> None:
+    text = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnAngleRot\n_rlnAngleTilt\n10 20 {}\n30 40 -999 -999\n"
+    (tilted,) = text_of(tmp_path, text.format("0 35.5"))
+    (flat,) = text_of(tmp_path, text.format("0 0"))
+    assert (tilted.unread, flat.unread) == (("rot and tilt angles",), ())
+
+
+def test_a_size_of_one_micrograph_is_not_noted_for_all(tmp_path: Path) -> None:
+    """Warp's table has one comment for all micrographs."""
+    picks = [Picks("a.mrc", some(2), (371, 533), 1.0), Picks("b.mrc", some(2), (600, 400), 2.0)]
+    (path,) = coordinates.write_all(tmp_path / "all.star", picks, "warp")
+    assert [(p.shape, p.pixel_size_A) for p in coordinates.read_all(path)] == [(None, None)] * 2
+    alike = [Picks(name, some(2), (371, 533), 1.5) for name in ("a.mrc", "b.mrc")]
+    (path,) = coordinates.write_all(tmp_path / "all.star", alike, "warp")
+    assert [(p.shape, p.pixel_size_A) for p in coordinates.read_all(path)] == [((371, 533), 1.5)] * 2
+    joined = tmp_path / "joined.star"
+    joined.write_text(path.read_text() + path.read_text().replace("a.mrc", "c.mrc").replace("371 rows", "600 rows"))
+    assert {p.shape for p in coordinates.read_all(joined)} == {None}

@@ -8,7 +8,7 @@ import pytest
 from work import calls
 
 from upicker.errors import InputError
-from upicker.io.pairing import Pairing, match, pair, pair_folder, unmatched
+from upicker.io.pairing import EXACT, Endings, Pairing, differing, match, pair, pair_folder, unmatched
 
 FOIL = "FoilHole_19649013_Data_19648054_19648056_20230107_043305"
 UID = "001234567890123456789"
@@ -31,6 +31,7 @@ UID = "001234567890123456789"
         ("mic_noDW", "mic_DW.mrc"),
         (r"D:\data\mic1.mrc", "/home/me/mic1.box"),
         ("stack_0001-aligned", "stack_0001.mrc"),
+        ("tab", "tab.tif.mrc"),
     ],
 )  # fmt: skip
 def test_the_same_micrograph_is_recognised(name: str, candidate: str) -> None:
@@ -49,7 +50,10 @@ def test_the_same_micrograph_is_recognised(name: str, candidate: str) -> None:
         ("20230107_0433_a", "a"),
         ("s_1.05", "s_1.5"),
         (UID, f"{UID[:-1]}8"),
-        ("mic", "mic_dwarf"),
+        ("mic_dwarf", "mic"),
+        ("mic", "mic_2"),
+        ("mic", "mic.2"),
+        ("mic", "micdwarf"),
         ("mic_a", "mic_b"),
         ("DW", "EER"),
         ("1", "10"),
@@ -68,6 +72,66 @@ def test_the_whole_name_counts_first() -> None:
     found = match(["a_DW", "a", "a_00", "a_0", "a_rigid_aligned"], files)
     assert found.pairs == {"a": files[0], "a_DW": files[1], "a_0": files[2], "a_00": files[3]}
     assert (found.unmatched_micrographs, found.unmatched_files) == (["a_rigid_aligned"], [])
+
+
+@pytest.mark.parametrize(
+    "names", [["tab.tif", "x.mrc", "y.tif", "y"], ["tab.tif.mrc", "x.mrc.mrc", "y.tif.mrc", "y.tif"]]
+)
+@pytest.mark.parametrize("folder", ["", "old/"])
+def test_what_is_named_after_a_micrograph_belongs_to_it(names: list[str], folder: str) -> None:
+    # Stems of files that the package wrote, and names in lists; y.tif alone may mean either micrograph.
+    paths = [Path("m/tab.tif.mrc"), Path("m/x.mrc.mrc"), Path("m/y.tif.mrc"), Path("m/y.tif")]
+    assert match(paths, [f"{folder}{name}" for name in names]).pairs == {
+        path: f"{folder}{name}" for path, name in zip(paths, names)
+    }
+    assert match(names, names).pairs == dict(zip(names, names))
+    assert match(names, paths).pairs == dict(zip(names, paths))
+
+
+FRACTIONS = f"{FOIL}_fractions"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "_extract", "_automatch", "_topazpicks", "_BoxNet2_20180602", "_aligned_mic_DW_autopick", "_Sumcorr2_DW",
+        "_checked", "_aligned_DW_patch_aligned_doseweighted_mrc", "-cleaned", ".picked_2",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", ["", f"{UID}_"])
+def test_endings_that_are_not_known_are_seen_through_and_told(ending: str, number: str) -> None:
+    paths = [Path(f"mics/{FRACTIONS}.mrc"), Path("mics/other.mrc")]
+    found = pair(paths, {f"{number}{FRACTIONS}{ending}": 1, f"Other{ending}": 2}, "picks")
+    assert found.pairs == {paths[0]: 1, paths[1]: 2}
+    assert set(found.endings) == {ending}
+    assert differing(found).startswith(f"names differ by '{ending}': ")
+
+
+def test_a_name_that_begins_with_several_belongs_to_the_longest_and_exact_names_count_first() -> None:
+    found = match(["mic_a", "mic_a_b", "mic_c"], ["mic_a_extract", "mic_a_b_extract", "mic_c"])
+    assert found.pairs == {"mic_a": "mic_a_extract", "mic_a_b": "mic_a_b_extract", "mic_c": "mic_c"}
+    assert found.endings == ("_extract",)
+    # A second file of a micrograph is not given to another one.
+    found = match(["mic_a", "mic_a_b"], ["mic_a_b", "mic_a_b_extract"])
+    assert (found.pairs, found.unmatched_files) == ({"mic_a_b": "mic_a_b"}, ["mic_a_b_extract"])
+
+
+def test_two_files_that_begin_with_one_name_are_left_alone() -> None:
+    found = match(["mic", "b"], ["mic_good", "mic_bad", "b"])
+    assert (found.pairs, found.unmatched_micrographs) == ({"b": "b"}, ["mic"])
+    assert (found.unmatched_files, found.ambiguous, differing(found)) == (["mic_good", "mic_bad"], {}, "")
+    assert not match(["mic"], ["mic_good"], EXACT).pairs
+
+
+def test_an_ending_may_be_given() -> None:
+    given = Endings("_2nd")
+    names = ["a_2nd", "b_2ND.star", "c", f"{UID}_d_2nd"]
+    found = match(["a.mrc", "b.mrc", "c_2nd.mrc", "d_DW.mrc"], names, given)
+    assert list(found.pairs.values()) == names
+    found = match(["a.mrc", "a_2nd.mrc"], ["a_2nd"], given)
+    assert (found.pairs, found.unmatched_micrographs) == ({"a_2nd.mrc": "a_2nd"}, ["a.mrc"])
+    with pytest.raises(InputError, match=r"names differ by '_2nd'\. If they belong together, give --suffix _2nd"):
+        pair(["a.mrc", "b.mrc"], {"a_2nd": 1}, "picks")
 
 
 def test_a_choice_is_refused_with_the_candidates() -> None:

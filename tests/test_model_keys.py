@@ -1,6 +1,6 @@
 """The state dict's keys, order and shapes: those of Deformable DETR and DINO, frozen by the published weights.
 
-A change here makes all weights unreadable: raise `upicker.model.weights.FORMAT`.
+A change here makes all weights unreadable: raise `upicker.model.header.FORMAT`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from planted import Dots, ordered
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, MicrographError, WeightsError
+from upicker.errors import ConfigError, InputError, MicrographError, WeightsError, collected_warnings
 from upicker.model import weights
 from upicker.model.weights import Header
 from upicker.particles import Micrograph, ScoreKind
@@ -136,6 +137,34 @@ def test_a_picker_goes_to_another_process_with_its_changes(weights_file):
     one, same = picker.pick(micrograph), other.pick(micrograph)
     assert len(one) > 0
     np.testing.assert_allclose(one.xy, same.xy, atol=1e-4)
+
+
+def test_a_threshold_that_was_set_goes_along(weights_file):
+    picker = Picker(weights_file, {"pick.views": 1})
+    picker.threshold = 0.01
+    for other in (
+        pickle.loads(pickle.dumps(picker)),
+        picker.with_threads(1),
+        pickle.loads(pickle.dumps(picker)).with_threads(2),
+    ):
+        assert other.threshold == 0.01
+        assert other.config.pick == picker.config.pick
+
+
+def test_weights_that_found_nothing_in_validation_say_so_where_nothing_is_picked(tmp_path, weights_file):
+    model, header, _ = weights.load(weights_file)
+    path = tmp_path / "failed.safetensors"
+    weights.save(path, model, replace(header, threshold=1.0, f1=0.0))
+    micrograph = Micrograph(np.random.default_rng(0).standard_normal((90, 140)).astype(np.float32), "mic")
+    with collected_warnings() as found:
+        assert len(Picker(path).pick(micrograph)) == 0
+    assert [one.where for one in found] == ["mic"]
+    assert "the threshold stored with failed.safetensors is 1" in found[0].found
+    with collected_warnings() as found:
+        Picker(path, {"pick.threshold": 1}).pick(micrograph)  # which the user knows
+        Picker(weights_file, {"pick.threshold": 0.9999}).pick(micrograph)
+        assert len(Picker(path, {"pick.threshold": 0}).pick(micrograph))
+    assert found == []
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.4, 0.9])

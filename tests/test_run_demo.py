@@ -31,7 +31,11 @@ def test_it_goes_the_whole_way(done):
     assert all(path.exists() for path in result.files.values())
     shapes = [micrographs.read(path).shape for path in sorted((folder / "micrographs").iterdir())]
     assert shapes == [(230, 310), (300, 250)] * 2
-    assert not [path for path in folder.rglob("*") if path.name.startswith(".") or path.suffix == ".checkpoint"]
+    assert not [
+        path
+        for path in folder.rglob("*")
+        if (path.name.startswith(".") and path.name != ".upicker") or path.suffix == ".checkpoint"
+    ]
 
 
 def test_learned_and_judged_micrographs_are_not_the_same(done):

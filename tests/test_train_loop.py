@@ -382,17 +382,48 @@ def test_without_checks_the_last_weights_are_kept(tmp_path):
     assert all(not row["f1"] for row in rows_of(plan))
 
 
-def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path, monkeypatch):
-    original = SetCriterion.__call__
+def diverging(monkeypatch, steps: set[int]) -> None:
+    """The losses of these steps, counted from 1, are not finite."""
+    original, calls = SetCriterion.__call__, []
 
     def broken(*args):
+        calls.append(1)
         parts = original(*args)
-        return parts | {"loss": parts["loss"] * float("nan")}
+        return parts | {"loss": parts["loss"] * float("nan")} if len(calls) in steps else parts
 
     monkeypatch.setattr(SetCriterion, "__call__", broken)
-    state, _ = trained(plan_of(tmp_path, steps=2, checks=False))
+
+
+def test_a_gradient_that_is_no_number_changes_no_weight_and_is_counted(tmp_path, monkeypatch):
+    diverging(monkeypatch, {1, 2})
+    plan = plan_of(tmp_path, steps=2, checks=False)
+    state, _ = trained(plan)
     assert same(state.model.state_dict(), fresh().state_dict())
-    assert state.step == 2
+    assert (state.step, state.skipped) == (2, 2)
+    assert [row["skipped"] for row in rows_of(plan)] == ["1", "1"]
+
+
+def test_ten_gradients_in_a_row_that_are_no_numbers_end_a_training(tmp_path, monkeypatch):
+    most = loop.MOST_SKIPPED
+    diverging(monkeypatch, set(range(3, 3 + most - 1)) | set(range(5 + most, 99)))
+    plan = plan_of(tmp_path, steps=99, checks=False)
+    with pytest.raises(
+        InputError, match=rf"step {4 + 2 * most}: the gradients of {most} steps in a row.*learning rate"
+    ):
+        trained(plan)
+    skipped = [int(row["step"]) for row in rows_of(plan) if row["skipped"]]
+    assert skipped == [*range(3, 3 + most - 1), *range(5 + most, 4 + 2 * most)]
+
+
+def test_a_resumed_training_counts_on(tmp_path, monkeypatch):
+    plan = plan_of(tmp_path, steps=40, checks=False)
+    with monkeypatch.context() as patch:
+        diverging(patch, set(range(3, 9)))
+        with pytest.raises(KeyboardInterrupt):
+            trained(plan, progress=Killed(8, KeyboardInterrupt))
+    diverging(monkeypatch, set(range(99)))
+    with pytest.raises(InputError, match="step 12"):
+        trained(plan, resume=True)
 
 
 def test_micrographs_without_particles_can_be_trained_on(tmp_path):

@@ -15,7 +15,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError, OutputError, UPickerError, WeightsError
 from upicker.model import weights
 from upicker.model.backbone import FrozenBatchNorm2d
-from upicker.model.weights import Header
+from upicker.model.header import FORMAT, Header
 from upicker.units import Length
 
 TINY = {
@@ -180,32 +180,149 @@ def test_other_safetensors_are_refused(tmp_path):
     assert "not of UPicker" in refused(path).found
 
 
+def knobs(room: str, **changes: object):
+    """A change of knobs in the header."""
+    return lambda header: header | {"config": header["config"] | {room: header["config"][room] | changes}}
+
+
+def field(name: str, value: object):
+    """A change of a field of the header."""
+    return lambda header: header | {name: value}
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
+    return opening * depth + closing * depth
+
+
+def deep_in(name: str):
+    """A header in which something is nested deeply; `json.dumps` could not write it."""
+    return lambda header: json.dumps(header | {name: "@"}).replace('"@"', nested(900))
+
+
+HOSTILE = {
+    "not json": lambda header: "{not json",
+    "empty": lambda header: "",
+    "list": lambda header: [1, 2],
+    "number": lambda header: 7,
+    "null": lambda header: None,
+    "empty table": lambda header: {},
+    "nan": lambda header: "NaN",
+    "nested lists": lambda header: nested(100_000),
+    "nested tables": lambda header: nested(50_000, '{"a":', "0}"),
+    "nested config": deep_in("config"),
+    "nested threshold": deep_in("threshold"),
+    "nested knob": lambda header: json.dumps(knobs("image", equalize="@")(header)).replace('"@"', nested(900)),
+    "nested format": deep_in("format"),
+    "two megabytes": lambda header: header | {"stage": "x" * 2**21},
+    "unknown field": field("colour", "red"),
+    "missing field": lambda header: {k: v for k, v in header.items() if k != "stage"},
+    "missing config": lambda header: {k: v for k, v in header.items() if k != "config"},
+    "config a number": field("config", 5),
+    "config a list": field("config", [["model", {}]]),
+    "config null": field("config", None),
+    "empty config": field("config", {}),
+    "room a number": field("config", {"train": 5}),
+    "room null": lambda header: header | {"config": header["config"] | {"model": None}},
+    "unknown room": lambda header: header | {"config": header["config"] | {"colours": {"red": 1}}},
+    "unknown knob": knobs("train", bacth=2),
+    "surrogate knob": knobs("train", **{"\ud800\x1b[31m": 2}),
+    "no working scale": lambda header: header | {"config": header["config"] | {"image": {"mask": True}}},
+    "no tile": lambda header: header | {"config": {k: v for k, v in header["config"].items() if k != "train"}},
+    "diameter not a length": field("diameter", "wide"),
+    "diameter null": field("diameter", None),
+    "diameter a number": field("diameter", 108),
+    "diameter infinite": field("diameter", "1e999px"),
+    "diameter negative": field("diameter", "-5px"),
+    "diameter of nines": field("diameter", "9" * 5000 + "px"),
+    "threshold text": field("threshold", "high"),
+    "threshold nan": field("threshold", float("nan")),
+    "threshold true": field("threshold", True),
+    "threshold above one": field("threshold", 1.5),
+    "threshold negative": field("threshold", -0.1),
+    "threshold huge": field("threshold", 10**400),
+    "f1 a list": field("f1", [0.5]),
+    "precision infinite": field("precision", float("inf")),
+    "recall a table": field("recall", {}),
+    "steps text": field("steps", "many"),
+    "steps negative": field("steps", -1),
+    "steps null": field("steps", None),
+    "version a number": field("version", 3),
+    "fingerprint a list": field("fingerprint", []),
+    "format true": field("format", True),
+    "format huge": field("format", 10**400),
+    "tile huge": knobs("train", tile_px=10**9),
+    "tile nan": knobs("train", tile_px=float("nan")),
+    "tile not a number": knobs("train", tile_px={"px": 64}),
+    "scale huge": knobs("image", working_diameter_px=1e9),
+    "scale 0": knobs("image", working_diameter_px=0),
+    "scale nan": knobs("image", working_diameter_px=float("nan")),
+    "views huge": knobs("pick", views=10**9),
+}
+HOSTILE |= {
+    f"{name} {value!r:.20}": knobs("model", **{name: value})
+    for name in ("levels", "dim", "heads", "points", "feedforward", "encoder_layers", "decoder_layers", "queries")
+    for value in (1_000_000, 10**400, -1, float("inf"), float("nan"), "wide", None, [1], 1.5)
+}
+HOSTILE |= {
+    f"widths {value!r:.20}": knobs("model", widths=value)
+    for value in ([8], [8] * 10**5, [10**9] * 5, [-8] * 5, [[8]] * 5, "8", None, 8, {}, [8, 8, 8, 8, 12])
+}
+HOSTILE |= {
+    "a backbone that is none": knobs("model", backbone="resnet101"),
+    "a backbone of another file": knobs("model", backbone=["resnet50"]),
+    "dim between heads": knobs("model", dim=96, heads=5),
+    "as many layers as allowed": knobs("model", encoder_layers=64, decoder_layers=64),
+    "more levels than tensors": knobs("model", levels=8),
+    "one layer less": knobs("model", encoder_layers=0),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_header_is_refused_before_any_module_is_made(saved, monkeypatch, change):
+    def never(*args, **kwargs):
+        raise AssertionError("a module was made")
+
+    other = with_header(saved, change)
+    monkeypatch.setattr(torch.nn.Module, "__init__", never)
+    error = refused(other)
+    assert len(str(error)) < 1000
+    assert all(letter.isprintable() for letter in str(error))
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        lambda header: "{not json",
-        lambda header: "",
-        lambda header: [1, 2],
-        lambda header: 7,
-        lambda header: None,
-        lambda header: {},
-        lambda header: header | {"colour": "red"},
-        lambda header: {k: v for k, v in header.items() if k != "stage"},
-        lambda header: header | {"config": 5},
-        lambda header: header | {"config": {"train": 5}},
-        lambda header: header | {"config": {"train": {"bacth": 2}}},
-        lambda header: header | {"config": {"model": {"dim": "wide"}}},
-        lambda header: header | {"config": {}},
-        lambda header: header | {"config": header["config"] | {"model": header["config"]["model"] | {"dim": 33}}},
-        lambda header: header | {"config": header["config"] | {"model": header["config"]["model"] | {"heads": 5}}},
-        lambda header: header | {"config": header["config"] | {"model": header["config"]["model"] | {"widths": [8]}}},
-        lambda header: header | {"diameter": "wide"},
-        lambda header: header | {"diameter": None},
-        lambda header: header | {"threshold": "high"},
+        {"dim": 4096},
+        {"widths": [4096] * 5},
+        {"feedforward": 65536, "queries": 10000},
+        {"heads": 2},
+        {"points": 64},
+        {"backbone": "resnet50"},
     ],
 )
-def test_a_header_of_junk_is_refused(saved, change):
-    refused(with_header(saved, change))
+def test_shapes_are_compared_before_a_network_takes_memory(saved, monkeypatch, change):
+    def never(*args):
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(weights, "build", never)
+    assert "another architecture" in refused(with_header(saved, knobs("model", **change))).found
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused_by_the_name_of_their_tensor(saved, tmp_path, wrong):
+    broken = fresh()
+    with torch.no_grad():
+        broken.class_embed.bias[0] = wrong
+    weights.save(tmp_path / "broken.safetensors", broken, header())
+    assert refused(tmp_path / "broken.safetensors").found == "'class_embed.bias' holds numbers that are not finite"
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_tensors_of_other_kinds_are_refused(saved, kind):
+    with safe_open(saved, "pt") as file:
+        metadata, state = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(state | {"class_embed.bias": torch.zeros(1).to(kind)}, saved, metadata)
+    assert "'class_embed.bias' holds no floating-point numbers" in refused(saved).found
 
 
 def test_tensors_that_do_not_fit_the_header_are_refused(saved):
@@ -261,10 +378,10 @@ def test_weights_from_before_there_were_formats_are_refused(saved):
 
 def test_the_format_is_in_the_header(saved):
     with safe_open(saved, "pt") as file:
-        assert json.loads(file.metadata()["upicker"])["format"] == weights.FORMAT == 1
+        assert json.loads(file.metadata()["upicker"])["format"] == FORMAT == 1
     assert weights.read_header(saved).format == 1
 
 
 def test_raising_the_format_makes_older_files_unreadable(saved, monkeypatch):
-    monkeypatch.setattr(weights, "FORMAT", 2)
+    monkeypatch.setattr("upicker.model.header.FORMAT", 2)
     assert "weights of format 1; this version reads format 2" in refused(saved).found

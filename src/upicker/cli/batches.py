@@ -30,11 +30,13 @@ class Written(Protocol):
 
 
 class Failures:
-    """The micrographs that failed; prints each, repeated reasons only a few times."""
+    """The micrographs that failed, first those of `errors`; prints each, repeated reasons only a few times."""
 
-    def __init__(self) -> None:
+    def __init__(self, errors: Sequence[UPickerError] = ()) -> None:
         self.paths: list[Path] = []
         self._reasons: Counter[str] = Counter()
+        for error in errors:
+            self.add(Path(error.where), error)
 
     def add(self, path: Path, error: UPickerError) -> None:
         """Count one, and print it."""

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, show_warnings
 from upicker.cli.console import note, out, problem, warning
-from upicker.cli.options import Changes, ConfigFile, Flag, Jobs, PixelSize, Size, changes
+from upicker.cli.options import Changes, ConfigFile, Flag, Jobs, PixelSize, Size, Suffix, changes
 from upicker.config import Config
 from upicker.errors import ConfigError
 
@@ -29,6 +29,7 @@ def check_frame(
     scale: float = 1.0,
     threshold: float | None = None,
     most: int = 5,
+    suffix: Suffix = "",
     pixel_size: PixelSize = None,
     changes_: Changes = (),
     config: ConfigFile = None,
@@ -61,10 +62,10 @@ def check_frame(
         Number of parallel processes.
     """
     from upicker.io.micrographs import Reading, entries
-    from upicker.io.pairing import unmatched
-    from upicker.io.picks import ReadOptions, to_contract
+    from upicker.io.pairing import Endings, differing, unmatched
+    from upicker.io.picks import ReadOptions
     from upicker.run import frames
-    from upicker.run.convert import load, with_micrographs
+    from upicker.run.convert import in_raw_pixels, load, with_micrographs
     from upicker.run.frame_picture import draw
 
     if not picks:
@@ -73,13 +74,13 @@ def check_frame(
         raise ConfigError("--most", f"must be at least 1, found {most}", "Give e.g. --most 5")
     merged = Config().with_changes(changes(config, changes_))
     listed = entries(micrographs)
-    found, pairing = with_micrographs(load(picks, pixel_size), listed)
-    options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)
-    found = [frames.Found(one.file, to_contract(one.file, one.picks, options), one.micrograph) for one in found]
-    particles = {one.micrograph: one.picks.particles for one in found if one.micrograph}
+    found, pairing = with_micrographs(load(picks), listed, Endings(suffix))
     reading = Reading.of(listed, pixel_size)
+    options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)
+    found, failed = in_raw_pixels(found, options, reading, needed_only=True)
+    particles = {one.micrograph: one.picks.particles for one in found if one.micrograph}
     work = frames.Measuring(particles, diameter, merged, reading)
-    failures, noticed, measured = Failures(), [], {}
+    failures, noticed, measured = Failures(failed), [], {}
     with closing(frames.measure_all(found, work, most, jobs)) as outcomes:
         for outcome in outcomes:
             noticed += outcome.warnings
@@ -91,6 +92,8 @@ def check_frame(
     out.print(_table(verdict))
     note(_conclusion(verdict, found[0].file))
     show_warnings(noticed)
+    if told := differing(pairing):
+        note(told)
     if pairing.unmatched_files:
         warning(unmatched(pairing.unmatched_files, "name", "a micrograph, not used"))
     if not measured:

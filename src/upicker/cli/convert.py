@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from upicker.cli.console import note, problem, warning
-from upicker.cli.options import Output, PixelSize, Size
+from upicker.cli.options import Output, PixelSize, Size, Suffix
 from upicker.errors import ConfigError, listed
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ def convert(
     to_scale: float = 1.0,
     diameter: Size | None = None,
     box: Size | None = None,
+    suffix: Suffix = "",
     pixel_size: PixelSize = None,
     threshold: float | None = None,
 ) -> int:
     """Convert coordinates between the formats of other programs; needs neither a model nor labels.
 
-    The input format is recognised by its content. Written files are read back, and what the format cannot hold
-    (scores, diameters, classes, angles) is reported.
+    The input format is recognised by its content. Written files are read back, and what is not kept (scores and what
+    they are, diameters, classes, angles, filament numbers) is reported.
 
     Flips: "upside-down" (one of the images was saved with its rows reversed, such as a JPG or PNG made from an MRC),
     "tiff" (TIFF micrographs, for or from RELION, MotionCor2 or IMOD, which flip TIFF), "eman2" (picked in EMAN2 or
@@ -66,13 +67,15 @@ def convert(
         Lowest score of the particles to convert.
     """
     from upicker.io.micrographs import entries
+    from upicker.io.pairing import Endings
     from upicker.io.picks import ReadOptions, WriteOptions
     from upicker.run import convert as run
 
     if not files:
         raise ConfigError("FILES", "no coordinates were given", "Give files, folders or quoted patterns")
     reading = ReadOptions(flip=from_flip, scale=scale, threshold=threshold, pixel_size_A=pixel_size)
-    work = run.Converting(to, output, reading, WriteOptions(flip=flip, scale=to_scale), diameter, box)
+    writing = WriteOptions(flip=flip, scale=to_scale)
+    work = run.Converting(to, output, reading, writing, diameter, box, Endings(suffix))
     return _tell(run.convert(files, work, entries(micrographs) if micrographs else None), output)
 
 
@@ -96,8 +99,10 @@ def _tell(report: Report, output: Path) -> int:
     from upicker.io.pairing import unmatched
 
     note(f"converted: {report.particles} particles in {report.micrographs} micrographs -> {output}")
+    if report.differing:
+        note(report.differing)
     if report.lost:
-        warning(f"This format does not hold: {', '.join(report.lost)}")
+        warning(f"Not kept: {', '.join(report.lost)}")
     if report.outside:
         count, which = sum(report.outside.values()), listed(list(report.outside))
         warning(f"{count} particles lie outside their micrographs: {which}. Check --scale and the micrographs.")

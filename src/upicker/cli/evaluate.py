@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, show_warnings
 from upicker.cli.console import note, out, warning
-from upicker.cli.options import PixelSize, Size, entries
+from upicker.cli.options import PixelSize, Size, Suffix, entries
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +28,7 @@ def evaluate(
     plot: Path | None = None,
     overlay: Path | None = None,
     micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
+    suffix: Suffix = "",
     pixel_size: PixelSize = None,
 ) -> int:
     """Score picks against labels: precision, recall, F1 and average precision after one-to-one matching.
@@ -52,9 +53,10 @@ def evaluate(
     micrographs
         Micrographs for --overlay: files, folders, quoted patterns or lists.
     """
+    from upicker.io.pairing import Endings
     from upicker.run import compare
 
-    comparison = compare.load(labels_dir, picks_dir)
+    comparison = compare.load(labels_dir, picks_dir, Endings(suffix))
     side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
     scores, pooled = compare.scores(comparison, side_px, by, threshold)
     out.print(score_table(scores, pooled))
@@ -118,6 +120,8 @@ def _figures(score: Score) -> list[str]:
 def _warn_of_unmatched(comparison: Comparison) -> None:
     from upicker.io.pairing import unmatched
 
+    if comparison.differing:
+        note(comparison.differing)
     if comparison.without_picks:
         warning(unmatched(comparison.without_picks, "labelled micrograph", "picks, all labels counted as missed"))
     if comparison.without_labels:

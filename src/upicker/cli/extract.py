@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow
-from upicker.cli.console import problem, warning
+from upicker.cli.console import note, problem, warning
 from upicker.cli.options import (
     Aberration,
     Flag,
@@ -20,6 +20,7 @@ from upicker.cli.options import (
     Output,
     PixelSize,
     Size,
+    Suffix,
     Voltage,
     entries,
 )
@@ -46,6 +47,7 @@ def extract(
     float16: Annotated[bool, Flag] = False,
     no_invert: Annotated[bool, Flag] = False,
     no_normalise: Annotated[bool, Flag] = False,
+    suffix: Suffix = "",
     pixel_size: PixelSize = None,
     gain: Gain = None,
     voltage: Voltage | None = None,
@@ -97,11 +99,13 @@ def extract(
         Keep stacks that would be the same, to continue an earlier run.
     """
     from upicker.io.micrographs import Reading
-    from upicker.io.pairing import pair_folder, unmatched
+    from upicker.io.pairing import Endings, differing, pair_folder, unmatched
     from upicker.run.extract import Extracting, extract_all
 
     listed = entries(micrographs)
-    pairing = pair_folder([entry.path for entry in listed], picks_dir)
+    pairing = pair_folder([entry.path for entry in listed], picks_dir, endings=Endings(suffix))
+    if told := differing(pairing):
+        note(told)
     work = Extracting(
         pairing.pairs,
         output,

@@ -104,6 +104,16 @@ Shape = Annotated[
         converter=_shape, n_tokens=1, accepts_keys=False, metavar="COLUMNSxROWS", allow_leading_hyphen=True, negative=""
     ),
 ]
+Suffix = Annotated[
+    str,
+    Parameter(
+        negative="",
+        show_default=False,
+        allow_leading_hyphen=True,
+        metavar="ENDING",
+        help="Ending of the files' names that those of the micrographs lack, e.g. _extract; most are recognised.",
+    ),
+]
 Changes = Annotated[
     tuple[str, ...],
     Parameter(

@@ -200,6 +200,13 @@ def _report(title: str, result: StageResult, total: int) -> int:
             f"no label is closer than {result.margin:.1f} diameters to the border; picks will keep the same margin "
             "(unless picking with --set pick.edge_diameters=0)"
         )
+    if result.f1 == 0:
+        warning("no particle was found in validation: picking with these weights will find none. Train longer")
+    if result.skipped_steps:
+        warning(
+            f"{result.skipped_steps} of {result.steps} steps were skipped, as their gradients were not finite (column "
+            "'skipped' of the log); a lower learning rate may help"
+        )
     show_warnings(result.warnings)
     if result.unused:
         warning(unmatched(result.unused, "file", "a match by name, not used"))

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from upicker.config.knob import Knob, Pattern, knobs_of
 from upicker.errors import ConfigError
 
+# Of a value, so much is quoted in an error.
+MOST_QUOTED = 200
+
 
 class Room:
     """Base of the dataclasses of knobs: values that break a knob's rule are refused when one is made.
@@ -84,7 +87,9 @@ def converted(value: object, knob: Knob, where: str) -> object:
 
 
 def _refused(value: object, knob: Knob, where: str) -> ConfigError:
-    return ConfigError(where, f"'{knob.key}' cannot be {value!r}", f"It takes {knob.takes}")
+    words = repr(value)
+    words = words if len(words) <= MOST_QUOTED else f"{words[:MOST_QUOTED]} ..."
+    return ConfigError(where, f"'{knob.key}' cannot be {words}", f"It takes {knob.takes}")
 
 
 def _converted(value: object, knob: Knob) -> object:

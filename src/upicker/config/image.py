@@ -15,7 +15,8 @@ class ImageConfig(Room):
     working_diameter_px: float = knob(
         24.0,
         "Particle diameter at the working scale, in pixels; micrographs are rescaled to it.",
-        above=0,
+        low=1,
+        high=512,
     )
     particles: str = knob(
         "dark",

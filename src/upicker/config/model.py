@@ -21,15 +21,20 @@ class ModelConfig(Room):
         (32, 48, 96, 160, 256),
         "Channels of the compact backbone's stages, at strides 2, 4, 8, 16 and 32.",
         low=8,
+        high=4096,
         multiple_of=8,
     )
-    levels: int = knob(3, "Feature levels given to the transformer, from stride 8 on.", low=1)
+    levels: int = knob(3, "Feature levels given to the transformer, from stride 8 on.", low=1, high=8)
     dim: int = knob(
-        128, "Width of the transformer (embedding dimension); also a multiple of heads.", low=32, multiple_of=32
+        128,
+        "Width of the transformer (embedding dimension); also a multiple of heads.",
+        low=32,
+        high=4096,
+        multiple_of=32,
     )
-    heads: int = knob(8, "Attention heads.", low=1)
-    points: int = knob(4, "Sampling points of deformable attention, per head and level.", low=1)
-    feedforward: int = knob(512, "Hidden width of the feed-forward networks.", low=1)
-    encoder_layers: int = knob(2, "Layers of the encoder.", low=0)
-    decoder_layers: int = knob(3, "Layers of the decoder.", low=1)
-    queries: int = knob(200, "Object queries, i.e. the largest number of detections per tile.", low=1)
+    heads: int = knob(8, "Attention heads.", low=1, high=256)
+    points: int = knob(4, "Sampling points of deformable attention, per head and level.", low=1, high=64)
+    feedforward: int = knob(512, "Hidden width of the feed-forward networks.", low=1, high=65536)
+    encoder_layers: int = knob(2, "Layers of the encoder.", low=0, high=64)
+    decoder_layers: int = knob(3, "Layers of the decoder.", low=1, high=64)
+    queries: int = knob(200, "Object queries, i.e. the largest number of detections per tile.", low=1, high=10000)

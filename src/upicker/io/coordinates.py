@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
 from upicker.io.atomic import replacing
 from upicker.io.formats import COMMON_FIRST, recognized
@@ -29,13 +31,15 @@ _HEAD_BYTES = 65_536
 _DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
 
-def read(path: str | Path) -> Particles:
+def read(path: str | Path, options: ReadOptions = _DEFAULT_READ) -> Particles:
     """Read a file of labels or picks of one micrograph.
 
     Parameters
     ----------
     path : str or Path
         In any of the formats.
+    options : ReadOptions
+        As for `read_all`.
 
     Returns
     -------
@@ -51,12 +55,12 @@ def read(path: str | Path) -> Particles:
         has a value that is not a finite number (the line is named).
     """
     path = Path(path)
-    found = _parsed(_load(path), _DEFAULT_READ)
+    found = _parsed(_load(path))
     if len(found) > 1:
         raise CoordinatesError(
             path, f"it holds the particles of {len(found)} micrographs", "Give one file per micrograph"
         )
-    return to_contract(path, found[0], _DEFAULT_READ).particles if found else Particles.of([])
+    return to_contract(path, found[0], options).particles if found else Particles.of([])
 
 
 def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
@@ -78,18 +82,34 @@ def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        As `read`; also if a listed file does not exist, or a flip needs a size that is unknown.
+        As `read`; also if a listed file does not exist, or what `upicker.io.picks.to_contract` needs is unknown.
+    """
+    return [to_contract(file, picks, options) for file, picks in read_stored(path)]
+
+
+def read_stored(path: Path) -> list[tuple[Path, Picks]]:
+    """Read a coordinates file as `read_all` does, but leave the picks in the pixels and the frame of the file.
+
+    Returns
+    -------
+    list of (Path, Picks)
+        The file of the picks, which a list names, and the picks for `upicker.io.picks.to_contract`.
+
+    Raises
+    ------
+    CoordinatesError
+        As `read`; also if a listed file does not exist.
     """
     path = Path(path)
     content = _load(path)
     listing = recognized(content).listing
     if listing is None:
-        return [to_contract(path, picks, options) for picks in _parsed(content, options)]
-    found: list[Picks] = []
+        return [(path, picks) for picks in _parsed(content)]
+    found: list[tuple[Path, Picks]] = []
     for name, file in listing.files(content):
-        inner = _parsed(_load(file), options)
+        inner = _parsed(_load(file))
         named = [replace(inner[0], micrograph=name)] if len(inner) == 1 else inner
-        found += [to_contract(file, picks, options) for picks in named or [Picks(name, Particles.of([]))]]
+        found += [(file, picks) for picks in named or [Picks(name, Particles.of([]))]]
     return found
 
 
@@ -296,9 +316,24 @@ def _load(path: Path) -> Content:
     return load(path, _without(path, *(ending for ending, _ in _PREFERENCE)))
 
 
-def _parsed(content: Content, options: ReadOptions) -> list[Picks]:
+def _parsed(content: Content) -> list[Picks]:
     """Read a content in its own pixels, without following lists."""
-    return recognized(content).read(content, options)
+    found = recognized(content).read(content, _DEFAULT_READ)
+    _refuse_fractions(content.path, found)
+    return found
+
+
+def _refuse_fractions(path: Path, found: Sequence[Picks]) -> None:
+    """Refuse files whose positions all lie between 0 and 1, unless they are whole numbers or just one."""
+    if not found or any(picks.fractions for picks in found):
+        return
+    xy = np.concatenate([picks.particles.xy for picks in found])
+    if ((xy >= 0) & (xy <= 1)).all() and (xy % 1).any() and (xy != xy[0]).any():
+        raise CoordinatesError(
+            path,
+            "all its positions lie between 0 and 1: they are fractions, not pixels",
+            "Multiply x by the number of columns of the micrographs, and y by that of rows",
+        )
 
 
 def _write_files(kind: Format, target: Path, all_picks: list[Picks], options: WriteOptions) -> list[Path]:

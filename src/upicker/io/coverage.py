@@ -26,7 +26,7 @@ from upicker.errors import CoordinatesError, OutputError
 from upicker.geometry import Region
 from upicker.io import coordinates, delimited
 from upicker.io.atomic import replacing
-from upicker.io.pairing import pair
+from upicker.io.pairing import EXACT, pair
 
 FILE = "coverage.csv"
 COLUMNS = ("name", "coverage", "x0", "y0", "x1", "y1")
@@ -104,7 +104,7 @@ def rows_by_file(path: Path, files: Sequence[Path]) -> tuple[dict[Path, tuple[st
         If names are ambiguous.
     """
     found = rows_of(path)
-    pairing = pair(found, {str(file): file for file in files}, path, required=False)
+    pairing = pair(found, {str(file): file for file in files}, path, required=False, endings=EXACT)
     by_file = {file: (name, found[name]) for name, file in pairing.pairs.items()}
     return by_file, pairing.unmatched_micrographs
 

@@ -11,7 +11,7 @@ from upicker.errors import UPickerError
 from upicker.io import coordinates, coverage
 from upicker.io.coverage import Coverage
 from upicker.io.names import plain
-from upicker.io.pairing import Pairing, pair_folder
+from upicker.io.pairing import EXACT, Pairing, pair_folder
 from upicker.io.stamp import Stamp, stamp
 
 
@@ -98,7 +98,9 @@ class LabelFolder:
         InputError
             If names have become ambiguous; nothing changes then.
         """
-        pairing = pair_folder(self.micrographs, self.folder, required=False) if self.folder.is_dir() else Pairing()
+        # The page replaces label files, so none may belong to a micrograph by a guess.
+        found = pair_folder(self.micrographs, self.folder, False, EXACT) if self.folder.is_dir() else None
+        pairing = found or Pairing[Path, Path]()
         numbers = {path: number for number, path in enumerate(self.micrographs)}
         with self._lock:
             self._files = {numbers[path]: file for path, file in pairing.pairs.items()}

@@ -11,7 +11,8 @@ import numpy as np
 from upicker.errors import CoordinatesError
 
 MAGIC = b"\x93NUMPY"
-_LONGEST_HEADER = 65_536
+# A set of fields for each of a thousand classes takes 730 kB.
+_LONGEST_HEADER = 1 << 20
 
 
 def table(path: Path, content: bytes) -> np.ndarray:
@@ -27,7 +28,8 @@ def table(path: Path, content: bytes) -> np.ndarray:
     Raises
     ------
     CoordinatesError
-        If the header is damaged, names Python objects, is not a table, or declares more rows than the file holds.
+        If the header is damaged or longer than 1 MiB, names Python objects, is not a table, or declares more rows than
+        the file holds.
     """
     dtype, shape, start = _header(path, content)
     remedy = "Give a .cs file of particles"
@@ -50,13 +52,17 @@ def _header(path: Path, content: bytes) -> tuple[np.dtype, tuple[int, ...], int]
         wide = version == (2, 0)
         field = 4 if wide else 2
         size = int.from_bytes(content[8 : 8 + field], "little")
-        if version not in ((1, 0), (2, 0)) or size > min(_LONGEST_HEADER, len(content) - 8 - field):
+        if version not in ((1, 0), (2, 0)) or size > len(content) - 8 - field:
             raise ValueError(f"a header of {size} bytes, version {version}")
+        if size > _LONGEST_HEADER:
+            raise CoordinatesError(path, f"its NumPy header has {size} bytes", "Save it with fewer fields")
         reader = np.lib.format.read_array_header_2_0 if wide else np.lib.format.read_array_header_1_0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shape, _, dtype = reader(stream, max_header_size=_LONGEST_HEADER)
         return dtype, tuple(int(length) for length in shape), stream.tell()
+    except CoordinatesError:
+        raise
     # NumPy evaluates a literal and builds a dtype from it; what a damaged one raises is not documented.
     except Exception as error:
         raise CoordinatesError(path, "its NumPy header is damaged", "Copy the file again") from error

@@ -2,14 +2,15 @@
 
 cryoSPARC puts a number before a name, motion correction and pickers add words behind it, projects move, and leading
 zeros of numbers get lost. Names that are equal as they are count first; what is left is compared without these
-additions, and where that leaves a choice, nothing is chosen.
+additions, and where that leaves a choice, nothing is chosen. Endings of programs that are not known here are seen
+through last: a file whose name begins with that of one micrograph belongs to it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ from typing import Generic, TypeVar
 from upicker.errors import InputError, listed
 from upicker.io import coordinates
 from upicker.io.formats import FORMATS
-from upicker.io.names import COMPRESSED, SUFFIXES
+from upicker.io.names import COMPRESSED, SUFFIXES, is_micrograph_name, plain
 
 _COORDINATES = tuple({f".{format.ending.rpartition('.')[2]}" for format in FORMATS})
 # cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
@@ -29,6 +30,8 @@ _SUFFIX = re.compile(
 _LONGEST_SUFFIX = 16
 # Not those of 1.05, which is another number than 1.5.
 _ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
+# What may follow the name of a micrograph: a number would rather be part of another one's name.
+_ENDING = re.compile(r"[_.-](?=[^\W\d_])")
 # At most this many pairs of equal names are compared folder by folder; more stay ambiguous.
 _MOST_PAIRS = 10_000
 
@@ -53,15 +56,43 @@ class Pairing(Generic[M, F]):
         Files without a micrograph.
     ambiguous : dict
         Micrograph -> the files that match it equally well; always empty in what `pair` returns.
+    endings : tuple of str
+        What pairs of names differ by, where the file's begins with the micrograph's: ``_extract``.
     """
 
     pairs: dict[M, F] = field(default_factory=dict)
     unmatched_micrographs: list[M] = field(default_factory=list)
     unmatched_files: list[F] = field(default_factory=list)
     ambiguous: dict[M, list[F]] = field(default_factory=dict)
+    endings: tuple[str, ...] = ()
 
 
-def pair(micrographs: Iterable[M], files: Mapping[str, F], where: str | Path, required: bool = True) -> Pairing[M, F]:
+@dataclass(frozen=True)
+class Endings:
+    """How endings of names that are not known here are treated.
+
+    Attributes
+    ----------
+    given : str
+        An ending to leave out, e.g. ``_extract``.
+    any : bool
+        Whether a file whose name begins with that of one micrograph belongs to it.
+    """
+
+    given: str = ""
+    any: bool = True
+
+
+EXACT, ANY = Endings(any=False), Endings()
+
+
+def pair(
+    micrographs: Iterable[M],
+    files: Mapping[str, F],
+    where: str | Path,
+    required: bool = True,
+    endings: Endings = ANY,
+) -> Pairing[M, F]:
     """Pair micrographs and files by name; see `match`.
 
     Parameters
@@ -74,6 +105,8 @@ def pair(micrographs: Iterable[M], files: Mapping[str, F], where: str | Path, re
         The folder or option to name in an error.
     required : bool
         Whether it is an error if there is not one pair.
+    endings : Endings
+        See `match`.
 
     Raises
     ------
@@ -81,23 +114,22 @@ def pair(micrographs: Iterable[M], files: Mapping[str, F], where: str | Path, re
         If names are ambiguous, or, where `required`, there is not one pair.
     """
     micrographs = list(micrographs)
-    found = match(micrographs, list(files))
+    found = match(micrographs, list(files), endings)
     if found.ambiguous:
         raise InputError(where, *_ambiguity(found.ambiguous))
     if required and not found.pairs:
-        raise InputError(
-            where,
-            _no_pair(micrographs, list(files)),
-            "Files are matched by name: mic001.csv, mic001.box or mic001_autopick.star belongs to mic001.mrc",
-        )
+        raise InputError(where, *_no_pair(micrographs, list(files)))
     return Pairing(
         {micrograph: files[name] for micrograph, name in found.pairs.items()},
         found.unmatched_micrographs,
         [files[name] for name in found.unmatched_files],
+        endings=found.endings,
     )
 
 
-def pair_folder(micrographs: Iterable[M], folder: Path, required: bool = True) -> Pairing[M, Path]:
+def pair_folder(
+    micrographs: Iterable[M], folder: Path, required: bool = True, endings: Endings = ANY
+) -> Pairing[M, Path]:
     """Pair micrographs and the coordinate files of a folder by name; arguments and errors as those of `pair`.
 
     Raises
@@ -105,7 +137,7 @@ def pair_folder(micrographs: Iterable[M], folder: Path, required: bool = True) -
     InputError
         If there is no such folder, too.
     """
-    return pair(micrographs, coordinates.stems(folder), folder, required)
+    return pair(micrographs, coordinates.stems(folder), folder, required, endings)
 
 
 def unmatched(items: Sequence[Path | str], noun: str, lacking: str) -> str:
@@ -123,15 +155,25 @@ def unmatched(items: Sequence[Path | str], noun: str, lacking: str) -> str:
     return f"{len(items)} {noun}{'s' if len(items) > 1 else ''} without {lacking}: {listed(items)}"
 
 
-def match(micrographs: Sequence[M], files: Sequence[N]) -> Pairing[M, N]:
+def differing(pairing: Pairing) -> str:
+    """Return the sentence about endings that were seen through, empty if there were none."""
+    shown = " or ".join(f"'{ending}'" for ending in pairing.endings[:3])
+    more = f" and {len(pairing.endings) - 3} more" if len(pairing.endings) > 3 else ""
+    return f"names differ by {shown}{more}: files belong to the micrograph whose name they begin with" if shown else ""
+
+
+def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) -> Pairing[M, N]:
     """Match micrographs and files by name, each at most once; `pair` also refuses what is ambiguous.
 
     Compared are, one after the other, and each time only what is left:
 
-    1. names without folder and suffix, as they are;
-    2. without cryoSPARC's number in front and without the additions of programs (``_patch_aligned_doseweighted``,
+    1. names without folder, as they are: ``tab.tif`` belongs to ``tab.tif.mrc``;
+    2. also without the suffix of a micrograph or of coordinates;
+    3. without cryoSPARC's number in front and without the additions of programs (``_patch_aligned_doseweighted``,
        ``_DW``, ``_rigid_aligned``, ``_EER``, ``_autopick`` ...), regardless of case;
-    3. and without leading zeros of numbers.
+    4. and without leading zeros of numbers;
+    5. files whose names begin with that of a micrograph (the longest counts), followed by ``_``, ``-`` or ``.`` and a
+       letter: ``mic1_extract`` belongs to ``mic1``, if no other file does.
 
     Where several names are equal, those whose folders agree (from the name upward) belong together; where folders do
     not decide, they are ambiguous.
@@ -140,13 +182,65 @@ def match(micrographs: Sequence[M], files: Sequence[N]) -> Pairing[M, N]:
     ----------
     micrographs, files : sequence of str or Path
         Names or paths, with or without suffix; equal ones count once.
+    endings : Endings
+        An ending to leave out of all names, and whether there is the fifth round.
     """
     left, free = list(dict.fromkeys(micrographs)), list(dict.fromkeys(files))
+    all_of_them = left
     pairs: dict[M, N] = {}
     ambiguous: dict[M, list[N]] = {}
-    for key in (_bare, _core, _without_zeros):
-        left, free = _round(left, free, key, pairs, ambiguous)
-    return Pairing({one: pairs[one] for one in dict.fromkeys(micrographs) if one in pairs}, left, free, ambiguous)
+
+    def without_ending(key: _Key) -> _Key:
+        return lambda text: key(_without(text, endings.given))
+
+    rounds = [*_as_they_are(left, free), *((key, key) for key in (_bare, _core, _without_zeros))]
+    for keys in rounds:
+        left, free = _round(left, free, *keys, pairs, ambiguous)
+    for ours, theirs in rounds if endings.given else ():
+        left, free = _round(left, free, without_ending(ours), without_ending(theirs), pairs, ambiguous)
+    seen_through: list[str] = []
+    for key in (_unnumbered, _core) if endings.any else ():
+        left, free = _by_beginning(all_of_them, left, free, key, pairs, seen_through)
+    ordered = {one: pairs[one] for one in all_of_them if one in pairs}
+    return Pairing(ordered, left, free, ambiguous, tuple(dict.fromkeys(seen_through)))
+
+
+_Key = Callable[[str], str]
+
+
+def _as_they_are(micrographs: Sequence[M], files: Sequence[N]) -> list[tuple[_Key, _Key]]:
+    """Return the keys of the first round for micrographs and files, the one that more names agree in first.
+
+    Names of files may or may not have the suffix of their micrograph: ``tab.tif`` may mean itself, or ``tab.tif.mrc``.
+    """
+    keys: list[tuple[_Key, _Key]] = [(_named, _last), (_last, _last), (_last, _named)]
+
+    def agreeing(ours: _Key, theirs: _Key) -> int:
+        found = _grouped(files, theirs)
+        return sum(len(same) == 1 == len(found.get(name, ())) for name, same in _grouped(micrographs, ours).items())
+
+    return sorted(keys, key=lambda pair: -agreeing(*pair))
+
+
+def _by_beginning(
+    micrographs: Sequence[M], left: list[M], free: list[N], key: _Key, pairs: dict[M, N], endings: list[str]
+) -> tuple[list[M], list[N]]:
+    """Pair micrographs in `left` with the only file that begins with their name; see `_round`."""
+    names = {key(str(one)) for one in micrographs}
+    beginning = {file: _beginning(_unnumbered(str(file)), names) for file in free}
+    found: dict[M, N] = {}
+    candidates = [file for file in free if beginning[file]]
+    _round(left, candidates, key, lambda text: _beginning(_unnumbered(text), names), found, {})
+    endings += [_unnumbered(str(file), lower=False)[len(beginning[file]) :] for file in found.values()]
+    pairs.update(found)
+    used = set(found.values())
+    return [one for one in left if one not in found], [one for one in free if one not in used]
+
+
+def _beginning(name: str, names: Collection[str]) -> str:
+    """Return the longest of some names that a name begins with, if a word follows; else nothing."""
+    cuts = (match.start() for match in _ENDING.finditer(name, 1))
+    return max((name[:cut] for cut in cuts if name[:cut] in names), key=len, default="")
 
 
 def _ambiguity(ambiguous: Mapping[M, list[str]]) -> tuple[str, str]:
@@ -160,24 +254,36 @@ def _ambiguity(ambiguous: Mapping[M, list[str]]) -> tuple[str, str]:
     return f"names are ambiguous: {which} may belong to {some}{more}", remedy
 
 
-def _no_pair(micrographs: Sequence[str | Path], names: Sequence[str]) -> str:
+def _no_pair(micrographs: Sequence[str | Path], names: Sequence[str]) -> tuple[str, str]:
+    """Return what was found, and what to do."""
+    remedy = "Files are matched by name: mic001.csv, mic001.box or mic001_autopick.star belongs to mic001.mrc"
     if not names:
-        return f"there are no coordinate files for the {len(micrographs)} micrographs"
+        return f"there are no coordinate files for the {len(micrographs)} micrographs", remedy
     some = f" (e.g. '{Path(micrographs[0]).name}')" if micrographs else ""
-    return f"none of the {len(names)} names (e.g. '{names[0]}') matches one of the {len(micrographs)} micrographs{some}"
+    found = (
+        f"none of the {len(names)} names (e.g. '{names[0]}') matches one of the {len(micrographs)} micrographs{some}"
+    )
+    ours, theirs = ({_unnumbered(str(one)) for one in some} for some in (micrographs, names[:1]))
+    name = next(iter(theirs))
+    beginning = max((one for one in ours if name.startswith(one) and name != one), key=len, default="")
+    if not beginning:
+        return found, remedy
+    ending = _unnumbered(names[0], lower=False)[len(beginning) :]
+    return f"{found}; names differ by '{ending}'", f"If they belong together, give --suffix {ending}"
 
 
 def _round(
     micrographs: list[M],
     files: list[N],
-    key: Callable[[str], Hashable],
+    ours: _Key,
+    theirs: _Key,
     pairs: dict[M, N],
     ambiguous: dict[M, list[N]],
 ) -> tuple[list[M], list[N]]:
-    """Match by one key, adding to `pairs` and `ambiguous`; return what is left of both."""
-    by_file = _grouped(files, key)
+    """Match by one key of each, adding to `pairs` and `ambiguous`; return what is left of both."""
+    by_file = _grouped(files, theirs)
     used: set[N] = set()
-    for value, same in _grouped(micrographs, key).items():
+    for value, same in _grouped(micrographs, ours).items():
         options = by_file.get(value, [])
         if not options:
             continue
@@ -223,16 +329,33 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
     return count
 
 
-def _grouped(items: Iterable[N], key: Callable[[str], Hashable]) -> dict[Hashable, list[N]]:
-    groups: dict[Hashable, list[N]] = defaultdict(list)
+def _grouped(items: Iterable[N], key: _Key) -> dict[str, list[N]]:
+    groups: dict[str, list[N]] = defaultdict(list)
     for item in items:
         groups[key(str(item))].append(item)
     return groups
 
 
+def _last(text: str) -> str:
+    """Return a name without its folder."""
+    return text.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _without(text: str, ending: str) -> str:
+    """Return a name without a given ending, regardless of case."""
+    name = _bare(text)
+    return name[: -len(ending)] if ending and name.lower().endswith(ending.lower()) else text
+
+
+def _named(text: str) -> str:
+    """Return the name that the files of a micrograph have."""
+    name = _last(text)
+    return plain(name) if is_micrograph_name(name) else name
+
+
 def _bare(text: str) -> str:
     """Return a name without its folder and the suffix of a micrograph or of coordinates."""
-    name = text.replace("\\", "/").rsplit("/", 1)[-1]
+    name = _last(text)
     for suffixes in (COMPRESSED, SUFFIXES + _COORDINATES):
         stem, dot, suffix = name.rpartition(".")
         if stem and dot + suffix.lower() in suffixes:
@@ -240,9 +363,17 @@ def _bare(text: str) -> str:
     return name
 
 
+def _unnumbered(text: str, lower: bool = True) -> str:
+    """Return a bare name without cryoSPARC's number, in lower case."""
+    name = _UID.sub("", _bare(text))
+    return name.lower() if lower else name
+
+
 def _core(text: str) -> str:
-    """Return a bare name without the additions of programs, in lower case."""
-    name = _UID.sub("", _bare(text)).lower()
+    """Return a bare name without further suffixes and the additions of programs, in lower case."""
+    name = _unnumbered(text)
+    while (bare := _bare(name)) != name:
+        name = bare
     while found := _SUFFIX.search(name, max(1, len(name) - _LONGEST_SUFFIX)):
         name = name[: found.start()]
     return name

@@ -1,14 +1,15 @@
 """The content of a coordinates file for one micrograph, and how its frame is converted to ours and back.
 
-Every reader returns centres in the pixels of its file; `to_contract` then converts them to the contract of
-`upicker.particles`, in this order: the scale (file pixels -> raw pixels), the flip, the threshold. `from_contract`
-undoes scale and flip for the writers. A flip is its own inverse.
+Every reader returns what its file holds: pixels of the file, and lengths in Angstrom as such. `to_contract` then
+converts them to the contract of `upicker.particles`, in this order: the scale (file pixels -> raw pixels), lengths in
+Angstrom by the pixel size of the raw micrograph, the flip, the threshold. `from_contract` undoes scale and flip for the
+writers. A flip is its own inverse; it mirrors the micrograph, and so turns an in-plane angle psi to -psi.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +17,12 @@ import numpy as np
 
 from upicker.errors import ConfigError, CoordinatesError, OutputError
 from upicker.io.names import COMPRESSED, SUFFIXES
-from upicker.particles import Particles, ScoreKind
+from upicker.particles import Particles
 
-_SUFFIXES = (*SUFFIXES, *COMPRESSED)
+# What `Particles.extra` holds, in words.
+EXTRA_WORDS = {"class_number": "classes", "psi_deg": "angles", "label_key": "label keys"}
+# Beyond any position or diameter in pixels, and any angle in degrees.
+_IMPOSSIBLE = 1e7
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,33 @@ class Picks:
     micrograph : str
         Its name or path, as given in the file; else the stem of the file's name.
     particles : Particles
-        Raw pixels, in the frame of the coordinate contract.
+        Raw pixels, in the frame of the coordinate contract. From a `Format.read`: pixels and frame of the file.
     shape : tuple of int or None
-        Rows, columns of the raw micrograph, where known.
+        Rows, columns of the raw micrograph, where known. From a `Format.read`: of the image that the file means.
     pixel_size_A : float or None
-        Angstrom per raw pixel, where known.
+        Angstrom per raw pixel, where known; likewise.
+    unread : tuple of str
+        What the file holds besides and UPicker does not, in words.
+    origins_A, diameters_A : np.ndarray or None
+        `(n, 2)` origins of refined particles, which are subtracted from the positions, and `(n,)` diameters, both in
+        Angstrom; until `to_contract` only.
+    fractions : bool
+        Whether positions are fractions of the micrograph's width and height; until `to_contract` only.
     """
 
     micrograph: str
     particles: Particles
     shape: tuple[int, int] | None = None
     pixel_size_A: float | None = None
+    unread: tuple[str, ...] = ()
+    origins_A: np.ndarray | None = None
+    diameters_A: np.ndarray | None = None
+    fractions: bool = False
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether `to_contract` needs the size or the pixel size of the micrograph, for other things than a flip."""
+        return self.fractions or self.origins_A is not None or self.diameters_A is not None
 
 
 @dataclass(frozen=True)
@@ -141,12 +161,14 @@ def _check(flip: str, scale: float) -> None:
         )
 
 
-def flipped(xy: np.ndarray, flip: str, rows: int) -> np.ndarray:
-    """Return `(n, 2)` positions in a micrograph of `rows` rows, flipped as in `FLIPS`."""
+def _flipped(particles: Particles, flip: str, rows: int) -> Particles:
+    """Return particles in a micrograph of `rows` rows, flipped as in `FLIPS`; mirrored directions turn to -psi."""
     kind = FLIPS[flip]
     if kind is None:
-        return xy
-    return np.stack([xy[:, 0], rows - kind.last - xy[:, 1]], 1)
+        return particles
+    xy = np.stack([particles.xy[:, 0], rows - kind.last - particles.xy[:, 1]], 1)
+    psi = {name: -values for name, values in particles.extra.items() if name == "psi_deg"}
+    return replace(particles, xy=xy, extra={**particles.extra, **psi})
 
 
 def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
@@ -155,15 +177,20 @@ def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
     Raises
     ------
     CoordinatesError
-        If a flip needs the size of the micrograph and it is unknown, or the file has another size.
+        If the size or the pixel size of the micrograph is needed and unknown, the file has another size, or a position
+        is none in any micrograph.
     """
     known = options.shape_of(picks.micrograph) if options.shape_of else None
     shape = _raw_shape(where, picks, known, options.scale)
-    particles = picks.particles
-    if options.scale != 1:
-        particles = replace(
-            particles, xy=particles.xy * options.scale, diameter_px=particles.diameter_px * options.scale
-        )
+    size = options.pixel_size_A or (picks.pixel_size_A / options.scale if picks.pixel_size_A else None)
+    particles = _in_raw_pixels(where, picks, shape, size, options.scale)
+    unread = picks.unread
+    if picks.diameters_A is not None:
+        diameter = picks.diameters_A / size if size else np.full(len(particles), np.nan)
+        particles = replace(particles, diameter_px=np.where(diameter > 0, diameter, np.nan))
+        if not size and (picks.diameters_A > 0).any():
+            unread = (*unread, "diameters in Angstrom, for want of a pixel size")
+    _check_possible(where, particles)
     if FLIPS[options.flip]:
         if shape is None:
             raise CoordinatesError(
@@ -171,11 +198,51 @@ def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
                 f"the size of micrograph {picks.micrograph!r} is not known, so its picks cannot be flipped",
                 "Give the micrographs, too",
             )
-        particles = replace(particles, xy=flipped(particles.xy, options.flip, shape[0]))
+        particles = _flipped(particles, options.flip, shape[0])
     if options.threshold is not None:
         particles = particles.above(options.threshold)
-    size = options.pixel_size_A or (picks.pixel_size_A / options.scale if picks.pixel_size_A else None)
-    return Picks(picks.micrograph, particles, shape, size)
+    return Picks(picks.micrograph, particles, shape, size, unread)
+
+
+def _in_raw_pixels(
+    where: Path, picks: Picks, shape: tuple[int, int] | None, size: float | None, scale: float
+) -> Particles:
+    """Return the particles at their positions in the raw micrograph, not yet flipped."""
+    particles = picks.particles
+    xy = particles.xy
+    if picks.fractions:
+        if shape is None:
+            raise CoordinatesError(
+                where,
+                f"its positions are fractions of the size of micrograph {picks.micrograph!r}, which is not known",
+                "Name the micrographs: upicker convert --micrographs",
+            )
+        xy = xy * np.array(shape[::-1])
+    elif scale != 1:
+        xy = xy * scale
+    if picks.origins_A is not None and picks.origins_A.any():
+        if size is None:
+            raise CoordinatesError(
+                where,
+                f"the origins of its refined particles need the pixel size of micrograph {picks.micrograph!r}, which is"
+                " not known (those of the movies and of the extracted images may differ from it)",
+                "Use upicker convert with --micrographs, or with --pixel-size, e.g. --pixel-size 1.77A",
+            )
+        xy = xy - picks.origins_A / size
+    return replace(particles, xy=xy, diameter_px=particles.diameter_px * scale)
+
+
+def _check_possible(where: Path, particles: Particles) -> None:
+    """Refuse numbers that are none of a particle in a micrograph; some formats could not hold them."""
+    columns = {"x": particles.xy[:, 0], "y": particles.xy[:, 1], "diameter": particles.diameter_px}
+    if "psi_deg" in particles.extra:
+        columns["angle"] = particles.extra["psi_deg"]
+    for what, values in columns.items():
+        bad = np.abs(values) >= _IMPOSSIBLE
+        if bad.any():
+            number = int(np.argmax(bad))
+            found = f"its particle {number + 1} has the {what} {values[number]:g}, which is not possible"
+            raise CoordinatesError(where, found, "Correct or remove it")
 
 
 def _raw_shape(where: Path, picks: Picks, known: tuple[int, int] | None, scale: float) -> tuple[int, int] | None:
@@ -202,7 +269,7 @@ def from_contract(where: Path, picks: Picks, options: WriteOptions) -> Picks:
     """
     particles, shape, size = picks.particles, picks.shape, picks.pixel_size_A
     if FLIPS[options.flip]:
-        particles = replace(particles, xy=flipped(particles.xy, options.flip, _known_shape(where, picks)[0]))
+        particles = _flipped(particles, options.flip, _known_shape(where, picks)[0])
     if options.scale != 1:
         particles = replace(
             particles, xy=particles.xy / options.scale, diameter_px=particles.diameter_px / options.scale
@@ -237,81 +304,36 @@ def boxed(where: Path, picks: Picks, options: WriteOptions) -> np.ndarray:
     return side
 
 
-def record(picks: Picks, options: WriteOptions) -> dict[str, str | int | float]:
-    """Return the notes written beside coordinates: size of the micrograph, pixel size, flip and scale, where known.
-
-    Readers use size and pixel size. Flip and scale are for people: such a file is meant for micrographs that are
-    flipped or binned in this way, and fits them as it is.
-    """
-    noted: dict[str, str | int | float] = {}
-    if picks.shape:
-        noted |= {"rows": picks.shape[0], "columns": picks.shape[1]}
-    if picks.pixel_size_A:
-        noted["pixel_size_A"] = float(f"{picks.pixel_size_A:.9g}")
-    if options.flip != "none":
-        noted["flip"] = options.flip
-    if options.scale != 1:
-        noted["scale"] = options.scale
-    return noted
-
-
-def comment(picks: Picks, options: WriteOptions, scored: bool = False) -> str:
-    """Return the record as one line of a text file, which begins with ``#``; with `scored` also the kind of score."""
-    text = "# centres in pixels of the raw micrograph, first stored pixel = 0"
-    if picks.shape:
-        text += f"; picture {picks.shape[0]} rows x {picks.shape[1]} columns"
-    if picks.pixel_size_A:
-        text += f"; pixel size {picks.pixel_size_A:.9g} A"
-    if options.scale != 1:
-        text += f"; these pixels x {options.scale:g} are raw pixels"
-    if options.flip != "none":
-        text += f"; flipped for: {options.flip}"
-    if scored and picks.particles.score_kind.declaration:
-        text += f"; score: {picks.particles.score_kind.declaration}"
-    return text + "\n"
-
-
-_SHAPE = re.compile(r"^#.*; picture (\d{1,7}) rows x (\d{1,7}) columns", re.M)
-_SIZE = re.compile(r"^#.*; pixel size (\d[\d.e+-]{0,20}) A", re.M)
-_SCORE = re.compile(r"^#.*; score: (\w{1,40})", re.M)
-_HEAD = 4096
-
-
-def noted(text: str) -> tuple[tuple[int, int] | None, float | None]:
-    """Read shape and pixel size from a `comment` line in the first lines of `text`."""
-    head = text[:_HEAD]
-    shape, size = _SHAPE.search(head), _SIZE.search(head)
-    try:
-        value = float(size[1]) if size else None
-    except ValueError:
-        value = None
-    found = (int(shape[1]), int(shape[2])) if shape else None
-    return found if found and min(found) > 0 else None, value if value and 0 < value < 1e6 else None
-
-
-def noted_score(text: str) -> str | None:
-    """Read the kind of score from a `comment` line in the first lines of `text`."""
-    found = _SCORE.search(text[:_HEAD])
-    return found[1] if found else None
-
-
-def declared(particles: Particles, word: str | None) -> Particles:
-    """Return particles with the kind of score that a file declares; an unknown one changes nothing."""
-    kind = next((kind for kind in ScoreKind if word and kind.declaration == word), None)
-    return replace(particles, score_kind=kind) if kind else particles
-
-
 def stem(micrograph: str) -> str:
-    """Return a micrograph's name without folders (also of Windows) and without the suffixes of image files."""
+    """Return a micrograph's name without folders (also of Windows) and without the suffix of an image file."""
     name = re.split(r"[/\\]", micrograph)[-1]
-    while (at := name.rfind(".")) > 0 and name[at:].lower() in _SUFFIXES:
-        name = name[:at]
+    for suffixes in (COMPRESSED, SUFFIXES):
+        if (at := name.rfind(".")) > 0 and name[at:].lower() in suffixes:
+            name = name[:at]
     return name
 
 
-def grouped(names: list[str], particles: Particles) -> dict[str, Particles]:
-    """Divide particles by the names of their micrographs, in order of first appearance."""
+def grouped(names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the rows of each name, as an integer index, in order of first appearance."""
     rows: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         rows.setdefault(name, []).append(i)
-    return {name: particles.select(np.array(at)) for name, at in rows.items()}
+    return {name: np.array(at) for name, at in rows.items()}
+
+
+def joined(parts: Sequence[Picks]) -> Picks:
+    """Join picks of one micrograph that a file holds in several tables."""
+    if len(parts) == 1:
+        return parts[0]
+    particles = Particles.concatenate([p.particles for p in parts])
+    lost = {name for p in parts for name in p.particles.extra} - particles.extra.keys()
+    origins = [np.zeros((len(p.particles), 2)) if p.origins_A is None else p.origins_A for p in parts]
+    return replace(
+        parts[0],
+        particles=particles,
+        pixel_size_A=next((p.pixel_size_A for p in parts if p.pixel_size_A), None),
+        unread=tuple(
+            dict.fromkeys([*(word for p in parts for word in p.unread), *(EXTRA_WORDS[n] for n in sorted(lost))])
+        ),
+        origins_A=np.concatenate(origins),
+    )

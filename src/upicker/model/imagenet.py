@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from upicker.errors import ConfigError, WeightsError
 from upicker.model.backbone import RESNETS, ResNet
 from upicker.model.detector import Detector
-from upicker.model.weights import read_tensors
+from upicker.model.weights import read_tensors, require_finite
 
 OPTION = "--backbone-weights"
 # timm's ImageNet-1k weights of 2021 on the hub ("a1": the best of its training recipes), Apache 2.0.
@@ -56,6 +56,7 @@ def load_backbone(model: Detector, source: str) -> None:
             f"They are those of {fitting[0]}: --set model.backbone={fitting[0]}" if fitting else _where_to_get(name)
         )
         raise WeightsError(path, f"these weights do not fit {name}: {'; '.join(problems)}", remedy)
+    require_finite(state, path)
     model.backbone.load_state_dict(state)
 
 

@@ -5,9 +5,9 @@ No pickle is read: a file from a stranger can hold numbers and text, but no code
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,66 +15,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
-from upicker import __version__
-from upicker.config import Config
+from upicker.config import Config, ModelConfig
 from upicker.errors import ConfigError, WeightsError
 from upicker.io.atomic import replacing
 from upicker.model.detector import Detector
-from upicker.units import Length, parse_length
-
-# The format of the tensors, stored in the header; a file of another format is refused.
-#
-# Raise it by 1 whenever the tensors of an older file would mean something else to the code as it is, even if all names
-# and shapes still fit: a renamed or reshaped parameter, but also another order of a box's coordinates, other waves of
-# the sine embedding, another unit of the sampling offsets, an activation or a norm moved, another scale of the input
-# pixels. Not for new fields of the header or for knobs: those have errors of their own.
-FORMAT = 1
+from upicker.model.header import Header, parsed, quoted
 
 _KEY = "upicker"
 
 
-@dataclass(frozen=True)
-class Header:
-    """The metadata of a weights file.
-
-    Attributes
-    ----------
-    config : dict
-        The merged config, as nested tables.
-    diameter : str
-        The particle diameter that the weights were trained for, with its unit.
-    stage : str
-        ``"pretrain"`` or ``"finetune"``.
-    threshold : float or None
-        Lowest score of a pick, chosen by training.
-    f1, precision, recall : float or None
-        At that threshold, on validation data.
-    steps : int
-        Training steps of the stage.
-    version : str
-        Version of UPicker that wrote the file.
-    fingerprint : str
-        Of the training, once it is complete (`upicker.train.fingerprint`); empty before.
-    format : int
-        Format of the tensors, see `FORMAT`.
-    """
-
-    config: dict
-    diameter: str
-    stage: str
-    threshold: float | None
-    f1: float | None
-    precision: float | None
-    recall: float | None
-    steps: int
-    version: str = __version__
-    fingerprint: str = ""
-    format: int = FORMAT
-
-    @property
-    def length(self) -> Length:
-        """The particle diameter as a length."""
-        return parse_length(self.diameter)
+# Kinds of the tensors that a network is filled from.
+_DTYPES = {"F64", "F32", "F16", "BF16"}
+# Groups of layers that the header counts: knob -> their names.
+_LAYERS = {"levels": "input_proj", "encoder_layers": "encoder.layers", "decoder_layers": "decoder.layers"}
 
 
 def build(config: Config) -> Detector:
@@ -85,11 +38,14 @@ def build(config: Config) -> Detector:
     ConfigError
         If such a network cannot be built.
     """
-    model = config.model
+    _require_buildable(config.model)
+    return Detector(config.model, config.image.working_diameter_px / config.train.tile_px)
+
+
+def _require_buildable(model: ModelConfig) -> None:
     if model.dim % model.heads:
         remedy = f"It takes a multiple of model.heads, which is {model.heads}"
         raise ConfigError("model.dim", f"it cannot be {model.dim}", remedy)
-    return Detector(model, config.image.working_diameter_px / config.train.tile_px)
 
 
 def save(path: Path, model: nn.Module, header: Header) -> None:
@@ -101,7 +57,7 @@ def save(path: Path, model: nn.Module, header: Header) -> None:
         If it cannot be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = tensors_as_bytes(state, {_KEY: json.dumps(asdict(header))})
+    content = tensors_as_bytes(state, {_KEY: header.to_text()})
     with replacing(path) as beside:
         # Not through safetensors' own writer: its files are readable by their owner only.
         beside.write_bytes(content)
@@ -123,33 +79,7 @@ def read_header(path: Path) -> Header:
             "these are weights, but not of UPicker",
             "Give a file that upicker pretrain or finetune wrote",
         )
-    try:
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise TypeError(f"expected a table, found {type(values).__name__}")
-        _require_format(path, values.get("format"))
-        header = Header(**values)
-        if not isinstance(header.config, dict) or not isinstance(header.threshold, int | float | None):
-            raise TypeError("config or threshold of the wrong type")
-        parse_length(header.diameter)
-    except (TypeError, ValueError, ConfigError) as error:
-        raise WeightsError(
-            path, f"its header cannot be read ({error})", "Was it written by a newer UPicker?"
-        ) from error
-    return header
-
-
-def _require_format(path: Path, found: object) -> None:
-    """Refuse a file whose tensors this version would misread."""
-    if found == FORMAT:
-        return
-    if found is None:
-        what, remedy = "weights without a format number, of an early development version", "Train again"
-    elif isinstance(found, int) and found > FORMAT:
-        what, remedy = f"weights of format {found}", "Update UPicker, or train again with this version"
-    else:
-        what, remedy = f"weights of format {found}", "Train again, or use the version of UPicker that wrote them"
-    raise WeightsError(path, f"these are {what}; this version reads format {FORMAT}", remedy)
+    return parsed(text, path)
 
 
 def load(path: Path) -> tuple[Detector, Header, Config]:
@@ -163,19 +93,77 @@ def load(path: Path) -> tuple[Detector, Header, Config]:
     Raises
     ------
     WeightsError
-        As `read_header`, or if the tensors do not fit the header's architecture.
+        As `checked`, or if a tensor is not finite.
+    """
+    header, config = checked(path)
+    # The random start is overwritten; the caller's generator stays as it was.
+    with torch.random.fork_rng(devices=[]):
+        model = build(config)
+    load_into(model, path)
+    return model, header, config
+
+
+def checked(path: Path) -> tuple[Header, Config]:
+    """Read all of a weights file but the numbers, and check that it fits together; no network is built.
+
+    Memory is bounded by the size of the file: the header's layers are counted in the names of the tensors before as
+    much as the shapes of a network are derived from it.
+
+    Returns
+    -------
+    header, config
+        As those of `load`.
+
+    Raises
+    ------
+    WeightsError
+        As `read_header`, or if the config is not valid here, or the tensors do not fit the header's architecture.
     """
     header = read_header(path)
     try:
-        config = _without_machine(Config().with_tables(header.config, str(path)))
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the random start is overwritten; the caller's generator stays as it was
-            model = build(config)
-    except ConfigError as error:
-        raise WeightsError(path, f"its config does not fit this version ({error.found})", "Train again") from error
-    load_into(model, path)
-    return model, header, config
+        config = _without_machine(Config().with_tables(header.config, "its config"))
+        _require_buildable(config.model)
+    except (ConfigError, RecursionError) as error:
+        found = error.found if isinstance(error, ConfigError) else "it is nested too deeply"
+        raise WeightsError(path, f"its config does not fit this version ({quoted(found)})", "Train again") from error
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        shapes = {name: tuple(one.get_shape()) for name, one in slices.items()}
+        kinds = {name: one.get_dtype() for name, one in slices.items()}
+    for knob, group in _LAYERS.items():
+        depth = group.count(".") + 1
+        found = {name.split(".")[depth] for name in shapes if name.startswith(f"{group}.") and name.count(".") > depth}
+        if len(found) != getattr(config.model, knob):
+            what = f"its header says model.{knob}={getattr(config.model, knob)}, its tensors {len(found)}"
+            raise _another_architecture(path, what)
+    _require_shapes(path, _shapes_of(config.model), shapes)
+    if other := sorted(name for name, kind in kinds.items() if kind not in _DTYPES):
+        raise WeightsError(
+            path, f"'{quoted(other[0])}' holds no floating-point numbers", "Copy it again, or train again"
+        )
+    return header, config
+
+
+@lru_cache(maxsize=16)
+def _shapes_of(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of an architecture by name, without their memory."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Detector(model, 0.1).state_dict().items()}
+
+
+def _require_shapes(path: Path, own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse tensors whose names or shapes do not fit."""
+    wrong = [n for n in own if own[n] != found.get(n)] + [n for n in found if n not in own]
+    if wrong:
+        raise _another_architecture(path, f"{len(wrong)} tensors do not fit, e.g. '{quoted(wrong[0])}'")
+
+
+def _another_architecture(path: Path, what: str) -> WeightsError:
+    return WeightsError(
+        path,
+        f"these are weights of another architecture ({what})",
+        "Use the preset and the --set model.* knobs that they were trained with",
+    )
 
 
 def _without_machine(config: Config) -> Config:
@@ -195,23 +183,33 @@ def load_into(model: Detector, path: Path) -> None:
     fill(model, read_tensors(path), path)
 
 
-def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Fill a module from a state whose names and shapes must all fit.
 
     Raises
     ------
     WeightsError
-        Giving `path` and the first tensor that does not fit.
+        Giving `path` and the first tensor that does not fit, or is not finite.
     """
-    own = model.state_dict()
-    wrong = [n for n in own if n not in state or own[n].shape != state[n].shape] + [n for n in state if n not in own]
-    if wrong:
-        raise WeightsError(
-            path,
-            f"these are weights of another architecture ({len(wrong)} tensors do not fit, e.g. '{wrong[0]}')",
-            "Use the preset and the --set model.* knobs that they were trained with",
-        )
-    model.load_state_dict(dict(state))
+    own, found = ({name: tuple(t.shape) for name, t in one.items()} for one in (module.state_dict(), state))
+    _require_shapes(path, own, found)
+    require_finite(state, path)
+    module.load_state_dict(dict(state))
+
+
+def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors with NaN or infinite numbers, which a broken copy or a diverged training leaves.
+
+    Raises
+    ------
+    WeightsError
+        Naming the first.
+    """
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(
+                path, f"'{quoted(name)}' holds numbers that are not finite", "Copy it again, or train again"
+            )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -223,7 +221,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         If it is missing or broken.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        try:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, RuntimeError, ValueError) as error:  # of a kind that torch does not know, for instance
+            raise WeightsError(
+                path, f"a tensor cannot be read ({quoted(error)})", "Copy it again, or train again"
+            ) from error
 
 
 def _opened(path: Path) -> safe_open:
@@ -233,5 +236,5 @@ def _opened(path: Path) -> safe_open:
         return safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            path, f"this is not a whole safetensors file ({error})", "Copy it again, or train again"
+            path, f"this is not a whole safetensors file ({quoted(error)})", "Copy it again, or train again"
         ) from error

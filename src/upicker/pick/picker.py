@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from upicker.errors import UPickerWarning
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.particles import Micrograph, Particles
@@ -36,7 +38,7 @@ class Picker:
     diameter : Length
         The particle diameter that the weights were trained for.
     threshold : float
-        Lowest score of a pick.
+        Lowest score of a pick; may be set.
     device : str
         Type of the device that computes the network: ``"cpu"``, ``"cuda"``, ...
 
@@ -61,11 +63,13 @@ class Picker:
 
     def __reduce__(self) -> tuple:
         # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.
-        return Picker, (self.path, self._changes, self._back_end)
+        return Picker, (self.path, self._changes, self._back_end), {"threshold": self.threshold}
 
     def with_threads(self, threads: int) -> Picker:
         """Return the same picker with this many CPU threads."""
-        return Picker(self.path, {**self._changes, "train.threads": threads}, self._back_end)
+        picker = Picker(self.path, {**self._changes, "train.threads": threads}, self._back_end)
+        picker.threshold = self.threshold
+        return picker
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.
@@ -92,4 +96,15 @@ class Picker:
         if diameter_px is None:
             diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
         prepared = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
-        return detect(self._network, prepared, self.config).above(self.threshold)
+        found = detect(self._network, prepared, self.config).above(self.threshold)
+        if not len(found) and self.threshold >= 1 and self.config.pick.threshold is None:
+            warnings.warn(
+                UPickerWarning(
+                    micrograph.path or micrograph.name,
+                    f"nothing was picked: the threshold stored with {self.path.name} is 1, as these weights found no "
+                    "particle when they were validated",
+                    "Train longer, or give --threshold",
+                ),
+                stacklevel=2,
+            )
+        return found

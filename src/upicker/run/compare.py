@@ -12,7 +12,7 @@ from upicker import scoring
 from upicker.errors import InputError
 from upicker.io import coordinates, micrographs
 from upicker.io.names import plain
-from upicker.io.pairing import Pairing, pair
+from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -31,20 +31,25 @@ class Comparison:
         Names with labels but without a file of picks; all their labels count as missed.
     without_labels : list of str
         Names with picks but without labels: left out of the scores.
+    differing : str
+        See `upicker.io.pairing.differing`.
     """
 
     pairs: dict[str, tuple[Particles, Particles]]
     without_picks: list[str]
     without_labels: list[str]
+    differing: str = ""
 
 
-def load(labels: Path, picks: Path) -> Comparison:
+def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
     """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
     ----------
     labels, picks : Path
         Folders of coordinate files.
+    endings : Endings
+        Of their names.
 
     Raises
     ------
@@ -54,13 +59,13 @@ def load(labels: Path, picks: Path) -> Comparison:
         If a file cannot be read.
     """
     truth, found = _files(labels), _files(picks)
-    pairing = pair(truth, {name: name for name in found}, picks)
+    pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
     picks_of, no_picks = pairing.pairs, Particles.of([])
     pairs = {
         name: (coordinates.read(found[picks_of[name]]) if name in picks_of else no_picks, coordinates.read(file))
         for name, file in truth.items()
     }
-    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files)
+    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files, differing(pairing))
 
 
 def scores(

@@ -13,14 +13,16 @@ from upicker.errors import ConfigError, InputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading, size
-from upicker.io.pairing import Pairing, pair
-from upicker.io.picks import FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
+from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
+from upicker.io.picks import EXTRA_WORDS, FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 from upicker.units import Length
 
 # Differences that rounding explains: in pixels for positions, else relative to the larger value. cryoSPARC stores
 # positions as 32-bit fractions, texts have four decimals.
 _ROUNDED_PX, _ROUNDED = 0.01, 1e-4
+# The largest number that cryoSPARC's tables hold.
+_SINGLE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,8 @@ class Converting:
         Of particles without one.
     box : Length or None
         Side of boxes; by default the diameter of the particle.
+    endings : Endings
+        Of the files' names, see `upicker.io.pairing.match`.
     """
 
     format: str
@@ -68,6 +72,7 @@ class Converting:
     writing: WriteOptions = field(default_factory=WriteOptions)
     diameter: Length | None = None
     box: Length | None = None
+    endings: Endings = ANY
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Report:
     written : list of Path
         The files.
     lost : list of str
-        What the output does not hold, in words.
+        What is not kept, in words: the output, or UPicker itself, does not hold it.
     picks_without_micrograph : list of str
         Names in the input without a micrograph: not written.
     micrographs_without_picks : list of Path
@@ -92,6 +97,8 @@ class Report:
         Micrographs that the other program needs by path, of which only the name is known.
     failed : list of UPickerError
         Micrographs that could not be read: not written.
+    differing : str
+        See `upicker.io.pairing.differing`.
     """
 
     micrographs: int
@@ -103,17 +110,16 @@ class Report:
     outside: dict[str, int]
     unnamed: list[str]
     failed: list[UPickerError]
+    differing: str = ""
 
 
-def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> list[Found]:
+def load(inputs: Sequence[str | Path]) -> list[Found]:
     """Read coordinates files of any format, in their own frame and pixels.
 
     Parameters
     ----------
     inputs : sequence of str or Path
         Files, quoted patterns, and folders: RELION's list in it, else the files named after micrographs.
-    pixel_size_A : float or None
-        Of the raw micrographs; refined particles of RELION may need it.
 
     Raises
     ------
@@ -125,7 +131,7 @@ def load(inputs: Sequence[str | Path], pixel_size_A: float | None = None) -> lis
     found: list[Found] = []
     seen: dict[str, Path] = {}
     for file in [file for word in inputs for file in _files(str(word))]:
-        for picks in coordinates.read_all(file, ReadOptions(pixel_size_A=pixel_size_A)):
+        for _, picks in coordinates.read_stored(file):
             other = seen.setdefault(picks.micrograph, file)
             if other != file:
                 raise InputError(file, f"{other} also has picks of {picks.micrograph!r}", "Give one of the two")
@@ -148,7 +154,9 @@ def _files(word: str) -> list[Path]:
     return files
 
 
-def with_micrographs(found: Sequence[Found], entries: Sequence[Listed]) -> tuple[list[Found], Pairing[Path, str]]:
+def with_micrographs(
+    found: Sequence[Found], entries: Sequence[Listed], endings: Endings = ANY
+) -> tuple[list[Found], Pairing[Path, str]]:
     """Find the micrographs of picks by name; see `upicker.io.pairing.match`.
 
     Returns
@@ -165,7 +173,7 @@ def with_micrographs(found: Sequence[Found], entries: Sequence[Listed]) -> tuple
     """
     by_path = {entry.path: entry for entry in entries}
     names = {one.picks.micrograph: one.picks.micrograph for one in found}
-    pairing = pair(by_path, names, "--micrographs", required=bool(found))
+    pairing = pair(by_path, names, "--micrographs", required=bool(found), endings=endings)
     path_of = {name: path for path, name in pairing.pairs.items()}
     kept = [
         Found(one.file, replace(one.picks, micrograph=by_path[path].name), path)
@@ -194,15 +202,16 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
     UPickerError
         As `load`, `with_micrographs`, `upicker.io.picks.to_contract` and `upicker.io.coordinates.write_all`.
     """
-    found = load(inputs, work.reading.pixel_size_A)
+    found = load(inputs)
     pairing: Pairing[Path, str] = Pairing()
     failed: list[UPickerError] = []
     if entries is None:
         _check_shapes(found, work)
         done = [to_contract(one.file, one.picks, work.reading) for one in found]
     else:
-        found, pairing = with_micrographs(found, entries)
-        done, failed = _measured(found, work.reading, Reading.of(entries, work.reading.pixel_size_A))
+        found, pairing = with_micrographs(found, entries, work.endings)
+        measured, failed = in_raw_pixels(found, work.reading, Reading.of(entries, work.reading.pixel_size_A))
+        done = [one.picks for one in measured]
     if failed and not done:
         raise failed[0]
     if work.diameter:
@@ -221,6 +230,7 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         outside={p.micrograph: n for p in done if p.shape and (n := int((~p.particles.inside(p.shape)).sum()))},
         unnamed=[p.micrograph for p in done if format.by_path and stem(p.micrograph) == p.micrograph],
         failed=failed,
+        differing=differing(pairing),
     )
 
 
@@ -238,19 +248,49 @@ def _check_shapes(found: Sequence[Found], work: Converting) -> None:
         raise ConfigError("--micrographs", needed, "Give the micrographs, e.g. --micrographs 'micrographs/*.mrc'")
 
 
-def _measured(found: Sequence[Found], options: ReadOptions, reading: Reading) -> tuple[list[Picks], list[UPickerError]]:
-    """Convert picks to raw pixels, with the sizes of their micrographs; also return the errors of those not read."""
-    done: list[Picks] = []
+def in_raw_pixels(
+    found: Sequence[Found], options: ReadOptions, reading: Reading, needed_only: bool = False
+) -> tuple[list[Found], list[UPickerError]]:
+    """Convert picks to raw pixels, with the sizes and pixel sizes of their micrographs.
+
+    Parameters
+    ----------
+    found : sequence of Found
+        Each with its micrograph.
+    options : ReadOptions
+        Flip, scale and threshold.
+    reading : Reading
+        Gives the pixel sizes that the headers of the micrographs do not give.
+    needed_only : bool
+        Whether micrographs are opened only where positions cannot be converted without; the headers of many take a
+        while to read.
+
+    Returns
+    -------
+    list of Found
+        In raw pixels.
+    list of UPickerError
+        Of the micrographs that cannot be read, whose picks are left out.
+
+    Raises
+    ------
+    UPickerError
+        As `upicker.io.picks.to_contract`.
+    """
+    done: list[Found] = []
     failed: list[UPickerError] = []
     for one in found:
         assert one.micrograph is not None
+        if needed_only and not one.picks.needs_sizes:
+            done.append(replace(one, picks=to_contract(one.file, one.picks, options)))
+            continue
         try:
             shape, pixel_size_A = size(one.micrograph, reading.size_of(one.micrograph))
         except UPickerError as error:
             failed.append(error)
             continue
         own = replace(options, shape_of=_always(shape), pixel_size_A=pixel_size_A)
-        done.append(to_contract(one.file, one.picks, own))
+        done.append(replace(one, picks=to_contract(one.file, one.picks, own)))
     return done, failed
 
 
@@ -287,34 +327,42 @@ def _read_back(files: Sequence[Path], done: Sequence[Picks], options: WriteOptio
 
 
 def _lost(before: Sequence[Picks], after: Sequence[Picks]) -> list[str]:
-    """Return in words what the output does not hold."""
-    lost: list[str] = []
+    """Return in words what is not kept."""
+    lost = list(dict.fromkeys(word for picks in before for word in picks.unread))
     if sum(len(p.particles) > 0 for p in before) != sum(len(p.particles) > 0 for p in after):
         lost.append("which micrograph is meant: some differ by their folders only")
-    old, new = (Particles.concatenate([p.particles for p in some if len(p.particles)]) for some in (before, after))
+    olds, news = ([p.particles for p in some if len(p.particles)] for some in (before, after))
+    old, new = Particles.concatenate(olds), Particles.concatenate(news)
     if len(old) != len(new):
         return [*lost, f"{len(old) - len(new)} particles"]
     distance = float(np.abs(old.xy - new.xy).max(initial=0))
     if distance > _ROUNDED_PX:
         lost.append(f"exact positions (up to {distance:.2g} px off)")
-    if not _alike(old.score, new.score):
+    far = np.abs(old.score) > _SINGLE
+    if not _alike(old.score[~far], new.score[~far]):
         lost.append("scores")
+    elif not _alike(old.score, new.score):
+        lost.append(f"scores beyond {_SINGLE:.2g}, which were clipped to it")
+    elif kinds := {p.score_kind for p in olds if p.score_kind.declaration} - {p.score_kind for p in news}:
+        lost.append(f"what the scores are ({', '.join(sorted(kind.noun for kind in kinds))})")
     known = np.isfinite(old.diameter_px)
     if (known & ~np.isfinite(new.diameter_px)).any():
         lost.append("diameters")
     elif not _alike(old.diameter_px[known], new.diameter_px[known]):
         lost.append("diameters, which became the size of boxes")
-    words = {"class_number": "classes", "psi_deg": "angles"}
-    shared = [name for name in words if all(name in p.particles.extra for p in before if len(p.particles))]
-    return lost + [
-        words[name]
-        for name in shared
-        if len(old) and np.nan_to_num(old.extra[name]).any() and not _same_extra(name, old, new)
-    ]
+    return lost + [word for name, word in EXTRA_WORDS.items() if not _same_extra(name, olds, news)]
 
 
-def _same_extra(name: str, old: Particles, new: Particles) -> bool:
-    return name in new.extra and _alike(np.nan_to_num(old.extra[name]), np.nan_to_num(new.extra[name]))
+def _same_extra(name: str, olds: Sequence[Particles], news: Sequence[Particles]) -> bool:
+    """Tell whether a column of `Particles.extra` has the same values; 0, NaN and no column all mean unknown."""
+    if name == "label_key":
+        old, new = ([key for p in some for key in p.extra.get(name, [""] * len(p))] for some in (olds, news))
+        return old == new or not any(old)
+    old, new = (
+        np.concatenate([np.nan_to_num(p.extra.get(name, np.zeros(len(p)))) for p in some] or [np.zeros(0)])
+        for some in (olds, news)
+    )
+    return _alike(old, new)
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:

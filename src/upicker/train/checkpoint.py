@@ -37,6 +37,10 @@ class State:
         Training time so far.
     teacher : dict
         State of the teacher: plain values and tensors; empty without a teacher.
+    skipped : int
+        Steps so far whose gradient was not finite, and which changed no weight.
+    skipped_in_a_row : int
+        Those since the last step that did.
     """
 
     model: Detector
@@ -47,6 +51,8 @@ class State:
     best: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     teacher: dict = field(default_factory=dict)
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
 
 def save(path: Path, state: State, identity: dict) -> None:
@@ -61,6 +67,8 @@ def save(path: Path, state: State, identity: dict) -> None:
         "best": state.best,
         "seconds": state.seconds,
         "teacher": state.teacher,
+        "skipped": state.skipped,
+        "skipped_in_a_row": state.skipped_in_a_row,
     }
     archive = BytesIO()  # stays open, unlike a file, into which an interrupted torch may still write its end later
     with replacing(path) as beside:
@@ -82,7 +90,7 @@ def load(path: Path, state: State, identity: dict) -> None:
     WeightsError
         If the file cannot be read.
     InputError
-        If it belongs to a training with another config or other micrographs.
+        If it belongs to a training with other knobs or inputs.
     """
     try:
         content: dict[str, Tensor | dict | float] = torch.load(path, map_location="cpu", weights_only=True)
@@ -102,3 +110,4 @@ def load(path: Path, state: State, identity: dict) -> None:
     state.step, state.not_improved = content["step"], content["not_improved"]  # type: ignore[assignment]
     state.best, state.seconds = content["best"], content["seconds"]  # type: ignore[assignment]
     state.teacher = content["teacher"]  # type: ignore[assignment]
+    state.skipped, state.skipped_in_a_row = content["skipped"], content["skipped_in_a_row"]  # type: ignore[assignment]

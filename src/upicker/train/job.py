@@ -42,6 +42,8 @@ class StageResult:
         Micrographs without labels, and labels without a micrograph.
     warnings : list of UPickerWarning
         Warnings about micrographs that were used.
+    skipped_steps : int
+        Steps whose gradient was not finite, and which changed no weight.
     margin : float
         Distance from the edge that picks keep, in particle diameters: that of the labels, less the error of a centre;
         0: no margin.
@@ -61,6 +63,7 @@ class StageResult:
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
     warnings: list[UPickerWarning] = field(default_factory=list)
+    skipped_steps: int = 0
     margin: float = 0.0
 
 

@@ -11,7 +11,7 @@ from upicker.errors import OutputError
 COLUMNS: tuple[str, ...] = (
     "step", "stage", "seconds", "learning_rate",
     "loss", "loss_class", "loss_l1", "loss_giou", "loss_denoise",
-    "precision", "recall", "f1", "threshold", "round", "sure", "unsure",
+    "precision", "recall", "f1", "threshold", "round", "sure", "unsure", "skipped",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from upicker.config import Config, TrainConfig
+from upicker.errors import InputError
 from upicker.model.criterion import SetCriterion
 from upicker.model.denoising import DenoisingQueries, prepare_denoising
 from upicker.model.detector import Detector
@@ -28,6 +29,8 @@ from upicker.train.validation import Pair, ValidationMicrograph, metrics_of
 # Peak learning rate in rounds of self-training, as a fraction of the first one. Longer steps follow the network's own
 # mistakes: with those of fine-tuning F1 fell from .81 to .70 in two rounds (docs/experiments.md).
 ROUND_FACTOR = 0.5
+# After so many steps in a row without a finite gradient none will follow: the weights have diverged.
+MOST_SKIPPED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +144,11 @@ def run(plan: Plan, state: State, log: CsvLog | None, progress: Progress) -> boo
     -------
     bool
         True if it stopped early.
+
+    Raises
+    ------
+    InputError
+        If the gradients of `MOST_SKIPPED` steps in a row are not finite.
     """
     progress.start(plan.steps, plan.stage, state.step)
     consistent = True  # the state lies between two steps; within a step it must never be saved
@@ -151,7 +159,7 @@ def run(plan: Plan, state: State, log: CsvLog | None, progress: Progress) -> boo
                 row = {} if plan.teacher is None else plan.teacher.update(state)
                 row |= _compute_gradients(plan, state)
                 consistent = False
-                _update_weights(plan, state)
+                row |= _update_weights(plan, state)
                 due = state.step % plan.config.train.validate_every == 0 or state.step == plan.steps
                 if due and plan.validation:
                     row |= _validate(plan, state)
@@ -232,14 +240,24 @@ def _part(denoising: DenoisingQueries | None, part: slice) -> DenoisingQueries |
     return replace(denoising, **{name: value[part] for name, value in values.items() if isinstance(value, Tensor)})
 
 
-def _update_weights(plan: Plan, state: State) -> None:
-    """Take one step of gradient descent."""
+def _update_weights(plan: Plan, state: State) -> dict[str, int]:
+    """Take one step of gradient descent; returns what to log."""
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), plan.config.train.clip_norm)
     # A step whose gradient is not finite is skipped: one bad tile must not end a long training.
-    if torch.isfinite(norm):
+    skip = not torch.isfinite(norm)
+    state.skipped, state.skipped_in_a_row = state.skipped + skip, state.skipped_in_a_row + 1 if skip else 0
+    if not skip:
         state.optimizer.step()
+    elif state.skipped_in_a_row >= MOST_SKIPPED:
+        raise InputError(
+            f"{plan.stage}, step {state.step + 1}",
+            f"the gradients of {MOST_SKIPPED} steps in a row are not finite: the training has diverged",
+            "Train again with a lower learning rate (--set train.learning_rate, or train.finetune_learning_rate with "
+            "--init), or with --set train.bfloat16=false",
+        )
     state.step += 1
     _update_average(state, plan.config.train.average)
+    return {"skipped": 1} if skip else {}
 
 
 def _update_average(state: State, decay: float) -> None:

@@ -126,7 +126,7 @@ def run_stage(
             state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config)
         mark_complete(output, fingerprint)
         plan.checkpoint.unlink(missing_ok=True)
-    result.steps, result.seconds = state.step, state.seconds
+    result.steps, result.seconds, result.skipped_steps = state.step, state.seconds, state.skipped
     return _with_metrics(result, state.best)
 
 

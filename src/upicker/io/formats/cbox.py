@@ -8,6 +8,9 @@ files whose header calls them a volume (space group 1).
 
 ``_EstWidth/_EstHeight`` are crYOLO's estimate of the particle's own size, and become its diameter; ``<NA>`` stands
 for "unknown". A CBOX file also holds the boxes below crYOLO's threshold: give a threshold (0.3 is crYOLO's own).
+
+Picks of filaments have a block of their ends, ``filament_vertices``, of the same columns (crYOLO's issue 19), and
+``_filamentid`` and ``_Angle`` in ``cryolo``, which are not read.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from upicker.errors import CoordinatesError
 from upicker.io import delimited, star
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, comment, from_contract, noted
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract
+from upicker.io.records import comment, noted
 from upicker.io.star import Table
 from upicker.particles import Particles
 
 _X, _Y, _Z = "_CoordinateX", "_CoordinateY", "_CoordinateZ"
+_NEEDED = (_X, _Y, "_Width", "_Height")
 _COLUMNS = (_X, _Y, _Z, "_Width", "_Height", "_Depth", "_EstWidth", "_EstHeight", "_Confidence", "_NumBoxes", "_Angle")
 
 
@@ -43,12 +48,9 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     CoordinatesError
         If columns are missing, a value is not a number (the line is named), or it is a tomogram's.
     """
-    needed = (_X, _Y, "_Width", "_Height")
     path = content.path
-    table = next((t for t in content.tables if all(label in t.columns for label in needed)), None)
-    if table is None:
-        raise CoordinatesError(path, f"it has no columns {', '.join(needed)}", "Write it with crYOLO 1.8 or later")
-    x, y, width, height = (_column(path, table, label, None) for label in needed)
+    table = _table(content)
+    x, y, width, height = (_column(path, table, label, None) for label in _NEEDED)
     if (np.minimum(width, height) <= 0).any():
         line = table.lines[int(np.argmax(np.minimum(width, height) <= 0))]
         raise CoordinatesError(path, f"line {line} has a box without a size", "Write it again with crYOLO")
@@ -60,7 +62,25 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     diameter = np.where(own > 0, own, box)
     centre = np.stack([x + width / 2, y + height / 2], 1)
     particles = Particles.of(centre, diameter, _column(path, table, "_Confidence", 1.0))
-    return [Picks(content.name, particles, *noted(content.text))]
+    words = {"filament numbers": "_filamentid", "angles": "_Angle"}
+    unread = [word for word, label in words.items() if np.isfinite(_column(path, table, label, np.nan)).any()]
+    return [Picks(content.name, particles, *noted(content.text), tuple(unread))]
+
+
+def _table(content: Content) -> Table:
+    """Return the table of the picks: the block ``cryolo``, or the only one besides the ends of filaments."""
+    path = content.path
+    found = [t for t in content.tables if set(_NEEDED) <= set(t.columns) and t.name != "filament_vertices"]
+    found = [t for t in found if t.name == "cryolo"] or found
+    found = [t for t in found if t.rows] or found[:1]
+    if not found:
+        raise CoordinatesError(path, f"it has no columns {', '.join(_NEEDED)}", "Write it with crYOLO 1.8 or later")
+    if len(found) > 1:
+        lines = " and ".join(str(t.start) for t in found[:9])
+        raise CoordinatesError(
+            path, f"it holds {len(found)} tables of boxes (from lines {lines})", "Give a file for each micrograph"
+        )
+    return found[0]
 
 
 def _column(path: Path, table: Table, label: str, default: float | None) -> np.ndarray:

@@ -19,7 +19,8 @@ from upicker.errors import CoordinatesError
 from upicker.io import jsons
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract, record
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract
+from upicker.io.records import record
 from upicker.particles import Particles
 
 

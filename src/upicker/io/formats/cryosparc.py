@@ -8,6 +8,7 @@ micrographs are those of another motion correction have them upside down, becaus
 order: the flip ``cryosparc`` takes 1 - fraction, which pyem's csparc2star does by default (its issues 81, 101, 133).
 Which of the two applies depends on the micrographs, and must be measured on them (``upicker check-frame``).
 
+Without ``micrograph_shape``, as in tables of some scripts, positions stay fractions until the micrographs are known.
 ``min_dist_A``, the picker's minimum distance, becomes the diameter, and ``ncc_score`` the score. The fields are
 those of cryosparc-tools 5 (``location``: 8, ``pick_stats``: 4). Tables of later jobs leave ``location/*`` to a
 ``*passthrough*.cs`` beside them, which is joined by ``uid``; so do groups, .csg files, which name their tables.
@@ -35,7 +36,14 @@ from upicker.particles import Particles
 _PATH, _SHAPE, _SIZE = "location/micrograph_path", "location/micrograph_shape", "location/micrograph_psize_A"
 _X, _Y, _DISTANCE = "location/center_x_frac", "location/center_y_frac", "location/min_dist_A"
 _SCORE, _CLASS, _ANGLE = "pick_stats/ncc_score", "pick_stats/template_idx", "pick_stats/angle_rad"
-_NEEDED = (_PATH, _SHAPE, _X, _Y)
+_NEEDED = (_PATH, _X, _Y)
+# Not read, and how to call it.
+_UNREAD = {
+    "filament/": "filament numbers",
+    "alignments2D/shift": "shifts of 2D classification",
+    "alignments3D/shift": "shifts of refinement",
+}
+_SINGLE = float(np.finfo(np.float32).max)
 # The tables of a group; ">" stands for the folder of the .csg file.
 _METAFILE = re.compile(r"^ *metafile: *['\"]?>?([^'\"\r\n]{1,1000}?)['\"]? *\r?$", re.M)
 _NUMBER = re.compile(r"^(\d{15,21})_")
@@ -82,25 +90,46 @@ def _is_group(text: str) -> bool:
 
 def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
     n = len(next(iter(fields.values()), ()))
-    names, shapes = fields[_PATH], fields[_SHAPE]
+    names, shapes = fields[_PATH], fields.get(_SHAPE)
     if names.dtype.kind not in "SU" or names.ndim != 1:
         raise CoordinatesError(path, f"its field {_PATH} does not hold names", "Save it from cryoSPARC again")
-    if shapes.dtype.kind not in "iu" or shapes.shape != (n, 2) or (shapes < 1).any() or (shapes > 10**7).any():
-        raise CoordinatesError(
-            path, f"its field {_SHAPE} does not hold sizes of micrographs", "Save it from cryoSPARC again"
-        )
-    xy = np.stack([_column(path, fields, _X), _column(path, fields, _Y)], 1) * shapes[:, ::-1]
+    xy = np.stack([_column(path, fields, _X), _column(path, fields, _Y)], 1)
+    if shapes is not None:
+        _check_shapes(path, shapes, n)
+        xy = xy * shapes[:, ::-1]
     size = _column(path, fields, _SIZE) if _SIZE in fields else np.zeros(n)
     distance = _column(path, fields, _DISTANCE) if _DISTANCE in fields else np.zeros(n)
-    diameter = np.divide(distance, size, out=np.full(n, np.nan), where=(size > 0) & (distance > 0))
-    score = _column(path, fields, _SCORE) if _SCORE in fields else np.ones(n)
+    score = _column(path, fields, _SCORE, np.inf) if _SCORE in fields else np.ones(n)
     extra: dict[str, np.ndarray] = {}
     if _CLASS in fields:
         extra["class_number"] = _column(path, fields, _CLASS).astype(np.int64)
     if _ANGLE in fields:
         extra["psi_deg"] = np.degrees(_column(path, fields, _ANGLE))
-    particles = replace(Particles.of(xy, diameter, score), extra=extra)
-    return [_of_one(path, particles.select(at), name, shapes[at], size[at]) for name, at in _by_name(names).items()]
+    particles = replace(Particles.of(xy, np.nan, score), extra=extra)
+    unread = tuple(word for start, word in _UNREAD.items() if any(_is_set(fields, name, start) for name in fields))
+    return [
+        Picks(
+            name,
+            particles.select(at),
+            None if shapes is None else _shape(path, name, shapes[at]),
+            float(size[at[0]]) if size[at[0]] > 0 else None,
+            unread,
+            diameters_A=distance[at] if (distance[at] > 0).any() else None,
+            fractions=shapes is None,
+        )
+        for name, at in _by_name(names).items()
+    ]
+
+
+def _is_set(fields: dict[str, np.ndarray], name: str, start: str) -> bool:
+    return name.startswith(start) and fields[name].dtype.kind in "iuf" and bool(fields[name].any())
+
+
+def _check_shapes(path: Path, shapes: np.ndarray, n: int) -> None:
+    if shapes.dtype.kind not in "iu" or shapes.shape != (n, 2) or (shapes < 1).any() or (shapes > 10**7).any():
+        raise CoordinatesError(
+            path, f"its field {_SHAPE} does not hold sizes of micrographs", "Save it from cryoSPARC again"
+        )
 
 
 def _by_name(names: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,20 +143,20 @@ def _by_name(names: np.ndarray) -> dict[str, np.ndarray]:
     return {texts[i]: parts[i] for i in np.argsort(first)}
 
 
-def _of_one(path: Path, particles: Particles, name: str, shapes: np.ndarray, size: np.ndarray) -> Picks:
+def _shape(path: Path, name: str, shapes: np.ndarray) -> tuple[int, int]:
+    """Return the size of a micrograph, rows and columns, which each of its particles has."""
     if (shapes != shapes[0]).any():
         raise CoordinatesError(path, f"micrograph {name[:160]!r} has several sizes", "Save it from cryoSPARC again")
-    known = float(size[0]) if size[0] > 0 else None
-    return Picks(name, particles, (int(shapes[0, 0]), int(shapes[0, 1])), known)
+    return int(shapes[0, 0]), int(shapes[0, 1])
 
 
-def _column(path: Path, fields: dict[str, np.ndarray], name: str) -> np.ndarray:
+def _column(path: Path, fields: dict[str, np.ndarray], name: str, limit: float = 1e12) -> np.ndarray:
     values = fields[name]
     if values.dtype.kind not in "iuf" or values.ndim != 1:
         raise CoordinatesError(path, f"its field {name} does not hold numbers", "Save it from cryoSPARC again")
     with np.errstate(all="ignore"):
         values = values.astype(np.float64)
-    bad = ~(np.abs(values) < 1e12)
+    bad = ~(np.abs(values) < limit)
     if bad.any():
         row = int(np.argmax(bad))
         raise CoordinatesError(path, f"row {row + 1} has {values[row]} in {name}", "Remove that particle in cryoSPARC")
@@ -139,7 +168,7 @@ def _fields(path: Path, content: bytes, others: Sequence[Path]) -> dict[str, np.
     main = npy.table(path, content)
     fields = {name: main[name] for name in main.dtype.names or ()}
     for file in others if "uid" in fields else ():
-        if all(name in fields for name in (*_NEEDED, _SCORE)) or file == path or not is_file(file):
+        if all(name in fields for name in (*_NEEDED, _SHAPE, _SCORE)) or file == path or not is_file(file):
             continue
         other = npy.table(file, file.read_bytes())
         new = [name for name in other.dtype.names or () if name not in fields]
@@ -226,8 +255,9 @@ def _rows(path: Path, picks: Picks, name: bytes, longest: int, options: WriteOpt
     rows["location/exp_group_id"] = 1
     rows[_PATH], rows[_SHAPE], rows[_SIZE] = name, picks.shape, picks.pixel_size_A
     rows[_X], rows[_Y] = (particles.xy / np.array([picks.shape[1], picks.shape[0]])).T
-    rows[_DISTANCE] = np.nan_to_num(particles.diameter_px * picks.pixel_size_A)
-    rows[_SCORE] = rows["pick_stats/power"] = particles.score
+    # Single precision has no room for some figures of merit.
+    rows[_DISTANCE] = np.nan_to_num(particles.diameter_px * picks.pixel_size_A).clip(0, _SINGLE)
+    rows[_SCORE] = rows["pick_stats/power"] = particles.score.clip(-_SINGLE, _SINGLE)
     rows[_CLASS] = np.maximum(particles.extra.get("class_number", np.zeros(len(rows))), 0)
     rows[_ANGLE] = np.radians(np.nan_to_num(particles.extra.get("psi_deg", np.zeros(len(rows)))))
     return rows

@@ -20,7 +20,8 @@ from upicker.errors import CoordinatesError
 from upicker.io import jsons
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract, record
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract
+from upicker.io.records import record
 from upicker.particles import Particles
 
 _OURS = "upicker"

@@ -42,22 +42,25 @@ def listed(content: Content) -> list[tuple[str, Path]]:
     Raises
     ------
     CoordinatesError
-        If a listed file does not exist.
+        If a listed file does not exist, or the end of their names fits none.
     """
     path = content.path
     if _is_suffix_file(content):
         return _by_suffix(path)
-    table = next((t for t in content.tables if {MICROGRAPH, COORDINATES} <= set(t.columns)), None)
-    if table is not None:
-        at = table.columns.index(COORDINATES)
-        return list(_found(path, table, lambda row: _in_project(path, row[at])))
-    table = next(t for t in content.tables if _names_micrographs(t))
+    return [entry for table in content.tables if _names_micrographs(table) for entry in _by_table(path, table)]
+
+
+def _by_table(path: Path, table: Table) -> Iterator[tuple[str, Path]]:
     at = table.columns.index(MICROGRAPH)
-    return list(_found(path, table, lambda row: _mirrored_file(path.parent, row[at])))
+    if COORDINATES not in table.columns:
+        return _found(path, table, lambda row: _mirrored_file(path.parent, row[at]))
+    at = table.columns.index(COORDINATES)
+    return _found(path, table, lambda row: _in_project(path, row[at]))
 
 
 def _is_suffix_file(content: Content) -> bool:
-    return _SUFFIX_FILE.fullmatch(content.path.name) is not None and len(content.text.split()) == 1
+    named = _SUFFIX_FILE.fullmatch(content.path.name) is not None
+    return named and content.kind == "text" and len(content.text.split()) == 1
 
 
 def _names_micrographs(table: Table) -> bool:
@@ -109,6 +112,10 @@ def _by_suffix(path: Path) -> list[tuple[str, Path]]:
         if file != path and is_file(file):
             inner = file.relative_to(path.parent).as_posix()
             found.append((inner.removesuffix(f"{suffix}.star"), file))
+    if not found:
+        raise CoordinatesError(
+            path, f"there are no coordinates files *{suffix}.star beside it or below", "Check that the job has finished"
+        )
     return found
 
 

@@ -12,7 +12,8 @@ from upicker.io.formats import relion_tables
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
 from upicker.io.formats.relion_tables import CLASS, MICROGRAPH, PSI, SCORE, X, Y
-from upicker.io.picks import Picks, WriteOptions, comment, from_contract
+from upicker.io.picks import Picks, WriteOptions, from_contract
+from upicker.io.records import comment
 
 _GROUP = "_rlnOpticsGroup"
 

@@ -17,7 +17,8 @@ from upicker.errors import CoordinatesError
 from upicker.io import delimited
 from upicker.io.formats import headerless
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, declared, grouped
+from upicker.io.picks import Picks, ReadOptions, grouped
+from upicker.io.records import declared
 from upicker.particles import Particles
 
 _COLUMNS = {
@@ -79,10 +80,10 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     if "micrograph" not in at:
         return [_picks(path, rows, at, name, particles)]
     names = [(cells[at["micrograph"]] if at["micrograph"] < len(cells) else "") or name for _, cells in rows]
-    by_name: dict[str, list[tuple[int, list[str]]]] = {}
-    for word, row in zip(names, rows):
-        by_name.setdefault(word, []).append(row)
-    return [_picks(path, by_name[word], at, word, group) for word, group in grouped(names, particles).items()]
+    return [
+        _picks(path, [rows[i] for i in index], at, word, particles.select(index))
+        for word, index in grouped(names).items()
+    ]
 
 
 def _named(path: Path, header: list[str]) -> dict[str, int]:

@@ -14,7 +14,8 @@ from upicker.io.delimited import short
 from upicker.io.formats import tables
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, WriteOptions, from_contract, record
+from upicker.io.picks import Picks, WriteOptions, from_contract
+from upicker.io.records import record
 from upicker.particles import EXTRA
 
 _COLUMNS = ("x", "y", "diameter", "score")

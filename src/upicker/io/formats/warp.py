@@ -9,7 +9,9 @@ from upicker.io.formats import relion_tables
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
 from upicker.io.formats.relion_tables import MICROGRAPH, SCORE, X, Y
-from upicker.io.picks import Picks, WriteOptions, comment, from_contract
+from upicker.io.picks import Picks, WriteOptions, from_contract
+from upicker.io.records import comment
+from upicker.particles import Particles
 
 _COLUMNS = (X, Y, SCORE, MICROGRAPH)
 
@@ -21,13 +23,12 @@ def sniff(content: Content) -> bool:
 
 
 def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
-    """Yield one table of one micrograph or of many."""
-    rows = (
-        (*row[:3], picks.micrograph)
-        for picks in (from_contract(path, p, options) for p in all_picks)
-        for row in relion_tables.rows(picks)
-    )
-    note = "".join(comment(from_contract(path, p, options), options) for p in all_picks[:1])
+    """Yield one table of one micrograph or of many; its comment gives the sizes that all of these have."""
+    all_picks = [from_contract(path, picks, options) for picks in all_picks]
+    rows = ((*row[:3], picks.micrograph) for picks in all_picks for row in relion_tables.rows(picks))
+    shapes, sizes = {picks.shape for picks in all_picks}, {picks.pixel_size_A for picks in all_picks}
+    shape, size = (known.pop() if len(known) == 1 else None for known in (shapes, sizes))
+    note = comment(Picks("", Particles.of([]), shape, size), options) if all_picks else ""
     yield path, f"{note}\n{star.format_table('', _COLUMNS, rows)}"
 
 

@@ -1,0 +1,144 @@
+"""The header of a weights file: what picking requires beside the tensors.
+
+A file may come from a stranger, so that all of the header is checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from upicker import __version__
+from upicker.errors import ConfigError, WeightsError
+from upicker.units import Length, parse_length
+
+# The format of the tensors, stored in the header; a file of another format is refused.
+#
+# Raise it by 1 whenever the tensors of an older file would mean something else to the code as it is, even if all names
+# and shapes still fit: a renamed or reshaped parameter, but also another order of a box's coordinates, other waves of
+# the sine embedding, another unit of the sampling offsets, an activation or a norm moved, another scale of the input
+# pixels. Not for new fields of the header or for knobs: those have errors of their own.
+FORMAT = 1
+
+# A header has a few thousand characters.
+MOST_CHARACTERS = 2**20
+# Of what a file says, so much is quoted in an error.
+MOST_QUOTED = 200
+# Without these knobs positions and sizes would silently be those of the defaults.
+REQUIRED = (("image", "working_diameter_px"), ("train", "tile_px"))
+
+
+@dataclass(frozen=True)
+class Header:
+    """The metadata of a weights file.
+
+    Attributes
+    ----------
+    config : dict
+        The merged config, as nested tables.
+    diameter : str
+        The particle diameter that the weights were trained for, with its unit.
+    stage : str
+        ``"pretrain"`` or ``"finetune"``.
+    threshold : float or None
+        Lowest score of a pick, chosen by training.
+    f1, precision, recall : float or None
+        At that threshold, on validation data.
+    steps : int
+        Training steps of the stage.
+    version : str
+        Version of UPicker that wrote the file.
+    fingerprint : str
+        Of the training, once it is complete (`upicker.train.fingerprint`); empty before.
+    format : int
+        Format of the tensors, see `FORMAT`.
+    """
+
+    config: dict
+    diameter: str
+    stage: str
+    threshold: float | None
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    steps: int
+    version: str = __version__
+    fingerprint: str = ""
+    format: int = FORMAT
+
+    @property
+    def length(self) -> Length:
+        """The particle diameter as a length."""
+        return parse_length(self.diameter)
+
+    def to_text(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self))
+
+
+def parsed(text: str, path: Path) -> Header:
+    """Read the header of a weights file from its JSON.
+
+    Raises
+    ------
+    WeightsError
+        If it is not one, or of another format.
+    """
+    try:
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"it has {len(text)} characters")
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError(f"expected a table, found {type(values).__name__}")
+        _require_format(path, values.get("format"))
+        header = Header(**values)
+        _require_sound(header)
+    except (TypeError, ValueError, RecursionError, ConfigError) as error:
+        raise WeightsError(
+            path, f"its header cannot be read ({quoted(error)})", "Was it written by a newer UPicker?"
+        ) from error
+    return header
+
+
+def quoted(text: object) -> str:
+    """Return what a file says for a message: not too long, and without characters that no terminal prints."""
+    words = str(text)
+    words = words if len(words) <= MOST_QUOTED else f"{words[:MOST_QUOTED]} ..."
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def _require_sound(header: Header) -> None:
+    """Refuse fields of the wrong type or outside their range; `TypeError`, `ValueError` or `ConfigError`."""
+    for name in ("diameter", "stage", "version", "fingerprint"):
+        if not isinstance(getattr(header, name), str):
+            raise TypeError(f"'{name}' is not text")
+    for name in ("threshold", "f1", "precision", "recall"):
+        value = getattr(header, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1):
+            raise ValueError(f"'{name}' is no number from 0 to 1")
+    if not isinstance(header.steps, int) or isinstance(header.steps, bool) or header.steps < 0:
+        raise ValueError("'steps' is no whole number")
+    if not isinstance(header.config, dict) or not all(isinstance(room, Mapping) for room in header.config.values()):
+        raise TypeError("'config' is no table of tables")
+    for room, name in REQUIRED:
+        if name not in header.config.get(room, {}):
+            raise ValueError(f"'{room}.{name}' is missing")
+    parse_length(header.diameter)
+
+
+def _require_format(path: Path, found: object) -> None:
+    """Refuse a file whose tensors this version would misread."""
+    if found == FORMAT and not isinstance(found, bool):
+        return
+    if found is None:
+        what, remedy = "weights without a format number, of an early development version", "Train again"
+    elif isinstance(found, int) and found > FORMAT:
+        what, remedy = f"weights of format {quoted(found)}", "Update UPicker, or train again with this version"
+    else:
+        what, remedy = (
+            f"weights of format {quoted(found)}",
+            "Train again, or use the version of UPicker that wrote them",
+        )
+    raise WeightsError(path, f"these are {what}; this version reads format {FORMAT}", remedy)
