@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kills
+import numpy as np
 from kills_page import Page
 
 from upicker.io import coordinates, mrc
@@ -85,6 +86,13 @@ def watched(arguments: list[str], folder: Path, out: Path, count: int, portion: 
     return Run(first, last, early, seen[-1][2])
 
 
+def threshold_of(few: list[str], folder: Path) -> str:
+    """Return the threshold at which the network, hardly trained, picks as many particles as there are."""
+    kills.run(["pick", *few, "--model", "weights.safetensors", "-o", "few", "--threshold", "0"], folder)
+    scores = np.concatenate([coordinates.read(file).score for file in coordinates.stems(folder / "few").values()])
+    return f"{np.sort(scores)[-TILE.particles * len(few) :][0]:.4f}"
+
+
 def between(seen: list[tuple[float, int, float]], low: int, high: int) -> float:
     """Return the seconds per micrograph while their number rose from one to another."""
     inside = [(at, done) for at, done, _ in seen if low <= done <= high]
@@ -117,10 +125,10 @@ def opened(folder: Path, out: Path, mics: Path) -> dict[str, float]:
     begun = time.monotonic()
     arguments = ["inspect", out.name, "--micrographs", str(mics), "--port", "0", "--no-browser"]
     page = Page(folder, arguments)
-    while not page.get("/api/picks/summary").get("total"):
+    while "loading" in page.get("/api/picks/summary"):
         time.sleep(0.05)
     took["inspect, first summary"] = time.monotonic() - begun
-    page.process.kill()
+    page.process.terminate()
     page.process.wait()
     return took
 
@@ -145,10 +153,11 @@ def measured(folder: Path, options: argparse.Namespace) -> int:
     mics = linked(folder, options.micrographs, options.tiles)
     few = [str(path) for path in sorted(mics.iterdir())[:4]]
     kills.run(["pretrain", *few, "-o", "weights.safetensors", "--diameter", "150A", *kills.KNOBS], folder)
+    threshold = threshold_of(few, folder)
     jobs, no_mask = ["--jobs", str(options.jobs)], ["--set", "propose.mask=false", "--set", "image.mask=false"]
     commands = {
         "propose": ["propose", "mics", "-o", "proposed", "--diameter", "150A", *jobs, *no_mask],
-        "pick": ["pick", "mics", "--model", "weights.safetensors", "-o", "picked", "--threshold", "0.3", *jobs],
+        "pick": ["pick", "mics", "--model", "weights.safetensors", "-o", "picked", "--threshold", threshold, *jobs],
     }
     bad = 0
     for name, arguments in commands.items():
