@@ -51,10 +51,17 @@ class Server:
         ``label`` or ``inspect``, and what follows on the command line.
     port : int
         0 takes any that is free; `start` takes the same again.
+    browser : str or None
+        A command that the server opens as the user's browser.
+    open_files : int or None
+        Limit of open files.
     """
 
-    def __init__(self, *arguments: str | Path, port: int = 0) -> None:
+    def __init__(
+        self, *arguments: str | Path, port: int = 0, browser: str | None = None, open_files: int | None = None
+    ) -> None:
         self.arguments, self.port, self.url = [str(each) for each in arguments], port, ""
+        self._browser, self._open_files = browser, open_files
         self._process: subprocess.Popen | None = None
 
     @property
@@ -64,9 +71,15 @@ class Server:
 
     def start(self) -> str:
         """Start it; return the address with its token."""
-        command = [sys.executable, "-m", "upicker", *self.arguments, "--no-browser", "--port", str(self.port)]
+        command = [sys.executable, "-m", "upicker", *self.arguments, "--port", str(self.port)]
+        command += ["--no-browser"] if self._browser is None else []
+        if self._open_files is not None:
+            command = ["sh", "-c", f'ulimit -n {self._open_files}; exec "$@"', "sh", *command]
         source = Path(__file__).resolve().parents[1] / "src"
         environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONUNBUFFERED": "1", "COLUMNS": "500"}
+        if self._browser is not None:
+            environment = {name: value for name, value in environment.items() if not name.startswith("SSH_")}
+            environment |= {"BROWSER": self._browser, "DISPLAY": ":99"}
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
@@ -91,15 +104,14 @@ class Server:
 
         return until(address, lambda: f"the server's address in:\n{printed}")[0]
 
-    def kill(self, how: int = signal.SIGKILL) -> None:
-        """End it, at once by default."""
+    def kill(self, how: int = signal.SIGKILL) -> str:
+        """End it, at once by default; return what it printed after its address."""
         if self._process is None:
-            return
+            return ""
         self._process.send_signal(how)
-        self._process.wait(PATIENCE_S)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        printed, _ = self._process.communicate(timeout=PATIENCE_S)
         self._process = None
+        return printed.decode()
 
     def __enter__(self) -> "Server":
         self.start()

@@ -176,7 +176,7 @@ STARTS_PROCESSES = Rule(
     {
         "train": ("torch.utils.data.DataLoader", "simulated tiles are made while the network computes"),
         "cluster": ("torch.utils.data.DataLoader", "as in train/"),
-        "web/serve.py": ("webbrowser", "the user's own browser, which the user asked to see"),
+        "web/launching.py": ("webbrowser", "the user's own browser, which the user asked to see"),
     },
 )
 PRINTS = Rule(

@@ -1,5 +1,6 @@
 """The commands that serve a page: what they say, how they live and end."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from http.cookiejar import CookieJar
 
 import numpy as np
@@ -19,6 +21,7 @@ from web_client import DIAMETER_PX, make_labels, make_micrographs
 from upicker.io import coordinates
 from upicker.units import Length
 from upicker.web import serve
+from upicker.web.security import session_of
 from upicker.web.serve import Address
 
 
@@ -56,8 +59,9 @@ def test_what_the_commands_print(tmp_path, capsys, monkeypatch, host):
     make_labels(tmp_path / "picks", 1)
     seen = []
 
-    def pretend(project, host, port, open_browser, tell):
+    def pretend(project, host, port, open_browser, tell, force):
         seen.append((project, port, open_browser))
+        assert not force
         tell(Address(host, 4321, "SECRET"))
 
     monkeypatch.setattr(serve, "serve", pretend)
@@ -87,6 +91,62 @@ def _started(arguments: list[object]) -> tuple[subprocess.Popen, str]:
         if "token=" in line:
             return process, line.strip()
     raise AssertionError("".join(lines) + process.stderr.read())
+
+
+@contextlib.contextmanager
+def _running(*arguments: object) -> Iterator[tuple[subprocess.Popen, str, str]]:
+    """Run the real command; yield the process, the address without its token, and a cookie header."""
+    process, address = _started(list(arguments))
+    try:
+        origin, token = address.split("/?token=")
+        yield process, origin, f"upicker-{origin.rsplit(':')[-1]}={session_of(token)}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _label(origin: str, cookie: str, epoch: str, key: str, x: float) -> None:
+    """Add one label to the first micrograph."""
+    change = {"op": "add", "key": key, "x": x, "y": 50.5}
+    body = json.dumps({"epoch": epoch, "revision": 0, "changes": [change]}).encode()
+    headers = {"Origin": origin, "Content-Type": "application/json", "Cookie": cookie}
+    urllib.request.urlopen(
+        urllib.request.Request(f"{origin}/api/micrographs/0/labels", body, headers), timeout=60
+    ).close()
+
+
+def _epoch(origin: str, cookie: str) -> str:
+    asked = urllib.request.Request(f"{origin}/api/micrographs/0/labels", headers={"Cookie": cookie})
+    with urllib.request.urlopen(asked, timeout=60) as found:
+        return json.load(found)["epoch"]
+
+
+@pytest.mark.parametrize("command", ["label", "inspect"])
+def test_two_servers_of_one_folder_lose_nothing(tmp_path, capsys, command):
+    """The second would write over what the first has acknowledged: it is refused, or takes over for good."""
+    mics, folder = make_micrographs(tmp_path / "mics", 2), tmp_path / "labels"
+    if command == "inspect":
+        make_labels(folder, 2)
+    inputs = ["--labels", folder] if command == "label" else [folder, "--micrographs"]
+    arguments = [command, *mics, *inputs] if command == "label" else [command, *inputs, *mics]
+    with _running(*arguments) as (first, origin, cookie):
+        code, _, err = upicker(capsys, *arguments, "--port", "0", "--no-browser")
+        assert code == 1
+        assert f"{folder / '.upicker'}: upicker {command} (process {first.pid} on this machine, since " in err
+        assert f", at {origin}) uses it. Go on there, or stop it first; --force takes it over." in err
+        if command == "inspect":
+            return
+        epoch = _epoch(origin, cookie)
+        _label(origin, cookie, epoch, "k1", 100.25)
+        with _running(*arguments, "--force") as (_, second, its_cookie):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                _label(origin, cookie, epoch, "k2", 20.0)
+            said = json.load(refused.value)["error"]["found"]
+            assert f"at {second}) has taken it over" in said
+            _label(second, its_cookie, _epoch(second, its_cookie), "k3", 30.0)
+    np.testing.assert_allclose(coordinates.read(folder / "mic0.csv").xy, [[100.25, 50.5], [30.0, 50.5]])
+    with _running(*arguments):  # both were killed, and have provably ended
+        pass
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -126,4 +186,5 @@ def test_the_command_lives_and_ends(tmp_path, number):
         process.communicate()
     assert (process.returncode, err) == (0, "")
     assert out.endswith("Stopped. Everything is saved.\n")
+    assert [path.name for path in (tmp_path / "labels" / ".upicker").iterdir()] == ["session.json"]  # no lock is left
     np.testing.assert_allclose(coordinates.read(tmp_path / "labels" / "mic0.csv").xy, [[100.25, 50.5]])

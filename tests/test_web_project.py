@@ -1,21 +1,36 @@
 """What a server shows, and where it is found."""
 
+import json
 import socket
 
 import pytest
 import web_client
-from web_client import DIAMETER_PX, PIXEL_SIZE_A, SHAPE, client, make_labels, make_micrographs, make_project
+import web_work
+from web_client import (
+    DIAMETER_PX,
+    PIXEL_SIZE_A,
+    SHAPE,
+    client,
+    jobs_of,
+    label_store,
+    make_labels,
+    make_micrographs,
+    make_project,
+    pick_store,
+)
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, OutputError
 from upicker.io import coordinates, mrc
+from upicker.io.lock import Held
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.run import record
 from upicker.units import Length
 from upicker.web import serve
+from upicker.web.launching import has_screen
 from upicker.web.project import NotFound, inspecting, labelling
-from upicker.web.serve import Address, has_screen
+from upicker.web.serve import Address
 
 
 def test_numbers_name_micrographs(tmp_path):
@@ -108,6 +123,76 @@ def test_folders_that_cannot_be_used(tmp_path):
         inspecting(paths, Reading(), tmp_path / "picks", tmp_path / "nowhere")
 
 
+# ---- one server at a time
+
+
+def test_one_server_writes_labels_and_another_may_take_over(tmp_path):
+    project = make_project(tmp_path)
+    project.claim("http://127.0.0.1:8765")
+    store = label_store(project)
+    state = store.state(0)
+    with pytest.raises(Held, match=r"upicker label .* at http://127\.0\.0\.1:8765\) uses it"):
+        make_project(tmp_path).claim("http://127.0.0.1:8766")
+    other = make_project(tmp_path)
+    other.claim("http://127.0.0.1:8767", force=True)
+    before = (tmp_path / "labels" / "mic0.csv").read_bytes()
+    lost = r"at http://127\.0\.0\.1:8767\) has taken it over"
+    for write in (
+        lambda: store.apply(0, state["epoch"], state["revision"], [web_work.add("k1")]),
+        lambda: project.set_diameter(Length(31, "px")),
+        lambda: project.mark_bad(0, True),
+        lambda: jobs_of(project, ("false",)).finetune(),
+    ):
+        with pytest.raises(Held, match=lost):
+            write()
+    project.note_opened(0)  # of no account to the user: it is not saved, and nothing is said
+    project.release()
+    assert (tmp_path / "labels" / "mic0.csv").read_bytes() == before
+    assert sorted(path.name for path in project.state.iterdir()) == ["label.lock"]
+    other.set_diameter(Length(31, "px"))
+    other.release()
+    assert sorted(path.name for path in project.state.iterdir()) == ["session.json"]
+
+
+def test_one_server_rejects_picks_of_a_folder_or_file(tmp_path):
+    project = make_project(tmp_path, picks=True)
+    project.claim("http://127.0.0.1:8765")
+    store = pick_store(project)
+    with pytest.raises(Held, match="upicker inspect"):
+        make_project(tmp_path, picks=True).claim("http://127.0.0.1:8766")
+    store.reject([(0, [1])], True)
+    make_project(tmp_path, picks=True).claim("http://127.0.0.1:8767", force=True)
+    with pytest.raises(Held, match="8767"):
+        store.reject([(0, [2])], True)
+    assert len(json.loads((project.state / "rejected.json").read_text())["rejected"]["mic0"]) == 1
+
+
+def test_files_of_picks_in_one_folder_have_a_server_each(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 2)
+    projects = []
+    for name in ("a.star", "b.star"):
+        (tmp_path / name).write_text("data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\nmic0 1 2\n")
+        projects.append(inspecting(paths, Reading(), tmp_path / name))
+        projects[-1].claim("http://127.0.0.1:8765")
+    projects[0].note_opened(0)
+    projects[1].note_opened(1)  # does not drop what the other has noted
+    assert [inspecting(paths, Reading(), tmp_path / "a.star").opened(number) for number in (0, 1)] == [True, True]
+    with pytest.raises(Held):
+        inspecting(paths, Reading(), tmp_path / "a.star").claim("http://127.0.0.1:8766")
+
+
+def test_picks_that_nobody_may_write_to_are_shown_by_many(tmp_path):
+    project = make_project(tmp_path, picks=True)
+    (project.state).write_text("a file where the folder would be")
+    project.claim("http://127.0.0.1:8765")
+    assert project.lock is None
+    labelled = make_project(tmp_path)
+    labelled.state.rmdir()
+    labelled.state.write_text("")
+    with pytest.raises(OutputError, match="lock cannot be taken"):
+        labelled.claim("http://127.0.0.1:8765")
+
+
 # ---- the address
 
 
@@ -134,7 +219,7 @@ def test_addresses(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "node7")
     environ = {"USER": "ada"}
     local = Address("127.0.0.1", 8765, "T")
-    assert (local.url(), local.url("once")) == ("http://127.0.0.1:8765/?token=T", "http://127.0.0.1:8765/?token=once")
+    assert (local.url(), local.origin) == ("http://127.0.0.1:8765/?token=T", "http://127.0.0.1:8765")
     assert local.tunnel(environ) == "ssh -N -L 8765:127.0.0.1:8765 ada@node7"
     cluster = environ | {"SLURM_SUBMIT_HOST": "login1"}
     assert local.tunnel(cluster) == "ssh -N -L 8765:127.0.0.1:8765 -J ada@login1 ada@node7"

@@ -14,9 +14,10 @@ from upicker.errors import InputError, OutputError, UPickerError
 from upicker.web import security
 from upicker.web.project import NotFound
 from upicker.web.responses import LARGEST_BODY, Refused, error_response, json_body, json_response, on_error
-from upicker.web.security import ANY_ADDRESS, LOOPBACK, Gate, Guard, new_token
+from upicker.web.security import ANY_ADDRESS, LOOPBACK, Gate, Guard, new_token, session_of
 
 TOKEN = "a-token-for-tests"
+SESSION = session_of(TOKEN)
 HOST = "127.0.0.1:8765"
 ADDRESS = f"http://{HOST}"
 JSON = {"Content-Type": "application/json"}
@@ -59,7 +60,8 @@ def test_the_first_visit_gives_a_cookie_and_takes_the_token_out_of_the_address()
     found = client.get("/", params={"token": TOKEN})
     assert (found.status_code, found.headers["location"]) == (303, "/")
     words = [word.strip() for word in found.headers["set-cookie"].split(";")]
-    assert words[0] == f"upicker-8765={TOKEN}"
+    assert words[0] == f"upicker-8765={SESSION}"
+    assert TOKEN not in str(found.headers)  # browsers keep cookies in files
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {*words}
     assert client.get("/").text == "start"
     assert found.headers["referrer-policy"] == "no-referrer"
@@ -78,10 +80,11 @@ def test_without_the_token_there_is_nothing(path):
     [
         "upicker-8765=wrong",
         "upicker-8765=",
-        "upicker-8765=" + TOKEN[:-1],
-        "upicker-8765=" + TOKEN + "x",
-        "upicker=" + TOKEN,
-        "upicker-8766=" + TOKEN,
+        "upicker-8765=" + TOKEN,
+        "upicker-8765=" + SESSION[:-1],
+        "upicker-8765=" + SESSION + "x",
+        "upicker=" + SESSION,
+        "upicker-8766=" + SESSION,
         "x;=;;\x7f",
         "upicker-8765=\xff\xfe",
     ],
@@ -92,7 +95,7 @@ def test_a_wrong_cookie_opens_nothing(cookie):
 
 def test_cookies_of_others_do_no_harm():
     """Every server on 127.0.0.1 shares them, and some write what is none."""
-    cookie = f'a={{"b": "c d"}}; =; x; e[1]="; upicker-8765={TOKEN}; z=\xff'.encode("latin-1")
+    cookie = f'a={{"b": "c d"}}; =; x; e[1]="; upicker-8765={SESSION}; z=\xff'.encode("latin-1")
     assert visitor().get("/api/x", headers={"Cookie": cookie}).status_code == 200
 
 
@@ -105,23 +108,40 @@ def test_a_token_in_other_places_opens_nothing():
 
 def test_strange_tokens_are_wrong_ones():
     for token in ("%ff%fe", "\U0001f600", "x" * 5000, "a\0b"):
-        assert visitor().get("/", params={"token": token}).status_code == 401
+        for name in ("token", "ticket"):
+            assert visitor().get("/", params={name: token}).status_code == 401
     assert not Gate(TOKEN).admits("\udcff")
+    assert not Gate(TOKEN).redeems("\udcff")
 
 
 def test_a_ticket_lets_in_once(monkeypatch):
-    gate = Gate(TOKEN)
-    ticket, late = gate.ticket(), gate.ticket()
+    gate, used = Gate(TOKEN), []
+    ticket, late = gate.ticket(lambda: used.append("ticket")), gate.ticket(lambda: used.append("late"))
     assert TOKEN not in ticket
     client = visitor(gate)
-    assert client.get("/", params={"token": ticket}).status_code == 303
-    assert visitor(gate).get("/", params={"token": ticket}).status_code == 401
+    for wrong in ({"token": ticket}, {"ticket": TOKEN}, {"ticket": ""}):
+        assert client.get("/", params=wrong).status_code == 401
+    # A redirect would lose the cookie, which is SameSite=Strict: the visit comes from a file. A page of ours does not.
+    found = client.get("/", params={"ticket": ticket})
+    assert (found.status_code, used) == (200, ["ticket"])
+    assert '<meta http-equiv=refresh content="0;url=/">' in found.text
+    assert client.get("/").text == "start"
+    assert visitor(gate).get("/", params={"ticket": ticket}).status_code == 401
     # Going back in the browser's history does not lock anybody out.
-    assert client.get("/", params={"token": ticket}).status_code == 303
+    assert client.get("/", params={"ticket": ticket}).status_code == 200
     now = security.time.monotonic()
     monkeypatch.setattr(security.time, "monotonic", lambda: now + 121)
-    assert visitor(gate).get("/", params={"token": late}).status_code == 401
+    assert visitor(gate).get("/", params={"ticket": late}).status_code == 401
+    assert used == ["ticket"]
     assert visitor(gate).get("/", params={"token": TOKEN}).status_code == 303
+
+
+@pytest.mark.parametrize(("site", "status"), [("none", 303), ("same-origin", 303), ("cross-site", 200)])
+def test_a_link_to_the_address_opens_the_page_from_anywhere(site, status):
+    """A browser that follows a link from another site, say in a chat, sends no cookie to where it is redirected."""
+    client = visitor()
+    assert client.get("/", params={"token": TOKEN}, headers={"Sec-Fetch-Site": site}).status_code == status
+    assert client.get("/").text == "start"
 
 
 def test_servers_on_two_ports_do_not_take_each_others_cookie():
@@ -164,10 +184,10 @@ def test_tokens_cannot_be_guessed():
 )
 def test_other_names_are_refused(known, host):
     """A page of evil.example whose name now points to 127.0.0.1 is of the same origin, for the browser."""
-    cookie = f"upicker-8765={TOKEN}; upicker-={TOKEN}"
+    cookie = f"upicker-8765={SESSION}; upicker-={SESSION}"
     found = known.get("/api/x", headers={"Host": host, "Cookie": cookie})
     assert found.status_code == 403
-    assert TOKEN not in known.get("/", params={"token": TOKEN}, headers={"Host": host}).headers.get("set-cookie", "")
+    assert "set-cookie" not in known.get("/", params={"token": TOKEN}, headers={"Host": host}).headers
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:1", "LOCALHOST", "[::1]:8765", "127.0.0.1"])

@@ -16,6 +16,7 @@ from upicker.web.inspecting.pick_store import PickStore
 from upicker.web.jobs.jobs import Jobs
 from upicker.web.labelling.label_store import LabelStore
 from upicker.web.project import Project, inspecting, labelling
+from upicker.web.security import session_of
 
 SHAPE = (371, 533)
 PIXEL_SIZE_A = 2.0
@@ -129,7 +130,7 @@ def client(project: Project) -> TestClient:
     Use it in ``with``, so that the application ends as it does when the server stops.
     """
     visitor = stranger(project)
-    visitor.cookies.set("upicker-8765", TOKEN, domain="127.0.0.1", path="/")
+    visitor.cookies.set("upicker-8765", session_of(TOKEN), domain="127.0.0.1", path="/")
     visitor.headers["Origin"] = ADDRESS
     return visitor
 

@@ -17,7 +17,7 @@ from upicker.cli.options import (
     changes,
     listed_micrographs,
 )
-from upicker.cli.serving import Host, Port, check_host, counted, show
+from upicker.cli.serving import Force, Host, Port, check_host, counted, show
 
 
 def inspect(
@@ -29,6 +29,7 @@ def inspect(
     host: Host = "127.0.0.1",
     port: Port = None,
     no_browser: Annotated[bool, Flag] = False,
+    force: Force = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -59,4 +60,4 @@ def inspect(
     from upicker.web.project import inspecting
 
     project = inspecting(paths, reading, picks, labels, diameter, merged)
-    return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}")
+    return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}", force)

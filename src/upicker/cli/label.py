@@ -18,7 +18,7 @@ from upicker.cli.options import (
     changes,
     listed_micrographs,
 )
-from upicker.cli.serving import Host, Port, check_host, counted, show
+from upicker.cli.serving import Force, Host, Port, check_host, counted, show
 
 
 def label(
@@ -29,6 +29,7 @@ def label(
     host: Host = "127.0.0.1",
     port: Port = None,
     no_browser: Annotated[bool, Flag] = False,
+    force: Force = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -58,4 +59,4 @@ def label(
     from upicker.web.project import labelling
 
     project = labelling(paths, reading, labels, diameter, model, merged)
-    return show(project, host, port, not no_browser, f"Labels of {counted(paths)} -> {labels}")
+    return show(project, host, port, not no_browser, f"Labels of {counted(paths)} -> {labels}", force)

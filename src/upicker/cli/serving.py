@@ -29,6 +29,14 @@ Port = Annotated[
         help="Port to listen on; 0 for a free one. By default 8765 or, if that is in use, a free one.",
     ),
 ]
+Force = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        show_default=False,
+        help="Take over from another server of the same folder, which then saves nothing more.",
+    ),
+]
 
 
 def check_host(host: str) -> None:
@@ -48,7 +56,7 @@ def counted(micrographs: Sequence[Path]) -> str:
     return f"{len(micrographs)} micrograph{'' if len(micrographs) == 1 else 's'}"
 
 
-def show(project: Project, host: str, port: int | None, browser: bool, title: str) -> int:
+def show(project: Project, host: str, port: int | None, browser: bool, title: str, force: bool = False) -> int:
     """Serve a page until Ctrl-C; return the exit code.
 
     Parameters
@@ -61,6 +69,8 @@ def show(project: Project, host: str, port: int | None, browser: bool, title: st
         Whether to open a browser if there is a screen.
     title : str
         Printed above the address.
+    force : bool
+        Whether to take over from another server.
     """
     from upicker.web.serve import serve
 
@@ -77,6 +87,6 @@ def show(project: Project, host: str, port: int | None, browser: bool, title: st
             )
         note("Ctrl-C stops the server.")
 
-    serve(project, host, port, browser, tell)
+    serve(project, host, port, browser, tell, force)
     note("Stopped. Everything is saved.")
     return 0

@@ -36,6 +36,10 @@ except ImportError:  # Windows
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
+class Held(OutputError):  # noqa: N818 - named after the state
+    """Another process holds the lock, or has taken it over."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a lock.
@@ -78,13 +82,13 @@ class Lock:
 
         Raises
         ------
-        OutputError
+        Held
             If somebody did.
         """
         found = holder_of(self.path)
         if found is not None and found.key != self.holder.key:
             remedy = "Go on there, or start this one again"
-            raise OutputError(self.path.parent, f"{found} has taken it over", remedy)
+            raise Held(self.path.parent, f"{found} has taken it over", remedy)
 
     def release(self) -> None:
         """Remove the lock file, unless somebody else took it; the lock is free then."""
@@ -152,8 +156,10 @@ def lock(path: Path, what: str, address: str = "", force: bool = False) -> Lock:
 
     Raises
     ------
+    Held
+        If another process holds it.
     OutputError
-        If another process holds it, or the file cannot be written.
+        If the file cannot be written.
     """
     since = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
     holder = Holder(Identity.mine(), what, address, since, uuid.uuid4().hex)
@@ -233,16 +239,16 @@ def _refuse_if_held(path: Path) -> None:
         raise _refusal(path)
 
 
-def _refusal(path: Path, unknown: str = "another process is using it") -> OutputError:
+def _refusal(path: Path, unknown: str = "another process is using it") -> Held:
     """Return the error that names the holder."""
     found = holder_of(path)
     if found is None:
-        return OutputError(path.parent, unknown, "Try again; --force takes it over")
+        return Held(path.parent, unknown, "Try again; --force takes it over")
     if found.process.is_here:
         remedy = "Go on there, or stop it first; --force takes it over"
     else:
         remedy = f"Whether it still runs can only be seen on {found.process.host}; if not, --force takes it over"
-    return OutputError(path.parent, f"{found} uses it", remedy)
+    return Held(path.parent, f"{found} uses it", remedy)
 
 
 def _is_at(path: Path, handle: int) -> bool:

@@ -13,6 +13,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, OutputError, UPickerError
 from upicker.io import coordinates, micrographs
 from upicker.io.atomic import replacing
+from upicker.io.lock import Held, Lock, lock
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.run import record
@@ -55,6 +56,8 @@ class Project:
         The particle diameter; None as long as it is unknown.
     model : Path or None
         Weights for proposals and suggestions.
+    lock : Lock or None
+        The right to write, see `claim`.
     """
 
     mode: str
@@ -66,17 +69,63 @@ class Project:
     picks: Path | None = None
     diameter: Length | None = None
     model: Path | None = None
+    lock: Lock | None = field(default=None, init=False)
     _opened: set[str] = field(default_factory=set, init=False, repr=False)
     _sizes: dict[int, tuple[tuple[int, int], float | None]] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         saved = _saved_session(self.state / _SESSION)
-        opened = saved.get("opened")
-        self._opened = {name for name in opened if isinstance(name, str)} if isinstance(opened, list) else set()
+        self._opened = _opened(saved)
         if self.diameter is None and saved.get("diameter"):
             with contextlib.suppress(ConfigError):
                 self.diameter = parse_length(str(saved["diameter"]))
+
+    def claim(self, address: str, force: bool = False) -> None:
+        """Take the right to write, which one server at a time has; picks that nobody may write to need none.
+
+        Parameters
+        ----------
+        address : str
+            That of the page, without its token; shown to those who come second.
+        force : bool
+            Whether to take it from a server that has it.
+
+        Raises
+        ------
+        Held
+            If another server has it.
+        OutputError
+            If labels cannot be written.
+        """
+        try:
+            self.lock = lock(self._lock_file(), f"upicker {self.mode}", address, force)
+        except Held:
+            raise
+        except OutputError:
+            if self.mode == "label":
+                raise
+
+    def release(self) -> None:
+        """Give back the right to write."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def refuse_if_lost(self) -> None:
+        """Refuse to write after another server has taken over.
+
+        Raises
+        ------
+        Held
+            If one has.
+        """
+        if self.lock is not None:
+            self.lock.check()
+
+    def _lock_file(self) -> Path:
+        """Return one lock for labels, and one for the rejections of each folder or file of picks."""
+        several = self.mode == "inspect" and self.picks is not None and self.picks.is_file()
+        return self.state / (f"{self.mode}-{self.picks.name}.lock" if several else f"{self.mode}.lock")
 
     def path(self, number: int) -> Path:
         """Return the file of a micrograph.
@@ -169,6 +218,7 @@ class Project:
         OutputError
             If it cannot be saved.
         """
+        self.refuse_if_lost()
         name = self.name(number)
         if len(name.splitlines()) != 1:
             raise OutputError(self.state / _BAD, f"it cannot hold the name {name!r}", "Rename the micrograph")
@@ -178,6 +228,9 @@ class Project:
                 temporary.write_text("".join(f"{one}\n" for one in sorted(names)), "utf-8", "surrogateescape")
 
     def _save(self, diameter: Length | None, opened: set[str]) -> None:
+        self.refuse_if_lost()
+        # Servers of several files of picks in one folder share this file.
+        opened |= _opened(_saved_session(self.state / _SESSION))
         content = {"diameter": None if diameter is None else str(diameter), "opened": sorted(opened)}
         with replacing(self.state / _SESSION) as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -305,6 +358,12 @@ def _recorded(folder: Path) -> tuple[Config, Length | None, Path | None]:
     with contextlib.suppress(UPickerError):
         config = config.with_changes(found.knobs, str(folder / record.NAME))
     return config, found.diameter, found.model
+
+
+def _opened(session: Mapping[str, object]) -> set[str]:
+    """Return the names of opened micrographs in a saved session."""
+    names = session.get("opened")
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def _saved_session(path: Path) -> dict:

@@ -111,12 +111,17 @@ def is_api(path: str) -> bool:
     return path == "/api" or path.startswith("/api/")
 
 
-def html_page(status: int, title: str, text: str, link: str = "") -> HTMLResponse:
-    """Return a plain page with one message; `title`, `text` and `link` are trusted, never a user's."""
+def html_page(status: int, title: str, text: str, link: str = "", going_on: bool = False) -> HTMLResponse:
+    """Return a plain page with one message; `title`, `text` and `link` are trusted, never a user's.
+
+    With `going_on`, the browser follows the link, to the start page, by itself.
+    """
+    refresh = '<meta http-equiv=refresh content="0;url=/">' if going_on else ""
     more = f'<p><a href="/">{link}</a></p>' if link else ""
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=color-scheme content=dark>"
-        f"<title>{title} - UPicker</title><h1>{title}</h1><p>{text}</p>{more}",
+        f'{refresh}<link rel=icon href="data:,"><title>{title} - UPicker</title>'
+        f"<h1>{title}</h1><p>{text}</p>{more}",
         status,
     )
 

@@ -3,7 +3,8 @@
 Threats, and the defences against them:
 
 - Other users of the same machine can reach the port: a token is required, which only the terminal shows. The first
-  visit turns it into a cookie that scripts cannot read.
+  visit turns it into a cookie that scripts cannot read. Browsers keep cookies in files: what the cookie holds is made
+  from the token, and does not give it away.
 - Another page in the user's browser sends requests here: the cookie is SameSite=Strict, every write must come from a
   page of this server (Origin), and the interface refuses requests that the browser marks as from another site.
 - An attacker's host name that resolves to 127.0.0.1 (DNS rebinding): the Host header must be one of the known names.
@@ -18,6 +19,7 @@ import ipaddress
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -60,6 +62,11 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
+def session_of(token: str) -> str:
+    """Return what the cookie holds of those who know the token; the token cannot be found from it."""
+    return hmac.digest(token.encode(), b"upicker cookie", "sha256").hex()
+
+
 class Gate:
     """Checks the secret, and the host names of this server.
 
@@ -72,40 +79,47 @@ class Gate:
     """
 
     def __init__(self, token: str, names: frozenset[str] = LOOPBACK) -> None:
-        self._token = token.encode()
+        self._token, self._session = token.encode(), session_of(token)
         self._names = frozenset(name.lower() for name in names - {ANY_ADDRESS})
         self._any_address = ANY_ADDRESS in names
-        self._tickets: dict[bytes, float] = {}
+        self._tickets: dict[bytes, tuple[float, Callable[[], object]]] = {}
         self._lock = threading.Lock()
 
-    def ticket(self) -> str:
-        """Return a secret that admits one visit, within two minutes.
+    def ticket(self, used: Callable[[], object]) -> str:
+        """Return a secret that admits one visit, within two minutes: for starting a browser.
 
-        It is for starting a browser, whose command line every user of the machine can read.
+        Parameters
+        ----------
+        used : callable
+            Called when it was used.
         """
         made = new_token()
         with self._lock:
-            self._tickets[made.encode()] = time.monotonic() + _TICKET_SECONDS
+            self._tickets[made.encode()] = time.monotonic() + _TICKET_SECONDS, used
         return made
 
     def admits(self, given: str) -> bool:
-        """Tell whether a secret is the token, or a ticket, which is then used up."""
-        secret = given.encode("utf-8", "surrogatepass")[:_LONGEST_TOKEN]
-        if hmac.compare_digest(secret, self._token):
-            return True
+        """Tell whether a secret is the token."""
+        return hmac.compare_digest(_secret(given), self._token)
+
+    def redeems(self, given: str) -> bool:
+        """Tell whether a secret is a ticket, which is then used up."""
         with self._lock:
             now = time.monotonic()
-            self._tickets = {ticket: end for ticket, end in self._tickets.items() if end > now}
-            return self._tickets.pop(secret, None) is not None
+            self._tickets = {ticket: found for ticket, found in self._tickets.items() if found[0] > now}
+            found = self._tickets.pop(_secret(given), None)
+        if found is not None:
+            found[1]()
+        return found is not None
 
     def knows(self, request: Request) -> bool:
         """Tell whether a request carries the right cookie."""
         given = request.cookies.get(cookie_name(request.headers), "")
-        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
+        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._session.encode())
 
     def cookie(self, headers: Headers) -> str:
         """Return the header that sets the cookie."""
-        return f"{cookie_name(headers)}={self._token.decode()}; HttpOnly; SameSite=Strict; Path=/"
+        return f"{cookie_name(headers)}={self._session}; HttpOnly; SameSite=Strict; Path=/"
 
     def is_ours(self, host: str) -> bool:
         """Tell whether a Host header names this server."""
@@ -163,7 +177,7 @@ class Guard:
         if not self._gate.is_ours(host):
             text = "Open the address that upicker printed in the terminal."
             return _refused(path, 403, "This server does not accept this host name", text)
-        if path == "/" and method in _READS and "token" in request.query_params:
+        if path == "/" and method in _READS and not request.query_params.keys().isdisjoint(("token", "ticket")):
             return self._visit(request)
         if not self._gate.knows(request):
             text = "Open the address that upicker printed in the terminal; it ends with a token."
@@ -185,12 +199,25 @@ class Guard:
         return None
 
     def _visit(self, request: Request) -> Response:
-        """Set the cookie for a visit with the token, and remove the token from the address."""
+        """Set the cookie for a visit with the token or a ticket, and remove that from the address."""
+        query, gate = request.query_params, self._gate
         # A browser that has the cookie may come back with a ticket that is used up.
-        if not (self._gate.knows(request) or self._gate.admits(request.query_params["token"])):
+        by_token = gate.admits(query.get("token", ""))
+        if not (by_token or gate.knows(request) or gate.redeems(query.get("ticket", ""))):
             text = "This token is no longer valid. Open the address that upicker printed last in the terminal."
             return html_page(401, "This page is locked", text)
-        return RedirectResponse("/", 303, {"Set-Cookie": self._gate.cookie(request.headers)})
+        cookie = {"Set-Cookie": gate.cookie(request.headers)}
+        if by_token and request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+            return RedirectResponse("/", 303, cookie)
+        # After a link from elsewhere, such as from a file, the browser sends no SameSite=Strict cookie where it is
+        # redirected to, but only where a page of ours leads to.
+        found = html_page(200, "UPicker", "This page is opened.", "Continue", going_on=True)
+        found.headers.update(cookie)
+        return found
+
+
+def _secret(given: str) -> bytes:
+    return given.encode("utf-8", "surrogatepass")[:_LONGEST_TOKEN]
 
 
 def _is_from_here(headers: Headers, host: str) -> bool:

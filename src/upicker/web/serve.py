@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import socket
 import sys
-import threading
-import webbrowser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from upicker.errors import ConfigError
 from upicker.web.app import assemble
+from upicker.web.connections import BACKLOG, Connection, Limits, most_connections, quiet_accept
+from upicker.web.launching import has_screen, launch_file, open_browser, remove
 from upicker.web.project import Project
 from upicker.web.security import ANY_ADDRESS, LOOPBACK, Gate, new_token
 
@@ -56,9 +60,14 @@ class Address:
             return socket.gethostname()
         return f"[{self.host}]" if ":" in self.host else self.host
 
-    def url(self, secret: str | None = None) -> str:
-        """Return the URL to open, with the token or another secret."""
-        return f"http://{self.name}:{self.port}/?token={self.token if secret is None else secret}"
+    @property
+    def origin(self) -> str:
+        """The URL without a secret, which opens nothing."""
+        return f"http://{self.name}:{self.port}"
+
+    def url(self) -> str:
+        """Return the URL to open, with the token."""
+        return f"{self.origin}/?token={self.token}"
 
     def tunnel(self, environ: Mapping[str, str]) -> str:
         """Return the ssh command that makes a local server reachable from a laptop, through a login node if any."""
@@ -68,7 +77,14 @@ class Address:
         return f"ssh -N -L {self.port}:{self.name}:{self.port} {jump}{user}@{here}"
 
 
-def serve(project: Project, host: str, port: int | None, open_browser: bool, tell: Callable[[Address], None]) -> None:
+def serve(
+    project: Project,
+    host: str,
+    port: int | None,
+    browser: bool,
+    tell: Callable[[Address], None],
+    force: bool = False,
+) -> None:
     """Serve a project until Ctrl-C or a termination signal.
 
     Parameters
@@ -79,31 +95,55 @@ def serve(project: Project, host: str, port: int | None, open_browser: bool, tel
         The address to listen on.
     port : int or None
         The port; 0 chooses a free one, None chooses 8765 or, if that is in use, a free one.
-    open_browser : bool
+    browser : bool
         Whether to open a browser if there is a screen.
     tell : callable
         Called with the address as soon as the server is ready.
+    force : bool
+        Whether to take over from another server of the same labels or picks.
 
     Raises
     ------
     ConfigError
         If the server cannot listen on this host or port.
+    Held
+        If another server has the same labels or picks.
     """
-    token = new_token()
-    gate = Gate(token, _names(host))
-    app = assemble(project, gate)
-    listening = _listen(host, port)
-    address = Address(host, listening.getsockname()[1], token)
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(_listen(host, port))
+        address = Address(host, listening.getsockname()[1], new_token())
+        project.claim(address.origin, force)
+        stack.callback(project.release)
+        gate = Gate(address.token, _names(host))
+        app = assemble(project, gate)
 
-    def ready() -> None:
-        tell(address)
-        if open_browser and has_screen(os.environ, sys.platform):
-            # Starting a browser takes a moment, and some do not return before they are closed.
-            threading.Thread(target=_open, args=(address.url(gate.ticket()),), daemon=True).start()
+        def ready() -> None:
+            tell(address)
+            if browser and has_screen(os.environ, sys.platform):
+                # Without the file, the address in the terminal works all the same.
+                with contextlib.suppress(OSError):
+                    _launch(address, gate, stack)
 
+        with contextlib.suppress(KeyboardInterrupt):
+            _server(app, ready).run(sockets=[listening])
+
+
+def _launch(address: Address, gate: Gate, stack: contextlib.ExitStack) -> None:
+    """Open a browser by a file that is removed once it was used, at the latest when the stack is left."""
+    used: list[Path] = []
+    ticket = gate.ticket(lambda: [remove(path) for path in used])
+    used.append(stack.enter_context(launch_file(f"{address.origin}/?ticket={ticket}")))
+    open_browser(used[0])
+
+
+def _server(app: ASGIApp, ready: Callable[[], None], limits: Limits | None = None) -> uvicorn.Server:
+    """Return the server of an application."""
+    limits = limits or Limits(most_connections())
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=partial(Connection, limits),  # type: ignore[arg-type]  # called as a class would be
+        loop="asyncio",
+        backlog=BACKLOG,
         log_level="error",
         access_log=False,
         server_header=False,
@@ -113,36 +153,22 @@ def serve(project: Project, host: str, port: int | None, open_browser: bool, tel
         timeout_graceful_shutdown=_PATIENCE_S,
         h11_max_incomplete_event_size=_LARGEST_HEADERS,
     )
-    server = _Server(config, ready)
-    with contextlib.suppress(KeyboardInterrupt), listening:
-        server.run(sockets=[listening])
+    return _Server(config, limits, ready)
 
 
 class _Server(uvicorn.Server):
     """Calls a function when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, limits: Limits, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._limits, self._ready = limits, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to serve."""
+        quiet_accept(self._limits, asyncio.get_running_loop())
         await super().startup(sockets)
         if not self.should_exit:
             self._ready()
-
-
-def has_screen(environ: Mapping[str, str], platform: str) -> bool:
-    """Tell whether the user works at this machine: a browser forwarded through ssh is of no use."""
-    if any(environ.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
-        return False
-    return platform in ("darwin", "win32") or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
-
-
-def _open(url: str) -> None:
-    """Open a browser, if there is one; the address is printed anyway."""
-    with contextlib.suppress(webbrowser.Error, OSError):
-        webbrowser.open(url)
 
 
 def _names(host: str) -> frozenset[str]:

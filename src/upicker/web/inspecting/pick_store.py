@@ -214,7 +214,7 @@ class PickStore:
         NotFound
             If there is no such micrograph or pick; nothing changes then.
         OutputError
-            If it cannot be saved; likewise.
+            If it cannot be saved, or another server has taken over; likewise.
         """
         with self._lock:
             marked: dict[int, np.ndarray] = {}
@@ -224,6 +224,7 @@ class PickStore:
                 if len(which) and not (which.min() >= 0 and which.max() < len(accepted)):
                     raise NotFound(f"a pick of micrograph {number}", "there is no such pick", "Reload the page")
                 accepted[which] = not rejected
+            self.project.refuse_if_lost()
             self._save(marked)
             for number, accepted in marked.items():
                 one = self._all[number]

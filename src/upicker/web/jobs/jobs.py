@@ -242,6 +242,7 @@ class Jobs:
 
     def _new(self) -> tuple[str, Path]:
         """Create a folder for a job."""
+        self.project.refuse_if_lost()
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         name = f"{now}-{uuid.uuid4().hex[:6]}"
         try:

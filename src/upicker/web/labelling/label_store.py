@@ -113,10 +113,12 @@ class LabelStore:
             409 with the ``state`` if the server was restarted since; 409 if a file cannot be read at the moment;
             400 for invalid changes. Nothing is applied then.
         OutputError
-            If something cannot be written; the files are then as they were, and the changes may be sent again.
+            If something cannot be written, or another server has taken over; the files are then as they were, and the
+            changes may be sent again.
         """
         self.project.path(number)
         with self._lock:
+            self.project.refuse_if_lost()
             try:
                 if epoch != self.epoch:
                     found = "the server was restarted after this page was loaded"
