@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from upicker.errors import OutputError
 from upicker.geometry import Region
 from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
-from upicker.io.atomic import replacing
+from upicker.io.atomic import replacing, temporary_folder
 from upicker.particles import Particles
 from upicker.train.augment.online import draw_tile
 from upicker.train.sample import Sample
@@ -65,8 +64,8 @@ class Store:
             If the folder cannot be created.
         """
         if folder is None:
-            with tempfile.TemporaryDirectory(prefix="upicker-") as temporary:
-                yield cls(Path(temporary))
+            with temporary_folder() as temporary:
+                yield cls(temporary)
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
