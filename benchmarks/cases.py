@@ -146,7 +146,7 @@ def case_02_headerless_tables(case: Case) -> None:
     for more in ((), ("--micrographs", "mics")):
         case.all_or_refuses(wanted, "SPIDER|layout|box|column", "mic001.spi", *more)
     for name in ("mic002.txt", "mic003.txt", "mic004.plt"):
-        case.all_or_refuses(points, "layout|box|column|unknown", name)
+        case.all_or_refuses(points, "layout|box|column|IMAGIC", name)
 
 
 @case

@@ -1,10 +1,13 @@
-"""Damaged coordinate files by the ten thousand: every reader returns particles or raises CoordinatesError.
+"""Damaged files by the ten thousand: every reader returns what it reads, or raises the error of its kind.
 
     python benchmarks/fuzz.py --inputs 100000 --seed 0 --keep /tmp/findings
 
 For each reader valid files are made, then cut, spliced, repeated, and sprinkled with words that have broken readers
 before; every tenth input is random bytes. An input is a finding if reading it raises anything but CoordinatesError,
 takes more CPU time than --seconds, needs more than --memory GiB, or gives positions that are not finite.
+
+The reader "weights" checks weights files (WeightsError) without building a network; most of its inputs are damaged in
+the JSON of their headers (`fuzz_weights.py`).
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fuzz_weights
 import numpy as np
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, WeightsError
 from upicker.io import coordinates
 from upicker.io.picks import Picks
 from upicker.particles import Particles
@@ -108,6 +112,7 @@ def seeds(folder: Path) -> dict[str, tuple[str, list[bytes]]]:
     for name, (file, content) in LISTS.items():
         tail = f"M/a.mrc {folder}/star1/00123_autopick.star\n".encode() if name == "relion list" else b""
         found[name] = file, [content + tail]
+    found["weights"] = "a.safetensors", fuzz_weights.seeds(folder / "weights")
     return found
 
 
@@ -190,9 +195,11 @@ def outcome(path: Path, read: Callable[[Path], object]) -> str:
     """Return "read", "refused", or what went wrong and where."""
     try:
         found = read(path)
-    except CoordinatesError as error:
+    except (CoordinatesError, WeightsError) as error:
         return "refused" if str(error.where) and error.remedy else "a message without where or remedy"
-    except (Exception, TimeoutError) as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {str(error)[:80]} ({Path(last.filename).name}, line {last.lineno})"
     finite = all(np.isfinite(p.particles.xy).all() and np.isfinite(p.particles.score).all() for p in found)  # type: ignore[attr-defined]
@@ -221,16 +228,19 @@ def main() -> None:
         for number, (reader, (file, contents)) in enumerate(seeds(folder).items()):
             if options.readers and reader not in options.readers:
                 continue
+            damaged, read = (
+                (fuzz_weights.mutated, fuzz_weights.read) if reader == "weights" else (mutated, coordinates.read_all)
+            )
             path = folder / "damaged" / file
             path.parent.mkdir(exist_ok=True)
             counts: collections.Counter[str] = collections.Counter()
             start, longest = time.perf_counter(), 0.0
             for index in range(options.inputs):
-                content = mutated(np.random.default_rng((options.seed, number, index)), contents)
+                content = damaged(np.random.default_rng((options.seed, number, index)), contents)
                 path.write_bytes(content)
                 before = time.process_time()
                 signal.setitimer(signal.ITIMER_PROF, options.seconds)
-                result = outcome(path, coordinates.read_all)
+                result = outcome(path, read)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 longest = max(longest, time.process_time() - before)
                 counts[result] += 1
