@@ -321,6 +321,19 @@ def test_extract_writes_stacks_and_a_star_file_that_lists_them(capsys, labelled)
     assert header.tolist() == [32, 32, 5]
 
 
+def test_extract_refuses_picks_on_a_binned_picture_and_converts_origins(capsys, labelled):
+    more = ("--micrographs", labelled, "--box", "20px", "-o", "p.star")
+    coordinates.write(Path("labels/one.csv"), Particles.of(CENTRES / 2, DIAMETER / 2), "csv", shape=(75, 100))
+    _, _, err = upicker(capsys, "extract", "labels", *more)
+    assert "one.csv: it was made on an image of 100 columns x 75 rows" in " ".join(err.split())
+    Path("labels/one.csv").unlink()
+    rows = "".join(f"{x + 4} {y} 8\n" for x, y in CENTRES)  # 8 A are 4 pixels of 2 A
+    Path("labels/one.star").write_text(f"data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n{rows}")
+    assert upicker(capsys, "extract", "labels", *more)[0] == 0
+    particles = starfile.read("p.star", always_dict=True)["particles"]
+    assert particles["rlnCoordinateX"].tolist()[:5] == pytest.approx([x for x, _ in CENTRES])
+
+
 def test_extract_scales_pads_and_goes_on_where_it_stopped(capsys, labelled):
     args = ("labels", "--micrographs", labelled, "--box", "90px", "--scale", "30px", "--pad", "-o", "p.star")
     assert upicker(capsys, "extract", *args)[0] == 0

@@ -130,7 +130,7 @@ def test_equalisation_keeps_the_order_of_grey_levels():
         (noise(), 238.0, {}, InputError, "larger than the micrograph"),
         (noise(), 3.0, {}, InputError, "too small"),
         (noise(), float("nan"), {}, InputError, "too small"),
-        (noise(shape=(9000, 40)), 4.0, {"working_diameter_px": 800.0}, InputError, "at the working scale"),
+        (noise(shape=(9000, 40)), 4.0, {"working_diameter_px": 512.0}, InputError, "at the working scale"),
         (noise(shape=(15, 300)), 8.0, {}, MicrographError, "not a micrograph"),
         (noise(shape=(3, 40, 50)), 8.0, {}, MicrographError, "not a micrograph"),
         (np.full(SHAPE, 7.0, np.float32), 24.0, {}, MicrographError, "the same"),

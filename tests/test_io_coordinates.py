@@ -220,6 +220,18 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
         coordinates.write(tmp_path / "file" / "mic.csv", some(), "csv")
 
 
+def test_what_is_known_of_the_micrograph_holds_for_its_file(tmp_path: Path) -> None:
+    """Origins in Angstrom by its pixel size; a file made on a binned picture is refused."""
+    path = tmp_path / "mic.star"
+    path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n100 50 8\n")
+    assert coordinates.read_of(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
+    with pytest.raises(CoordinatesError, match=r"--pixel-size"):
+        coordinates.read_of(path, SHAPE, None)
+    coordinates.write(path, Particles.of([(10, 20)]), "star", 2.0, (SHAPE[0] // 2, SHAPE[1] // 2))
+    with pytest.raises(CoordinatesError, match=r"made on an image of .*, but micrograph 'mic' has .*--scale 2"):
+        coordinates.read_of(path, SHAPE, 1.0)
+
+
 @pytest.mark.parametrize("format", ["csv", "star", "particles", "topaz"])
 def test_positions_between_0_and_1_are_fractions_and_refused(tmp_path: Path, format: str) -> None:
     path = tmp_path / f"mic{coordinates.output_path(tmp_path, '', format).suffix}"

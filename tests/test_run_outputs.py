@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from upicker.errors import InputError, MicrographError, OutputError
+from upicker.errors import CoordinatesError, InputError, MicrographError, OutputError
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles
 from upicker.run import compare, extract
@@ -65,6 +65,17 @@ def test_labels_and_picks_meet_by_name(tmp_path):
     (tmp_path / "picks" / "b.csv").rename(tmp_path / "picks" / "x.csv")
     (tmp_path / "picks" / "c.csv").unlink()
     with pytest.raises(InputError, match=r"'d'.*'a'"):
+        compare.load(tmp_path / "labels", tmp_path / "picks")
+
+
+def test_picks_and_labels_of_images_of_other_sizes_are_not_compared(tmp_path):
+    """Labels on a picture that was binned by 2 would all be misses."""
+    coordinates.write(tmp_path / "labels" / "a.csv", Particles.of([[50, 60]], 40), "csv", shape=(200, 300))
+    for shape in ((200, 300), (201, 299), None):
+        coordinates.write(tmp_path / "picks" / "a.csv", Particles.of([[50, 60]], 40), "csv", shape=shape)
+        assert compare.scores(compare.load(tmp_path / "labels", tmp_path / "picks"))[1].recall == 1
+    coordinates.write(tmp_path / "picks" / "a.csv", Particles.of([[25, 30]], 20), "csv", shape=(100, 150))
+    with pytest.raises(CoordinatesError, match=r"picks/a.csv: it was made on an image of 150 columns x 100 rows"):
         compare.load(tmp_path / "labels", tmp_path / "picks")
 
 

@@ -52,15 +52,31 @@ def read(path: str | Path, options: ReadOptions = _DEFAULT_READ) -> Particles:
     ------
     CoordinatesError
         If the file is missing, empty or of another kind, lacks columns, holds several micrographs, or
-        has a value that is not a finite number (the line is named).
+        has a value that is not a finite number (the line is named); as `upicker.io.picks.to_contract`.
     """
+    return read_one(path, options).particles
+
+
+def read_one(path: str | Path, options: ReadOptions = _DEFAULT_READ) -> Picks:
+    """Read a file of one micrograph as `read` does, with what it says of the micrograph."""
     path = Path(path)
     found = _parsed(_load(path))
     if len(found) > 1:
         raise CoordinatesError(
             path, f"it holds the particles of {len(found)} micrographs", "Give one file per micrograph"
         )
-    return to_contract(path, found[0], options).particles if found else Particles.of([])
+    return to_contract(path, found[0], options) if found else Picks(path.stem, Particles.of([]))
+
+
+def read_of(path: str | Path, shape: tuple[int, int], pixel_size_A: float | None) -> Particles:
+    """Read a file of one micrograph of which size and pixel size are known, as `read` does.
+
+    Raises
+    ------
+    CoordinatesError
+        As `read`; also if the file was made on an image of another size.
+    """
+    return read(path, ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A))
 
 
 def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
@@ -320,7 +336,7 @@ def _load(path: Path) -> Content:
 
 def _parsed(content: Content) -> list[Picks]:
     """Read a content in its own pixels, without following lists."""
-    found = recognized(content).read(content, _DEFAULT_READ)
+    found = recognized(content).read(content)
     _refuse_fractions(content.path, found)
     return found
 

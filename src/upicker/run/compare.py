@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from upicker import scoring
-from upicker.errors import InputError
+from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates, micrographs
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
+from upicker.io.picks import Picks, ReadOptions
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -41,7 +42,7 @@ class Comparison:
     differing: str = ""
 
 
-def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
+def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float | None = None) -> Comparison:
     """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
@@ -50,22 +51,39 @@ def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
         Folders of coordinate files.
     endings : Endings
         Of their names.
+    pixel_size_A : float or None
+        Of the raw micrographs; overrides that of the files.
 
     Raises
     ------
     InputError
         If a folder holds no coordinates, no name is in both, or names are ambiguous.
     CoordinatesError
-        If a file cannot be read.
+        If a file cannot be read, or picks were made on an image of another size than the labels.
     """
     truth, found = _files(labels), _files(picks)
+    options = ReadOptions(pixel_size_A=pixel_size_A)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
-    picks_of, no_picks = pairing.pairs, Particles.of([])
-    pairs = {
-        name: (coordinates.read(found[picks_of[name]]) if name in picks_of else no_picks, coordinates.read(file))
-        for name, file in truth.items()
-    }
+    pairs = {}
+    for name, file in truth.items():
+        marked = coordinates.read_one(file, options)
+        picked = Picks(name, Particles.of([]))
+        if name in pairing.pairs:
+            where = found[pairing.pairs[name]]
+            picked = coordinates.read_one(where, options)
+            _check_alike(where, picked.shape, file, marked.shape)
+        pairs[name] = picked.particles, marked.particles
     return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files, differing(pairing))
+
+
+def _check_alike(picks: Path, shape: tuple[int, int] | None, labels: Path, other: tuple[int, int] | None) -> None:
+    if shape and other and any(abs(one - two) > 0.01 * two for one, two in zip(shape, other)):
+        raise CoordinatesError(
+            picks,
+            f"it was made on an image of {shape[1]} columns x {shape[0]} rows, and {labels} on one of {other[1]} x"
+            f" {other[0]}",
+            "Use upicker convert with --scale on those of the binned image",
+        )
 
 
 def scores(

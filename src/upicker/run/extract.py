@@ -102,12 +102,12 @@ class Extracting:
         if earlier:
             shape, pixel_size_A = earlier
             boxing = self._boxing(pixel_size_A, path)
-            particles, requested = self._particles(path, shape)
+            particles, requested = self._particles(path, shape, pixel_size_A)
             done = particles.select(fitting(particles, shape, boxing))
             return Extracted(self._entry(target, path, done, pixel_size_A, boxing), requested - len(done))
         micrograph = self.reading.read(path)
         boxing = self._boxing(micrograph.pixel_size_A, path)
-        particles, requested = self._particles(path, micrograph.shape)
+        particles, requested = self._particles(path, micrograph.shape, micrograph.pixel_size_A)
         rows, columns = micrograph.shape
         kind = StackKind(self.float16, f"{note} {rows} {columns} {micrograph.pixel_size_A or 0:.8g}")
         done = _cut(micrograph, particles, boxing, target, kind)
@@ -125,10 +125,10 @@ class Extracting:
             pad=self.pad,
         )
 
-    def _particles(self, path: Path, shape: tuple[int, int]) -> tuple[Particles, int]:
+    def _particles(self, path: Path, shape: tuple[int, int], pixel_size_A: float | None) -> tuple[Particles, int]:
         """Return the particles to extract, and their number including those outside the micrograph."""
         file = self.picks[path]
-        particles, outside = coordinates.check_inside(coordinates.read(file), shape, file)
+        particles, outside = coordinates.check_inside(coordinates.read_of(file, shape, pixel_size_A), shape, file)
         if self.threshold is not None:
             particles = particles.above(self.threshold)
         return particles, len(particles) + outside
