@@ -175,7 +175,8 @@ def write_all(
     Parameters
     ----------
     target : Path
-        A file (its name has an ending), for the formats that hold many micrographs; else a folder.
+        A file (its name has an ending, as no folder has that exists, and not a number as in ``picks_0.31``), for the
+        formats that hold many micrographs; else a folder.
     all_picks : sequence of Picks
         One per micrograph, raw pixels.
     format : str
@@ -204,11 +205,12 @@ def write_all(
             raise OutputError(
                 target, f"the name {picks.micrograph!r} holds control characters", "Rename the micrograph"
             )
-    if kind.layout == "folder" or (kind.layout in ("either", "together") and target.suffix):
+    is_file = bool(target.suffix) and not target.suffix[1:2].isdigit() and not target.is_dir()
+    if kind.layout == "folder" or (kind.layout in ("either", "together") and is_file):
         return _write_files(kind, target, list(all_picks), options)
     if kind.layout == "together":
         return _write_files(kind, target / kind.file_of_all, list(all_picks), options)
-    files = {target: all_picks[0]} if target.suffix and len(all_picks) == 1 else _file_each(target, all_picks, kind)
+    files = {target: all_picks[0]} if is_file and len(all_picks) == 1 else _file_each(target, all_picks, kind)
     alone = replace(options, named=False)
     return [written for file, picks in files.items() for written in _write_files(kind, file, [picks], alone)]
 
