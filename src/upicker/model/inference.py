@@ -55,9 +55,8 @@ class Levels:
         for rows, _ in shapes:
             self.starts.append(self.starts[-1] + rows + 2)
         self.rows = self.starts[-1] * self.width
-        self.device = device
         size = torch.tensor([(columns, rows) for rows, columns in shapes], dtype=torch.float32, device=device)
-        # Samples outside are zero, as those on the ring; just before its last pixel, so that there is a right neighbour.
+        # Samples outside are zero, as on the ring; just before its last pixel, so that there is a right neighbour.
         self.highest = self._per_sample(torch.nextafter(size, torch.zeros_like(size)))
         start = torch.tensor(self.starts[:-1], dtype=torch.float32, device=device)
         head = torch.arange(heads, device=device)[:, None, None]
