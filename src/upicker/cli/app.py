@@ -41,7 +41,6 @@ from upicker.cli import (
 )
 from upicker.cli.console import problem
 from upicker.errors import ConfigError, UPickerError
-from upicker.run.allocator import keep_freed_memory
 
 
 def name_of(command: Callable[..., int]) -> str:
@@ -138,6 +137,8 @@ def main() -> None:
     """Run the command line of this process, and exit."""
     signal.signal(signal.SIGTERM, _terminated)
     if sys.argv[1:2] and sys.argv[1] in COMPUTING:
+        from upicker.run.allocator import keep_freed_memory
+
         keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
 
