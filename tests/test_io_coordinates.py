@@ -220,6 +220,18 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
         coordinates.write(tmp_path / "file" / "mic.csv", some(), "csv")
 
 
+def test_what_is_known_of_the_micrograph_holds_for_its_file(tmp_path: Path) -> None:
+    """Origins in Angstrom by its pixel size; a file made on a binned picture is refused."""
+    path = tmp_path / "mic.star"
+    path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n100 50 8\n")
+    assert coordinates.read_of(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
+    with pytest.raises(CoordinatesError, match=r"--pixel-size"):
+        coordinates.read_of(path, SHAPE, None)
+    coordinates.write(path, Particles.of([(10, 20)]), "star", 2.0, (SHAPE[0] // 2, SHAPE[1] // 2))
+    with pytest.raises(CoordinatesError, match=r"made on an image of .*, but micrograph 'mic' has .*--scale 2"):
+        coordinates.read_of(path, SHAPE, 1.0)
+
+
 @pytest.mark.parametrize("format", ["csv", "star", "particles", "topaz"])
 def test_positions_between_0_and_1_are_fractions_and_refused(tmp_path: Path, format: str) -> None:
     path = tmp_path / f"mic{coordinates.output_path(tmp_path, '', format).suffix}"
@@ -251,6 +263,33 @@ def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
         coordinates.check_inside(swapped, SHAPE, "labels/mic.csv")
     kept, dropped = coordinates.check_inside(Particles.of([]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("others", "outside", "diameter", "is_refused"),
+    [
+        (9, [(536.2, 100)], 16, False),  # one of ten, shifted over the edge by refinement
+        (9, [(100, -4), (536.2, 100)], 16, False),
+        (7, [(100, -4), (536.2, 100), (-2, 100)], 16, True),  # many
+        (9, [(560, 100)], 16, True),  # far
+        (9, [(545, 100)], np.nan, False),
+        (9, [(560, 100)], np.nan, True),
+        (30, [(5000, 100)], 16, False),  # one of many
+        (0, [(536.2, 100)], 16, False),
+        (1, [(536.2, 100)], 16, False),
+        (1, [(536.2, 100), (100, -4)], 16, True),
+    ],
+)
+def test_one_of_few_centres_outside_is_dropped_unless_it_is_far(
+    others: int, outside: list, diameter: float, is_refused: bool
+) -> None:
+    particles = Particles.of([*((x, 300.0) for x in range(others)), *outside], diameter)
+    if is_refused:
+        with pytest.raises(CoordinatesError, match=f"{len(outside)} of {len(particles)} centres lie outside"):
+            coordinates.check_inside(particles, SHAPE, "mic.csv")
+    else:
+        kept, dropped = coordinates.check_inside(particles, SHAPE, "mic.csv")
+        assert (len(kept), dropped) == (others, len(outside))
 
 
 def test_files_are_found_by_the_micrographs_stem(tmp_path: Path) -> None:

@@ -488,6 +488,18 @@ def test_find_refuses_two_micrographs_of_one_name(tmp_path: Path) -> None:
     assert str(second) in str(caught.value)
 
 
+def test_two_micrographs_of_one_name_are_told_apart_by_their_folders_where_outputs_are(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / name for folder in ("one", "two") for name in ("mic.mrc", "other.mrc")][:3]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert [entry.path for entry in micrographs.entries(paths, by_path=True)] == paths
+    beside = tmp_path / "one" / "mic.tif"
+    beside.write_text("")
+    with pytest.raises(InputError, match="apart from the suffix"):
+        micrographs.entries([*paths, beside], by_path=True)
+
+
 def test_real_micrographs(shared: Path) -> None:
     data = shared / "data"
     sizes = {"apoferritin": (1200, 1240), "empiar10017": (4096, 4096), "proteasome20s": (512, 512)}

@@ -70,3 +70,15 @@ def test_names_that_begin_with_data_do_not_make_a_star_file(tmp_path: Path) -> N
     assert [entry.name for entry in lists.read(tmp_path / "list.txt")] == names
     (tmp_path / "list.star").write_text(ONE_COLUMN + text)
     assert [entry.name for entry in lists.read(tmp_path / "list.star")] == names
+
+
+def test_optics_groups_stand_before_their_table_or_behind_it() -> None:
+    optics, table = "data_optics\nloop_\n_rlnOpticsGroup #1\n{}\n", "data_particles\nloop_\n_rlnX #1\n1\n"
+    for text, numbers in (
+        (optics.format(1) + table + optics.format(2) + table, "12"),
+        (table + optics.format(1), "1"),
+        (table + optics.format(1).replace("Group", "Name") + table, "  "),
+    ):
+        tables = star.parse(text, "a.star")
+        found = [star.optics_of(one, tables) for one in tables if one.name == "particles"]
+        assert [one.rows[0][0] if one else " " for one in found] == list(numbers)

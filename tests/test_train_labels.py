@@ -242,6 +242,14 @@ def test_a_pair_is_read_and_all_labels_get_the_one_diameter(tmp_path):
     np.testing.assert_allclose(particles.diameter_px, 24.0)
 
 
+def test_origins_of_labels_are_converted_with_the_micrographs_pixel_size(tmp_path):
+    path = write_micrograph(tmp_path / "a.tif", (70, 90))
+    file = tmp_path / "a.star"
+    file.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n30 40 6\n")
+    _, particles = read_pair(path, file, Length(36.0, "A"), Reading(1.5))
+    np.testing.assert_allclose(particles.xy, [[26, 40]])
+
+
 def test_labels_of_another_micrograph_are_refused(tmp_path):
     path = write_micrograph(tmp_path / "a.tif", (70, 90))
     file = label(tmp_path, "a", xy=np.random.default_rng(0).uniform(0, 500, (40, 2))) / "a.csv"

@@ -186,8 +186,15 @@ def listed_micrographs(
     return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain)
 
 
-def entries(patterns: Sequence[str]) -> list[Listed]:
+def entries(patterns: Sequence[str], by_path: bool = False) -> list[Listed]:
     """Return the micrographs given by files, folders, patterns and lists, with the metadata of the lists.
+
+    Parameters
+    ----------
+    patterns : sequence of str
+        As given.
+    by_path : bool
+        Whether files of one name in several folders are allowed.
 
     Raises
     ------
@@ -198,7 +205,7 @@ def entries(patterns: Sequence[str]) -> list[Listed]:
 
     if not patterns:
         raise ConfigError("MICS", "no micrographs were given", "Give files, folders, quoted patterns or lists")
-    return micrographs.entries(patterns)
+    return micrographs.entries(patterns, by_path)
 
 
 def existing_folder(path: Path, what: str) -> Path:

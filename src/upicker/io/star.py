@@ -113,6 +113,13 @@ def _is_row(words: list[str], table: Table, lines: Sequence[str], number: int) -
     return not (after == ["loop_"] or (len(after) > 1 and after[0].startswith("_")))
 
 
+def optics_of(table: Table, tables: Sequence[Table]) -> Table | None:
+    """Return the table of optics groups that holds for one of `tables`: the last before it, else the first behind."""
+    at = next(i for i, other in enumerate(tables) if other is table)
+    order = (*reversed(tables[:at]), *tables[at + 1 :])
+    return next((other for other in order if other.name == "optics" and "_rlnOpticsGroup" in other.columns), None)
+
+
 def format_table(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Write one looped block; floats keep 1e-6, words with blanks are quoted."""
     head = [f"data_{name}", "", "loop_", *(f"{column} #{i}" for i, column in enumerate(columns, 1))]

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from upicker import scoring
-from upicker.errors import InputError
-from upicker.io import coordinates, micrographs
+from upicker.errors import CoordinatesError, InputError
+from upicker.io import coordinates, micrographs, sources
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
+from upicker.io.picks import Picks, stem
+from upicker.io.sources import Repeated, Source
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -33,39 +35,66 @@ class Comparison:
         Names with picks but without labels: left out of the scores.
     differing : str
         See `upicker.io.pairing.differing`.
+    repeated : tuple of Repeated
+        Positions that stand more than once in a file, counted once.
     """
 
     pairs: dict[str, tuple[Particles, Particles]]
     without_picks: list[str]
     without_labels: list[str]
     differing: str = ""
+    repeated: tuple[Repeated, ...] = ()
 
 
-def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
+def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float | None = None) -> Comparison:
     """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
     ----------
     labels, picks : Path
-        Folders of coordinate files.
+        Folders of coordinate files, or files with the particles of many micrographs.
     endings : Endings
         Of their names.
+    pixel_size_A : float or None
+        Of the raw micrographs; overrides that of the files.
 
     Raises
     ------
     InputError
         If a folder holds no coordinates, no name is in both, or names are ambiguous.
     CoordinatesError
-        If a file cannot be read.
+        If a file cannot be read, or picks were made on an image of another size than the labels.
     """
-    truth, found = _files(labels), _files(picks)
+    truth, found = _sources(labels), _sources(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
-    picks_of, no_picks = pairing.pairs, Particles.of([])
-    pairs = {
-        name: (coordinates.read(found[picks_of[name]]) if name in picks_of else no_picks, coordinates.read(file))
-        for name, file in truth.items()
-    }
-    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files, differing(pairing))
+    repeated: list[Repeated] = []
+
+    def read(source: Source) -> Picks:
+        content = sources.read_one(source, pixel_size_A=pixel_size_A)
+        particles, again = sources.distinct(content.particles, source)
+        repeated.extend(again)
+        return replace(content, particles=particles)
+
+    pairs = {}
+    for name, source in truth.items():
+        marked, picked = read(source), Picks(name, Particles.of([]))
+        if name in pairing.pairs:
+            where = found[pairing.pairs[name]]
+            picked = read(where)
+            _check_alike(where, picked.shape, source, marked.shape)
+        pairs[name] = picked.particles, marked.particles
+    left = pairing.unmatched_micrographs, pairing.unmatched_files
+    return Comparison(pairs, *left, differing(pairing), tuple(repeated))
+
+
+def _check_alike(picks: Source, shape: tuple[int, int] | None, labels: Source, other: tuple[int, int] | None) -> None:
+    if shape and other and any(abs(one - two) > 0.01 * two for one, two in zip(shape, other)):
+        raise CoordinatesError(
+            str(picks),
+            f"it was made on an image of {shape[1]} columns x {shape[0]} rows, and {labels} on one of {other[1]} x"
+            f" {other[0]}",
+            "Use upicker convert with --scale on those of the binned image",
+        )
 
 
 def scores(
@@ -195,12 +224,11 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
     yield from each(list(pairing.pairs), work)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the coordinate files of a folder by the name of their micrograph."""
-    if not folder.is_dir():
-        raise InputError(folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)")
-    files = coordinates.stems(folder)
-    if not files:
+def _sources(path: Path) -> dict[str, Source]:
+    """Return where the particles of each micrograph are, by its name without folders, if these names differ."""
+    found = sources.by_micrograph(path)
+    if not found:
         known = ", ".join(coordinates.FORMATS)
-        raise InputError(folder, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
-    return files
+        raise InputError(path, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
+    short = {stem(name): source for name, source in found.items()}
+    return short if len(short) == len(found) else found

@@ -86,7 +86,8 @@ class Detecting:
         detections = self.picker.pick(micrograph, diameter_px)
         if path not in self.labels:
             return Detected(path, detections.score)
-        labels = coordinates.read(self.labels[path]).with_diameter(diameter_px)
+        labels = coordinates.read_of(self.labels[path], micrograph.shape, micrograph.pixel_size_A)
+        labels = labels.with_diameter(diameter_px)
         return Detected(path, detections.score, match(detections, labels).hit)
 
 

@@ -146,7 +146,8 @@ def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple
         If either cannot be read, or too many labels lie outside the micrograph.
     """
     micrograph = reading.read(path)
-    particles, _ = coordinates.check_inside(coordinates.read(file), micrograph.shape, file)
+    stored = coordinates.read_of(file, micrograph.shape, micrograph.pixel_size_A)
+    particles, _ = coordinates.check_inside(stored, micrograph.shape, file)
     return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
 
 

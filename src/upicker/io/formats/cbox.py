@@ -23,7 +23,7 @@ from upicker.errors import CoordinatesError
 from upicker.io import delimited, star
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract
+from upicker.io.picks import Picks, WriteOptions, boxed, from_contract
 from upicker.io.records import comment, noted
 from upicker.io.star import Table
 from upicker.particles import Particles
@@ -40,7 +40,7 @@ def sniff(content: Content) -> bool:
     return _X in content.text and "_Width" in content.text and "_rlnCoordinateX" not in content.text
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a CBOX file of one micrograph.
 
     Raises
@@ -135,7 +135,7 @@ FORMAT = Format(
     needs=frozenset({"diameter"}),
     notes=Notes(
         position="corner of the box, first row of an MRC file = 0; px",
-        columns="`_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
+        columns="block `cryolo`: `_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
         checked="crYOLO's documents and source",
     ),
 )

@@ -20,7 +20,7 @@ from upicker.errors import CoordinatesError
 from upicker.io import jsons
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract
+from upicker.io.picks import Picks, WriteOptions, from_contract
 from upicker.io.records import record
 from upicker.particles import Particles
 
@@ -37,7 +37,7 @@ def is_other(head: str) -> bool:
     return '"boxes"' not in head
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read an EMAN2 json file.
 
     Raises
