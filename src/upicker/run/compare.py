@@ -13,8 +13,7 @@ from upicker.errors import InputError
 from upicker.io import coordinates, micrographs, sources
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
-from upicker.io.picks import stem
-from upicker.io.sources import Repeated, Source
+from upicker.io.sources import DistinctReader, Repeated, Source
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -63,22 +62,16 @@ def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
     CoordinatesError
         If a file cannot be read.
     """
-    truth, found = _sources(labels), _sources(picks)
+    truth, found = _some(labels), _some(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
     picks_of, no_picks = pairing.pairs, Particles.of([])
-    repeated: list[Repeated] = []
-
-    def read(source: Source) -> Particles:
-        particles, again = sources.distinct(sources.read(source), source)
-        repeated.extend(again)
-        return particles
-
+    read = DistinctReader()
     pairs = {
         name: (read(found[picks_of[name]]) if name in picks_of else no_picks, read(source))
         for name, source in truth.items()
     }
     left = pairing.unmatched_micrographs, pairing.unmatched_files
-    return Comparison(pairs, *left, differing(pairing), tuple(repeated))
+    return Comparison(pairs, *left, differing(pairing), tuple(read.repeated))
 
 
 def scores(
@@ -208,11 +201,9 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
     yield from each(list(pairing.pairs), work)
 
 
-def _sources(path: Path) -> dict[str, Source]:
-    """Return where the particles of each micrograph are, by its name without folders, if these names differ."""
-    found = sources.by_micrograph(path)
+def _some(path: Path) -> dict[str, Source]:
+    found = sources.by_name(path)
     if not found:
         known = ", ".join(coordinates.FORMATS)
         raise InputError(path, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
-    short = {stem(name): source for name, source in found.items()}
-    return short if len(short) == len(found) else found
+    return found
