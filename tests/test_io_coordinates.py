@@ -273,6 +273,33 @@ def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
     assert (len(kept), dropped) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("others", "outside", "diameter", "is_refused"),
+    [
+        (9, [(536.2, 100)], 16, False),  # one of ten, shifted over the edge by refinement
+        (9, [(100, -4), (536.2, 100)], 16, False),
+        (7, [(100, -4), (536.2, 100), (-2, 100)], 16, True),  # many
+        (9, [(560, 100)], 16, True),  # far
+        (9, [(545, 100)], np.nan, False),
+        (9, [(560, 100)], np.nan, True),
+        (30, [(5000, 100)], 16, False),  # one of many
+        (0, [(536.2, 100)], 16, False),
+        (1, [(536.2, 100)], 16, False),
+        (1, [(536.2, 100), (100, -4)], 16, True),
+    ],
+)
+def test_one_of_few_centres_outside_is_dropped_unless_it_is_far(
+    others: int, outside: list, diameter: float, is_refused: bool
+) -> None:
+    particles = Particles.of([*((x, 300.0) for x in range(others)), *outside], diameter)
+    if is_refused:
+        with pytest.raises(CoordinatesError, match=f"{len(outside)} of {len(particles)} centres lie outside"):
+            coordinates.check_inside(particles, SHAPE, "mic.csv")
+    else:
+        kept, dropped = coordinates.check_inside(particles, SHAPE, "mic.csv")
+        assert (len(kept), dropped) == (others, len(outside))
+
+
 def test_files_are_found_by_the_micrographs_stem(tmp_path: Path) -> None:
     for format in ("box", "star", "csv"):
         coordinates.write(coordinates.output_path(tmp_path, "a.00", format), some(), format)
