@@ -73,7 +73,7 @@ def pick(
     from upicker.run.pick import Picking, processes
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
-    if len(todo) < len(paths):
+    if skip_existing:
         require_same_settings(work)
     jobs = jobs or processes(len(todo), work.picker)
     outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
