@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
 from upicker.io import coordinates
+from upicker.io.inside import check_inside
 from upicker.io.picks import ReadOptions
 from upicker.particles import Particles
 
@@ -264,12 +265,12 @@ def test_numbers_that_a_scale_takes_beyond_all_bounds_are_refused(tmp_path: Path
 
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
     inside = [(x, 300.0) for x in range(40)]
-    kept, dropped = coordinates.check_inside(Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv")
+    kept, dropped = check_inside(Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (41, 1)
     swapped = Particles.of([(y, x) for x, y in some(40).xy])
     with pytest.raises(CoordinatesError, match=r"labels/mic\.csv: \d+ of 40 .* 533 columns x 371 rows"):
-        coordinates.check_inside(swapped, SHAPE, "labels/mic.csv")
-    kept, dropped = coordinates.check_inside(Particles.of([]), SHAPE, "mic.csv")
+        check_inside(swapped, SHAPE, "labels/mic.csv")
+    kept, dropped = check_inside(Particles.of([]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (0, 0)
 
 
@@ -294,9 +295,9 @@ def test_one_of_few_centres_outside_is_dropped_unless_it_is_far(
     particles = Particles.of([*((x, 300.0) for x in range(others)), *outside], diameter)
     if is_refused:
         with pytest.raises(CoordinatesError, match=f"{len(outside)} of {len(particles)} centres lie outside"):
-            coordinates.check_inside(particles, SHAPE, "mic.csv")
+            check_inside(particles, SHAPE, "mic.csv")
     else:
-        kept, dropped = coordinates.check_inside(particles, SHAPE, "mic.csv")
+        kept, dropped = check_inside(particles, SHAPE, "mic.csv")
         assert (len(kept), dropped) == (others, len(outside))
 
 

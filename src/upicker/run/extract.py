@@ -12,7 +12,8 @@ from types import MappingProxyType
 import numpy as np
 
 from upicker.errors import OutputError
-from upicker.io import coordinates, sources
+from upicker.io import sources
+from upicker.io.inside import check_inside
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
@@ -150,7 +151,7 @@ class Extracting:
         """Return the particles to extract, how many lie outside the micrograph, and what stood more than once."""
         source = self.picks[path]
         particles, repeated = sources.distinct(sources.read(source, shape, pixel_size_A), source)
-        inside, _ = coordinates.check_inside(particles, shape, source)
+        inside, _ = check_inside(particles, shape, source)
         lowest = -np.inf if self.threshold is None else self.threshold
         kept = inside.above(lowest)
         return kept, len(particles.above(lowest)) - len(kept), repeated

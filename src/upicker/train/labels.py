@@ -13,8 +13,9 @@ import numpy as np
 from upicker.errors import CoordinatesError, InputError, UPickerWarning
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.io import coordinates, sources
+from upicker.io import sources
 from upicker.io.coverage import Coverage
+from upicker.io.inside import check_inside
 from upicker.io.micrographs import Reading
 from upicker.io.pairing import pair_folder
 from upicker.io.sources import Source
@@ -152,7 +153,7 @@ def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> t
     micrograph = reading.read(path)
     stored = sources.read(source, micrograph.shape, micrograph.pixel_size_A)
     once, repeated = sources.distinct(stored, source)
-    particles, outside = coordinates.check_inside(once, micrograph.shape, source)
+    particles, outside = check_inside(once, micrograph.shape, source)
     if repeated:
         _warn(source, "some of its positions stand twice", "Each counts once")
     if outside:
