@@ -18,7 +18,7 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
-    existing_folder,
+    existing_labels,
     listed_micrographs,
 )
 from upicker.errors import ConfigError
@@ -54,7 +54,7 @@ def suggest(
     model
         Weights from "upicker finetune" or "upicker pretrain".
     labels
-        Folder of labels. Completely labelled micrographs calibrate the probabilities, and are not ranked.
+        Folder or file of labels. Completely labelled micrographs calibrate the probabilities, and are not ranked.
     output
         CSV file for the whole ranking.
     top
@@ -71,7 +71,7 @@ def suggest(
 
     from upicker.run.suggest import divide
 
-    calibrating, paths = divide(paths, None if labels is None else existing_folder(labels, "labels"))
+    calibrating, paths = divide(paths, None if labels is None else existing_labels(labels))
 
     from dataclasses import replace
 

@@ -21,7 +21,7 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
-    existing_folder,
+    existing_labels,
     listed_micrographs,
 )
 from upicker.cli.progress import TrainingBar
@@ -114,7 +114,8 @@ def finetune(
     Parameters
     ----------
     labels
-        Folder of labels: NAME.csv, NAME.star or another format for each micrograph.
+        Folder of labels: NAME.csv, NAME.star or another format for each micrograph; or a file with those of many, such
+        as particles.star.
     output
         Weights file to write, e.g. model.safetensors.
     init
@@ -123,7 +124,7 @@ def finetune(
         Particle diameter, e.g. 190A; by default that of --init, or of the labels.
     validation
         Fraction of the labelled micrographs to validate on (of the rows of each if there are fewer than 16), or a
-        folder of labels whose micrographs are used for validation only; 0: no validation.
+        folder or file of labels whose micrographs are used for validation only; 0: no validation.
     partial
         The labels cover only some of the particles, drawn at random: unlabelled detections are down-weighted as
         background. A file coverage.csv beside the labels (columns name, coverage, x0, y0, x1, y1) can give this for
@@ -145,7 +146,7 @@ def finetune(
         held = _validation(validation)
         backbone = _backbone(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
-        result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held, partial)
+        result = stages.finetune(paths, existing_labels(labels), job, init, diameter, held, partial)
         return _report("fine-tuned", result, len(paths))
 
 
@@ -174,7 +175,7 @@ def _validation(text: str) -> Path | float:
     try:
         fraction = float(text)
     except ValueError:
-        return existing_folder(Path(text), "validation labels")
+        return existing_labels(Path(text))
     if not 0 <= fraction < 1:
         raise ConfigError("--validation", f"must be in [0, 1), found {text}", "Give e.g. 0.2, or a folder of labels")
     return fraction

@@ -11,6 +11,7 @@ from upicker.config import Config
 from upicker.errors import UPickerWarning
 from upicker.io.lock import lock
 from upicker.io.micrographs import Reading
+from upicker.io.sources import Source
 from upicker.train.log import Progress, Silent
 from upicker.train.ranks import SINGLE_PROCESS, Ranks
 
@@ -40,7 +41,7 @@ class StageResult:
         Number of micrographs that were trained on.
     skipped : list of (Path, str)
         Unusable micrographs or label files, each with the reason.
-    unused : list of Path
+    unused : list of Path or Part
         Micrographs without labels, and labels without a micrograph.
     warnings : list of UPickerWarning
         Warnings about micrographs that were used.
@@ -63,7 +64,7 @@ class StageResult:
     was_complete: bool = False
     trained_on: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
-    unused: list[Path] = field(default_factory=list)
+    unused: list[Source] = field(default_factory=list)
     warnings: list[UPickerWarning] = field(default_factory=list)
     skipped_steps: int = 0
     margin: float = 0.0

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import CoordinatesError, InputError
+from upicker.errors import CoordinatesError, InputError, UPickerWarning
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.io import coordinates
+from upicker.io import coordinates, sources
 from upicker.io.coverage import Coverage
 from upicker.io.micrographs import Reading
 from upicker.io.pairing import pair_folder
+from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
 
@@ -65,18 +67,18 @@ class Split:
 
     Attributes
     ----------
-    training, validation : dict of Path to Path
-        Micrograph -> its coordinate file.
+    training, validation : dict of Path to Path or Part
+        Micrograph -> where its labels are.
     band : float
         Fraction of the rows of each micrograph in `training` that is validated on instead.
-    unused : list of Path
+    unused : list of Path or Part
         Micrographs without labels, and labels without a micrograph.
     """
 
-    training: dict[Path, Path]
-    validation: dict[Path, Path] = field(default_factory=dict)
+    training: dict[Path, Source]
+    validation: dict[Path, Source] = field(default_factory=dict)
     band: float = 0.0
-    unused: list[Path] = field(default_factory=list)
+    unused: list[Source] = field(default_factory=list)
 
 
 def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Split:
@@ -87,9 +89,9 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
     paths : sequence of Path
         Micrographs.
     labels : Path
-        Folder of coordinate files.
+        Folder of coordinate files, or a file with the labels of many micrographs.
     validation : Path or float
-        A folder of labels: the micrographs with labels there are validated on, not trained on. Or a fraction: of the
+        Such a folder or file: the micrographs with labels there are validated on, not trained on. Or a fraction: of the
         labelled micrographs (evenly spread, by name), or, if they are fewer than `FEW`, of the rows of each. 0: none.
 
     Raises
@@ -115,7 +117,7 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
     return Split({p: f for p, f in training.items() if p not in held}, held, 0.0, unused)
 
 
-def median_diameter(files: Sequence[Path]) -> Length:
+def median_diameter(files: Sequence[Source]) -> Length:
     """Return the median of the diameters in label files, in raw pixels; unreadable files among others are skipped.
 
     Raises
@@ -126,19 +128,21 @@ def median_diameter(files: Sequence[Path]) -> Length:
     found, unreadable = [], None
     for file in files:
         try:
-            found.append(coordinates.read(file))
+            found.append(sources.stored(file).particles)
         except CoordinatesError as error:
             unreadable = unreadable or error
     median = Particles.concatenate(found).median_diameter_px
     if median is None:
         raise unreadable or InputError(
-            files[0], "the labels have no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
+            str(files[0]), "the labels have no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
         )
     return Length(median, "px")
 
 
-def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:
+def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:
     """Read a micrograph and its labels, check that they fit, and give all labels one diameter.
+
+    Labels outside the micrograph, and positions that stand twice, are left out with a warning.
 
     Raises
     ------
@@ -146,9 +150,18 @@ def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple
         If either cannot be read, or too many labels lie outside the micrograph.
     """
     micrograph = reading.read(path)
-    stored = coordinates.read_of(file, micrograph.shape, micrograph.pixel_size_A)
-    particles, _ = coordinates.check_inside(stored, micrograph.shape, file)
+    stored = sources.read(source, micrograph.shape, micrograph.pixel_size_A)
+    once, repeated = sources.distinct(stored, source)
+    particles, outside = coordinates.check_inside(once, micrograph.shape, source)
+    if repeated:
+        _warn(source, "some of its positions stand twice", "Each counts once")
+    if outside:
+        _warn(source, "some of its labels lie outside the micrograph", "They are left out")
     return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
+
+
+def _warn(source: Source, found: str, consequence: str) -> None:
+    warnings.warn(UPickerWarning(str(source), found, consequence), stacklevel=3)
 
 
 def by_region(micrograph: LabelledMicrograph, coverage: Coverage) -> list[LabelledMicrograph]:

@@ -15,6 +15,7 @@ from upicker.errors import InputError, UPickerError, UPickerWarning, collected_w
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
+from upicker.io.sources import Source
 from upicker.propose.proposals import examples, propose, with_template
 from upicker.train import selftrain, start
 from upicker.train.fingerprint import Inputs
@@ -127,7 +128,7 @@ def finetune(
     paths : sequence of Path
         Micrographs; those without labels are not used.
     labels : Path
-        A folder with one coordinate file per micrograph, of the same stem.
+        A folder with one coordinate file per micrograph, of the same stem; or a file with the labels of many.
     job : Job
         Output, config and the rest.
     initial : Path, optional
@@ -189,8 +190,8 @@ def finetune(
 
 def _read_labelled(
     files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs
-) -> list[tuple[Path, LabelledMicrograph]]:
-    """Read and prepare the labelled micrographs, with their label files; unusable ones are listed in `result`."""
+) -> list[tuple[Source, LabelledMicrograph]]:
+    """Read and prepare the labelled micrographs, and return where their labels are; unusable ones go to `result`."""
     labelled, image = [], job.config.image
     everything = {**files.training, **files.validation}
     job.progress.start(len(everything), "labels", 0)
