@@ -398,6 +398,18 @@ def test_evaluate_and_convert_tell_of_repeated_positions(capsys, labelled):
     assert f"{2 * len(CENTRES) + 2} particles" in out
 
 
+def test_evaluate_takes_files_of_many_micrographs(capsys, labelled):
+    propose(capsys, labelled, "-o", "picks")
+    expected = upicker(capsys, "evaluate", "labels", "picks")[1]
+    for folder in ("labels", "picks"):
+        code, _, _ = upicker(capsys, "convert", folder, "--to", "csv", "-o", f"{folder}.csv", "--micrographs", labelled)
+        assert code == 0
+    for arguments in (("labels.csv", "picks"), ("labels.csv", "picks.csv"), ("labels", "picks.csv")):
+        assert upicker(capsys, "evaluate", *arguments) == (0, expected, "")
+    code, _, err = upicker(capsys, "evaluate", "nowhere.csv", "picks")
+    assert (code, "nowhere.csv: there is no such folder or file" in err) == (1, True)
+
+
 def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
     Path("labels/one.csv").rename("labels/other.csv")
     code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")

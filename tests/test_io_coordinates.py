@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
 from upicker.io import coordinates
+from upicker.io.picks import ReadOptions
 from upicker.particles import Particles
 
 SHAPE = (371, 533)
@@ -252,6 +253,13 @@ def test_numbers_of_no_particle_are_refused_with_their_file(tmp_path: Path, row:
     path.write_text(f"x,y,diameter,psi_deg\n1,2,30,4\n{row}\n")
     with pytest.raises(CoordinatesError, match=rf"mic.csv: its particle 2 has the {found}.* not possible"):
         coordinates.read(path)
+
+
+def test_numbers_that_a_scale_takes_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mic.star"
+    path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n1e308 3 1e308\n")
+    with pytest.raises(CoordinatesError, match=r"its particle 1 has the x inf, which is not possible"):
+        coordinates.read(path, ReadOptions(scale=100, pixel_size_A=1e-3))
 
 
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:

@@ -155,6 +155,16 @@ def test_where_white_is_zero_bright_stays_bright(tmp_path: Path, dtype: str) -> 
     assert np.unravel_index(found.argmax(), found.shape) == MARK
 
 
+def test_all_frames_of_a_movie_are_inverted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upicker.io.movies.MIN_FRAME_SIDE", 16)
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, np.stack([250 - marked("u1")] * 3), photometric="miniswhite")
+    with pytest.warns(UPickerWarning) as noticed:
+        found = micrographs.read(path).pixels
+    assert sum("white is zero" in str(one.message) for one in noticed) == 1
+    np.testing.assert_array_equal(found, 3 * (5 + marked("f4").astype("u1").astype("f4")))
+
+
 def test_where_the_tiff_does_not_say_what_zero_is_it_is_black(tmp_path: Path) -> None:
     path = tmp_path / "mic.tif"
     tifffile.imwrite(path, marked("u2"), photometric="miniswhite")

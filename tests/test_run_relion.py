@@ -294,6 +294,29 @@ def test_relion_cuts_the_particles_that_we_cut(capsys, project, relion, more):
             np.testing.assert_allclose(mrcfile.read(path), theirs, atol=2e-4)
 
 
+def test_particles_of_a_selection_are_labels_as_they_are_and_as_a_folder(capsys, project):
+    """The steps of docs/relion.md, with refined origins."""
+    particles = Path("Select/job020/particles.star")
+    particles.parent.mkdir(parents=True)
+    columns = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOriginXAngst", "rlnOriginYAngst")
+    names = ("MotionCorr/job002/Movies/mic_a.mrc", "Raw/mic_c.mrc")
+    xy = np.random.default_rng(3).integers(70, 250, (2, 8, 2))
+    rows = "".join(f"{name} {x} {y} 8 -4\n" for name, of in zip(names, xy) for x, y in of)
+    particles.write_text("data_particles\nloop_\n" + "".join(f"_{one}\n" for one in columns) + rows)
+    convert = ("convert", particles, "--to", "csv", "-o", "labels", "--micrographs", LISTED)
+    assert upicker(capsys, *convert)[0] == 0
+    np.testing.assert_allclose(coordinates.read("labels/mic_a.csv").xy, xy[0] - (2, -1))
+    settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
+    found = []
+    for labels in (particles, "labels"):
+        output = Path(labels).stem + ".safetensors"
+        args = ("finetune", LISTED, "--labels", labels, "-o", output, "--diameter", "260A", *settings)
+        code, _, err = upicker(capsys, *args)
+        assert code == 0, err
+        found.append(Path(output).read_bytes())
+    assert found[0] == found[1]
+
+
 @pytest.fixture
 def sessions(project: Path) -> list[str]:
     """Two sessions with files of the same name, in one list."""

@@ -208,14 +208,14 @@ def entries(patterns: Sequence[str], by_path: bool = False) -> list[Listed]:
     return micrographs.entries(patterns, by_path)
 
 
-def existing_folder(path: Path, what: str) -> Path:
-    """Return a folder after checking that it exists.
+def existing_labels(path: Path) -> Path:
+    """Return a folder of labels, or a file of them, after checking that it exists.
 
     Raises
     ------
     InputError
         If it does not exist.
     """
-    if not path.is_dir():
-        raise InputError(path, f"no such folder of {what}", "Check the path")
+    if not path.exists():
+        raise InputError(path, "no such folder or file of labels", "Check the path")
     return path

@@ -195,8 +195,8 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
         return lambda text: key(_without(text, endings.given))
 
     rounds = [*_as_they_are(left, free), *((key, key) for key in (_bare, _core, _without_zeros))]
-    for keys in rounds:
-        left, free = _round(left, free, *keys, pairs, ambiguous)
+    for ours, theirs in rounds:
+        left, free = _round(left, free, ours, theirs, pairs, ambiguous)
     for ours, theirs in rounds if endings.given else ():
         left, free = _round(left, free, without_ending(ours), without_ending(theirs), pairs, ambiguous)
     seen_through: list[str] = []

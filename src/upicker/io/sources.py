@@ -7,14 +7,14 @@ the particles of many micrographs (``particles.star``, ``picks.cs``, a CSV with 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates
-from upicker.io.picks import Picks, ReadOptions, to_contract
+from upicker.io.picks import Picks, ReadOptions, stem, to_contract
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
 
@@ -78,6 +78,42 @@ def by_micrograph(path: Path) -> dict[str, Source]:
     return {names[0]: path} if len(names) == 1 else {name: Part(path, name) for name in names}
 
 
+def by_name(path: Path) -> dict[str, Source]:
+    """Return where the particles of each micrograph are, by its name without folder and suffix if these names differ.
+
+    Raises
+    ------
+    InputError, CoordinatesError
+        As `by_micrograph`.
+    """
+    found = by_micrograph(path)
+    if path.is_dir() and not coordinates.lists(path):
+        return found
+    short = {stem(name): source for name, source in found.items()}
+    return short if len(short) == len(found) else found
+
+
+def stored(source: Source) -> Picks:
+    """Return the particles of one micrograph as they are stored: origins are not yet subtracted.
+
+    Raises
+    ------
+    CoordinatesError
+        As `upicker.io.coordinates.read`.
+    """
+    file = file_of(source)
+    found = _stored(file, stamp(file))
+    if not isinstance(source, Part):
+        if len(found) > 1:
+            what = f"it holds the particles of {len(found)} micrographs"
+            raise CoordinatesError(file, what, "Give one file per micrograph")
+        return next(iter(found.values()), Picks(file.stem, Particles.of([])))
+    if source.micrograph not in found:
+        what = f"the micrograph {source.micrograph!r} is not in it any more"
+        raise CoordinatesError(file, what, "Start again")
+    return found[source.micrograph]
+
+
 def read(source: Source, shape: tuple[int, int] | None = None, pixel_size_A: float | None = None) -> Particles:
     """Read the particles of one micrograph; see `read_one`."""
     return read_one(source, shape, pixel_size_A).particles
@@ -102,18 +138,14 @@ def read_one(source: Source, shape: tuple[int, int] | None = None, pixel_size_A:
     options = ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A)
     if not isinstance(source, Part):
         return coordinates.read_one(source, options)
-    picks = _stored(source.file, stamp(source.file)).get(source.micrograph)
-    if picks is None:
-        found = f"the micrograph {source.micrograph!r} is not in it any more"
-        raise CoordinatesError(source.file, found, "Start again")
-    return to_contract(source.file, picks, options)
+    return to_contract(source.file, stored(source), options)
 
 
 def content(source: Source) -> bytes:
     """Return what is stored for a micrograph, to notice a change: all of a file, or the values of a part."""
     if not isinstance(source, Part):
         return source.read_bytes()
-    picks = _stored(source.file, stamp(source.file))[source.micrograph]
+    picks = stored(source)
     particles = picks.particles
     origins = b"" if picks.origins_A is None else picks.origins_A.tobytes()
     return particles.xy.tobytes() + particles.diameter_px.tobytes() + particles.score.tobytes() + origins
@@ -155,6 +187,33 @@ def distinct(particles: Particles, source: Source) -> tuple[Particles, list[Repe
     """
     once, positions, left_out = particles.distinct()
     return once, [Repeated(source, positions, left_out)] if positions else []
+
+
+@dataclass
+class DistinctReader:
+    """Reads the particles of many micrographs, each position once.
+
+    Attributes
+    ----------
+    pixel_size_A : float or None
+        Angstrom per pixel of the micrographs, see `read`.
+    repeated : list of Repeated
+        What stood more than once so far.
+    """
+
+    pixel_size_A: float | None = None
+    repeated: list[Repeated] = field(default_factory=list)
+
+    def __call__(self, source: Source) -> Particles:
+        """Read the particles of one micrograph; raises as `read`."""
+        return self.content(source).particles
+
+    def content(self, source: Source) -> Picks:
+        """Read the particles of one micrograph, with what is said of it; raises as `read`."""
+        picks = read_one(source, pixel_size_A=self.pixel_size_A)
+        particles, again = distinct(picks.particles, source)
+        self.repeated += again
+        return replace(picks, particles=particles)
 
 
 def repeats(found: Iterable[Repeated], consequence: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from upicker.config import Config
+from upicker.errors import ConfigError
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.inference import InferenceDetector
@@ -56,10 +57,22 @@ def to_device(model: Detector, config: Config) -> Detector:
 
 
 def device_of(config: Config) -> torch.device:
-    """Return the config's device; ``auto`` is a GPU where there is one."""
-    if config.train.device != "auto":
-        return torch.device(config.train.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the config's device; ``auto`` is a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device, or torch was installed without it.
+    """
+    name = config.train.device
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    known = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
+    if (device.index or 0) >= known:
+        there = f"PyTorch finds {known or 'no'} such {'device' if known == 1 else 'devices'}"
+        raise ConfigError("train.device", f"'{name}' is not there: {there}", "Use train.device=auto or cpu")
+    return device
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

@@ -13,8 +13,8 @@ from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates, micrographs, sources
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
-from upicker.io.picks import Picks, stem
-from upicker.io.sources import Repeated, Source
+from upicker.io.picks import Picks
+from upicker.io.sources import DistinctReader, Repeated, Source
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -65,26 +65,19 @@ def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float 
     CoordinatesError
         If a file cannot be read, or picks were made on an image of another size than the labels.
     """
-    truth, found = _sources(labels), _sources(picks)
+    truth, found = _some(labels), _some(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
-    repeated: list[Repeated] = []
-
-    def read(source: Source) -> Picks:
-        content = sources.read_one(source, pixel_size_A=pixel_size_A)
-        particles, again = sources.distinct(content.particles, source)
-        repeated.extend(again)
-        return replace(content, particles=particles)
-
+    read = DistinctReader(pixel_size_A)
     pairs = {}
     for name, source in truth.items():
-        marked, picked = read(source), Picks(name, Particles.of([]))
+        marked, picked = read.content(source), Picks(name, Particles.of([]))
         if name in pairing.pairs:
             where = found[pairing.pairs[name]]
-            picked = read(where)
+            picked = read.content(where)
             _check_alike(where, picked.shape, source, marked.shape)
         pairs[name] = picked.particles, marked.particles
     left = pairing.unmatched_micrographs, pairing.unmatched_files
-    return Comparison(pairs, *left, differing(pairing), tuple(repeated))
+    return Comparison(pairs, *left, differing(pairing), tuple(read.repeated))
 
 
 def _check_alike(picks: Source, shape: tuple[int, int] | None, labels: Source, other: tuple[int, int] | None) -> None:
@@ -224,11 +217,9 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
     yield from each(list(pairing.pairs), work)
 
 
-def _sources(path: Path) -> dict[str, Source]:
-    """Return where the particles of each micrograph are, by its name without folders, if these names differ."""
-    found = sources.by_micrograph(path)
+def _some(path: Path) -> dict[str, Source]:
+    found = sources.by_name(path)
     if not found:
         known = ", ".join(coordinates.FORMATS)
         raise InputError(path, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
-    short = {stem(name): source for name, source in found.items()}
-    return short if len(short) == len(found) else found
+    return found
