@@ -93,7 +93,9 @@ def watched(arguments: list[str], folder: Path, out: Path, count: int, portion: 
         seen.append(Seen(entries(out), time.monotonic(), cpu_s(process.pid), resident_mb(process.pid)))
     if process.returncode:
         raise RuntimeError(f"upicker {arguments[0]} ended with {process.returncode}: see {folder}.txt")
-    seen = [one for one in seen if one.entries and one.MB]
+    # Those that have ended, and are not waited for yet, are missing for a moment.
+    highest = np.maximum.accumulate([one.cpu_s for one in seen])
+    seen = [one._replace(cpu_s=cpu) for one, cpu in zip(seen, highest, strict=True) if one.entries and one.MB]
     # Not from the first entry on: the processes start one after the other.
     start = seen[0].entries + portion // 4
     first, last = between(seen, start, start + portion), between(seen, count - portion, count)
@@ -117,12 +119,12 @@ def between(seen: list[Seen], low: int, high: int) -> tuple[float, float]:
 
 
 def cpu_s(leader: int) -> float:
-    """Return the CPU time so far of the processes of a session."""
+    """Return the CPU time so far of the processes of a session, and of those that its leader has waited for."""
     ticks = 0
     for pid in kills.session(leader):
         with suppress(OSError):
             words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(words[11]) + int(words[12])
+            ticks += sum(map(int, words[11 : 15 if pid == leader else 13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,13 @@ def is_numeric(cells: Sequence[str]) -> bool:
 
 def plain(header: Sequence[str]) -> list[str]:
     """Return the names of columns in lower case, letters and digits only, so that they can be compared."""
-    return [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
+    return [_plain(cell) for cell in header]
+
+
+@lru_cache(maxsize=1024)
+def _plain(cell: str) -> str:
+    """Return a cell in lower case, letters and digits only; the headers of very many files are mostly the same."""
+    return re.sub(r"[^a-z0-9]", "", cell.lower())
 
 
 def short(value: float) -> str:

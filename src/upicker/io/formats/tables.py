@@ -98,8 +98,9 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
             "it has widths and heights: these are boxes, and it is not certain whether x and y are corners or centres",
             "For corners, write x y width height without a header as a .box file; for centres, x,y,diameter",
         )
+    lower = [cell.lower() for cell in header]
     for name, place in at.items():
-        if sum(cell.lower() == header[place].lower() for cell in header) > 1:
+        if lower.count(lower[place]) > 1:
             raise CoordinatesError(
                 path, f"it has two columns {header[place][:60]!r}, but needs one {name}", "Remove or rename one"
             )
