@@ -68,10 +68,9 @@ def read(content: Content) -> list[Picks]:
 
 
 def _table(content: Content) -> Table:
-    """Return the table of the picks: the block ``cryolo``, or the only one besides the ends of filaments."""
+    """Return the table of the picks: the only one of boxes besides the ends of filaments."""
     path = content.path
     found = [t for t in content.tables if set(_NEEDED) <= set(t.columns) and t.name != "filament_vertices"]
-    found = [t for t in found if t.name == "cryolo"] or found
     found = [t for t in found if t.rows] or found[:1]
     if not found:
         raise CoordinatesError(path, f"it has no columns {', '.join(_NEEDED)}", "Write it with crYOLO 1.8 or later")
