@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph
 
 from upicker import __version__
 from upicker.cli.app import USAGE, name_of
+from upicker.errors import OutputError
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
+from upicker.run.extract import Extracting, extract_all
+from upicker.units import Length
 
 
 @pytest.fixture
@@ -367,6 +371,45 @@ def test_extract_leaves_out_what_reaches_beyond_and_says_so(capsys, labelled):
     assert "p.star was not written: no particle" in err
 
 
+def test_extract_counts_what_lies_outside_and_takes_repeated_positions_once(capsys, labelled):
+    xy = [*CENTRES, CENTRES[0], (-2.0, 90.0)]
+    coordinates.write(Path("labels/one.csv"), Particles.of(xy, DIAMETER), "csv")
+    for more in ((), ("--pad",), ("--pad", "--skip-existing")):
+        args = ("labels", "--micrographs", labelled, "--box", "30px", "-o", "p.star", *more)
+        code, _, err = upicker(capsys, "extract", *args)
+        assert code == 0
+        assert len(starfile.read("p.star", always_dict=True)["particles"]) == 2 * len(CENTRES)
+        assert "1 particles lie outside their micrographs, not extracted" in err
+        assert "1 position stands twice in one.csv, each extracted once" in err
+        assert "discarded" not in err
+
+
+def test_evaluate_and_convert_tell_of_repeated_positions(capsys, labelled):
+    coordinates.write(Path("picks/one.csv"), Particles.of(CENTRES, DIAMETER), "csv")
+    coordinates.write(Path("picks/two.v2.csv"), Particles.of(CENTRES, DIAMETER), "csv")
+    coordinates.write(Path("labels/one.csv"), Particles.of([*CENTRES, *CENTRES[:2]], DIAMETER), "csv")
+    code, out, err = upicker(capsys, "evaluate", "labels", "picks")
+    assert code == 0
+    assert "2 positions stand twice in one.csv, counted once" in err
+    assert out.count("1.000") >= 9
+    code, out, err = upicker(capsys, "convert", "labels", "--to", "star", "-o", "stars")
+    assert code == 0
+    assert "2 positions stand twice in one.csv, kept" in err
+    assert f"{2 * len(CENTRES) + 2} particles" in out
+
+
+def test_evaluate_takes_files_of_many_micrographs(capsys, labelled):
+    propose(capsys, labelled, "-o", "picks")
+    expected = upicker(capsys, "evaluate", "labels", "picks")[1]
+    for folder in ("labels", "picks"):
+        code, _, _ = upicker(capsys, "convert", folder, "--to", "csv", "-o", f"{folder}.csv", "--micrographs", labelled)
+        assert code == 0
+    for arguments in (("labels.csv", "picks"), ("labels.csv", "picks.csv"), ("labels", "picks.csv")):
+        assert upicker(capsys, "evaluate", *arguments) == (0, expected, "")
+    code, _, err = upicker(capsys, "evaluate", "nowhere.csv", "picks")
+    assert (code, "nowhere.csv: there is no such folder or file" in err) == (1, True)
+
+
 def test_extract_names_picks_and_micrographs_that_stay_alone(capsys, labelled):
     Path("labels/one.csv").rename("labels/other.csv")
     code, _, err = upicker(capsys, "extract", "labels", "--micrographs", labelled, "--box", "32px", "-o", "p.star")
@@ -382,6 +425,29 @@ def test_picks_of_another_picture_are_refused(capsys, labelled):
     assert code == 3
     assert "labels/one.csv" in err
     assert "outside the micrograph" in err
+
+
+def test_extract_makes_a_stack_again_that_is_shorter_than_its_header_says(capsys, labelled):
+    args = ("labels", "--micrographs", labelled, "--box", "30px", "-o", "p.star")
+    assert upicker(capsys, "extract", *args)[0] == 0
+    whole = Path("Particles/one.mrcs").read_bytes()
+    Path("Particles/one.mrcs").write_bytes(whole[:-100])
+    assert upicker(capsys, "extract", *args, "--skip-existing")[0] == 0
+    assert Path("Particles/one.mrcs").read_bytes() == whole
+
+
+def test_stacks_that_vanish_meanwhile_are_an_error(tmp_path):
+    micrographs = {}
+    for name in "ab":
+        coordinates.write(tmp_path / f"{name}.csv", Particles.of(CENTRES, DIAMETER), "csv")
+        micrographs[micrograph(tmp_path / f"{name}.mrc")] = tmp_path / f"{name}.csv"
+    work = Extracting(micrographs, tmp_path / "job/p.star", Length(30, "px"))
+    outcomes = extract_all(list(micrographs), work)
+    next(outcomes)
+    shutil.rmtree(tmp_path / "job")
+    with pytest.raises(OutputError, match=r"a\.mrcs: it was removed"):
+        list(outcomes)
+    assert len(starfile.read(tmp_path / "job/p.star", always_dict=True)["particles"]) == 5
 
 
 def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):

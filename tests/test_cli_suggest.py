@@ -43,6 +43,16 @@ def rows(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_labels_may_be_one_file(here, capsys):
+    listed = "".join(f"m2,{x},{y},{DIAMETER}\n" for x, y in CENTRES)
+    Path("all.csv").write_text(f"micrograph,x,y,diameter\n{listed}other,1,2,3\n")
+    args = ("suggest", "mics", "--model", "m.safetensors", "-o", "r.csv", "--labels", "all.csv")
+    code, out, err = upicker(capsys, *args)
+    assert (code, err) == (0, "")
+    assert "5 of 5 micrographs ranked" in out
+    assert "m2.mrc" not in {Path(row["micrograph"]).name for row in rows("r.csv")}
+
+
 def test_a_ranking_is_printed_and_written(here, capsys):
     args = ("suggest", "mics", "--model", "m.safetensors", "-o", "r.csv", "--top", 2)
     code, out, err = upicker(capsys, *args)

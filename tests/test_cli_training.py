@@ -63,7 +63,13 @@ def test_the_summary_tells_what_training_came_to(capsys):
     code, out, err = upicker(capsys, *args, "--validation", 0)
     assert code == 0
     assert "on 3 of 3 micrographs" in out
-    assert "not validated" in err
+    assert "not validated: no threshold is stored with the weights, and picking will use 0.3" in err
+    code, _, err = upicker(capsys, "pick", "mics", "--model", "held/m.safetensors", "-o", "held/picks")
+    assert code == 0
+    assert "held/m.safetensors: no threshold is stored with these weights" in err
+    assert "0.3 is used. Give --threshold." in err
+    _, _, err = upicker(capsys, "pick", "mics", "--model", "held/m.safetensors", "-o", "held/picks", "--threshold", 0.3)
+    assert "no threshold" not in err
 
 
 def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):
@@ -168,6 +174,38 @@ def test_bad_input_gives_one_message_and_its_exit_code(capsys, arguments, code, 
     assert found == code, err
     assert message in err
     assert not Path("x.safetensors").exists()
+
+
+def test_labels_may_be_one_file_of_many_micrographs(capsys, tmp_path):
+    def weights(labels, *more) -> bytes:
+        output = tmp_path / f"{Path(labels).stem}.safetensors"
+        code, _, err = upicker(capsys, "finetune", "mics", "--labels", labels, "-o", output, *SETTINGS, *more)
+        assert code == 0, err
+        return output.read_bytes()
+
+    assert (
+        upicker(capsys, "convert", "labels", "--to", "csv", "-o", tmp_path / "all.csv", "--micrographs", "mics")[0] == 0
+    )
+    arguments = ("convert", "labels", "--to", "particles", "-o", tmp_path / "all.star", "--micrographs", "mics")
+    assert upicker(capsys, *arguments)[0] == 0
+    expected = weights("labels")
+    assert weights(tmp_path / "all.csv") == expected
+    assert weights(tmp_path / "all.star", "--diameter", f"{DIAMETER}px") == expected
+    held = ("--validation", tmp_path / "one.csv")
+    (tmp_path / "one.csv").write_text(f"micrograph,x,y,diameter\nm0,{CENTRES[0][0]},{CENTRES[0][1]},{DIAMETER}\n")
+    assert weights(tmp_path / "all.csv", *held) != expected
+
+
+def test_labels_outside_and_twice_are_told_and_left_out(capsys, tmp_path):
+    for name in ("m0", "m1"):
+        xy = [*CENTRES, CENTRES[0], (-2.0, 90.0)]
+        coordinates.write(tmp_path / "labels" / f"{name}.csv", Particles.of(xy, DIAMETER), "csv")
+    args = ("finetune", "mics", "--labels", tmp_path / "labels", "-o", tmp_path / "m.safetensors", *SETTINGS)
+    code, _, err = upicker(capsys, *args)
+    assert code == 0
+    assert "2 micrographs, e.g. " in err
+    assert "some of its positions stand twice. Each counts once." in err
+    assert "some of its labels lie outside the micrograph. They are left out." in err
 
 
 def test_labels_without_micrographs_and_the_reverse_are_named(capsys):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
 from upicker.io import coordinates
+from upicker.io.picks import ReadOptions
 from upicker.particles import Particles
 
 SHAPE = (371, 533)
@@ -254,6 +255,13 @@ def test_numbers_of_no_particle_are_refused_with_their_file(tmp_path: Path, row:
         coordinates.read(path)
 
 
+def test_numbers_that_a_scale_takes_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mic.star"
+    path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n1e308 3 1e308\n")
+    with pytest.raises(CoordinatesError, match=r"its particle 1 has the x inf, which is not possible"):
+        coordinates.read(path, ReadOptions(scale=100, pixel_size_A=1e-3))
+
+
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
     inside = [(x, 300.0) for x in range(40)]
     kept, dropped = coordinates.check_inside(Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv")
@@ -263,6 +271,33 @@ def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
         coordinates.check_inside(swapped, SHAPE, "labels/mic.csv")
     kept, dropped = coordinates.check_inside(Particles.of([]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("others", "outside", "diameter", "is_refused"),
+    [
+        (9, [(536.2, 100)], 16, False),  # one of ten, shifted over the edge by refinement
+        (9, [(100, -4), (536.2, 100)], 16, False),
+        (7, [(100, -4), (536.2, 100), (-2, 100)], 16, True),  # many
+        (9, [(560, 100)], 16, True),  # far
+        (9, [(545, 100)], np.nan, False),
+        (9, [(560, 100)], np.nan, True),
+        (30, [(5000, 100)], 16, False),  # one of many
+        (0, [(536.2, 100)], 16, False),
+        (1, [(536.2, 100)], 16, False),
+        (1, [(536.2, 100), (100, -4)], 16, True),
+    ],
+)
+def test_one_of_few_centres_outside_is_dropped_unless_it_is_far(
+    others: int, outside: list, diameter: float, is_refused: bool
+) -> None:
+    particles = Particles.of([*((x, 300.0) for x in range(others)), *outside], diameter)
+    if is_refused:
+        with pytest.raises(CoordinatesError, match=f"{len(outside)} of {len(particles)} centres lie outside"):
+            coordinates.check_inside(particles, SHAPE, "mic.csv")
+    else:
+        kept, dropped = coordinates.check_inside(particles, SHAPE, "mic.csv")
+        assert (len(kept), dropped) == (others, len(outside))
 
 
 def test_files_are_found_by_the_micrographs_stem(tmp_path: Path) -> None:

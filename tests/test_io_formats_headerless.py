@@ -53,8 +53,8 @@ REFUSED = {
     "scores": (["120.5,130.5,0.25", "150.5,90.5,0.75"], "mic.csv", r"third column \(0.25 to 0.75\)"),
     "an index in front": (["1,120.5,130.5", "2,150.5,90.5"], "mic.csv", "third column"),
     "all weights 1": (["120.5 130.5 1.0", "150.5 90.5 1.0"], "mic.txt", r"third column \(1\)"),
-    "IMAGIC's list": (["130.5 120.5 1.0", "90.5 150.5 1.0"], "mic.plt", "y stands before x"),
-    "IMAGIC's list of two columns": (["130.5 120.5", "90.5 150.5"], "mic.plt", "y stands before x"),
+    "IMAGIC's list": (["130.5 120.5 1.0", "90.5 150.5 1.0"], "mic.plt", "first column is y"),
+    "IMAGIC's list of two columns": (["130.5 120.5", "90.5 150.5"], "mic.plt", "first column is y"),
     "six columns": (["10 20 30 30 1 2", "40 50 30 30 1 3"], "mic.box", "6 columns"),
     "SPIDER, other values": (["1 3 0.5 10 20", "2 3 0.7 30 40"], "mic.spi", "SPIDER document of 3 values"),
     "ends of filaments": (

@@ -10,6 +10,7 @@ from upicker.geometry import Region
 from upicker.io import coordinates
 from upicker.io.coverage import FILE, Coverage
 from upicker.io.labels import LabelFolder, Labelled
+from upicker.io.sources import Part
 from upicker.particles import Particles
 
 
@@ -47,9 +48,21 @@ def test_files_of_any_format_are_found_by_name(folder):
     assert (missing.file(0), missing.labelled(), missing.unlabelled()) == (None, [], [Path("a.mrc")])
 
 
+def test_labels_in_one_file_of_many_micrographs(tmp_path):
+    path = tmp_path / "particles.star"
+    columns = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOriginXAngst")
+    rows = "M/mic0.mrc 1 2 0\nM/mic3.mrc 3 4 1.5\nM/mic0.mrc 5 6 0\nM/none.mrc 5 6 0\n"
+    path.write_text("data_particles\nloop_\n" + "".join(f"_{one}\n" for one in columns) + rows)
+    labels = reader(path)
+    assert counts(labels) == {0: (2, False), 3: (1, False)}
+    assert labels.labelled()[0] == Labelled(Path("mic0.mrc"), Part(path, "M/mic0.mrc"), 2, False)
+    assert labels.unlabelled() == [Path(f"mic{number}.mrc") for number in (1, 2, 4)]
+    assert labels.coverage(Part(path, "M/mic0.mrc")) is None
+
+
 def test_a_file_is_read_again_only_when_it_has_changed(folder, monkeypatch):
-    labels, read, files = reader(folder), coordinates.read, []
-    monkeypatch.setattr(coordinates, "read", lambda file: files.append(file.name) or read(file))
+    labels, read, files = reader(folder), coordinates.read_stored, []
+    monkeypatch.setattr(coordinates, "read_stored", lambda file: files.append(file.name) or read(file))
     for _ in range(3):
         assert counts(labels) == {0: (3, False), 1: (2, False)}
     assert sorted(files) == ["mic0.csv", "mic1_autopick.star", "mic2.box"]

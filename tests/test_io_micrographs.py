@@ -155,6 +155,16 @@ def test_where_white_is_zero_bright_stays_bright(tmp_path: Path, dtype: str) -> 
     assert np.unravel_index(found.argmax(), found.shape) == MARK
 
 
+def test_all_frames_of_a_movie_are_inverted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upicker.io.movies.MIN_FRAME_SIDE", 16)
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, np.stack([250 - marked("u1")] * 3), photometric="miniswhite")
+    with pytest.warns(UPickerWarning) as noticed:
+        found = micrographs.read(path).pixels
+    assert sum("white is zero" in str(one.message) for one in noticed) == 1
+    np.testing.assert_array_equal(found, 3 * (5 + marked("f4").astype("u1").astype("f4")))
+
+
 def test_where_the_tiff_does_not_say_what_zero_is_it_is_black(tmp_path: Path) -> None:
     path = tmp_path / "mic.tif"
     tifffile.imwrite(path, marked("u2"), photometric="miniswhite")
@@ -486,6 +496,18 @@ def test_find_refuses_two_micrographs_of_one_name(tmp_path: Path) -> None:
         micrographs.find([first, second])
     assert str(first) in str(caught.value)
     assert str(second) in str(caught.value)
+
+
+def test_two_micrographs_of_one_name_are_told_apart_by_their_folders_where_outputs_are(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / name for folder in ("one", "two") for name in ("mic.mrc", "other.mrc")][:3]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert [entry.path for entry in micrographs.entries(paths, by_path=True)] == paths
+    beside = tmp_path / "one" / "mic.tif"
+    beside.write_text("")
+    with pytest.raises(InputError, match="apart from the suffix"):
+        micrographs.entries([*paths, beside], by_path=True)
 
 
 def test_real_micrographs(shared: Path) -> None:

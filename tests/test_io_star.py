@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, OutputError
 from upicker.io import lists, star
 
 HEAD = "data_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
@@ -51,6 +51,11 @@ def test_a_block_with_fewer_words_than_columns_is_a_block() -> None:
 def test_what_is_written_is_read_again(name: str) -> None:
     (table,) = star.parse(star.format_table("x", ("_a", "_b"), [(name, 1.5)]), "a.star")
     assert table.rows == [[name, "1.500000"]]
+
+
+def test_a_word_that_no_quotes_can_hold_is_refused() -> None:
+    with pytest.raises(OutputError, match="both kinds of quotes"):
+        star.format_table("x", ("_a",), [('it\'s "a" b',)])
 
 
 def test_other_readers_take_no_name_for_a_word_of_the_format() -> None:

@@ -62,7 +62,7 @@ def test_what_was_readable_stays_so(tmp_path: Path) -> None:
 
 def test_damaged_tables_are_refused_or_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
-    import fuzz_tables
+    import fuzz_tables  # type: ignore[import-not-found]
 
     for kind, documents in fuzz_tables.seeds().items():
         results = set()

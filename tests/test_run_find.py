@@ -1,5 +1,6 @@
 """Runs over many micrographs: what a kill, a bad file or the order of a list must not change."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,11 +11,14 @@ import pytest
 from command_line import upicker
 
 from upicker.config import Config
-from upicker.errors import ConfigError, OutputError
+from upicker.errors import ConfigError, InputError, OutputError
 from upicker.io import coordinates, mrc
+from upicker.io.micrographs import Reading
+from upicker.particles import Micrograph
 from upicker.pick.network import LoadedNetwork
 from upicker.pick.picker import Picker
 from upicker.run import entries, record
+from upicker.run import propose as run_propose
 from upicker.run.find import changed_settings, find_all, require_same_settings
 from upicker.run.outputs import Outputs
 from upicker.run.pick import Picking
@@ -169,6 +173,51 @@ def test_only_the_same_model_threshold_and_knobs_add_to_a_folder(mics, tmp_path)
     require_same_settings(picking(tmp_path / "empty", other))
 
 
+def test_what_a_run_with_other_settings_has_not_done_again_does_not_count_as_done(mics, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    done(mics, proposing(out, top_k="3"))
+    for file in out.glob("*.csv"):
+        os.utime(file, (1, 1))  # long ago
+    outcomes = find_all(mics, proposing(out, top_k="5"))
+    next(outcomes)
+    outcomes.close()
+    again = proposing(out, top_k="5")
+    todo = again.outputs.missing(mics)
+    assert todo == mics[1:]
+    done(mics, again, todo)
+    assert again.outputs.missing(mics) == []
+    done(mics, proposing(other, top_k="5"))
+    assert files(out) == files(other)
+    # Done anew with the same settings, it is as it was.
+    outcomes = find_all(mics, proposing(out, top_k="5"))
+    next(outcomes)
+    outcomes.close()
+    assert again.outputs.missing(mics) == []
+
+
+def test_what_another_template_found_does_not_count_as_done(mics, tmp_path, whole):
+    out = tmp_path / "out"
+    done(mics[:3], proposing(out))
+    for file in out.glob("*.csv"):
+        os.utime(file, (1, 1))
+    outcomes = find_all(mics, proposing(out))  # of a longer list
+    next(outcomes)
+    outcomes.close()
+    work = proposing(out)
+    done(mics, work, work.outputs.missing(mics))
+    assert files(out) == whole
+
+
+def test_a_folder_without_results_takes_other_settings(mics, tmp_path):
+    out = tmp_path / "out"
+    outcomes = find_all(mics, proposing(out, top_k="3"))
+    next(outcomes)
+    outcomes.close()
+    for file in [*out.glob("*.csv"), *(out / entries.FOLDER).iterdir()]:
+        file.unlink()
+    require_same_settings(proposing(out, top_k="5"))
+
+
 def test_knobs_of_proposals_are_compared_but_for_a_template_that_is_learned(mics, tmp_path):
     out = tmp_path / "out"
     done(mics[:2], proposing(out))
@@ -192,3 +241,39 @@ def test_the_command_line_refuses_to_mix_and_says_how_to_go_on(capsys, mics, tmp
     assert len(files(tmp_path / "out")) == 3
     assert upicker(capsys, "propose", *mics[:2], *arguments, "--top-k", 3)[0] == 0
     assert len(coordinates.read(tmp_path / "out/m0.csv")) == 3
+
+
+def test_a_name_that_is_too_long_for_an_output_fails_only_its_micrograph(capsys, mics, tmp_path):
+    long = mics[0].rename(mics[0].with_name(f"{'m' * 250}.mrc"))
+    arguments = ("--diameter", "260A", "--no-mask", "--format", "csv,star", "-o", tmp_path / "out")
+    for more in ((), ("--skip-existing",)):
+        code, _, err = upicker(capsys, "propose", long, *mics[1:3], *arguments, *more)
+        assert code == 3
+        assert "File name too long" in err
+        assert len(list((tmp_path / "out").glob("m?_autopick.star"))) == 2
+
+
+def test_too_little_memory_for_the_template_is_told(mics, tmp_path, monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(run_propose, "with_template", no_memory)
+    with pytest.raises(InputError, match=r"not enough memory to learn it.*propose\.template=false"):
+        list(find_all(mics, proposing(tmp_path / "out")))
+
+
+def test_a_micrograph_that_needs_too_much_memory_fails_alone_also_in_the_sample(mics, tmp_path, monkeypatch, whole):
+    huge = mics[0].with_name("huge.mrc")
+    shutil.copy(mics[0], huge)
+    read = Reading.read
+
+    def reading(self: Reading, path: Path) -> Micrograph:
+        if path == huge:
+            raise MemoryError
+        return read(self, path)
+
+    monkeypatch.setattr(Reading, "read", reading)
+    outcomes = {o.path: o.error for o in find_all([huge, *mics], proposing(tmp_path / "out"))}
+    assert [path for path, error in outcomes.items() if error] == [huge]
+    assert "not enough memory" in str(outcomes[huge])
+    assert files(tmp_path / "out") == whole

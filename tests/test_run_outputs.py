@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from work import calls
 
 from upicker.errors import CoordinatesError, InputError, MicrographError, OutputError
 from upicker.io import coordinates, mrc
@@ -43,6 +44,14 @@ def test_masks_in_a_folder_go_by_name(tmp_path):
         masks.usable("b", (80, 60), (20, 15))
     with pytest.raises(InputError, match="no such file"):
         Masks(tmp_path / "nowhere").usable("a", (60, 80), (15, 20))
+
+
+def test_a_folder_of_masks_is_listed_once(tmp_path):
+    for number in range(20):
+        mrc.write(tmp_path / f"m{number:02}.mrc", np.zeros((20, 20)), None)
+    masks = Masks(tmp_path)
+    first = calls(lambda: masks.find("m00"))
+    assert calls(lambda: masks.find("m19")) < first / 10
 
 
 def test_the_range_of_diameters_becomes_ratios_in_any_unit():

@@ -294,6 +294,89 @@ def test_relion_cuts_the_particles_that_we_cut(capsys, project, relion, more):
             np.testing.assert_allclose(mrcfile.read(path), theirs, atol=2e-4)
 
 
+def test_particles_of_a_selection_are_labels_as_they_are_and_as_a_folder(capsys, project):
+    """The steps of docs/relion.md, with refined origins."""
+    particles = Path("Select/job020/particles.star")
+    particles.parent.mkdir(parents=True)
+    columns = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOriginXAngst", "rlnOriginYAngst")
+    names = ("MotionCorr/job002/Movies/mic_a.mrc", "Raw/mic_c.mrc")
+    xy = np.random.default_rng(3).integers(70, 250, (2, 8, 2))
+    rows = "".join(f"{name} {x} {y} 8 -4\n" for name, of in zip(names, xy) for x, y in of)
+    particles.write_text("data_particles\nloop_\n" + "".join(f"_{one}\n" for one in columns) + rows)
+    convert = ("convert", particles, "--to", "csv", "-o", "labels", "--micrographs", LISTED)
+    assert upicker(capsys, *convert)[0] == 0
+    np.testing.assert_allclose(coordinates.read("labels/mic_a.csv").xy, xy[0] - (2, -1))
+    settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
+    found = []
+    for labels in (particles, "labels"):
+        output = Path(labels).stem + ".safetensors"
+        args = ("finetune", LISTED, "--labels", labels, "-o", output, "--diameter", "260A", *settings)
+        code, _, err = upicker(capsys, *args)
+        assert code == 0, err
+        found.append(Path(output).read_bytes())
+    assert found[0] == found[1]
+
+
+@pytest.fixture
+def sessions(project: Path) -> list[str]:
+    """Two sessions with files of the same name, in one list."""
+    names = ["M/Dataset1/001.mrc", "M/Dataset2/001.mrc"]
+    for name, source in zip(names, ("MotionCorr/job002/Movies/mic_a.mrc", "Raw/mic_c.mrc")):
+        Path(name).parent.mkdir(parents=True)
+        Path(source).rename(name)
+    write_list(names)
+    return names
+
+
+LISTED = "CtfFind/job003/micrographs_ctf.star"
+
+
+def test_one_name_in_two_folders(capsys, sessions):
+    code, _, err = upicker(capsys, *JOB, "--diameter", "260A")
+    assert (code, err) == (0, "")
+    files = [Path(f"External/job012/M/Dataset{i}/001_autopick.star") for i in (1, 2)]
+    xy = [coordinates.read(file).xy for file in files]
+    assert {file: entry.particles for file, entry in zip(files, record.read(Path("External/job012")).micrographs)} == {
+        file: len(one) for file, one in zip(files, xy)
+    }
+    assert not np.array_equal(*(one[:5] for one in xy))
+    for given in ("External/job012", "External/job012/autopick.star"):
+        for form, output in (("relion", "AutoPick/j"), ("particles", "P/particles.star"), ("cs", "p.cs")):
+            code, _, err = upicker(capsys, "convert", given, "--to", form, "-o", output, "--micrographs", LISTED)
+            assert (code, "without" in err) == (0, False)
+        for again in ("AutoPick/j", "P/particles.star", "p.cs"):
+            code, _, _ = upicker(capsys, "extract", again, "--micrographs", LISTED, "--box", "48px", "-o", "E/p.star")
+            assert code == 0
+            rows = starfile.read("E/p.star", always_dict=True)["particles"]
+            assert {image.split("@")[1] for image in rows.rlnImageName} == {
+                f"E/Particles/Dataset{i}/001.mrcs" for i in (1, 2)
+            }
+            for name, wanted in zip(sessions, xy):
+                ours = rows[rows.rlnMicrographName == name][["rlnCoordinateX", "rlnCoordinateY"]].to_numpy()
+                inside = np.all((wanted >= 24) & (wanted <= np.array([410, 330]) - 24), axis=1)
+                np.testing.assert_allclose(ours, wanted[inside], atol=0.01)
+    # Where only the name tells files apart, nothing is guessed.
+    code, _, err = upicker(capsys, "convert", "External/job012", "--to", "csv", "-o", "c", "--micrographs", LISTED)
+    assert (code, "would share it" in err) == (1, True)
+    code, _, err = upicker(capsys, "propose", LISTED, "-o", "c", "--diameter", "260A")
+    assert (code, "same name as" in err) == (1, True)
+
+
+def test_relion_extracts_from_two_folders_with_one_name(capsys, sessions, relion):
+    assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0
+    command = [
+        *(relion, "--i", LISTED, "--coord_suffix", "_autopick.star", "--coord_dir", "External/job012/"),
+        *("--part_dir", "Extract/job013/", "--part_star", "Extract/job013/p.star", "--extract", "--extract_size", "48"),
+        *("--norm", "--bg_radius", "18", "--invert_contrast"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    args = ("External/job012", "--micrographs", LISTED, "--box", "48px", "--pad", "-o", "E/p.star")
+    assert upicker(capsys, "extract", *args)[0] == 0
+    for i in (1, 2):
+        theirs = mrcfile.read(f"Extract/job013/M/Dataset{i}/001.mrcs")
+        np.testing.assert_allclose(mrcfile.read(f"E/Particles/Dataset{i}/001.mrcs"), theirs, atol=2e-4)
+
+
 def test_relion_reads_the_particles_that_we_wrote(capsys, project, relion):
     """Its own program stacks them anew: it finds every image, in the list's order, with the list's optics."""
     assert upicker(capsys, *JOB, "--diameter", "260A")[0] == 0

@@ -184,6 +184,24 @@ class Particles:
         """Return the particles with a score of at least `threshold`."""
         return self.select(self.score >= threshold)
 
+    def distinct(self) -> tuple[Particles, int, int]:
+        """Leave out particles at exactly the position of another one; the one with the highest score stays.
+
+        Returns
+        -------
+        particles : Particles
+            Each position once, in the order of the first.
+        positions : int
+            Number of positions that stood more than once.
+        left_out : int
+            Number of particles left out.
+        """
+        order = np.argsort(-self.score, kind="stable")
+        _, first, counts = np.unique(self.xy[order], axis=0, return_index=True, return_counts=True)
+        if len(first) == len(self):
+            return self, 0, 0
+        return self.select(np.sort(order[first])), int((counts > 1).sum()), len(self) - len(first)
+
     def with_diameter(self, diameter_px: float, only_missing: bool = False) -> Particles:
         """Return the particles with one diameter (raw pixels), or with missing diameters filled in."""
         known = np.isfinite(self.diameter_px) & only_missing

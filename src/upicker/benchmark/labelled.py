@@ -16,6 +16,7 @@ from upicker.io import coordinates, cryoppp, micrographs
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.io.pairing import pair_folder, unmatched
+from upicker.io.sources import DistinctReader, repeats
 from upicker.particles import Particles
 from upicker.run import frames
 from upicker.run.batch import each
@@ -128,12 +129,15 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
         If a file cannot be read or written.
     """
     pairing = pair_folder(source.micrographs, source.labels)
-    found = {path: coordinates.read(file) for path, file in pairing.pairs.items()}
+    read = DistinctReader()
+    found = {path: read(labels) for path, labels in pairing.pairs.items()}
     diameter = source.diameter or _median(source.labels, list(found.values()))
     frame, note = _frame(source, found, diameter, config, jobs)
     notes = [note]
     if pairing.unmatched_files:
         notes.append(unmatched(pairing.unmatched_files, "label file", "a micrograph, not used"))
+    if told := repeats(read.repeated, "counted once"):
+        notes.append(told)
     outside = 0
     for path, particles in found.items():
         shape, pixel_size_A = micrographs.size(path, source.reading.size_of(path))

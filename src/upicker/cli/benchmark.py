@@ -17,7 +17,7 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
-    existing_folder,
+    existing_labels,
     listed_micrographs,
 )
 from upicker.cli.training import Backbone
@@ -123,7 +123,7 @@ def _source(
         found = "no data set was given; it takes --dataset, or --micrographs and --labels"
         raise ConfigError("benchmark", found, "See upicker benchmark --help")
     paths, reading = listed_micrographs(micrographs, pixel_size, None)
-    folder = existing_folder(labels, "labels")
+    folder = existing_labels(labels)
     # Folders like 10017/coords and 10017/micrographs: the set's name is that of the folder around them.
     return Source(folder.resolve().parent.name, tuple(paths), folder, diameter, frame, reading=reading)
 

@@ -73,7 +73,7 @@ def check_frame(
     if most < 1:
         raise ConfigError("--most", f"must be at least 1, found {most}", "Give e.g. --most 5")
     merged = Config().with_changes(changes(config, changes_))
-    listed = entries(micrographs)
+    listed = entries(micrographs, by_path=True)
     found, pairing = with_micrographs(load(picks), listed, Endings(suffix))
     reading = Reading.of(listed, pixel_size)
     options = ReadOptions(scale=scale, threshold=threshold, pixel_size_A=pixel_size)

@@ -76,7 +76,7 @@ def convert(
     reading = ReadOptions(flip=from_flip, scale=scale, threshold=threshold, pixel_size_A=pixel_size)
     writing = WriteOptions(flip=flip, scale=to_scale)
     work = run.Converting(to, output, reading, writing, diameter, box, Endings(suffix))
-    return _tell(run.convert(files, work, entries(micrographs) if micrographs else None), output)
+    return _tell(run.convert(files, work, entries(micrographs, by_path=True) if micrographs else None), output)
 
 
 def help_with_formats(console: Any, options: Any, panel: Any) -> None:
@@ -103,6 +103,8 @@ def _tell(report: Report, output: Path) -> int:
         note(report.differing)
     if report.lost:
         warning(f"Not kept: {', '.join(report.lost)}")
+    if report.repeated:
+        warning(report.repeated)
     if report.outside:
         count, which = sum(report.outside.values()), listed(list(report.outside))
         warning(f"{count} particles lie outside their micrographs: {which}. Check --scale and the micrographs.")

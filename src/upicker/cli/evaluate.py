@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    labels_dir: Path,
-    picks_dir: Path,
+    labels: Path,
+    picks: Path,
     *,
     by: Literal["iou", "centre"] = "iou",
     diameter: Size | None = None,
@@ -35,10 +35,10 @@ def evaluate(
 
     Parameters
     ----------
-    labels_dir
-        Folder of labels, one file for each micrograph.
-    picks_dir
-        Folder of picks; files are matched by the micrograph's name.
+    labels
+        Folder of labels, one file for each micrograph, or a file with those of many.
+    picks
+        Folder or file of picks; they are matched by the micrograph's name.
     by
         Matching criterion: "iou", boxes with an IoU of at least 0.5; or "centre", the centre-distance criterion (half a
         diameter).
@@ -56,11 +56,11 @@ def evaluate(
     from upicker.io.pairing import Endings
     from upicker.run import compare
 
-    comparison = compare.load(labels_dir, picks_dir, Endings(suffix), pixel_size)
+    comparison = compare.load(labels, picks, Endings(suffix), pixel_size)
     side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
     scores, pooled = compare.scores(comparison, side_px, by, threshold)
     out.print(score_table(scores, pooled))
-    if (cut := compare.cut_at(comparison, picks_dir)) is not None:
+    if (cut := compare.cut_at(comparison, picks)) is not None:
         note(f"{compare.cut_sentence(cut)}.")
     _warn_of_unmatched(comparison)
     if plot is not None:
@@ -119,9 +119,12 @@ def _figures(score: Score) -> list[str]:
 
 def _warn_of_unmatched(comparison: Comparison) -> None:
     from upicker.io.pairing import unmatched
+    from upicker.io.sources import repeats
 
     if comparison.differing:
         note(comparison.differing)
+    if told := repeats(comparison.repeated, "counted once"):
+        warning(told)
     if comparison.without_picks:
         warning(unmatched(comparison.without_picks, "labelled micrograph", "picks, all labels counted as missed"))
     if comparison.without_labels:

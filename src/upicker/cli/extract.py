@@ -28,6 +28,7 @@ from upicker.errors import ConfigError
 from upicker.units import Length
 
 if TYPE_CHECKING:
+    from upicker.io.sources import Repeated
     from upicker.run.batch import Outcome
     from upicker.run.extract import Extracted
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def extract(
-    picks_dir: Path,
+    picks: Path,
     *,
     micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
     box: Size,
@@ -64,8 +65,8 @@ def extract(
 
     Parameters
     ----------
-    picks_dir
-        Folder of picks, one file for each micrograph.
+    picks
+        Folder of picks, one file for each micrograph, RELION's autopick.star, or a file with the picks of many.
     micrographs
         Micrographs: files, folders, quoted patterns or lists.
     box
@@ -99,11 +100,14 @@ def extract(
         Keep stacks that would be the same, to continue an earlier run.
     """
     from upicker.io.micrographs import Reading
+    from upicker.io.names import distinct
     from upicker.io.pairing import Endings, differing, pair_folder, unmatched
+    from upicker.io.sources import repeats
     from upicker.run.extract import Extracting, extract_all
 
-    listed = entries(micrographs)
-    pairing = pair_folder([entry.path for entry in listed], picks_dir, endings=Endings(suffix))
+    listed = entries(micrographs, by_path=True)
+    paths = [entry.path for entry in listed]
+    pairing = pair_folder(paths, picks, endings=Endings(suffix))
     if told := differing(pairing):
         note(told)
     work = Extracting(
@@ -119,6 +123,7 @@ def extract(
         pad=pad,
         float16=float16,
         skip_existing=skip_existing,
+        names=distinct(paths),
     )
     tally = _Tally()
     given = (("Voltage", voltage), ("SphericalAberration", cs), ("AmplitudeContrast", amplitude_contrast))
@@ -127,6 +132,10 @@ def extract(
     code = follow("extracted", outcomes, len(pairing.pairs), output)
     if tally.dropped:
         warning(f"{tally.dropped} particles discarded: their boxes extend beyond the micrograph")
+    if tally.outside:
+        warning(f"{tally.outside} particles lie outside their micrographs, not extracted")
+    if told := repeats(tally.repeated, "each extracted once"):
+        warning(told)
     if tally.unsized:
         warning("The pixel size is unknown, and RELION requires it: give --pixel-size, e.g. --pixel-size 1.77A")
     if pairing.unmatched_micrographs:
@@ -153,7 +162,8 @@ class _Tally:
     """Counts outcomes for the messages at the end."""
 
     def __init__(self) -> None:
-        self.dropped = self.unsized = self.stacks = 0
+        self.dropped = self.outside = self.unsized = self.stacks = 0
+        self.repeated: list[Repeated] = []
 
     def counting(self, outcomes: Outcomes) -> Outcomes:
         """Pass outcomes on, counting them."""
@@ -162,6 +172,8 @@ class _Tally:
                 if outcome.value is not None:
                     entry = outcome.value.entry
                     self.dropped += outcome.value.dropped
+                    self.outside += outcome.value.outside
+                    self.repeated += outcome.value.repeated
                     self.stacks += entry is not None
                     self.unsized += entry is not None and entry.pixel_size_A is None
                 yield outcome

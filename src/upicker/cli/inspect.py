@@ -47,7 +47,7 @@ def inspect(
     micrographs
         Micrographs: files, folders, quoted patterns or lists.
     labels
-        Folder of labels to compare with.
+        Folder or file of labels to compare with.
     diameter
         Particle diameter, e.g. 190A; by default that of the run.toml beside the picks, or of the picks.
     no_browser

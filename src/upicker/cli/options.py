@@ -186,8 +186,15 @@ def listed_micrographs(
     return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain)
 
 
-def entries(patterns: Sequence[str]) -> list[Listed]:
+def entries(patterns: Sequence[str], by_path: bool = False) -> list[Listed]:
     """Return the micrographs given by files, folders, patterns and lists, with the metadata of the lists.
+
+    Parameters
+    ----------
+    patterns : sequence of str
+        As given.
+    by_path : bool
+        Whether files of one name in several folders are allowed.
 
     Raises
     ------
@@ -198,17 +205,17 @@ def entries(patterns: Sequence[str]) -> list[Listed]:
 
     if not patterns:
         raise ConfigError("MICS", "no micrographs were given", "Give files, folders, quoted patterns or lists")
-    return micrographs.entries(patterns)
+    return micrographs.entries(patterns, by_path)
 
 
-def existing_folder(path: Path, what: str) -> Path:
-    """Return a folder after checking that it exists.
+def existing_labels(path: Path) -> Path:
+    """Return a folder of labels, or a file of them, after checking that it exists.
 
     Raises
     ------
     InputError
         If it does not exist.
     """
-    if not path.is_dir():
-        raise InputError(path, f"no such folder of {what}", "Check the path")
+    if not path.exists():
+        raise InputError(path, "no such folder or file of labels", "Check the path")
     return path

@@ -39,7 +39,7 @@ def report(
         Micrographs to show: files, folders, quoted patterns or lists; by default those listed in the run.toml
         beside the picks, if they still exist.
     labels
-        Folder of labels to compare with.
+        Folder or file of labels to compare with.
     threshold
         Count only picks with at least this score; by default that of the run.toml beside the picks.
     diameter

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import watch
-from upicker.cli.console import note, out, problem
+from upicker.cli.console import note, out, problem, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -18,7 +18,7 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
-    existing_folder,
+    existing_labels,
     listed_micrographs,
 )
 from upicker.errors import ConfigError
@@ -54,7 +54,7 @@ def suggest(
     model
         Weights from "upicker finetune" or "upicker pretrain".
     labels
-        Folder of labels. Completely labelled micrographs calibrate the probabilities, and are not ranked.
+        Folder or file of labels. Completely labelled micrographs calibrate the probabilities, and are not ranked.
     output
         CSV file for the whole ranking.
     top
@@ -71,7 +71,7 @@ def suggest(
 
     from upicker.run.suggest import divide
 
-    calibrating, paths = divide(paths, None if labels is None else existing_folder(labels, "labels"))
+    calibrating, paths = divide(paths, None if labels is None else existing_labels(labels))
 
     from dataclasses import replace
 
@@ -84,6 +84,10 @@ def suggest(
     outcomes = suggest_all(paths, work, ranking, output, jobs or processes(total, work.picker))
     batch = watch("suggest", outcomes, total, "detections")
     found = ranking.suggestions()
+    if found and work.threshold >= 1 and not ranking.fitted:
+        warning(
+            f"{model}: these weights found no particle in validation, so that this order tells nothing. Train longer."
+        )
     if found:
         calibrated = "" if ranking.fitted else "not "
         out.print(_table(found[:top], f"probabilities are {calibrated}calibrated on labelled micrographs"))

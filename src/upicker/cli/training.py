@@ -21,7 +21,7 @@ from upicker.cli.options import (
     PixelSize,
     Size,
     changes,
-    existing_folder,
+    existing_labels,
     listed_micrographs,
 )
 from upicker.cli.progress import TrainingBar
@@ -51,6 +51,7 @@ def pretrain(
     preset: str = "compact",
     backbone_weights: Backbone = "none",
     resume: Annotated[bool, Flag] = False,
+    force: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -73,6 +74,8 @@ def pretrain(
         "compact" (for a laptop) or "paper" (the paper's network, for a GPU).
     resume
         Continue an earlier run with this output; a complete one is not repeated.
+    force
+        Train even if a process on another machine seems to be training the same output, e.g. after a crash there.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -81,7 +84,7 @@ def pretrain(
         changed = changes(config, changes_, teacher__rounds=self_train)
         merged = preset_config(preset).with_changes(changed)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
-        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks)
+        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, force=force)
         result = stages.pretrain(paths, diameter, job)
         return _report("pretrained", result, len(paths))
 
@@ -96,8 +99,8 @@ def finetune(
     partial: Annotated[bool, Flag] = False,
     preset: str | None = None,
     backbone_weights: Backbone = "none",
-    cache: Annotated[Path | None, Parameter(negative="")] = None,
     resume: Annotated[bool, Flag] = False,
+    force: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -111,7 +114,8 @@ def finetune(
     Parameters
     ----------
     labels
-        Folder of labels: NAME.csv, NAME.star or another format for each micrograph.
+        Folder of labels: NAME.csv, NAME.star or another format for each micrograph; or a file with those of many, such
+        as particles.star.
     output
         Weights file to write, e.g. model.safetensors.
     init
@@ -120,18 +124,17 @@ def finetune(
         Particle diameter, e.g. 190A; by default that of --init, or of the labels.
     validation
         Fraction of the labelled micrographs to validate on (of the rows of each if there are fewer than 16), or a
-        folder of labels whose micrographs are used for validation only; 0: no validation.
+        folder or file of labels whose micrographs are used for validation only; 0: no validation.
     partial
         The labels cover only some of the particles, drawn at random: unlabelled detections are down-weighted as
         background. A file coverage.csv beside the labels (columns name, coverage, x0, y0, x1, y1) can give this for
         single files, or a rectangle that is completely labelled.
     preset
         "compact" or "paper"; by default that of --init, or "compact".
-    cache
-        Folder that keeps the prepared micrographs and their augmented copies (--set augment.offline=4); by default a
-        temporary one.
     resume
         Continue an earlier run with this output; a complete one is not repeated.
+    force
+        Train even if a process on another machine seems to be training the same output, e.g. after a crash there.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -142,8 +145,8 @@ def finetune(
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         held = _validation(validation)
         backbone = _backbone(backbone_weights)
-        job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, cache, frozenset(given))
-        result = stages.finetune(paths, existing_folder(labels, "labels"), job, init, diameter, held, partial)
+        job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
+        result = stages.finetune(paths, existing_labels(labels), job, init, diameter, held, partial)
         return _report("fine-tuned", result, len(paths))
 
 
@@ -172,7 +175,7 @@ def _validation(text: str) -> Path | float:
     try:
         fraction = float(text)
     except ValueError:
-        return existing_folder(Path(text), "validation labels")
+        return existing_labels(Path(text))
     if not 0 <= fraction < 1:
         raise ConfigError("--validation", f"must be in [0, 1), found {text}", "Give e.g. 0.2, or a folder of labels")
     return fraction
@@ -194,7 +197,12 @@ def _report(title: str, result: StageResult, total: int) -> int:
         if result.estimated:
             note("no validation labels are complete: these are estimates, precision and F1 upper bounds")
     else:
-        warning("not validated: no threshold is stored with the weights; give --threshold when picking")
+        from upicker.pick.picker import DEFAULT_THRESHOLD
+
+        warning(
+            "not validated: no threshold is stored with the weights, and picking will use "
+            f"{DEFAULT_THRESHOLD:g} unless --threshold is given"
+        )
     if result.margin:
         note(
             f"no label is closer than {result.margin:.1f} diameters to the border; picks will keep the same margin "

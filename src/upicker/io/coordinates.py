@@ -28,6 +28,8 @@ _BY_NAME = {format.name: format for format in COMMON_FIRST}
 # Of several files for one micrograph the first is taken.
 _PREFERENCE = tuple((ending, format) for format in COMMON_FIRST for ending in format.endings)
 _HEAD_BYTES = 65_536
+# Fractions of the particles that may lie outside their micrograph: anywhere, and near its border.
+_FEW_OUTSIDE, _NEAR_OUTSIDE = 0.05, 0.25
 _DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
 
@@ -241,6 +243,19 @@ def lists(folder: Path) -> list[Path]:
     return sorted(file for pattern in patterns for file in Path(folder).glob(pattern))
 
 
+def listed(path: Path) -> list[tuple[str, Path]] | None:
+    """Return micrographs and coordinates files that a list such as ``autopick.star`` names; None for other files.
+
+    Raises
+    ------
+    CoordinatesError
+        If it cannot be read, or a listed file does not exist.
+    """
+    content = _load(Path(path))
+    listing = recognized(content).listing
+    return None if listing is None else listing.files(content)
+
+
 def collections(folder: Path) -> list[Path]:
     """Return the files of a folder that may hold the particles of many micrographs, and are not named after one."""
     suffixes = {Path(format.file_of_all).suffix for format in COMMON_FIRST if format.file_of_all}
@@ -276,10 +291,11 @@ def stems(folder: Path) -> dict[str, Path]:
     return {name: path for name, (_, path) in sorted(found.items())}
 
 
-def check_inside(
-    particles: Particles, shape: tuple[int, int], where: str | Path, allowed: float = 0.05
-) -> tuple[Particles, int]:
-    """Drop particles whose centres lie outside a micrograph; refuse if they are many.
+def check_inside(particles: Particles, shape: tuple[int, int], where: object) -> tuple[Particles, int]:
+    """Drop particles whose centres lie outside a micrograph; refuse them all if they seem to be in a wrong frame.
+
+    A few may be outside: up to a twentieth, wherever they are; and, as refinement shifts particles, up to a quarter (or
+    one) within a diameter of the edge, or without diameters within a twentieth of the shorter side.
 
     Parameters
     ----------
@@ -287,10 +303,8 @@ def check_inside(
         In raw pixels.
     shape : tuple of int
         Rows, columns of the raw micrograph.
-    where : str or Path
+    where : object
         The coordinates file, for the message.
-    allowed : float
-        Largest fraction that may lie outside, 0..1.
 
     Returns
     -------
@@ -302,19 +316,31 @@ def check_inside(
     Raises
     ------
     CoordinatesError
-        If more than `allowed` lie outside.
+        If more lie outside, or farther.
     """
     inside = particles.inside(shape)
     dropped = int((~inside).sum())
-    if dropped > allowed * len(particles):
+    if dropped > _FEW_OUTSIDE * len(particles) and (
+        dropped > max(1, _NEAR_OUTSIDE * len(particles)) or _farthest(particles, shape) > _near(particles, shape)
+    ):
         largest = particles.xy.max(0)
         raise CoordinatesError(
-            where,
+            str(where),
             f"{dropped} of {len(particles)} centres lie outside the micrograph of {shape[1]} columns"
             f" x {shape[0]} rows (largest x {largest[0]:g}, y {largest[1]:g})",
             "Check that they belong to this micrograph, and are not binned, flipped or in Angstrom",
         )
     return particles.select(inside), dropped
+
+
+def _farthest(particles: Particles, shape: tuple[int, int]) -> float:
+    """Return how far the farthest particle lies beyond the border, in raw pixels."""
+    last = np.array([shape[1] - 0.5, shape[0] - 0.5])
+    return float(np.maximum(-0.5 - particles.xy, particles.xy - last).max())
+
+
+def _near(particles: Particles, shape: tuple[int, int]) -> float:
+    return particles.median_diameter_px or _FEW_OUTSIDE * min(shape)
 
 
 def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:

@@ -24,9 +24,10 @@ import numpy as np
 
 from upicker.errors import CoordinatesError, OutputError
 from upicker.geometry import Region
-from upicker.io import coordinates, delimited
+from upicker.io import delimited
 from upicker.io.atomic import replacing
 from upicker.io.pairing import EXACT, pair
+from upicker.io.sources import Source, by_micrograph
 
 FILE = "coverage.csv"
 COLUMNS = ("name", "coverage", "x0", "y0", "x1", "y1")
@@ -49,18 +50,18 @@ class Coverage:
     regions: tuple[Region, ...] = ()
 
 
-def coverages(folders: Sequence[Path], partial: bool) -> dict[Path, Coverage]:
-    """Return the coverage of each label file of some folders; see `read_coverage`."""
+def coverages(folders: Sequence[Path], partial: bool) -> dict[Source, Coverage]:
+    """Return the coverage of the labels in some folders or files; see `read_coverage`."""
     return {file: coverage for folder in folders for file, coverage in read_coverage(folder, partial).items()}
 
 
-def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
-    """Return the coverage of each label file of a folder.
+def read_coverage(folder: Path, partial: bool) -> dict[Source, Coverage]:
+    """Return the coverage of the labels of each micrograph in a folder, or in a file of many.
 
     Parameters
     ----------
     folder : Path
-        The folder of label files, where ``coverage.csv`` may lie.
+        The folder of label files, where ``coverage.csv`` may lie; or the file.
     partial : bool
         Whether files without a row in ``coverage.csv`` are partial.
 
@@ -69,7 +70,7 @@ def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
     CoordinatesError
         If ``coverage.csv`` cannot be read, is not valid, or has a row without a label file.
     """
-    found = {file: Coverage(partial) for file in coordinates.stems(folder).values()}
+    found = {file: Coverage(partial) for file in by_micrograph(folder).values()}
     path = folder / FILE
     if not path.is_file():
         return found
@@ -79,15 +80,15 @@ def read_coverage(folder: Path, partial: bool) -> dict[Path, Coverage]:
     return found | {file: coverage for file, (_, coverage) in known.items()}
 
 
-def rows_by_file(path: Path, files: Sequence[Path]) -> tuple[dict[Path, tuple[str, Coverage]], list[str]]:
+def rows_by_file(path: Path, files: Sequence[Source]) -> tuple[dict[Source, tuple[str, Coverage]], list[str]]:
     """Read a ``coverage.csv``, and match its names with label files.
 
     Parameters
     ----------
     path : Path
         The ``coverage.csv``.
-    files : sequence of Path
-        The label files.
+    files : sequence of Path or Part
+        Where labels are.
 
     Returns
     -------

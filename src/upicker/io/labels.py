@@ -1,4 +1,4 @@
-"""A folder of labels: which file belongs to which micrograph, how many labels it holds, and what they cover."""
+"""Labels in a folder or a file: where those of which micrograph are, how many there are, and what they cover."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upicker.errors import UPickerError
-from upicker.io import coordinates, coverage
+from upicker.io import coverage, sources
 from upicker.io.coverage import Coverage
 from upicker.io.names import plain
 from upicker.io.pairing import EXACT, Pairing, pair_folder
+from upicker.io.sources import Source, file_of
 from upicker.io.stamp import Stamp, stamp
 
 
@@ -39,8 +40,8 @@ class Labelled:
     ----------
     path : Path
         The micrograph.
-    file : Path
-        Its label file.
+    file : Path or Part
+        Where its labels are.
     particles : int
         Number of labels; 0 only if ``coverage.csv`` says that the micrograph is completely labelled.
     partial : bool
@@ -48,7 +49,7 @@ class Labelled:
     """
 
     path: Path
-    file: Path
+    file: Source
     particles: int
     partial: bool
 
@@ -58,7 +59,7 @@ class _Table:
     """``coverage.csv`` as last read: its stamp, its rows by label file, and names that match no label file."""
 
     at: Stamp | None
-    rows: dict[Path, tuple[str, Coverage]]
+    rows: dict[Source, tuple[str, Coverage]]
     unmatched: list[str]
 
 
@@ -66,12 +67,12 @@ class LabelFolder:
     """The label files of some micrographs, and ``coverage.csv`` beside them; read again when they change.
 
     Files named ``NAME.csv`` after a micrograph are found at any time, files with other names by `rescan`. All methods
-    may be called from any thread.
+    may be called from any thread. Labels may also be in one file of many micrographs, which is not written.
 
     Parameters
     ----------
     folder : Path
-        The folder; it need not exist yet.
+        The folder, which need not exist yet, or the file.
     micrographs : sequence of Path
         The micrographs; methods refer to them by their index.
 
@@ -84,9 +85,9 @@ class LabelFolder:
     def __init__(self, folder: Path, micrographs: Sequence[Path]) -> None:
         self.folder, self.micrographs = folder, tuple(micrographs)
         self._lock = threading.RLock()
-        self._read: dict[Path, tuple[Stamp | None, LabelFile]] = {}
-        self._files: dict[int, Path] = {}
-        self._others: list[Path] = []
+        self._read: dict[Source, tuple[Stamp | None, LabelFile]] = {}
+        self._files: dict[int, Source] = {}
+        self._others: list[Source] = []
         self._table: _Table | None = None
         self.rescan()
 
@@ -99,8 +100,8 @@ class LabelFolder:
             If names have become ambiguous; nothing changes then.
         """
         # The page replaces label files, so none may belong to a micrograph by a guess.
-        found = pair_folder(self.micrographs, self.folder, False, EXACT) if self.folder.is_dir() else None
-        pairing = found or Pairing[Path, Path]()
+        found = pair_folder(self.micrographs, self.folder, False, EXACT) if self.folder.exists() else None
+        pairing = found or Pairing[Path, Source]()
         numbers = {path: number for number, path in enumerate(self.micrographs)}
         with self._lock:
             self._files = {numbers[path]: file for path, file in pairing.pairs.items()}
@@ -111,8 +112,8 @@ class LabelFolder:
         """Return the file in the package's own format that a micrograph has, or would have."""
         return self.folder / f"{plain(self.micrographs[number])}.csv"
 
-    def file(self, number: int) -> Path | None:
-        """Return the label file of a micrograph; None if it has none."""
+    def file(self, number: int) -> Source | None:
+        """Return where the labels of a micrograph are; None if it has none."""
         with self._lock:
             target = self.csv(number)
             if self._files.get(number) != target and target.is_file() and target.name != coverage.FILE:
@@ -127,21 +128,21 @@ class LabelFolder:
                 self._files[number] = file
             self._table = None
 
-    def content(self, file: Path) -> LabelFile:
-        """Return what a label file holds; it is read only when it has changed.
+    def content(self, file: Source) -> LabelFile:
+        """Return what a label file, or its part, holds; it is read only when it has changed.
 
         Raises
         ------
         CoordinatesError
             If it cannot be read.
         """
-        at, known = stamp(file), self._read.get(file)
+        at, known = stamp(file_of(file)), self._read.get(file)
         if known is None or known[0] != at:
-            particles = coordinates.read(file)
+            particles = sources.stored(file).particles
             known = self._read[file] = at, LabelFile(len(particles), frozenset(particles.extra))
         return known[1]
 
-    def coverage(self, file: Path) -> Coverage | None:
+    def coverage(self, file: Source) -> Coverage | None:
         """Return what ``coverage.csv`` says of a label file; None if it does not name it.
 
         Raises
@@ -217,7 +218,7 @@ class LabelFolder:
                     found.append(Labelled(path, file, particles, partial))
             return found
 
-    def _count(self, file: Path) -> int:
+    def _count(self, file: Source) -> int:
         try:
             return self.content(file).labels
         except UPickerError:

@@ -79,7 +79,7 @@ def find(patterns: Sequence[str | Path]) -> list[Path]:
     return [entry.path for entry in entries(patterns)]
 
 
-def entries(patterns: Sequence[str | Path]) -> list[Listed]:
+def entries(patterns: Sequence[str | Path], by_path: bool = False) -> list[Listed]:
     """Find micrographs, with their rows in lists.
 
     Parameters
@@ -87,6 +87,8 @@ def entries(patterns: Sequence[str | Path]) -> list[Listed]:
     patterns : sequence of str or Path
         Files (of any suffix), folders (their files of a known suffix, not those of folders within), globs (``**``
         in a glob reaches into folders) and lists, see `upicker.io.lists.read`.
+    by_path : bool
+        Whether files of one name in several folders are allowed, because outputs name them by path.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def entries(patterns: Sequence[str | Path]) -> list[Listed]:
     ------
     InputError
         If one of the patterns matches nothing, a list cannot be read, or the names of two files differ in folder and
-        suffix only, as labels, picks and micrographs are matched by these names.
+        suffix only (with `by_path`, in suffix only), as labels, picks and micrographs are matched by these names.
     """
     if not patterns:
         raise InputError("micrographs", "none were given", "Give files, folders, quoted globs or lists")
@@ -108,13 +110,14 @@ def entries(patterns: Sequence[str | Path]) -> list[Listed]:
             for entry in lists.read(path) if is_list else [Listed(path, str(path))]:
                 files.setdefault(os.path.abspath(entry.path), entry)  # noqa: PTH100 - links keep their own names
     found = sorted(files.values(), key=lambda entry: _natural(entry.path))
-    by_name: dict[str, Path] = {}
+    by_name: dict[tuple[str, Path | None], Path] = {}
     for entry in found:
-        other = by_name.setdefault(plain(entry.path), entry.path)
+        name = plain(entry.path), entry.path.absolute().parent if by_path else None
+        other = by_name.setdefault(name, entry.path)
         if other is not entry.path:
             raise InputError(
                 entry.path,
-                f"it has the same name as {other}, apart from folder and suffix",
+                f"it has the same name as {other}, apart from {'the suffix' if by_path else 'folder and suffix'}",
                 "Picks and labels are named after the micrograph: give one of the two, or run twice",
             )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".tif", ".tiff", ".eer", ".png", ".jpg", ".jpeg")
@@ -12,6 +13,32 @@ def plain(path: str | Path) -> str:
     """Return a micrograph's name: the file's without folder and suffix, ``a.mrc.gz`` being `a`."""
     path = Path(path)
     return Path(path.stem).stem if path.suffix.lower() in COMPRESSED and is_micrograph_name(path) else path.stem
+
+
+def distinct(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each micrograph: its own, with as many folders in front as tell equal names apart.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        All micrographs; of one folder, their names differ.
+
+    Returns
+    -------
+    dict
+        Micrograph -> ``a``, or ``Dataset1/a`` beside ``Dataset2/a``.
+    """
+    alike: dict[str, list[Path]] = {}
+    for path in paths:
+        alike.setdefault(plain(path), []).append(path)
+    found = {}
+    for name, same in alike.items():
+        folders = [path.absolute().parent.parts[1:] for path in same]
+        count = 0
+        while len({of[max(0, len(of) - count) :] for of in folders}) < len({*folders}):
+            count += 1
+        found |= {path: "/".join([*of[max(0, len(of) - count) :], name]) for path, of in zip(same, folders)}
+    return found
 
 
 def is_micrograph_name(path: str | Path) -> bool:

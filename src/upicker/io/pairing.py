@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from upicker.errors import InputError, listed
-from upicker.io import coordinates
 from upicker.io.formats import FORMATS
 from upicker.io.names import COMPRESSED, SUFFIXES, is_micrograph_name, plain
+from upicker.io.sources import Part, Source, by_micrograph
 
 _COORDINATES = tuple({f".{format.ending.rpartition('.')[2]}" for format in FORMATS})
 # cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
@@ -100,7 +100,7 @@ def pair(
     micrographs : iterable of str or Path
         Names or paths.
     files : mapping of str to anything
-        By the names to compare, as `upicker.io.coordinates.stems` gives them.
+        By the names to compare, as `upicker.io.sources.by_micrograph` gives them.
     where : str or Path
         The folder or option to name in an error.
     required : bool
@@ -129,30 +129,31 @@ def pair(
 
 def pair_folder(
     micrographs: Iterable[M], folder: Path, required: bool = True, endings: Endings = ANY
-) -> Pairing[M, Path]:
-    """Pair micrographs and the coordinate files of a folder by name; arguments and errors as those of `pair`.
+) -> Pairing[M, Source]:
+    """Pair micrographs and the coordinates in a folder, a list or a file by name; arguments and errors as in `pair`.
 
     Raises
     ------
     InputError
-        If there is no such folder, too.
+        If there is no such folder or file, too.
     """
-    return pair(micrographs, coordinates.stems(folder), folder, required, endings)
+    return pair(micrographs, by_micrograph(folder), folder, required, endings)
 
 
-def unmatched(items: Sequence[Path | str], noun: str, lacking: str) -> str:
+def unmatched(items: Sequence[Source | str], noun: str, lacking: str) -> str:
     """Return the sentence about what is left over: ``2 micrographs without picks: a.mrc, b.mrc``.
 
     Parameters
     ----------
-    items : sequence of Path or str
+    items : sequence of Path, Part or str
         The names or files, at least one.
     noun : str
         What they are, singular, e.g. ``"pick file"``.
     lacking : str
         What they are without, and what follows, e.g. ``"a micrograph, not extracted"``.
     """
-    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''} without {lacking}: {listed(items)}"
+    names = [item.micrograph if isinstance(item, Part) else item for item in items]
+    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''} without {lacking}: {listed(names)}"
 
 
 def differing(pairing: Pairing) -> str:
@@ -194,8 +195,8 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
         return lambda text: key(_without(text, endings.given))
 
     rounds = [*_as_they_are(left, free), *((key, key) for key in (_bare, _core, _without_zeros))]
-    for keys in rounds:
-        left, free = _round(left, free, *keys, pairs, ambiguous)
+    for ours, theirs in rounds:
+        left, free = _round(left, free, ours, theirs, pairs, ambiguous)
     for ours, theirs in rounds if endings.given else ():
         left, free = _round(left, free, without_ending(ours), without_ending(theirs), pairs, ambiguous)
     seen_through: list[str] = []

@@ -157,14 +157,9 @@ def _series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     return file.series[areas.index(max(areas))]
 
 
-def _white_is_zero(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+def _white_is_zero(page: tifffile.TiffPage) -> bool:
     """Tell whether small values are bright; where the tag is missing, tifffile gives the same number."""
-    keyframe = page.keyframe
-    return (
-        keyframe is not None
-        and "PhotometricInterpretation" in keyframe.tags
-        and keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    )
+    return "PhotometricInterpretation" in page.tags and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
 
 def _inverted(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -183,10 +178,11 @@ def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) 
     if not ends or max(ends) > size:
         raise truncated(path, size, max(ends, default=0))
     pixels = page.asarray().squeeze()
-    if page.keyframe is not None and page.keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+    keyframe = page.keyframe
+    if keyframe is not None and keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
-    if _white_is_zero(page):
-        pixels = _inverted(pixels, page.bitspersample)
+    if keyframe is not None and _white_is_zero(keyframe):
+        pixels = _inverted(pixels, keyframe.bitspersample)
     return _grey(path, pixels)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, OutputError
 
 _WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
 # What a line may begin with that is no row; and the words that readers of STAR files keep for themselves.
@@ -129,7 +129,13 @@ def optics_of(table: Table, tables: Sequence[Table]) -> Table | None:
 
 
 def format_table(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write one looped block; floats keep 1e-6, words with blanks are quoted."""
+    """Write one looped block; floats keep 1e-6, words with blanks are quoted.
+
+    Raises
+    ------
+    OutputError
+        If a word needs quotes, and holds both kinds of them.
+    """
     head = [f"data_{name}", "", "loop_", *(f"{column} #{i}" for i, column in enumerate(columns, 1))]
     body = ("  ".join(_formatted(value) for value in row) for row in rows)
     return "\n".join([*head, *body, "", ""])
@@ -183,4 +189,6 @@ def _formatted(value: object) -> str:
     text = str(value)
     if text and not re.search(r"\s", text) and not _QUOTED.match(text):
         return text
+    if '"' in text and "'" in text:
+        raise OutputError(text, "a STAR file cannot hold a name with both kinds of quotes", "Rename the micrograph")
     return f"'{text}'" if '"' in text else f'"{text}"'

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upicker import scoring
-from upicker.io import coordinates
+from upicker.io import sources
 from upicker.io.pairing import match, pair
+from upicker.io.sources import DistinctReader
 from upicker.particles import Particles
 from upicker.report.inputs import Inputs, Progress
 from upicker.run import compare
@@ -78,14 +79,15 @@ def compared(
         If a file of labels cannot be read.
     """
     assert inputs.labels is not None
-    files = coordinates.stems(inputs.labels)
+    files = sources.by_name(inputs.labels)
     progress("comparing with labels", 0, max(len(files), 1))
     pairing = pair(picks, {name: name for name in files}, inputs.labels)
     theirs, no_picks = {label: pick for pick, label in pairing.pairs.items()}, Particles.of([])
     processed = match(list(files), list(dict.fromkeys([*inputs.micrographs, *listed]))).pairs
     empty = [name for name in pairing.unmatched_files if name in processed]
+    read = DistinctReader()
     pairs = {
-        name: (picks[theirs[name]] if name in theirs else no_picks, coordinates.read(file))
+        name: (picks[theirs[name]] if name in theirs else no_picks, read(file))
         for name, file in files.items()
         if name in theirs or name in processed
     }
@@ -94,7 +96,7 @@ def compared(
     if inputs.diameter is not None:
         side_px = inputs.diameter.to_px(inputs.reading.pixel_size_A, "--diameter")
     each, pooled = compare.scores(comparison, side_px, inputs.by, lowest)
-    notes = []
+    notes = [f"{told}."] if (told := sources.repeats(read.repeated, "counted once")) else []
     if comparison.without_picks:
         notes.append(
             f"Labelled micrographs without picks, whose labels count as missed: {len(comparison.without_picks)}."

@@ -10,10 +10,11 @@ import numpy as np
 
 from upicker import scoring
 from upicker.errors import CoordinatesError, InputError
-from upicker.io import coordinates, micrographs
+from upicker.io import coordinates, micrographs, sources
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
-from upicker.io.picks import Picks, ReadOptions
+from upicker.io.picks import Picks
+from upicker.io.sources import DistinctReader, Repeated, Source
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.batch import Outcome, each
@@ -34,12 +35,15 @@ class Comparison:
         Names with picks but without labels: left out of the scores.
     differing : str
         See `upicker.io.pairing.differing`.
+    repeated : tuple of Repeated
+        Positions that stand more than once in a file, counted once.
     """
 
     pairs: dict[str, tuple[Particles, Particles]]
     without_picks: list[str]
     without_labels: list[str]
     differing: str = ""
+    repeated: tuple[Repeated, ...] = ()
 
 
 def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float | None = None) -> Comparison:
@@ -48,7 +52,7 @@ def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float 
     Parameters
     ----------
     labels, picks : Path
-        Folders of coordinate files.
+        Folders of coordinate files, or files with the particles of many micrographs.
     endings : Endings
         Of their names.
     pixel_size_A : float or None
@@ -61,25 +65,25 @@ def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float 
     CoordinatesError
         If a file cannot be read, or picks were made on an image of another size than the labels.
     """
-    truth, found = _files(labels), _files(picks)
-    options = ReadOptions(pixel_size_A=pixel_size_A)
+    truth, found = _some(labels), _some(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
+    read = DistinctReader(pixel_size_A)
     pairs = {}
-    for name, file in truth.items():
-        marked = coordinates.read_one(file, options)
-        picked = Picks(name, Particles.of([]))
+    for name, source in truth.items():
+        marked, picked = read.content(source), Picks(name, Particles.of([]))
         if name in pairing.pairs:
             where = found[pairing.pairs[name]]
-            picked = coordinates.read_one(where, options)
-            _check_alike(where, picked.shape, file, marked.shape)
+            picked = read.content(where)
+            _check_alike(where, picked.shape, source, marked.shape)
         pairs[name] = picked.particles, marked.particles
-    return Comparison(pairs, pairing.unmatched_micrographs, pairing.unmatched_files, differing(pairing))
+    left = pairing.unmatched_micrographs, pairing.unmatched_files
+    return Comparison(pairs, *left, differing(pairing), tuple(read.repeated))
 
 
-def _check_alike(picks: Path, shape: tuple[int, int] | None, labels: Path, other: tuple[int, int] | None) -> None:
+def _check_alike(picks: Source, shape: tuple[int, int] | None, labels: Source, other: tuple[int, int] | None) -> None:
     if shape and other and any(abs(one - two) > 0.01 * two for one, two in zip(shape, other)):
         raise CoordinatesError(
-            picks,
+            str(picks),
             f"it was made on an image of {shape[1]} columns x {shape[0]} rows, and {labels} on one of {other[1]} x"
             f" {other[0]}",
             "Use upicker convert with --scale on those of the binned image",
@@ -213,12 +217,9 @@ def overlays(pairing: Pairing[Path, str], work: Overlaying) -> Generator[Outcome
     yield from each(list(pairing.pairs), work)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the coordinate files of a folder by the name of their micrograph."""
-    if not folder.is_dir():
-        raise InputError(folder, "there is no such folder", "Give a folder of coordinate files (.csv, .star, .box)")
-    files = coordinates.stems(folder)
-    if not files:
+def _some(path: Path) -> dict[str, Source]:
+    found = sources.by_name(path)
+    if not found:
         known = ", ".join(coordinates.FORMATS)
-        raise InputError(folder, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
-    return files
+        raise InputError(path, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
+    return found

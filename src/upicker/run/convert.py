@@ -15,6 +15,7 @@ from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading, size
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
 from upicker.io.picks import EXTRA_WORDS, FLIPS, Picks, ReadOptions, WriteOptions, stem, to_contract
+from upicker.io.sources import distinct, repeats
 from upicker.particles import Particles
 from upicker.units import Length
 
@@ -99,6 +100,8 @@ class Report:
         Micrographs that could not be read: not written.
     differing : str
         See `upicker.io.pairing.differing`.
+    repeated : str
+        The sentence about positions that stand twice, see `upicker.io.sources.repeats`.
     """
 
     micrographs: int
@@ -111,6 +114,7 @@ class Report:
     unnamed: list[str]
     failed: list[UPickerError]
     differing: str = ""
+    repeated: str = ""
 
 
 def load(inputs: Sequence[str | Path]) -> list[Found]:
@@ -207,11 +211,12 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
     failed: list[UPickerError] = []
     if entries is None:
         _check_shapes(found, work)
-        done = [to_contract(one.file, one.picks, work.reading) for one in found]
+        measured = [replace(one, picks=to_contract(one.file, one.picks, work.reading)) for one in found]
     else:
         found, pairing = with_micrographs(found, entries, work.endings)
         measured, failed = in_raw_pixels(found, work.reading, Reading.of(entries, work.reading.pixel_size_A))
-        done = [one.picks for one in measured]
+    done = [one.picks for one in measured]
+    repeated = [again for one in measured for again in distinct(one.picks.particles, one.file)[1]]
     if failed and not done:
         raise failed[0]
     if work.diameter:
@@ -231,6 +236,7 @@ def convert(inputs: Sequence[str | Path], work: Converting, entries: Sequence[Li
         unnamed=[p.micrograph for p in done if format.by_path and stem(p.micrograph) == p.micrograph],
         failed=failed,
         differing=differing(pairing),
+        repeated=repeats(repeated, "kept"),
     )
 
 

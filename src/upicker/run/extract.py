@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from upicker.io import coordinates
+import numpy as np
+
+from upicker.errors import OutputError
+from upicker.io import coordinates, sources
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
+from upicker.io.sources import Repeated, Source
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
 from upicker.pick.extract import Boxing, fitting, portions
@@ -34,10 +38,16 @@ class Extracted:
         For ``particles.star``; None without particles.
     dropped : int
         Particles left out because their box extends beyond the micrograph.
+    outside : int
+        Particles left out because they lie outside of the micrograph.
+    repeated : list of Repeated
+        Positions that stood more than once, each of which was extracted once.
     """
 
     entry: StackEntry | None
     dropped: int
+    outside: int = 0
+    repeated: list[Repeated] = field(default_factory=list)
 
     @property
     def particles(self) -> int:
@@ -52,7 +62,7 @@ class Extracting:
     Attributes
     ----------
     picks : dict
-        Micrograph -> coordinates file.
+        Micrograph -> where its picks are.
     output : Path
         The ``particles.star``; stacks go to ``Particles/`` beside it.
     box : Length
@@ -71,9 +81,11 @@ class Extracting:
         Whether to write stacks in half precision.
     skip_existing : bool
         Whether to keep complete stacks from an earlier run with the same settings.
+    names : mapping of Path to str
+        Micrograph -> the stack's name below ``Particles/``, see `upicker.io.names.distinct`; else the micrograph's own.
     """
 
-    picks: dict[Path, Path]
+    picks: dict[Path, Source]
     output: Path
     box: Length
     reading: Reading = field(default_factory=Reading)
@@ -85,6 +97,7 @@ class Extracting:
     pad: bool = False
     float16: bool = False
     skip_existing: bool = False
+    names: Mapping[Path, str] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Extracted:
         """Extract the particles of one micrograph, and write their stack.
@@ -96,23 +109,29 @@ class Extracting:
         OutputError
             If the stack cannot be written.
         """
-        target = self.output.parent / "Particles" / f"{plain(path)}.mrcs"
+        target = self.stack(path)
         note = self._fingerprint(path)
         earlier = _earlier(target, note) if self.skip_existing else None
         if earlier:
-            shape, pixel_size_A = earlier
+            shape, pixel_size_A, images = earlier
             boxing = self._boxing(pixel_size_A, path)
-            particles, requested = self._particles(path, shape, pixel_size_A)
+            particles, outside, repeated = self._particles(path, shape, pixel_size_A)
             done = particles.select(fitting(particles, shape, boxing))
-            return Extracted(self._entry(target, path, done, pixel_size_A, boxing), requested - len(done))
+        if earlier and len(done) == images:
+            entry = self._entry(target, path, done, pixel_size_A, boxing)
+            return Extracted(entry, len(particles) - len(done), outside, repeated)
         micrograph = self.reading.read(path)
         boxing = self._boxing(micrograph.pixel_size_A, path)
-        particles, requested = self._particles(path, micrograph.shape, micrograph.pixel_size_A)
+        particles, outside, repeated = self._particles(path, micrograph.shape, micrograph.pixel_size_A)
         rows, columns = micrograph.shape
         kind = StackKind(self.float16, f"{note} {rows} {columns} {micrograph.pixel_size_A or 0:.8g}")
         done = _cut(micrograph, particles, boxing, target, kind)
         entry = self._entry(target, path, done, micrograph.pixel_size_A, boxing) if len(done) else None
-        return Extracted(entry, requested - len(done))
+        return Extracted(entry, len(particles) - len(done), outside, repeated)
+
+    def stack(self, path: Path) -> Path:
+        """Return the file of a micrograph's stack."""
+        return self.output.parent / "Particles" / f"{self.names.get(path) or plain(path)}.mrcs"
 
     def _boxing(self, pixel_size_A: float | None, path: Path) -> Boxing:
         circle = self.background_diameter
@@ -125,13 +144,16 @@ class Extracting:
             pad=self.pad,
         )
 
-    def _particles(self, path: Path, shape: tuple[int, int], pixel_size_A: float | None) -> tuple[Particles, int]:
-        """Return the particles to extract, and their number including those outside the micrograph."""
-        file = self.picks[path]
-        particles, outside = coordinates.check_inside(coordinates.read_of(file, shape, pixel_size_A), shape, file)
-        if self.threshold is not None:
-            particles = particles.above(self.threshold)
-        return particles, len(particles) + outside
+    def _particles(
+        self, path: Path, shape: tuple[int, int], pixel_size_A: float | None
+    ) -> tuple[Particles, int, list[Repeated]]:
+        """Return the particles to extract, how many lie outside the micrograph, and what stood more than once."""
+        source = self.picks[path]
+        particles, repeated = sources.distinct(sources.read(source, shape, pixel_size_A), source)
+        inside, _ = coordinates.check_inside(particles, shape, source)
+        lowest = -np.inf if self.threshold is None else self.threshold
+        kept = inside.above(lowest)
+        return kept, len(particles.above(lowest)) - len(kept), repeated
 
     def _entry(
         self, target: Path, path: Path, particles: Particles, pixel_size_A: float | None, boxing: Boxing
@@ -144,8 +166,8 @@ class Extracting:
         state = path.stat() if path.exists() else None
         how = (self.box, self.scale_px, self.background_diameter, self.invert, self.normalise, self.pad, self.float16)
         read = (self.reading.size_of(path), self.reading.gain, state and (state.st_size, state.st_mtime_ns))
-        what = (how, self.threshold, read)
-        return hashlib.sha256(repr(what).encode() + self.picks[path].read_bytes()).hexdigest()[:16]
+        what = (how, self.threshold, read, "distinct")
+        return hashlib.sha256(repr(what).encode() + sources.content(self.picks[path])).hexdigest()[:16]
 
 
 def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:
@@ -162,12 +184,13 @@ def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: P
     return Particles.concatenate(kept)
 
 
-def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None] | None:
-    """Return shape and pixel size of the micrograph of an existing stack with the same fingerprint; else None."""
-    words = (read_note(target) or "").split()
+def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None, int] | None:
+    """Return shape and pixel size of the micrograph of a whole stack with the same fingerprint, and its images."""
+    text, images = read_note(target) or ("", 0)
+    words = text.split()
     if len(words) != 4 or words[0] != note:
         return None
-    return (int(words[1]), int(words[2])), float(words[3]) or None
+    return (int(words[1]), int(words[2])), float(words[3]) or None, images
 
 
 # Columns of an optics group that are written anew: they follow from the boxes or number the groups.
@@ -237,8 +260,13 @@ def extract_all(
                 entries[outcome.path] = with_metadata(outcome.value.entry, rows.get(outcome.path), microscope)
             yield outcome
     finally:  # Also after Ctrl-C, so that finished stacks can be used.
-        if entries:
-            write_particles_star(work.output, [entries[path] for path in paths if path in entries])
+        there = [path for path in paths if path in entries and work.stack(path).exists()]
+        if there:
+            write_particles_star(work.output, [entries[path] for path in there])
+    if gone := entries.keys() - there:
+        found = "it was removed while others were written"
+        remedy = "Run again with --skip-existing: stacks that are there are kept"
+        raise OutputError(work.stack(min(gone)), found, remedy)
 
 
 def even(box_px: float) -> int:

@@ -29,10 +29,11 @@ from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
+from upicker.run import record
 from upicker.run.batch import Outcome
 from upicker.run.entries import Entry
 from upicker.run.find import Finding, find_all
-from upicker.run.outputs import writable
+from upicker.run.outputs import there, writable
 from upicker.run.propose import Proposing
 from upicker.units import Length
 
@@ -74,7 +75,8 @@ class JobOutputs:
 
     def missing(self, micrographs: Sequence[Path]) -> list[Path]:
         """Return the micrographs without coordinates."""
-        return [path for path in micrographs if not self.files[path].exists()]
+        since = record.read(self.folder, micrographs=False).since_ns
+        return [path for path in micrographs if not there(self.files[path], since)]
 
     def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
         """Write the particles of one micrograph, see `upicker.run.outputs.Outputs.write`."""
@@ -159,7 +161,7 @@ def job(folder: Path, listed: Path) -> RelionJob:
     InputError
         If the list cannot be read, or two of its micrographs would share one file of coordinates.
     """
-    entries = micrographs.entries([listed])
+    entries = micrographs.entries([listed], by_path=True)
     outputs = JobOutputs(folder, _files(folder, listed, entries))
     return RelionJob(listed, {entry.path: entry.name for entry in entries}, Reading.of(entries), outputs)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.errors import InputError
-from upicker.io import coordinates
+from upicker.io import sources
 from upicker.io.labels import LabelFolder
 from upicker.io.micrographs import Reading
+from upicker.io.sources import Source
 from upicker.pick.detection import FLOOR
 from upicker.pick.picker import Picker
 from upicker.run.batch import Outcome, each
@@ -48,7 +49,7 @@ class Detecting:
     threshold: float
     diameter: Length | None = None
     reading: Reading = field(default_factory=Reading)
-    labels: Mapping[Path, Path] = field(default_factory=dict)
+    labels: Mapping[Path, Source] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Path, changes: Mapping[str, object], diameter: Length | None, reading: Reading) -> Detecting:
@@ -86,12 +87,11 @@ class Detecting:
         detections = self.picker.pick(micrograph, diameter_px)
         if path not in self.labels:
             return Detected(path, detections.score)
-        labels = coordinates.read_of(self.labels[path], micrograph.shape, micrograph.pixel_size_A)
-        labels = labels.with_diameter(diameter_px)
+        labels = sources.read(self.labels[path], micrograph.shape, micrograph.pixel_size_A).with_diameter(diameter_px)
         return Detected(path, detections.score, match(detections, labels).hit)
 
 
-def divide(paths: Sequence[Path], labels: Path | None) -> tuple[dict[Path, Path], list[Path]]:
+def divide(paths: Sequence[Path], labels: Path | None) -> tuple[dict[Path, Source], list[Path]]:
     """Divide micrographs into those to calibrate on and those to rank.
 
     Parameters
@@ -99,12 +99,12 @@ def divide(paths: Sequence[Path], labels: Path | None) -> tuple[dict[Path, Path]
     paths : sequence of Path
         The micrographs.
     labels : Path or None
-        A folder of labels; None ranks all micrographs.
+        A folder or a file of labels; None ranks all micrographs.
 
     Returns
     -------
-    calibrating : dict of Path to Path
-        Completely labelled micrograph -> label file, see `upicker.run.ranking.calibrating_on`.
+    calibrating : dict of Path to Path or Part
+        Completely labelled micrograph -> where its labels are, see `upicker.run.ranking.calibrating_on`.
     ranking : list of Path
         The micrographs that are not completely labelled.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from upicker.config import Config
 from upicker.errors import UPickerWarning
+from upicker.io.lock import lock
 from upicker.io.micrographs import Reading
+from upicker.io.sources import Source
 from upicker.train.log import Progress, Silent
 from upicker.train.ranks import SINGLE_PROCESS, Ranks
 
@@ -38,7 +41,7 @@ class StageResult:
         Number of micrographs that were trained on.
     skipped : list of (Path, str)
         Unusable micrographs or label files, each with the reason.
-    unused : list of Path
+    unused : list of Path or Part
         Micrographs without labels, and labels without a micrograph.
     warnings : list of UPickerWarning
         Warnings about micrographs that were used.
@@ -61,7 +64,7 @@ class StageResult:
     was_complete: bool = False
     trained_on: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
-    unused: list[Path] = field(default_factory=list)
+    unused: list[Source] = field(default_factory=list)
     warnings: list[UPickerWarning] = field(default_factory=list)
     skipped_steps: int = 0
     margin: float = 0.0
@@ -87,11 +90,11 @@ class Job:
         ImageNet weights for the ResNet backbone of a random start: a file, or ``"hub"``.
     ranks : Ranks
         The processes that train together. All ranks call a stage alike; only the first one writes files.
-    cache : Path or None
-        Folder for prepared micrographs and offline copies, which is kept; None: a temporary folder.
     given : collection of str or None
         Names of the knobs that the user set, as ``"train.tile_px"``: beside weights to start from they hold, or are
         refused. None: the knobs that differ from their defaults.
+    force : bool
+        Whether to take the output from another process that is training it.
     """
 
     output: Path
@@ -101,5 +104,40 @@ class Job:
     progress: Progress = field(default_factory=Silent)
     backbone_weights: str | None = None
     ranks: Ranks = SINGLE_PROCESS
-    cache: Path | None = None
     given: Collection[str] | None = None
+    force: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the resumable state: ``m.checkpoint`` of ``m.safetensors``."""
+        return self._beside(".checkpoint")
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self._beside(".log.csv")
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the training curves."""
+        return self._beside(".png")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings from the output; of several ranks the first one does.
+
+        Raises
+        ------
+        Held
+            If another process is training it.
+        """
+        if not self.ranks.is_first:
+            yield
+            return
+        with lock(self._beside(".lock"), f"the training of {self.output.name}", force=self.force):
+            yield
+
+    def _beside(self, ending: str) -> Path:
+        # Only this suffix is replaced: model_0.31 and model_0.32 must not share a checkpoint.
+        name = self.output.name.removesuffix(".safetensors")
+        return self.output.with_name(name + ending)

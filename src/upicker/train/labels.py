@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import CoordinatesError, InputError
+from upicker.errors import CoordinatesError, InputError, UPickerWarning
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.io import coordinates
+from upicker.io import coordinates, sources
 from upicker.io.coverage import Coverage
 from upicker.io.micrographs import Reading
 from upicker.io.pairing import pair_folder
+from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
 
 # With fewer labelled micrographs than this, a band of rows of each is held back instead of some micrographs.
 FEW = 16
-# Where no band contains a label, whole micrographs are held back after all, if there are at least this many.
-WHOLE = 5
 
 # A margin without labels is one from this many diameters on, and from this many times the distance that the nearest of
 # evenly scattered labels would have.
@@ -66,18 +67,18 @@ class Split:
 
     Attributes
     ----------
-    training, validation : dict of Path to Path
-        Micrograph -> its coordinate file.
+    training, validation : dict of Path to Path or Part
+        Micrograph -> where its labels are.
     band : float
         Fraction of the rows of each micrograph in `training` that is validated on instead.
-    unused : list of Path
+    unused : list of Path or Part
         Micrographs without labels, and labels without a micrograph.
     """
 
-    training: dict[Path, Path]
-    validation: dict[Path, Path] = field(default_factory=dict)
+    training: dict[Path, Source]
+    validation: dict[Path, Source] = field(default_factory=dict)
     band: float = 0.0
-    unused: list[Path] = field(default_factory=list)
+    unused: list[Source] = field(default_factory=list)
 
 
 def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Split:
@@ -88,9 +89,9 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
     paths : sequence of Path
         Micrographs.
     labels : Path
-        Folder of coordinate files.
+        Folder of coordinate files, or a file with the labels of many micrographs.
     validation : Path or float
-        A folder of labels: the micrographs with labels there are validated on, not trained on. Or a fraction: of the
+        Such a folder or file: the micrographs with labels there are validated on, not trained on. Or a fraction: of the
         labelled micrographs (evenly spread, by name), or, if they are fewer than `FEW`, of the rows of each. 0: none.
 
     Raises
@@ -111,11 +112,12 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
         return Split(training, held, 0.0, [path for path in unused if path not in held])
     if not validation or len(training) < FEW:
         return Split(training, {}, validation, unused)
-    held = {path: file for i, (path, file) in enumerate(training.items()) if _evenly(i, validation)}
+    numbers = spread(len(training), validation)
+    held = {path: file for i, (path, file) in enumerate(training.items()) if i in numbers}
     return Split({p: f for p, f in training.items() if p not in held}, held, 0.0, unused)
 
 
-def median_diameter(files: Sequence[Path]) -> Length:
+def median_diameter(files: Sequence[Source]) -> Length:
     """Return the median of the diameters in label files, in raw pixels; unreadable files among others are skipped.
 
     Raises
@@ -126,19 +128,21 @@ def median_diameter(files: Sequence[Path]) -> Length:
     found, unreadable = [], None
     for file in files:
         try:
-            found.append(coordinates.read(file))
+            found.append(sources.stored(file).particles)
         except CoordinatesError as error:
             unreadable = unreadable or error
     median = Particles.concatenate(found).median_diameter_px
     if median is None:
         raise unreadable or InputError(
-            files[0], "the labels have no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
+            str(files[0]), "the labels have no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
         )
     return Length(median, "px")
 
 
-def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:
+def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:
     """Read a micrograph and its labels, check that they fit, and give all labels one diameter.
+
+    Labels outside the micrograph, and positions that stand twice, are left out with a warning.
 
     Raises
     ------
@@ -146,9 +150,18 @@ def read_pair(path: Path, file: Path, length: Length, reading: Reading) -> tuple
         If either cannot be read, or too many labels lie outside the micrograph.
     """
     micrograph = reading.read(path)
-    stored = coordinates.read_of(file, micrograph.shape, micrograph.pixel_size_A)
-    particles, _ = coordinates.check_inside(stored, micrograph.shape, file)
+    stored = sources.read(source, micrograph.shape, micrograph.pixel_size_A)
+    once, repeated = sources.distinct(stored, source)
+    particles, outside = coordinates.check_inside(once, micrograph.shape, source)
+    if repeated:
+        _warn(source, "some of its positions stand twice", "Each counts once")
+    if outside:
+        _warn(source, "some of its labels lie outside the micrograph", "They are left out")
     return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
+
+
+def _warn(source: Source, found: str, consequence: str) -> None:
+    warnings.warn(UPickerWarning(str(source), found, consequence), stacklevel=3)
 
 
 def by_region(micrograph: LabelledMicrograph, coverage: Coverage) -> list[LabelledMicrograph]:
@@ -184,58 +197,8 @@ def edge_margin(micrographs: Sequence[LabelledMicrograph]) -> float:
     return nearest
 
 
-def all_regions(
-    micrographs: Sequence[LabelledMicrograph], margin: float, band: float
-) -> list[tuple[Region | None, Region | None]]:
-    """Return, for each labelled micrograph, the region to train on, and the one to validate on.
-
-    Parameters
-    ----------
-    micrographs : sequence of LabelledMicrograph
-        The micrographs, or their labelled regions.
-    margin, band
-        As in `regions`. Partial labels are too few to hold some of them back. If no band contains a label, because the
-        micrographs are small or their labels elsewhere, whole micrographs are held back, unless they are fewer than
-        `WHOLE`.
-    """
-    found = [regions(one, margin, 0.0 if one.partial else band) for one in micrographs]
-    labelled = any(held and held.contains(one.particles.xy).any() for one, (_, held) in zip(micrographs, found))
-    complete = [i for i, one in enumerate(micrographs) if not one.partial]
-    if not band or labelled or len(complete) < WHOLE:
-        return found
-    whole = {i for number, i in enumerate(complete) if _evenly(number, band)}
-    return [regions(replace(one, held=i in whole), margin, 0.0) for i, one in enumerate(micrographs)]
-
-
-def _evenly(number: int, fraction: float) -> bool:
-    """Return whether the micrograph of this number belongs to an evenly spread fraction."""
-    every = max(2, round(1 / fraction))
-    return number % every == every // 2
-
-
-def regions(micrograph: LabelledMicrograph, margin: float, band: float) -> tuple[Region | None, Region | None]:
-    """Return the region of a labelled micrograph to train on, and the one to validate on.
-
-    Parameters
-    ----------
-    micrograph : LabelledMicrograph
-        The micrograph.
-    margin : float
-        Unlabelled margin along the edges, in diameters: neither trained nor validated on.
-    band : float
-        Fraction of the rows, the lowest ones, to validate on. Where either part would be lower than three diameters,
-        nothing is held back.
-    """
-    inner = Region.inside(micrograph.prepared.frame.raw_shape, margin * micrograph.diameter_px)
-    if micrograph.region is not None:
-        own = micrograph.region
-        inner = Region(max(inner.x0, own.x0), max(inner.y0, own.y0), min(inner.x1, own.x1), min(inner.y1, own.y1))
-        if inner.x0 >= inner.x1 or inner.y0 >= inner.y1:
-            return None, None
-    if micrograph.held:
-        return None, inner
-    height = inner.y1 - inner.y0
-    cut = inner.y1 - height * band
-    if band <= 0 or min(cut - inner.y0, inner.y1 - cut) < 3 * micrograph.diameter_px:
-        return inner, None
-    return replace(inner, y1=cut), replace(inner, y0=cut)
+def spread(number: int, fraction: float) -> set[int]:
+    """Return which of a number of things are an evenly spread fraction: at least one, and not all of several."""
+    below = [math.ceil(fraction * i - 0.5 - 1e-9) for i in range(number + 1)]
+    found = {i for i in range(number) if below[i + 1] > below[i]} or {number // 2}
+    return found if len(found) < number or number == 1 else found - {number // 2}

@@ -124,8 +124,8 @@ class Project:
 
     def _lock_file(self) -> Path:
         """Return one lock for labels, and one for the rejections of each folder or file of picks."""
-        several = self.mode == "inspect" and self.picks is not None and self.picks.is_file()
-        return self.state / (f"{self.mode}-{self.picks.name}.lock" if several else f"{self.mode}.lock")
+        picks = self.picks if self.mode == "inspect" else None
+        return self.state / (f"{self.mode}-{picks.name}.lock" if picks and picks.is_file() else f"{self.mode}.lock")
 
     def path(self, number: int) -> Path:
         """Return the file of a micrograph.
@@ -300,7 +300,7 @@ def inspecting(
     picks : Path
         The folder of picks, or a file that holds the picks of several micrographs.
     labels : Path, optional
-        The folder of labels to compare with.
+        The folder or file of labels to compare with.
     diameter : Length, optional
         The particle diameter. By default the one last set on the page, that of ``run.toml``, or that of the picks.
     changes : mapping, optional
@@ -319,8 +319,8 @@ def inspecting(
     if picks.is_dir() and not any(file.is_file() for file in picks.glob("[!.]*")):
         remedy = "Give the folder that upicker pick or propose wrote to, or any folder of coordinates files"
         raise InputError(picks, "there are no files of picks in this folder", remedy)
-    if labels is not None and not labels.is_dir():
-        raise InputError(labels, "there is no such folder of labels", "Check the path")
+    if labels is not None and not labels.exists():
+        raise InputError(labels, "there is no such folder or file of labels", "Check the path")
     config, recorded, model = _recorded(folder)
     config = config.with_changes(changes or {})
     project = Project("inspect", tuple(paths), reading, config, folder / STATE, labels, picks, diameter, model)
@@ -332,7 +332,8 @@ def _make(labels: Path, state: Path) -> None:
     """Create the folders of labels and of the page's state, and check that they are writable."""
     remedy = "Choose a folder that you may write to"
     if labels.exists() and not labels.is_dir():
-        raise OutputError(labels, "this is a file, not a folder", "Give a folder for the labels")
+        remedy = f"Give a folder; upicker convert {labels} --to csv -o labels makes one of a file of labels"
+        raise OutputError(labels, "this is a file, not a folder", remedy)
     try:
         state.mkdir(parents=True, exist_ok=True)
         probe = state / ".writable"

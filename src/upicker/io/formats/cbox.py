@@ -70,8 +70,11 @@ def read(content: Content) -> list[Picks]:
 def _table(content: Content) -> Table:
     """Return the table of the picks: the only one of boxes besides the ends of filaments."""
     path = content.path
-    found = [t for t in content.tables if set(_NEEDED) <= set(t.columns) and t.name != "filament_vertices"]
+    boxes = [t for t in content.tables if set(_NEEDED) <= set(t.columns)]
+    found = [t for t in boxes if t.name != "filament_vertices"]
     found = [t for t in found if t.rows] or found[:1]
+    if boxes and not found:
+        raise CoordinatesError(path, "it holds ends of filaments and no picks", "Write it again with crYOLO")
     if not found:
         raise CoordinatesError(path, f"it has no columns {', '.join(_NEEDED)}", "Write it with crYOLO 1.8 or later")
     if len(found) > 1:

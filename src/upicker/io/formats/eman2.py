@@ -43,9 +43,11 @@ def read(content: Content) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If a box is not ``[x, y, kind]``; it is named by its number.
+        If a box is not ``[x, y, kind]``; it is named by its number. If there are positions in a tomogram.
     """
     path, rows = content.path, []
+    if content.json.get("boxes_3d"):
+        raise CoordinatesError(path, "it holds positions in a tomogram (boxes_3d)", "Give picks of micrographs")
     for i, box in enumerate(jsons.items(path, content.json["boxes"], "'boxes'"), 1):
         if not isinstance(box, list) or len(box) < 2:
             raise CoordinatesError(path, f"box {i} is not [x, y, kind]", "Save the boxes again in EMAN2")

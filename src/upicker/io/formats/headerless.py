@@ -41,7 +41,7 @@ def columns(content: Content) -> dict[str, int]:
     path, rows = content.path, content.rows
     count = len(rows[0][1])
     if path.suffix.lower() == ".plt":
-        found = "it is a list of IMAGIC (.plt), in which y stands before x"
+        found = "it is a list of IMAGIC (.plt), whose first column is y, the second x"
         raise CoordinatesError(path, found, "Write it as CSV with the header y,x")
     if is_spider(content):
         return _spider(content)

@@ -10,15 +10,17 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from upicker.errors import CoordinatesError, InputError, UPickerError
-from upicker.io import coordinates
+from upicker.io import coordinates, sources
 from upicker.io.labels import LabelFolder
 from upicker.io.pairing import pair, pair_folder
 from upicker.io.picks import Picks
+from upicker.io.sources import DistinctReader, Source, file_of
 from upicker.particles import Particles
 from upicker.run import record
 from upicker.run.record import Record
 
 T = TypeVar("T")
+F = TypeVar("F")
 Progress = Callable[[int, int], None]
 
 
@@ -144,7 +146,10 @@ def read_labels(labels: LabelFolder, progress: Progress) -> Read[Particles]:
     files = {number: file for number in numbers if (file := labels.file(number)) is not None}
     if not files:
         return Read([None] * len(numbers), [f"{labels.folder}: no file is named after one of the micrographs."])
-    found = _read_each(files, len(numbers), coordinates.read, progress)
+    read = DistinctReader()
+    found = _read_each(files, len(numbers), read, progress)
+    if told := sources.repeats(read.repeated, "counted once"):
+        found.problems.append(told)
     try:
         partial = labels.partial_files()
     except UPickerError:
@@ -155,8 +160,9 @@ def read_labels(labels: LabelFolder, progress: Progress) -> Read[Particles]:
     return found
 
 
-def _one_micrograph(path: Path) -> Picks:
+def _one_micrograph(source: Source) -> Picks:
     """Read the picks of one micrograph from a file named after it."""
+    path = file_of(source)
     found = coordinates.read_all(path)
     if len(found) > 1:
         raise CoordinatesError(path, f"it holds the picks of {len(found)} micrographs", "Give this file itself")
@@ -174,7 +180,7 @@ def _by_file(folder: Path, names: Sequence[str], progress: Progress) -> Read[Pic
     return replace(found, unmatched=len(pairing.unmatched_files))
 
 
-def _read_each(files: Mapping[int, Path], count: int, read: Callable[[Path], T], progress: Progress) -> Read[T]:
+def _read_each(files: Mapping[int, F], count: int, read: Callable[[F], T], progress: Progress) -> Read[T]:
     """Read the files of some of `count` micrographs; those that cannot be read are reported as problems."""
     result: Read[T] = Read([None] * count)
     for done, (number, file) in enumerate(files.items()):

@@ -29,6 +29,7 @@ from upicker.errors import OutputError, UPickerError
 from upicker.io import coverage
 from upicker.io.atomic import replacing
 from upicker.io.labels import LabelFolder
+from upicker.io.sources import Part
 from upicker.io.stamp import stamp
 from upicker.web.labelling import changes as changes_
 from upicker.web.labelling import label_set
@@ -162,7 +163,7 @@ class LabelStore:
     def _count(self, number: int, bad: set[str]) -> dict[str, Any]:
         error: dict[str, str] = {}
         with self._lock:
-            file, labels = self._folder.file(number), self._sets.get(number, LabelSet())
+            file, labels = self._file(number), self._sets.get(number, LabelSet())
             at, row = None if file is None else stamp(file), None if file is None else self._folder.coverage(file)
             if file is None or at in (None, labels.stamp):
                 count, word = len(labels.labels), labels.with_coverage(row).coverage
@@ -176,10 +177,16 @@ class LabelStore:
                 word = label_set.coverage_word(row, begun)
         return {"labels": count, "coverage": word, "bad": self.project.name(number) in bad, **error}
 
+    def _file(self, number: int) -> Path | None:
+        """Return the label file of a micrograph; the page's labels are always in a folder."""
+        file = self._folder.file(number)
+        assert not isinstance(file, Part), file
+        return file
+
     def _current(self, number: int) -> LabelSet:
         """Return the labels as they are on disk now; edits by other programs are counted as a revision."""
         known = labels = self._sets.get(number, LabelSet())
-        file = self._folder.file(number)
+        file = self._file(number)
         # Labels whose file was deleted are kept: the next change writes it again.
         if file is not None and (at := stamp(file)) is not None and (at, file) != (known.stamp, known.file):
             labels = label_set.read(file, known)
