@@ -74,6 +74,7 @@ def read(content: Content) -> list[Picks]:
     else:
         at = _named(path, first)
         rows = rows[1:]
+    delimited.refuse_longer(path, rows, len(first))
     particles = _particles(path, rows, at)
     if "micrograph" not in at:
         return [_picks(path, rows, at, name, particles)]
