@@ -9,8 +9,8 @@ one thread, so that CPU seconds hardly depend on what else is running; wall seco
 F1 that of the best threshold.
 
 Ours: `upicker pick` with 1, 2 and 4 views, and `upicker propose`; with --before the same `pick` of an older commit,
-from git. RELION 3.1.3: `relion_autopick --LoG`, at full size and with ``--shrink 0 --lowpass 20``. Topaz with its
-general model (0.3.20), down-sampled by 8; in its environment torchvision, which it hardly needs, can be an empty module. --plot
+from git. RELION 3.1.3: `relion_autopick --LoG`, at full size and with ``--shrink 0 --lowpass 20``. Topaz 0.3.20: its
+general model, down-sampled by 8; in its environment torchvision, which it hardly needs, can be an empty module. --plot
 draws F1 over seconds.
 """
 
@@ -243,15 +243,22 @@ def compare(options: argparse.Namespace, before: Path | None, work: Path) -> Non
 
 
 def draw(points: Sequence[tuple[float, float, str]], path: Path) -> None:
-    """Draw F1 over CPU seconds."""
+    """Draw F1 over CPU seconds; numbers of views are joined by a line."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
+    lines: dict[str, list[tuple[float, float, str]]] = {}
     for seconds, f1, name in points:
-        axes.plot(seconds, f1, "o", color="#0072B2" if name.startswith("UPicker,") else "0.5")
-        axes.annotate(name, (seconds, f1), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        program, _, views = name.partition(", ")
+        line = program if "view" in views else name
+        lines.setdefault(line, []).append((seconds, f1, views.split()[0] if "view" in views else ""))
+    for name, line in lines.items():
+        seconds, f1, views = zip(*line)
+        drawn = axes.plot(seconds, f1, "o-", label=f"{name}, {', '.join(views)} views" if any(views) else name)[0]
+        for one in line:
+            axes.annotate(one[2], one[:2], xytext=(4, 5), textcoords="offset points", color=drawn.get_color())
     axes.set(xscale="log", xlabel="CPU seconds a micrograph (4096 x 4096)", ylabel="F1 (IoU 0.5), EMPIAR-10017, 4 test")
-    axes.margins(x=0.25)
     axes.grid(color="0.92")
+    axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
 
