@@ -182,8 +182,8 @@ def holder_of(path: Path) -> Holder | None:
     """Return who holds a lock, as its file says; None if there is no such file, or it says nothing."""
     try:
         content = json.loads(path.read_bytes())
-        texts = [str(content[name]) for name in ("what", "address", "since", "key")]
-        return Holder(Identity.read(content["process"]), *texts, int(content.get("inode", 0)))
+        what, address, since, key = (str(content[name]) for name in ("what", "address", "since", "key"))
+        return Holder(Identity.read(content["process"]), what, address, since, key, int(content.get("inode", 0)))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -76,8 +76,8 @@ def read(content: Content) -> list[Picks]:
     others = (table for table in tables if table.rows and not {X, Y} <= set(table.columns))
     boxes = next((table for table in others if set(table.columns) >= _BOXES), None)
     if boxes is not None:
-        found = f"it holds coordinates of RELION and boxes of crYOLO (from line {boxes.start})"
-        raise CoordinatesError(path, found, "Divide it into one file of each")
+        both = f"it holds coordinates of RELION and boxes of crYOLO (from line {boxes.start})"
+        raise CoordinatesError(path, both, "Divide it into one file of each")
     # Of several tables those without rows say nothing.
     filled = [table for table in with_xy if table.rows] or with_xy[:1]
     if len(filled) > 1 and any(MICROGRAPH not in table.columns for table in filled):
