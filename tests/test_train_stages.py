@@ -532,6 +532,23 @@ def test_a_training_that_was_killed_elsewhere_is_taken_over_by_force(data, tmp_p
     assert names(tmp_path) == {"m.safetensors", "m.log.csv", "m.png"}
 
 
+def test_a_training_whose_output_was_taken_writes_nothing_more(data, tmp_path):
+    output = tmp_path / "m.safetensors"
+    taken = []
+
+    class Meanwhile(Told):
+        def step(self, row: dict) -> None:
+            super().step(row)
+            if row.get("step") == 2:
+                taken.append(lock(tmp_path / "m.lock", "another training", force=True))
+                taken.append({path.name: path.read_bytes() for path in tmp_path.glob("m.[sc]*")})
+
+    with pytest.raises(Held, match=r"another training .* has taken it over"):
+        pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG, progress=Meanwhile()))
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("m.[sc]*")} == taken[1]
+    taken[0].release()
+
+
 def test_outputs_that_differ_after_a_dot_share_no_file(tmp_path):
     jobs = [Job(tmp_path / name, CONFIG) for name in ("m_0.31", "m_0.32", "m.safetensors", "m.a.safetensors")]
     assert len({path for job in jobs for path in (job.output, job.checkpoint, job.log, job.curves)}) == 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +123,13 @@ class Job:
         return self._beside(".png")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Callable[[], None]]:
         """Keep other trainings from the output; of several ranks the first one does.
+
+        Yields
+        ------
+        callable
+            To call before something is written: raises Held if another process took the output by force.
 
         Raises
         ------
@@ -132,10 +137,10 @@ class Job:
             If another process is training it.
         """
         if not self.ranks.is_first:
-            yield
+            yield lambda: None
             return
-        with lock(self._beside(".lock"), f"the training of {self.output.name}", force=self.force):
-            yield
+        with lock(self._beside(".lock"), f"the training of {self.output.name}", force=self.force) as held:
+            yield held.check
 
     def _beside(self, ending: str) -> Path:
         # Only this suffix is replaced: model_0.31 and model_0.32 must not share a checkpoint.

@@ -69,6 +69,8 @@ class Plan:
         which weights are best. None: the best F1.
     rounds : tuple of int
         Steps at which the schedule starts again, at a fraction of the learning rate (`ROUND_FACTOR`).
+    check : callable
+        Called before a checkpoint is written; raises if it must not be.
     """
 
     stage: str
@@ -84,6 +86,7 @@ class Plan:
     teacher: Teacher | None = None
     metrics: Callable[[list[Pair]], dict[str, float]] | None = None
     rounds: tuple[int, ...] = ()
+    check: Callable[[], None] = lambda: None
 
     def schedule(self, step: int) -> tuple[float, float]:
         """Return the peak learning rate of the round that a step is in, and the fraction of it at that step."""
@@ -191,6 +194,7 @@ def run(plan: Plan, state: State, log: CsvLog | None, progress: Progress) -> boo
 
 def _save_checkpoint(plan: Plan, state: State) -> None:
     if plan.ranks.is_first:
+        plan.check()
         checkpoint.save(plan.checkpoint, state, plan.identity)
 
 

@@ -6,7 +6,7 @@ complete, ``<stem>.checkpoint``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class Stage:
         On what the threshold is chosen, beside what is validated on.
     identity : mapping
         The knobs as they were given, and hashes of all that was read (`Inputs`).
+    check : callable
+        Called before weights or a checkpoint are written: raises if another process took the output, see `Job.locked`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Stage:
     rounds: tuple[int, ...] = ()
     threshold_on: Sequence[ValidationMicrograph] = ()
     identity: Mapping[str, object] = field(default_factory=dict)
+    check: Callable[[], None] = lambda: None
 
 
 def run_stage(
@@ -73,6 +76,7 @@ def run_stage(
     validation = countable(validation)
 
     def save_best(average: Detector, row: dict[str, float], steps: int) -> None:
+        stage.check()
         metrics = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
         weights.save(output, average, Header(config.to_tables(), diameter, stage.name, *metrics, steps=steps))
 
@@ -96,6 +100,7 @@ def run_stage(
         teacher=stage.teacher,
         metrics=metrics_for(validation),
         rounds=stage.rounds,
+        check=stage.check,
     )
     result.margin = config.pick.edge_diameters or 0.0
     result.estimated = bool(validation) and not countable([one for one in validation if not one.partial])

@@ -74,7 +74,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     start.check(job)
     inputs, store = Inputs(), Store()
     model = start.random_start(job, inputs)
-    with collected_warnings() as result.warnings, job.locked():
+    with collected_warnings() as result.warnings, job.locked() as check:
         micrographs, regions = [], []
         job.progress.start(len(paths), "micrographs", 0)
         for path in paths:
@@ -103,7 +103,8 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
-        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate, identity=identity)
+        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        stage = replace(stage, identity=identity, check=check)
         if rounds := selftrain.round_starts(config):
             teacher, validation = selftrain.SelfTeacher(regions, config, job.ranks), []
             steps = rounds[-1] + config.teacher.round_steps
@@ -157,7 +158,7 @@ def finetune(
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     length = diameter or stored or median_diameter([*files.training.values(), *files.validation.values()])
     store = Store()
-    with collected_warnings() as result.warnings, job.locked():
+    with collected_warnings() as result.warnings, job.locked() as check:
         read = _read_labelled(files, length, job, result, store, inputs)
         for file, one in read:
             inputs.add_labels(one.particles, covered[file], one.held)
@@ -180,7 +181,7 @@ def finetune(
         result.trained_on = len({id(one.prepared) for one in regions})
         learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
         steps = config.train.finetune_steps
-        stage = Stage("finetune", model, length, steps, learning_rate, identity=identity)
+        stage = Stage("finetune", model, length, steps, learning_rate, identity=identity, check=check)
         if partly:
             teacher = PartialTeacher(regions, held, job.config, job.ranks)
             return run_stage(replace(stage, teacher=teacher), teacher.samples, held, job, result)
