@@ -29,9 +29,10 @@ from upicker.io import coordinates, micrographs
 from upicker.particles import Micrograph, Particles
 from upicker.simulate.scene import Scene, make
 from upicker.train.augment.online import draw_tile
-from upicker.train.dataset import Store, sample_from
+from upicker.train.dataset import sample_from
 from upicker.train.offline import with_copies
 from upicker.train.sample import Sample
+from upicker.train.store import Store
 
 # The strengths shown, each alone.
 STRENGTHS: dict[str, object] = {
@@ -118,17 +119,16 @@ def main() -> None:
 
         print(f"| {title} | {milliseconds(work, options.repeat):.2f} |", flush=True)
         tiles[title] = work(options.seed)
-    with Store.opened(None) as store:
-        copies = with_copies(samples[:1], off.with_changes({**given, "augment.offline": 2}), store)[1:]
-        tiles |= {f"offline copy {number}": copy for number, copy in enumerate(copies)}
-        rows = -(-len(tiles) // COLUMNS)
-        figure, axes = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 4.2 * rows), layout="constrained")
-        for one in axes.flat[len(tiles) :]:
-            one.set_axis_off()
-        for one, (title, tile) in zip(axes.flat, tiles.items(), strict=False):
-            show(one, tile, title)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(options.out, dpi=80)
+    copies = with_copies(samples[:1], off.with_changes({**given, "augment.offline": 2}), Store())[1:]
+    tiles |= {f"offline copy {number}": copy for number, copy in enumerate(copies)}
+    rows = -(-len(tiles) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 4.2 * rows), layout="constrained")
+    for one in axes.flat[len(tiles) :]:
+        one.set_axis_off()
+    for one, (title, tile) in zip(axes.flat, tiles.items(), strict=False):
+        show(one, tile, title)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.out, dpi=80)
     print(f"-> {options.out}")
 
 

@@ -33,6 +33,11 @@ INTENDED: tuple[Intended, ...] = (
     Intended("*.star", "score comment", _SCORES),
     Intended("*run.toml", "run.micrographs.*.score", _SCORES),
     Intended("*_overlay.png", "footer", "overlays name what the colour shows: probability, template correlation ..."),
+    Intended("*run.toml", "run.micrographs*", "the micrographs of a run are listed in .upicker/run-*.jsonl"),
+    Intended("*run.toml", "run.model_sha256", "run.toml tells one model from another"),
+    Intended("*run.toml", "propose.sizes", "a new knob"),
+    Intended("*.upicker/run-*.jsonl", "", "the micrographs of a run are listed there"),
+    Intended("*benchmark.csv", "method", "the table names the method of its proposals"),
     Intended("relion/External/*/run.toml", "", "relion-job runs on the work of pick and propose, and writes run.toml"),
     Intended("printed/evaluate*.txt", "caption", "the criterion under the table is named in the field's terms"),
 )

@@ -44,7 +44,7 @@ def tables() -> dict[str, str]:
 
 
 def _formula(last: int) -> str:
-    return f"y → rows - {last} - y" if last else "y → rows - y"
+    return (f"y → rows - {last} - y" if last else "y → rows - y") + ", psi → -psi"
 
 
 def renewed(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph
 
 from upicker import __version__
 from upicker.cli.app import USAGE, name_of
+from upicker.errors import OutputError
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
+from upicker.run.extract import Extracting, extract_all
+from upicker.units import Length
 
 
 @pytest.fixture
@@ -321,6 +325,19 @@ def test_extract_writes_stacks_and_a_star_file_that_lists_them(capsys, labelled)
     assert header.tolist() == [32, 32, 5]
 
 
+def test_extract_refuses_picks_on_a_binned_picture_and_converts_origins(capsys, labelled):
+    more = ("--micrographs", labelled, "--box", "20px", "-o", "p.star")
+    coordinates.write(Path("labels/one.csv"), Particles.of(CENTRES / 2, DIAMETER / 2), "csv", shape=(75, 100))
+    _, _, err = upicker(capsys, "extract", "labels", *more)
+    assert "one.csv: it was made on an image of 100 columns x 75 rows" in " ".join(err.split())
+    Path("labels/one.csv").unlink()
+    rows = "".join(f"{x + 4} {y} 8\n" for x, y in CENTRES)  # 8 A are 4 pixels of 2 A
+    Path("labels/one.star").write_text(f"data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n{rows}")
+    assert upicker(capsys, "extract", "labels", *more)[0] == 0
+    particles = starfile.read("p.star", always_dict=True)["particles"]
+    assert particles["rlnCoordinateX"].tolist()[:5] == pytest.approx([x for x, _ in CENTRES])
+
+
 def test_extract_scales_pads_and_goes_on_where_it_stopped(capsys, labelled):
     args = ("labels", "--micrographs", labelled, "--box", "90px", "--scale", "30px", "--pad", "-o", "p.star")
     assert upicker(capsys, "extract", *args)[0] == 0
@@ -408,6 +425,29 @@ def test_picks_of_another_picture_are_refused(capsys, labelled):
     assert code == 3
     assert "labels/one.csv" in err
     assert "outside the micrograph" in err
+
+
+def test_extract_makes_a_stack_again_that_is_shorter_than_its_header_says(capsys, labelled):
+    args = ("labels", "--micrographs", labelled, "--box", "30px", "-o", "p.star")
+    assert upicker(capsys, "extract", *args)[0] == 0
+    whole = Path("Particles/one.mrcs").read_bytes()
+    Path("Particles/one.mrcs").write_bytes(whole[:-100])
+    assert upicker(capsys, "extract", *args, "--skip-existing")[0] == 0
+    assert Path("Particles/one.mrcs").read_bytes() == whole
+
+
+def test_stacks_that_vanish_meanwhile_are_an_error(tmp_path):
+    micrographs = {}
+    for name in "ab":
+        coordinates.write(tmp_path / f"{name}.csv", Particles.of(CENTRES, DIAMETER), "csv")
+        micrographs[micrograph(tmp_path / f"{name}.mrc")] = tmp_path / f"{name}.csv"
+    work = Extracting(micrographs, tmp_path / "job/p.star", Length(30, "px"))
+    outcomes = extract_all(list(micrographs), work)
+    next(outcomes)
+    shutil.rmtree(tmp_path / "job")
+    with pytest.raises(OutputError, match=r"a\.mrcs: it was removed"):
+        list(outcomes)
+    assert len(starfile.read(tmp_path / "job/p.star", always_dict=True)["particles"]) == 5
 
 
 def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):

@@ -188,6 +188,15 @@ def test_skip_existing_goes_on_where_it_stopped(capsys):
     assert "simulated_0001" in err
 
 
+def test_a_run_that_failed_does_not_refuse_the_corrected_one(capsys):
+    args = ("simulate", "barrel", "-o", "sim", *SMALL, "--micrographs", 1, "--skip-existing")
+    code, *_ = upicker(capsys, *args, "--particles", 100000)
+    assert code != 0
+    assert not list(Path("sim").rglob("*.mrc"))
+    code, _, err = upicker(capsys, *args)
+    assert code == 0, err
+
+
 def test_empty_pictures_have_truth_without_particles(capsys):
     args = ("--micrographs", 1, *SMALL, "--empty", 1, "--contamination", "none")
     assert upicker(capsys, "simulate", "barrel", "-o", "sim", *args)[0] == 0

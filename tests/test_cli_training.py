@@ -63,7 +63,13 @@ def test_the_summary_tells_what_training_came_to(capsys):
     code, out, err = upicker(capsys, *args, "--validation", 0)
     assert code == 0
     assert "on 3 of 3 micrographs" in out
-    assert "not validated" in err
+    assert "not validated: no threshold is stored with the weights, and picking will use 0.3" in err
+    code, _, err = upicker(capsys, "pick", "mics", "--model", "held/m.safetensors", "-o", "held/picks")
+    assert code == 0
+    assert "held/m.safetensors: no threshold is stored with these weights" in err
+    assert "0.3 is used. Give --threshold." in err
+    _, _, err = upicker(capsys, "pick", "mics", "--model", "held/m.safetensors", "-o", "held/picks", "--threshold", 0.3)
+    assert "no threshold" not in err
 
 
 def test_pick_takes_diameter_and_threshold_from_the_weights(capsys):

@@ -5,7 +5,7 @@ import pytest
 
 from upicker.config import ImageConfig
 from upicker.errors import ConfigError, InputError, MicrographError, UPickerError
-from upicker.image.filters import background, clahe, equalized, filled, repaired, robust
+from upicker.image.filters import background, clahe, equalized, filled, finite_fraction, repaired, robust
 from upicker.image.prepare import prepare
 from upicker.particles import Micrograph
 
@@ -99,11 +99,31 @@ def test_only_hot_pixels_are_repaired_by_the_median_around_them():
     pixels = noise(shape=(40, 33))
     pixels[20:, :] -= 30  # a dark contaminant: out of the ordinary, but not of its neighbours
     pixels[10, 11] = 400
-    out = repaired(pixels, np.isfinite(pixels))
+    out = repaired(pixels)
     changed = np.argwhere(out != pixels).tolist()
     assert changed == [[10, 11]]
     around = np.delete(pixels[8:13, 9:14].ravel(), 12)
     assert around.min() < out[10, 11] < around.max()
+
+
+@pytest.mark.parametrize("hot", [True, False])
+def test_each_bad_pixel_is_repaired_wherever_it_lies_and_no_other(hot):
+    pixels = noise(shape=(300, 200))
+    at = np.random.default_rng(1).permutation(pixels.size)[:90]
+    values = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 500.0], np.float32)[np.arange(90) % 6]
+    pixels.ravel()[at] = values
+    pixels[:, [0, -1]] = np.nan
+    out = repaired(pixels, hot)
+    assert np.isfinite(out).all()
+    wrong = ~np.isfinite(pixels) | (np.abs(pixels) > 400 if hot else False)
+    assert np.array_equal(out != pixels, wrong)
+
+
+def test_the_fraction_of_finite_pixels_is_counted_where_a_sample_finds_others():
+    pixels = np.zeros((2100, 2100), np.float32)
+    assert finite_fraction(pixels) == 1
+    pixels[::2, ::2] = np.nan  # all that a sample of every other pixel sees
+    assert finite_fraction(pixels) == pytest.approx(0.75)
 
 
 def test_the_background_follows_a_slope_but_not_a_contaminant():
@@ -130,7 +150,7 @@ def test_equalisation_keeps_the_order_of_grey_levels():
         (noise(), 238.0, {}, InputError, "larger than the micrograph"),
         (noise(), 3.0, {}, InputError, "too small"),
         (noise(), float("nan"), {}, InputError, "too small"),
-        (noise(shape=(9000, 40)), 4.0, {"working_diameter_px": 800.0}, InputError, "at the working scale"),
+        (noise(shape=(9000, 40)), 4.0, {"working_diameter_px": 512.0}, InputError, "at the working scale"),
         (noise(shape=(15, 300)), 8.0, {}, MicrographError, "not a micrograph"),
         (noise(shape=(3, 40, 50)), 8.0, {}, MicrographError, "not a micrograph"),
         (np.full(SHAPE, 7.0, np.float32), 24.0, {}, MicrographError, "the same"),

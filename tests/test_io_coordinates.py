@@ -11,7 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
-from upicker.io import coordinates
+from upicker.io import coordinates, sources
+from upicker.io.outside import check_inside
 from upicker.particles import Particles
 
 SHAPE = (371, 533)
@@ -220,6 +221,18 @@ def test_an_unwritable_output_is_named(tmp_path: Path) -> None:
         coordinates.write(tmp_path / "file" / "mic.csv", some(), "csv")
 
 
+def test_what_is_known_of_the_micrograph_holds_for_its_file(tmp_path: Path) -> None:
+    """Origins in Angstrom by its pixel size; a file made on a binned picture is refused."""
+    path = tmp_path / "mic.star"
+    path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n100 50 8\n")
+    assert sources.read(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
+    with pytest.raises(CoordinatesError, match=r"--pixel-size"):
+        sources.read(path, SHAPE, None)
+    coordinates.write(path, Particles.of([(10, 20)]), "star", 2.0, (SHAPE[0] // 2, SHAPE[1] // 2))
+    with pytest.raises(CoordinatesError, match=r"made on an image of .*, but micrograph 'mic' has .*--scale 2"):
+        sources.read(path, SHAPE, 1.0)
+
+
 @pytest.mark.parametrize("format", ["csv", "star", "particles", "topaz"])
 def test_positions_between_0_and_1_are_fractions_and_refused(tmp_path: Path, format: str) -> None:
     path = tmp_path / f"mic{coordinates.output_path(tmp_path, '', format).suffix}"
@@ -244,12 +257,12 @@ def test_numbers_of_no_particle_are_refused_with_their_file(tmp_path: Path, row:
 
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:
     inside = [(x, 300.0) for x in range(40)]
-    kept, dropped = coordinates.check_inside(Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv")
+    kept, dropped = check_inside(Particles.of([*inside, (533.0, 100.0), (-0.4, -0.4)]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (41, 1)
     swapped = Particles.of([(y, x) for x, y in some(40).xy])
     with pytest.raises(CoordinatesError, match=r"labels/mic\.csv: \d+ of 40 .* 533 columns x 371 rows"):
-        coordinates.check_inside(swapped, SHAPE, "labels/mic.csv")
-    kept, dropped = coordinates.check_inside(Particles.of([]), SHAPE, "mic.csv")
+        check_inside(swapped, SHAPE, "labels/mic.csv")
+    kept, dropped = check_inside(Particles.of([]), SHAPE, "mic.csv")
     assert (len(kept), dropped) == (0, 0)
 
 
@@ -274,9 +287,9 @@ def test_one_of_few_centres_outside_is_dropped_unless_it_is_far(
     particles = Particles.of([*((x, 300.0) for x in range(others)), *outside], diameter)
     if is_refused:
         with pytest.raises(CoordinatesError, match=f"{len(outside)} of {len(particles)} centres lie outside"):
-            coordinates.check_inside(particles, SHAPE, "mic.csv")
+            check_inside(particles, SHAPE, "mic.csv")
     else:
-        kept, dropped = coordinates.check_inside(particles, SHAPE, "mic.csv")
+        kept, dropped = check_inside(particles, SHAPE, "mic.csv")
         assert (len(kept), dropped) == (others, len(outside))
 
 

@@ -15,7 +15,8 @@ from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.io.coverage import FILE, Coverage, read_coverage
 from upicker.particles import Particles
-from upicker.train.labels import LabelledMicrograph, by_region, edge_margin, regions
+from upicker.train.holdback import regions
+from upicker.train.labels import LabelledMicrograph, by_region, edge_margin
 from upicker.train.partial import training_region
 
 
@@ -94,7 +95,7 @@ def test_a_file_says_which_labels_are_partial_and_where_they_hold(tmp_path, monk
     for seed in range(3):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
         coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
-    monkeypatch.setattr("upicker.train.stage._draw", lambda _log: None)
+    monkeypatch.setattr("upicker.train.stage._draw", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
     settings += ["--set", "teacher.start_steps=1"]

@@ -283,7 +283,7 @@ def test_cryolo_on_filaments(tmp_path: Path) -> None:
     (picks,) = read_text(tmp_path, "mic.cbox", CBOX.replace("1 <NA>", "1 30.5"))
     assert picks.unread == ("angles",)
     assert read_text(tmp_path, "mic.cbox", CBOX)[0].unread == ()
-    with pytest.raises(CoordinatesError, match=r"no columns"):
+    with pytest.raises(CoordinatesError, match=r"ends of filaments and no picks"):
         read_text(tmp_path, "mic.cbox", head + vertices + ends)
     with pytest.raises(CoordinatesError, match=r"2 tables of boxes \(from lines 5 and 31\).*file for each micrograph"):
         read_text(tmp_path, "mic.cbox", CBOX + CBOX)
@@ -297,6 +297,21 @@ def test_eman2(tmp_path: Path) -> None:
     assert np.isnan(picks.particles.diameter_px).all()
     (picks,) = read_text(tmp_path, "mic.box", "10\t40\t10\t10\t-3\n20\t40\t10\t10\t-3\n")
     np.testing.assert_array_equal(picks.particles.score, [1, 1])
+
+
+def test_eman2_in_tomograms(tmp_path: Path) -> None:
+    with pytest.raises(CoordinatesError, match="positions in a tomogram"):
+        read_text(tmp_path, "mic_info.json", '{"boxes": [], "boxes_3d": [[10, 20, 30, "manual", 0, 0]]}')
+    assert read_text(tmp_path, "mic_info.json", '{"boxes": [[1, 2, "manual"]], "boxes_3d": []}')
+
+
+def test_columns_that_one_of_several_micrographs_has_are_kept(tmp_path: Path) -> None:
+    plain = replace(some(), extra={})
+    turned = replace(plain, extra={"psi_deg": np.linspace(10, 80, len(plain))})
+    files = coordinates.write_all(tmp_path / "a.csv", [Picks("a", turned), Picks("b", plain)], "csv")
+    first, second = coordinates.read_all(files[0])
+    np.testing.assert_allclose(first.particles.extra["psi_deg"], turned.extra["psi_deg"])
+    assert np.isnan(second.particles.extra["psi_deg"]).all()
 
 
 def test_topaz_with_its_scale(tmp_path: Path) -> None:

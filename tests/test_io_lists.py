@@ -132,6 +132,21 @@ def test_a_list_of_movies_gives_the_original_pixel_size(tmp_path: Path) -> None:
     assert {entry.pixel_size_A for entry in lists.read(write(tmp_path / "movies.star", text))} == {0.885}
 
 
+def test_the_pixel_size_of_the_movies_is_not_taken_for_the_micrographs(tmp_path: Path) -> None:
+    """Without the micrographs' own in the list their headers count."""
+    names = project(tmp_path)
+    text = relion_3_1(names).replace("_rlnMicrographPixelSize", "_rlnBeamTiltX")
+    assert {entry.pixel_size_A for entry in lists.read(write(tmp_path / "micrographs.star", text))} == {None}
+
+
+def test_lists_one_behind_the_other_are_read_whole(tmp_path: Path) -> None:
+    """Each has its own optics groups, of the same numbers."""
+    names = project(tmp_path)
+    text = relion_3_1(names[:1]) + relion_3_1(names[1:]).replace("1.770000", "2.500000")
+    found = lists.read(write(tmp_path / "micrographs.star", text))
+    assert [(entry.name, entry.pixel_size_A) for entry in found] == list(zip(names, (1.77, 2.5, 2.5)))
+
+
 def test_relion_5_list_of_picks_names_micrographs_too(tmp_path: Path) -> None:
     names = project(tmp_path, "Micrographs")
     rows = "".join(f"{name} AutoPick/job7/{name}_autopick.star\n" for name in names)

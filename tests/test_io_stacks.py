@@ -79,8 +79,19 @@ def test_a_note_comes_back_and_its_absence_is_none(tmp_path: Path) -> None:
     write_stack(tmp_path / "noted.mrcs", boxes(1), 1.5, StackKind(note="3f2a 120 x 130"))
     write_stack(tmp_path / "plain.mrcs", boxes(1))
     (tmp_path / "short.mrcs").write_bytes(b"MAP")
-    assert read_note(tmp_path / "noted.mrcs") == "3f2a 120 x 130"
+    assert read_note(tmp_path / "noted.mrcs") == ("3f2a 120 x 130", 1)
     assert [read_note(tmp_path / name) for name in ("plain.mrcs", "short.mrcs", "none.mrcs")] == [None] * 3
+
+
+@pytest.mark.parametrize("float16", [False, True])
+@pytest.mark.parametrize("more", [-200, -1, 1])
+def test_a_stack_that_is_not_as_long_as_its_header_says_has_no_note(tmp_path: Path, float16: bool, more: int) -> None:
+    path = tmp_path / "noted.mrcs"
+    write_stack(path, boxes(3), 1.5, StackKind(float16, "3f2a"))
+    assert read_note(path) == ("3f2a", 3)
+    content = path.read_bytes()
+    path.write_bytes(content[:more] if more < 0 else content + bytes(more))
+    assert read_note(path) is None
 
 
 def entry(stem: str, n: int, box_px: int, pixel_size_A: float | None, **known: dict[str, str]) -> StackEntry:

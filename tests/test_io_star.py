@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, OutputError
 from upicker.io import lists, star
 
 HEAD = "data_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
@@ -53,6 +53,11 @@ def test_what_is_written_is_read_again(name: str) -> None:
     assert table.rows == [[name, "1.500000"]]
 
 
+def test_a_word_that_no_quotes_can_hold_is_refused() -> None:
+    with pytest.raises(OutputError, match="both kinds of quotes"):
+        star.format_table("x", ("_a",), [('it\'s "a" b',)])
+
+
 def test_other_readers_take_no_name_for_a_word_of_the_format() -> None:
     names = ("data_1", "Loop_1", "save_1", "STOP_1", "ab")
     text = star.format_table("x", ("_a", "_b"), [(name, 1) for name in names])
@@ -70,3 +75,15 @@ def test_names_that_begin_with_data_do_not_make_a_star_file(tmp_path: Path) -> N
     assert [entry.name for entry in lists.read(tmp_path / "list.txt")] == names
     (tmp_path / "list.star").write_text(ONE_COLUMN + text)
     assert [entry.name for entry in lists.read(tmp_path / "list.star")] == names
+
+
+def test_optics_groups_stand_before_their_table_or_behind_it() -> None:
+    optics, table = "data_optics\nloop_\n_rlnOpticsGroup #1\n{}\n", "data_particles\nloop_\n_rlnX #1\n1\n"
+    for text, numbers in (
+        (optics.format(1) + table + optics.format(2) + table, "12"),
+        (table + optics.format(1), "1"),
+        (table + optics.format(1).replace("Group", "Name") + table, "  "),
+    ):
+        tables = star.parse(text, "a.star")
+        found = [star.optics_of(one, tables) for one in tables if one.name == "particles"]
+        assert [one.rows[0][0] if one else " " for one in found] == list(numbers)

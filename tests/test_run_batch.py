@@ -86,16 +86,20 @@ def test_a_file_at_which_two_processes_die_is_given_up(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-def test_processes_end_when_only_the_main_process_is_killed(tmp_path):
+@pytest.mark.parametrize(
+    ("call", "count"), [("list(each([Path('a'), Path('b')], work, 2))", 2), ("Worker().do(work, Path('a'))", 1)]
+)
+def test_processes_end_when_only_the_main_process_is_killed(tmp_path, call, count):
     (notes := tmp_path / "notes").mkdir()
     (tmp_path / "main.py").write_text(
         "from pathlib import Path\nfrom failing_work import Endless\nfrom upicker.run.batch import each\n"
-        f"if __name__ == '__main__':\n    list(each([Path('a'), Path('b')], Endless(Path({str(notes)!r})), 2))\n"
+        "from upicker.run.worker import Worker\n"
+        f"if __name__ == '__main__':\n    work = Endless(Path({str(notes)!r}))\n    {call}\n"
     )
     env = environment()
     env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
     with subprocess.Popen([sys.executable, tmp_path / "main.py"], env=env) as main:
-        until(lambda: len(list(notes.iterdir())) == 2 or main.poll() is not None, "two processes at work")
+        until(lambda: len(list(notes.iterdir())) == count or main.poll() is not None, "processes at work")
         assert main.poll() is None
         main.send_signal(signal.SIGKILL)
     for pid in notes.iterdir():

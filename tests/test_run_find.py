@@ -10,11 +10,14 @@ import pytest
 from command_line import upicker
 
 from upicker.config import Config
-from upicker.errors import ConfigError, OutputError
+from upicker.errors import ConfigError, InputError, OutputError
 from upicker.io import coordinates, mrc
+from upicker.io.micrographs import Reading
+from upicker.particles import Micrograph
 from upicker.pick.network import LoadedNetwork
 from upicker.pick.picker import Picker
 from upicker.run import entries, record
+from upicker.run import propose as run_propose
 from upicker.run.find import changed_settings, find_all, require_same_settings
 from upicker.run.outputs import Outputs
 from upicker.run.pick import Picking
@@ -192,3 +195,39 @@ def test_the_command_line_refuses_to_mix_and_says_how_to_go_on(capsys, mics, tmp
     assert len(files(tmp_path / "out")) == 3
     assert upicker(capsys, "propose", *mics[:2], *arguments, "--top-k", 3)[0] == 0
     assert len(coordinates.read(tmp_path / "out/m0.csv")) == 3
+
+
+def test_a_name_that_is_too_long_for_an_output_fails_only_its_micrograph(capsys, mics, tmp_path):
+    long = mics[0].rename(mics[0].with_name(f"{'m' * 250}.mrc"))
+    arguments = ("--diameter", "260A", "--no-mask", "--format", "csv,star", "-o", tmp_path / "out")
+    for more in ((), ("--skip-existing",)):
+        code, _, err = upicker(capsys, "propose", long, *mics[1:3], *arguments, *more)
+        assert code == 3
+        assert "File name too long" in err
+        assert len(list((tmp_path / "out").glob("m?_autopick.star"))) == 2
+
+
+def test_too_little_memory_for_the_template_is_told(mics, tmp_path, monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(run_propose, "with_template", no_memory)
+    with pytest.raises(InputError, match=r"not enough memory to learn it.*propose\.template=false"):
+        list(find_all(mics, proposing(tmp_path / "out")))
+
+
+def test_a_micrograph_that_needs_too_much_memory_fails_alone_also_in_the_sample(mics, tmp_path, monkeypatch, whole):
+    huge = mics[0].with_name("huge.mrc")
+    shutil.copy(mics[0], huge)
+    read = Reading.read
+
+    def reading(self: Reading, path: Path) -> Micrograph:
+        if path == huge:
+            raise MemoryError
+        return read(self, path)
+
+    monkeypatch.setattr(Reading, "read", reading)
+    outcomes = {o.path: o.error for o in find_all([huge, *mics], proposing(tmp_path / "out"))}
+    assert [path for path, error in outcomes.items() if error] == [huge]
+    assert "not enough memory" in str(outcomes[huge])
+    assert files(tmp_path / "out") == whole

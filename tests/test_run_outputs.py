@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from work import calls
 
-from upicker.errors import InputError, MicrographError, OutputError
+from upicker.errors import CoordinatesError, InputError, MicrographError, OutputError
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles
 from upicker.run import compare, extract
@@ -45,6 +46,14 @@ def test_masks_in_a_folder_go_by_name(tmp_path):
         Masks(tmp_path / "nowhere").usable("a", (60, 80), (15, 20))
 
 
+def test_a_folder_of_masks_is_listed_once(tmp_path):
+    for number in range(20):
+        mrc.write(tmp_path / f"m{number:02}.mrc", np.zeros((20, 20)), None)
+    masks = Masks(tmp_path)
+    first = calls(lambda: masks.find("m00"))
+    assert calls(lambda: masks.find("m19")) < first / 10
+
+
 def test_the_range_of_diameters_becomes_ratios_in_any_unit():
     args = (parse_length("16nm"), parse_length("100px"))
     found = ratios(Length(90, "px"), *args, pixel_size_A=2.0)
@@ -65,6 +74,17 @@ def test_labels_and_picks_meet_by_name(tmp_path):
     (tmp_path / "picks" / "b.csv").rename(tmp_path / "picks" / "x.csv")
     (tmp_path / "picks" / "c.csv").unlink()
     with pytest.raises(InputError, match=r"'d'.*'a'"):
+        compare.load(tmp_path / "labels", tmp_path / "picks")
+
+
+def test_picks_and_labels_of_images_of_other_sizes_are_not_compared(tmp_path):
+    """Labels on a picture that was binned by 2 would all be misses."""
+    coordinates.write(tmp_path / "labels" / "a.csv", Particles.of([[50, 60]], 40), "csv", shape=(200, 300))
+    for shape in ((200, 300), (201, 299), None):
+        coordinates.write(tmp_path / "picks" / "a.csv", Particles.of([[50, 60]], 40), "csv", shape=shape)
+        assert compare.scores(compare.load(tmp_path / "labels", tmp_path / "picks"))[1].recall == 1
+    coordinates.write(tmp_path / "picks" / "a.csv", Particles.of([[25, 30]], 20), "csv", shape=(100, 150))
+    with pytest.raises(CoordinatesError, match=r"picks/a.csv: it was made on an image of 150 columns x 100 rows"):
         compare.load(tmp_path / "labels", tmp_path / "picks")
 
 

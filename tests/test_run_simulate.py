@@ -31,7 +31,7 @@ SCENE = Scene(
     astigmatism_A=800.0,
     seed=3,
 )
-HIDDEN = ".[0-9a-f]*"
+HIDDEN = ".*"
 
 
 def all_of(work: DataSet, jobs: int = 1) -> list:

@@ -1,7 +1,5 @@
 """Tiles and their boxes: symmetries, conventions, and what makes a step the same step."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from upicker.particles import Particles
 from upicker.train.augment.geometric import apply_symmetry
 from upicker.train.augment.online import draw_tile
 from upicker.train.augment.photometric import photometric
-from upicker.train.dataset import Store, batch, sample_from
+from upicker.train.dataset import batch, sample_from
 from upicker.train.sample import Sample
 
 CONFIG = Config().with_changes({"train.tile_px": 48, "train.batch": 3})
@@ -158,19 +156,6 @@ def test_micrographs_are_drawn_by_their_area_and_positions_everywhere():
     ramp = Sample(np.add.outer(1000.0 * np.arange(52), np.arange(53)).astype(np.float32), np.zeros((0, 2)), np.zeros(0))
     corners = {float(v) for step in range(60) for v in batch([ramp], PLAIN, step)[0][:, 0, 0, 0]}
     assert corners == {1000.0 * row + column for row in range(5) for column in range(6)}
-
-
-def test_a_store_keeps_micrographs_on_disk(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    pictures = [rng.standard_normal(shape).astype(np.float32) for shape in ((40, 60), (50, 30))]
-    store, frame = Store(tmp_path), Frame((80, 121), (40, 60))
-    kept = [store.keep(Prepared(pixels, frame, 20.0, unflattened=pixels)) for pixels in pictures]
-    for prepared, pixels in zip(kept, pictures, strict=True):
-        np.testing.assert_array_equal(prepared.pixels, pixels)
-        assert isinstance(prepared.pixels, np.memmap)
-        assert prepared.unflattened is None
-        assert (prepared.frame, prepared.diameter_px) == (frame, 20.0)
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_sample_has_its_particles_at_the_working_scale():

@@ -14,16 +14,8 @@ from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.train.dataset import sample_from
-from upicker.train.labels import (
-    FEW,
-    LabelledMicrograph,
-    all_regions,
-    edge_margin,
-    median_diameter,
-    read_pair,
-    regions,
-    split,
-)
+from upicker.train.holdback import all_regions, regions
+from upicker.train.labels import FEW, LabelledMicrograph, edge_margin, median_diameter, read_pair, split, spread
 from upicker.units import Length
 
 
@@ -37,7 +29,7 @@ def mics(*stems: str) -> list[Path]:
     return [Path("mics") / f"{stem}.mrc" for stem in stems]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.34, 0.5])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.34, 0.4, 0.5, 0.75, 0.9, 0.99])
 @pytest.mark.parametrize("n", [FEW, FEW + 1, 21, 30])
 def test_a_fraction_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
     stems = [f"m{i:02d}" for i in range(n)]
@@ -45,9 +37,8 @@ def test_a_fraction_of_many_micrographs_is_held_back_whole(tmp_path, n, share):
     assert division.band == 0
     assert set(division.training) | set(division.validation) == set(mics(*stems))
     assert not set(division.training) & set(division.validation)
-    assert len(division.validation) >= 1 or share * n < 1
-    assert abs(len(division.validation) - share * n) <= 0.2 * n
-    assert len(division.training) >= n / 2 - 0.5
+    assert 1 <= len(division.validation) < n
+    assert abs(len(division.validation) - share * n) <= 1
     assert all(file.stem == path.stem for path, file in {**division.training, **division.validation}.items())
 
 
@@ -110,15 +101,75 @@ def test_training_and_validation_regions_divide_the_labels(band, margin):
     assert share == pytest.approx(band)
 
 
+@pytest.mark.parametrize("every", [2, 3, 4, 5, 10])
+def test_one_in_a_few_is_spread_evenly(every):
+    assert spread(4 * every, 1 / every) == set(range(every // 2, 4 * every, every))
+    assert spread(1, 0.2) == {0}
+
+
 def test_bands_without_labels_give_way_to_whole_micrographs():
     above, everywhere = lattice((301, 277), 0), lattice((301, 277), 0)
     above = above[above[:, 1] < 200]
     many = [truth(above) for _ in range(6)]
-    assert all_regions(many[:4], 0.0, 0.2) == [regions(one, 0.0, 0.2) for one in many[:4]]
     whole = (regions(many[0], 0.0, 0.0)[0], None)
     assert all_regions(many, 0.0, 0.2) == [whole, whole, whole[::-1], whole, whole, whole]
     assert all_regions(many, 0.0, 0.0) == 6 * [whole]
     assert all_regions([*many, truth(everywhere)], 0.0, 0.2) == 7 * [regions(many[0], 0.0, 0.2)]
+
+
+def held_back(micrographs: list[LabelledMicrograph], fraction: float) -> tuple[float, float]:
+    """Divide micrographs, check that it is a division, and return the fractions of labels and rows to validate on."""
+    parts = all_regions(micrographs, 0.0, fraction)
+    total, labels, rows = 0, 0.0, 0.0
+    for one, (learn, check) in zip(micrographs, parts, strict=True):
+        inside = [
+            np.zeros(len(one.particles), bool) if r is None else r.contains(one.particles.xy) for r in (learn, check)
+        ]
+        assert (inside[0] ^ inside[1]).all()
+        for part in (learn, check):
+            assert part is None or part.y1 - part.y0 >= 3 * one.diameter_px - 1e-6
+        total, labels = total + len(one.particles), labels + inside[1].sum()
+        rows += 0 if check is None else (check.y1 - check.y0) / 301 / len(micrographs)
+    return labels / total, rows
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.4, 0.75, 0.9])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("diameters", [6.1, 8.0, 14.0, 40.0])
+def test_of_a_few_micrographs_about_the_fraction_is_held_back_whatever_their_size(fraction, number, diameters):
+    """A part is at least three diameters high, and a whole micrograph is one of few: nearer is not possible."""
+    some = [truth(lattice((301, 277), 0), diameter=301 / diameters) for _ in range(number)]
+    labels, rows = held_back(some, fraction)
+    steps = [3 / diameters / number, 1 / number] if number > 1 else [3 / diameters]
+    assert 0 < labels < 1
+    assert abs(rows - fraction) < max(0.02, *steps)
+    assert labels == pytest.approx(rows, abs=0.05)
+
+
+def test_labels_that_lie_together_are_divided_too():
+    """If the lowest fifth has none, a fifth of the labels is held back."""
+    for low, high in ((0, 100), (0, 200), (40, 150)):
+        xy = lattice((301, 277), 0)
+        xy = xy[(xy[:, 1] >= low) & (xy[:, 1] < high)]
+        for number in (1, 3):
+            labels, _ = held_back([truth(xy)] * number, 0.2)
+            assert labels == pytest.approx(0.2, abs=0.1)
+
+
+def test_micrographs_that_are_too_low_to_divide_are_held_back_whole():
+    low = [truth(lattice((301, 277), 0), diameter=301 / 4) for _ in range(3)]
+    assert held_back(low, 0.2)[0] == pytest.approx(1 / 3)
+    assert all_regions(low[:1], 0.0, 0.2) == [regions(low[0], 0.0, 0.0)]
+
+
+def test_never_are_all_labels_held_back():
+    one_label = truth(np.array([[100.0, 290.0]]))
+    assert all_regions([one_label], 0.0, 0.2) == [regions(one_label, 0.0, 0.0)]
+    empty = truth(np.zeros((0, 2)))
+    [(_, first), (_, second)] = all_regions([one_label, truth(np.array([[100.0, 20.0], [50.0, 280.0]]))], 0.0, 0.2)
+    assert first
+    assert second
+    assert all_regions([one_label, empty], 0.0, 0.2) == 2 * [regions(empty, 0.0, 0.0)]
 
 
 def test_partial_labels_are_not_held_back():
@@ -189,6 +240,14 @@ def test_a_pair_is_read_and_all_labels_get_the_one_diameter(tmp_path):
     assert micrograph.shape == (70, 90)
     np.testing.assert_allclose(particles.xy, [[30, 40], [50, 60]])
     np.testing.assert_allclose(particles.diameter_px, 24.0)
+
+
+def test_origins_of_labels_are_converted_with_the_micrographs_pixel_size(tmp_path):
+    path = write_micrograph(tmp_path / "a.tif", (70, 90))
+    file = tmp_path / "a.star"
+    file.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n30 40 6\n")
+    _, particles = read_pair(path, file, Length(36.0, "A"), Reading(1.5))
+    np.testing.assert_allclose(particles.xy, [[26, 40]])
 
 
 def test_labels_of_another_micrograph_are_refused(tmp_path):

@@ -345,6 +345,25 @@ def test_training_stops_when_patience_is_over_and_keeps_the_best(tmp_path, monke
     assert state.best["f1"] == header.f1
 
 
+@pytest.mark.parametrize(
+    ("validations", "best", "last"),
+    [(8, 1, 5), (8, 2, 6), (8, 3, 7), (8, 4, 8), (8, 7, 8), (16, 5, 13), (4, 1, 4), (7, 1, 5), (30, 10, 25)],
+)
+def test_by_default_training_stops_if_half_of_it_gained_nothing(tmp_path, monkeypatch, validations, best, last):
+    scripted(monkeypatch, [0.5 + 0.01 * min(n, best) for n in range(1, validations + 1)])
+    config = CONFIG.with_changes({"train.validate_every": 1, "augment.online": False})
+    state, early = trained(plan_of(tmp_path, config, steps=validations))
+    assert (state.step, early) == (last, last < validations)
+
+
+def test_the_default_training_can_stop_early_and_default_pretraining_does_not():
+    train = Config().train
+    validations = train.finetune_steps // train.validate_every
+    assert loop.patience_of(train, train.finetune_steps) == validations // 2 == 4
+    assert loop.patience_of(train, train.pretrain_steps) >= train.pretrain_steps // train.validate_every
+    assert loop.patience_of(replace(train, patience=2), train.finetune_steps) == 2
+
+
 def test_patience_is_remembered_by_the_checkpoint(tmp_path, monkeypatch):
     scripted(monkeypatch, [0.5, 0.4, 0.4, 0.4, 0.4])
     plan = plan_of(tmp_path, CONFIG.with_changes({"train.patience": 2}), steps=10)
@@ -501,6 +520,21 @@ def test_the_log_keeps_the_rows_before_a_resume_and_drops_those_after(tmp_path):
     ]
     CsvLog(path).close()
     assert path.read_text().count("\n") == 1
+
+
+def test_a_kill_while_a_log_is_continued_loses_no_row(tmp_path, monkeypatch):
+    log = CsvLog(tmp_path / "x.log.csv")
+    log.write({"step": 1, "loss": 0.5})
+    log.close()
+    before = log.path.read_bytes()
+
+    def killed(*_args):
+        raise SystemExit
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", killed)
+    with pytest.raises(SystemExit):
+        CsvLog(log.path, 1)
+    assert log.path.read_bytes() == before
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):

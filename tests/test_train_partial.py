@@ -426,7 +426,7 @@ def project(tmp_path, monkeypatch) -> Path:
     for seed in range(3):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
         coordinates.write(tmp_path / "labels" / f"m{seed}.csv", Particles.of(CENTRES[[0, 3]], DIAMETER), "csv")
-    monkeypatch.setattr("upicker.train.stage._draw", lambda _log: None)
+    monkeypatch.setattr("upicker.train.stage._draw", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -182,7 +182,7 @@ def test_the_stronger_half_is_by_score():
 def test_the_command_trains_itself_and_stores_a_threshold(tmp_path, monkeypatch, capsys):
     for seed in range(4):
         micrograph(tmp_path / "mics" / f"m{seed}.mrc", seed)
-    monkeypatch.setattr("upicker.train.stage._draw", lambda _log: None)
+    monkeypatch.setattr("upicker.train.stage._draw", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     settings = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
     args = (

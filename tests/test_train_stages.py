@@ -14,13 +14,15 @@ import torch
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning
 from upicker.io import coordinates, micrographs
+from upicker.io.lock import Held, lock
 from upicker.io.micrographs import Reading
+from upicker.io.processes import Identity
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.train import labels, stages
 from upicker.train.job import Job
-from upicker.train.log import Silent
+from upicker.train.log import CsvLog, Silent, totals
 from upicker.train.stages import finetune, pretrain
 from upicker.units import Length, parse_length
 
@@ -63,9 +65,7 @@ def curves() -> None:
 def no_curves(request, monkeypatch):
     """Others do not wait for matplotlib."""
     if "curves" not in request.fixturenames:
-        monkeypatch.setattr(
-            "upicker.train.stage._draw", lambda log: log.with_suffix("").with_suffix(".png").write_bytes(b"")
-        )
+        monkeypatch.setattr("upicker.train.stage._draw", lambda _, path: path.write_bytes(b""))
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,35 @@ def test_weights_of_either_stage_pick(data, pretrained, tmp_path):
         picks = Picker(path, {"pick.threshold": 0}).pick(micrographs.read(mics(data)[3]))
         assert np.isfinite(picks.xy).all()
         assert picks.inside(SHAPE).all()
+
+
+def test_pretraining_learns_the_sizes_that_proposals_carry(data, tmp_path, monkeypatch):
+    proposed = Particles.of(centres(0)[:3], [15.0, 20.0, 26.0])
+
+    def enough(stage, samples, validation, job, result):
+        [sample], [held] = samples, validation
+        np.testing.assert_allclose(sample.side, proposed.diameter_px * held.prepared.frame.scale)
+        np.testing.assert_array_equal(held.labels.diameter_px, proposed.diameter_px)
+        raise InputError("here", "enough")
+
+    monkeypatch.setattr(stages, "propose", lambda *_: proposed)
+    monkeypatch.setattr(stages, "run_stage", enough)
+    with pytest.raises(InputError, match="enough"):
+        pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "pre.safetensors", CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [({"propose.top_k": "3"}, 3), ({"train.proposals": "2"}, 2), ({"propose.top_k": "3", "train.proposals": "4"}, 4)],
+)
+def test_the_number_of_proposals_that_is_set_reaches_pretraining(data, tmp_path, monkeypatch, changes, count):
+    def enough(stage, samples, validation, job, result):
+        assert [len(one.labels) for one in validation] == [count]
+        raise InputError("here", "enough")
+
+    monkeypatch.setattr(stages, "run_stage", enough)
+    with pytest.raises(InputError, match="enough"):
+        pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "pre.safetensors", CONFIG.with_changes(changes)))
 
 
 def test_the_config_travels_with_the_weights(pretrained):
@@ -269,13 +298,12 @@ def test_finetuning_trains_on_labels_and_reports_unused_files(data, tmp_path):
     assert names(tmp_path) == {"labels", "m.safetensors", "m.log.csv", "m.png"}
 
 
-def test_copies_made_before_training_are_trained_on_and_kept_in_the_cache(data, tmp_path):
+def test_copies_made_before_training_are_trained_on(data, tmp_path):
     config = CONFIG.with_changes({"augment.offline": 2, "augment.rotate_deg": 180, "augment.mosaic": 0.5})
     for folder in ("a", "b"):
-        job = Job(tmp_path / f"{folder}.safetensors", config, cache=tmp_path / folder)
+        job = Job(tmp_path / f"{folder}.safetensors", config)
         result = finetune(mics(data, 2), data / "labels", job, validation=0.0)
         assert result.trained_on == 2
-        assert len(names(tmp_path / folder)) == 6
     a, b = (weights.load(tmp_path / f"{n}.safetensors")[0].state_dict() for n in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
     finetune(mics(data, 2), data / "labels", Job(tmp_path / "c.safetensors", CONFIG), validation=0.0)
@@ -285,7 +313,7 @@ def test_copies_made_before_training_are_trained_on_and_kept_in_the_cache(data, 
 
 @pytest.mark.parametrize(
     ("n", "validation", "learned", "validated"),
-    [(6, 0.34, 4, True), (2, 0.4, 2, True), (2, 0.1, 2, False), (6, 0.0, 6, False), (1, 0.4, 1, True)],
+    [(6, 0.34, 4, True), (2, 0.4, 2, True), (2, 0.1, 2, True), (6, 0.0, 6, False), (1, 0.4, 1, True)],
 )
 def test_validation_by_fraction(data, tmp_path, monkeypatch, n, validation, learned, validated):
     monkeypatch.setattr(labels, "FEW", 5)
@@ -304,6 +332,31 @@ def test_validation_by_folder(data, tmp_path):
     result = finetune(mics(data), data / "labels", Job(output, CONFIG), validation=held)
     assert (result.trained_on, result.unused) == (5, [])
     assert result.f1 is not None
+
+
+def test_picks_where_complete_labels_have_no_particle_count_in_validation(data, tmp_path, monkeypatch):
+    held = tmp_path / "held"
+    coordinates.write(held / "m4.csv", Particles.of(centres(4), 20.0), "csv")
+    coordinates.write(held / "m5.csv", Particles.of([]), "csv")
+
+    def found(network, prepared, config, region=None):  # of either micrograph, which have as many
+        return Particles.of(centres(4), 20.0, np.full(len(centres(4)), 0.9))
+
+    monkeypatch.setattr("upicker.train.validation.detect", found)
+    for partial, precision in ((False, 0.5), (True, 1.0)):
+        job = Job(tmp_path / "m.safetensors", CONFIG)
+        result = finetune(mics(data), data / "labels", job, diameter=DIAMETER, validation=held, partial=partial)
+        assert (result.precision, result.recall, result.estimated) == (precision, 1.0, partial)
+
+
+def test_what_cannot_be_validated_is_said(data, tmp_path):
+    labels = tmp_path / "labels"
+    coordinates.write(labels / "m0.csv", Particles.of(centres(0)[:1], 20.0), "csv")
+    job = Job(tmp_path / "m.safetensors", CONFIG)
+    for validation, said in ((0.2, True), (0.0, False)):
+        result = finetune(mics(data, 1), labels, job, diameter=DIAMETER, validation=validation)
+        assert result.f1 is None
+        assert [one.where for one in result.warnings] == ["--validation"] * said
 
 
 def test_a_bad_label_file_is_skipped_and_reported(data, tmp_path):
@@ -395,6 +448,108 @@ def test_an_output_that_cannot_be_written_is_an_error_before_the_first_step(data
         with pytest.raises(OutputError, match=output.stem):
             pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG, progress=told))
         assert not [row for row in told.rows if "step" in row]
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"), [("x" * 250, ".checkpoint"), ("x" * 300 + ".safetensors", ".safetensors")]
+)
+def test_a_name_that_is_too_long_is_an_error_before_anything_is_read(data, tmp_path, name, longest):
+    """Of any of the files that a training writes."""
+    told = Told()
+    for train in (
+        lambda job: pretrain(mics(data, 1), DIAMETER, job),
+        lambda job: finetune(mics(data, 1), data / "labels", job),
+    ):
+        with pytest.raises(OutputError, match=rf"{longest}: cannot be written \(File name too long\).*shorter name"):
+            train(Job(tmp_path / name, CONFIG, progress=told))
+    assert (told.stages, names(tmp_path)) == ([], set())
+
+
+def test_a_full_disk_is_an_error_before_anything_is_read_and_at_any_step(data, tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    told, job = Told(), Job(tmp_path / "deep" / "m.safetensors", CONFIG)
+    with monkeypatch.context() as patch:
+        patch.setattr("upicker.train.start.tempfile.TemporaryFile", lambda **_: full())
+        with pytest.raises(OutputError, match=r"m\.safetensors: cannot be written \(No space left on device\)"):
+            pretrain(mics(data, 1), DIAMETER, replace(job, progress=told))
+    assert (told.stages, names(tmp_path)) == ([], set())
+    for place in ("csv.DictWriter.writeheader", "csv.DictWriter.writerow"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            with pytest.raises(OutputError, match=r"m\.log\.csv: .*cannot be written \(No space left"):
+                pretrain(mics(data, 1), DIAMETER, job)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+def test_a_device_that_is_not_there_is_an_error_before_anything_is_read(
+    data, pretrained, tmp_path, monkeypatch, device
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    told = Told()
+    job = Job(tmp_path / "m.safetensors", CONFIG.with_changes({"train.device": device}), progress=told)
+    with pytest.raises(ConfigError, match=rf"train\.device: '{device}' is not there.*auto or cpu"):
+        pretrain(mics(data, 1), DIAMETER, job)
+    assert told.stages == []
+    with pytest.raises(ConfigError, match="is not there"):
+        Picker(pretrained, {"train.device": device})
+
+
+def test_a_second_training_to_the_same_output_is_refused_and_harms_nothing(data, tmp_path):
+    output, refused = tmp_path / "m.safetensors", []
+
+    class Meanwhile(Told):
+        def step(self, row: dict) -> None:
+            super().step(row)
+            if row.get("step") == 2:
+                before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+                for job in (Job(output, CONFIG), Job(output, CONFIG, resume=True)):
+                    with pytest.raises(
+                        Held, match=r"the training of m\.safetensors \(process \d+ on this machine, since"
+                    ):
+                        finetune(mics(data, 1), data / "labels", job)
+                    refused.append(job)
+                assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    result = pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG, progress=Meanwhile()))
+    assert (len(refused), result.steps) == (2, 4)
+    assert names(tmp_path) == {"m.safetensors", "m.log.csv", "m.png"}
+    finetune(mics(data, 1), data / "labels", Job(output, CONFIG))
+
+
+def test_a_training_that_was_killed_elsewhere_is_taken_over_by_force(data, tmp_path, monkeypatch):
+    output = tmp_path / "m.safetensors"
+    elsewhere = replace(Identity.mine(), host="node7", machine="another", boot="another", namespace="another")
+    with monkeypatch.context() as patch:
+        patch.setattr(Identity, "mine", classmethod(lambda _: elsewhere))
+        held = lock(tmp_path / "m.lock", "the training of m.safetensors")
+        held.close_in_child()  # as a kill does: the file stays
+    with pytest.raises(Held, match="on node7"):
+        pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG))
+    assert pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG, force=True)).steps == 4
+    assert names(tmp_path) == {"m.safetensors", "m.log.csv", "m.png"}
+
+
+def test_outputs_that_differ_after_a_dot_share_no_file(tmp_path):
+    jobs = [Job(tmp_path / name, CONFIG) for name in ("m_0.31", "m_0.32", "m.safetensors", "m.a.safetensors")]
+    assert len({path for job in jobs for path in (job.output, job.checkpoint, job.log, job.curves)}) == 16
+    assert jobs[2].checkpoint == tmp_path / "m.checkpoint"
+    assert Job(tmp_path / "m.checkpoint", CONFIG).checkpoint != tmp_path / "m.checkpoint"
+
+
+@pytest.mark.parametrize("torn", ["3,finet", "\x00\x00\x00", "x,finetune,1,1", ""])
+def test_a_log_that_a_power_failure_has_torn_is_continued(tmp_path, torn):
+    whole = CsvLog(tmp_path / "m.log.csv")
+    for step in (1, 2):
+        whole.write({"step": step, "stage": "finetune", "seconds": 0.5 * step})
+    whole.close()
+    with whole.path.open("a") as file:
+        file.write(torn)
+    assert totals(whole.path) == (2, 1.0)
+    CsvLog(whole.path, 2).close()
+    assert len(whole.path.read_text().splitlines()) == 3
 
 
 def test_every_error_of_the_stages_belongs_to_the_family(data, tmp_path):

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from waiting import until
 from web_client import DIAMETER_PX, client, jobs_of, make_project
 
-from upicker.errors import InputError, UPickerError
+from upicker.errors import InputError, OutputError, UPickerError
 from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
@@ -166,6 +166,25 @@ def test_one_that_is_killed_has_failed(project, stand_in):
     now = job.summary(found.get(name))
     assert now["state"] == "failed"
     assert now["message"].startswith("begun with")
+
+
+def test_none_starts_that_cannot_be_recorded(project, stand_in, monkeypatch):
+    def full(folder: Path, record: object) -> None:
+        raise OutputError(folder / job.RECORD, "cannot be written (No space left on device)")
+
+    found = jobs_of(project, stand_in)
+    with monkeypatch.context() as patched:
+        patched.setattr(found, "_record", full)
+        with pytest.raises(OutputError, match="No space left"):
+            found.finetune()
+        assert list(found._folder.iterdir()) == []
+    name = found.finetune().id
+    after_some_steps(found, name)
+    with monkeypatch.context() as patched:
+        patched.setattr(found, "_record", full)
+        with pytest.raises(OutputError, match="No space left"):
+            found.stop(name)
+    until(lambda: found.get(name).state != "running")  # it was told to stop all the same
 
 
 def test_a_failure_says_what_the_training_said(project, stand_in, tmp_path):

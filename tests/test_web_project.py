@@ -97,6 +97,7 @@ def test_the_run_that_picked_is_known(tmp_path):
     weights.write_bytes(b"")
     config = Config().with_changes({"image.particles": "bright"})
     record.write(picks, "pick", config, {"model": str(weights), "diameter": "190A", "threshold": 0.4}, [])
+    before = sorted(picks.rglob("*"))
     project = inspecting(paths, Reading(), picks, changes={"pick.batch": 2})
     assert (project.diameter, project.model) == (Length(190.0, "A"), weights)
     assert (project.config.image.particles, project.config.pick.batch) == ("bright", 2)
@@ -105,7 +106,7 @@ def test_the_run_that_picked_is_known(tmp_path):
     assert (project.diameter, project.model, project.config) == (Length(80.0, "px"), None, Config())
     (picks / "run.toml").write_text("[run]\ndiameter = 'wide'\nmodel = 3\n")
     assert inspecting(paths, Reading(), picks).diameter is None
-    assert not (picks / ".upicker").exists()
+    assert sorted(picks.rglob("*")) == before
 
 
 def test_folders_that_cannot_be_used(tmp_path):

@@ -15,6 +15,7 @@ from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, cryoppp, micrographs
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
+from upicker.io.outside import check_inside
 from upicker.io.pairing import pair_folder, unmatched
 from upicker.io.sources import DistinctReader, repeats
 from upicker.particles import Particles
@@ -142,7 +143,7 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
     for path, particles in found.items():
         shape, pixel_size_A = micrographs.size(path, source.reading.size_of(path))
         stored = replace(particles, xy=frame.to_stored(particles.xy, shape))
-        inside, dropped = coordinates.check_inside(stored, shape, source.labels / plain(path))
+        inside, dropped = check_inside(stored, shape, source.labels / plain(path))
         outside += dropped
         sized = inside.with_diameter(diameter.to_px(pixel_size_A, str(path)))
         coordinates.write(folder / f"{plain(path)}.csv", sized, "csv", pixel_size_A, shape)

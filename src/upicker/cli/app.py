@@ -75,6 +75,19 @@ USAGE = {
     config.config: "[--preset paper] [--config FILE] [--set ROOM.KNOB=VALUE]",
     demo.demo: "[--out DIR]",
 }
+# Commands whose process computes a network; others share their memory with what else runs on the machine.
+COMPUTING = {
+    name_of(command)
+    for command in (
+        training.pretrain,
+        training.finetune,
+        suggest.suggest,
+        pick.pick,
+        relion_job.relion_job,
+        benchmark.benchmark,
+        demo.demo,
+    )
+}
 HELP = {convert.convert: convert.help_with_formats}
 for _order, (_command, _usage) in enumerate(USAGE.items()):
     app.command(
@@ -123,6 +136,10 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Run the command line of this process, and exit."""
     signal.signal(signal.SIGTERM, _terminated)
+    if sys.argv[1:2] and sys.argv[1] in COMPUTING:
+        from upicker.run.allocator import keep_freed_memory
+
+        keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
 
 

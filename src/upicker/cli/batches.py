@@ -15,6 +15,7 @@ from upicker.cli.progress import Plain, bar
 from upicker.errors import UPickerError, UPickerWarning, listed
 
 if TYPE_CHECKING:
+    from upicker.pick.picker import Picker
     from upicker.run.batch import Outcome
 
 # This many failures of the same reason are printed in full.
@@ -57,6 +58,15 @@ def show_warnings(noticed: Sequence[UPickerWarning]) -> None:
     for (found, remedy), wheres in alike.items():
         where = wheres[0] if len(wheres) == 1 else f"{len(wheres)} micrographs, e.g. {wheres[0]}"
         warning(f"{where}: {found}. {remedy}.")
+
+
+def warn_of_threshold(picker: Picker) -> None:
+    """Say so where neither the weights nor the user give a threshold."""
+    if not picker.has_threshold:
+        warning(
+            f"{picker.path}: no threshold is stored with these weights, as they were not validated; "
+            f"{picker.threshold:g} is used. Give --threshold."
+        )
 
 
 def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:

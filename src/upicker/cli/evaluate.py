@@ -56,7 +56,7 @@ def evaluate(
     from upicker.io.pairing import Endings
     from upicker.run import compare
 
-    comparison = compare.load(labels, picks, Endings(suffix))
+    comparison = compare.load(labels, picks, Endings(suffix), pixel_size)
     side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
     scores, pooled = compare.scores(comparison, side_px, by, threshold)
     out.print(score_table(scores, pooled))

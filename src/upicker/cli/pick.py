@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from upicker.cli.batches import follow, remaining
+from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -73,6 +73,7 @@ def pick(
     from upicker.run.pick import Picking, processes
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
+    warn_of_threshold(work.picker)
     if len(todo) < len(paths):
         require_same_settings(work)
     jobs = jobs or processes(len(todo), work.picker)

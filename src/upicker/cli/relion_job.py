@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from upicker.cli.batches import follow, remaining
+from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.console import problem, warning
 from upicker.cli.options import Changes, ConfigFile, Size, changes
 from upicker.errors import ConfigError
@@ -60,6 +60,7 @@ def relion_job(
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
         if model is not None:
             work, jobs = relion.picking(job, todo, model, diameter, merged, j)
+            warn_of_threshold(work.picker)
         elif diameter is not None:
             work, jobs = relion.proposing(job, diameter, merged), j
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import watch
-from upicker.cli.console import note, out, problem
+from upicker.cli.console import note, out, problem, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -84,6 +84,10 @@ def suggest(
     outcomes = suggest_all(paths, work, ranking, output, jobs or processes(total, work.picker))
     batch = watch("suggest", outcomes, total, "detections")
     found = ranking.suggestions()
+    if found and work.threshold >= 1 and not ranking.fitted:
+        warning(
+            f"{model}: these weights found no particle in validation, so that this order tells nothing. Train longer."
+        )
     if found:
         calibrated = "" if ranking.fitted else "not "
         out.print(_table(found[:top], f"probabilities are {calibrated}calibrated on labelled micrographs"))

@@ -51,6 +51,7 @@ def pretrain(
     preset: str = "compact",
     backbone_weights: Backbone = "none",
     resume: Annotated[bool, Flag] = False,
+    force: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -73,6 +74,8 @@ def pretrain(
         "compact" (for a laptop) or "paper" (the paper's network, for a GPU).
     resume
         Continue an earlier run with this output; a complete one is not repeated.
+    force
+        Train even if a process on another machine seems to be training the same output, e.g. after a crash there.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -81,7 +84,7 @@ def pretrain(
         changed = changes(config, changes_, teacher__rounds=self_train)
         merged = preset_config(preset).with_changes(changed)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
-        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks)
+        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, force=force)
         result = stages.pretrain(paths, diameter, job)
         return _report("pretrained", result, len(paths))
 
@@ -96,8 +99,8 @@ def finetune(
     partial: Annotated[bool, Flag] = False,
     preset: str | None = None,
     backbone_weights: Backbone = "none",
-    cache: Annotated[Path | None, Parameter(negative="")] = None,
     resume: Annotated[bool, Flag] = False,
+    force: Annotated[bool, Flag] = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -128,11 +131,10 @@ def finetune(
         single files, or a rectangle that is completely labelled.
     preset
         "compact" or "paper"; by default that of --init, or "compact".
-    cache
-        Folder that keeps the prepared micrographs and their augmented copies (--set augment.offline=4); by default a
-        temporary one.
     resume
         Continue an earlier run with this output; a complete one is not repeated.
+    force
+        Train even if a process on another machine seems to be training the same output, e.g. after a crash there.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -143,7 +145,7 @@ def finetune(
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         held = _validation(validation)
         backbone = _backbone(backbone_weights)
-        job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, cache, frozenset(given))
+        job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
         result = stages.finetune(paths, existing_labels(labels), job, init, diameter, held, partial)
         return _report("fine-tuned", result, len(paths))
 
@@ -195,7 +197,12 @@ def _report(title: str, result: StageResult, total: int) -> int:
         if result.estimated:
             note("no validation labels are complete: these are estimates, precision and F1 upper bounds")
     else:
-        warning("not validated: no threshold is stored with the weights; give --threshold when picking")
+        from upicker.pick.picker import DEFAULT_THRESHOLD
+
+        warning(
+            "not validated: no threshold is stored with the weights, and picking will use "
+            f"{DEFAULT_THRESHOLD:g} unless --threshold is given"
+        )
     if result.margin:
         note(
             f"no label is closer than {result.margin:.1f} diameters to the border; picks will keep the same margin "

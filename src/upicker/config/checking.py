@@ -6,14 +6,17 @@ All messages come from the declaration of the knob (`upicker.config.knob`).
 from __future__ import annotations
 
 import difflib
+import reprlib
 import typing
 from collections.abc import Iterable
 
 from upicker.config.knob import Knob, Pattern, knobs_of
 from upicker.errors import ConfigError
 
-# Of a value, so much is quoted in an error.
-MOST_QUOTED = 200
+# Of a value, so much is quoted in an error: of any length and depth.
+_QUOTED = reprlib.Repr()
+_QUOTED.maxstring = _QUOTED.maxother = _QUOTED.maxlong = 200
+_QUOTED.maxlist = _QUOTED.maxtuple = 30
 
 
 class Room:
@@ -64,7 +67,7 @@ def require_known(name: str, names: Iterable[str], where: str, key: str, prefix:
     names = list(names)
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, 1, 0.0)
+    near = difflib.get_close_matches(name[:100], names, 1, 0.0)
     remedy = f"The nearest is '{prefix}{near[0]}'; known are: {', '.join(names)}"
     raise ConfigError(where, f"unknown '{key}'", remedy)
 
@@ -79,7 +82,7 @@ def converted(value: object, knob: Knob, where: str) -> object:
     """
     try:
         result = _converted(value, knob)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise _refused(value, knob, where) from error
     if knob.refuses(result):
         raise _refused(value, knob, where)
@@ -87,9 +90,7 @@ def converted(value: object, knob: Knob, where: str) -> object:
 
 
 def _refused(value: object, knob: Knob, where: str) -> ConfigError:
-    words = repr(value)
-    words = words if len(words) <= MOST_QUOTED else f"{words[:MOST_QUOTED]} ..."
-    return ConfigError(where, f"'{knob.key}' cannot be {words}", f"It takes {knob.takes}")
+    return ConfigError(where, f"'{knob.key}' cannot be {_QUOTED.repr(value)}", f"It takes {knob.takes}")
 
 
 def _converted(value: object, knob: Knob) -> object:

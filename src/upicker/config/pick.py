@@ -33,7 +33,7 @@ class PickConfig(Room):
         "Non-maximum suppression: of two picks whose squares overlap by a larger IoU, the weaker is dropped.",
         low=0,
         high=1,
-        none="no suppression",
+        none="no suppression; detections of several views within 0.3 diameters are still joined, as are those of tiles",
     )
     edge_diameters: float | None = knob(
         None,

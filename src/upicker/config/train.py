@@ -17,7 +17,7 @@ class TrainConfig(Room):
     batch: int = knob(2, "Tiles computed together, per process; a step uses batch x accumulate x processes.", low=1)
     accumulate: int = knob(1, "Batches per step, one after the other: large steps in little memory.", low=1)
     proposals: str = knob(
-        "auto", "Proposals per micrograph in pretraining (K), as propose.top_k; the paper's: 50.", choices=COUNT
+        "auto", "Proposals per micrograph in pretraining (K); auto: as propose.top_k. The paper's: 50.", choices=COUNT
     )
     pretrain_steps: int = knob(400, "Steps of pretraining.", low=1)
     finetune_steps: int = knob(800, "Steps of fine-tuning, at most; it may stop earlier (patience).", low=1)
@@ -36,7 +36,12 @@ class TrainConfig(Room):
         0.98, "Decay of the moving average of the weights that is validated and stored; 0 turns it off.", low=0, high=1
     )
     validate_every: int = knob(100, "Steps between validations.", low=1)
-    patience: int = knob(8, "Validations without a better F1 after which training stops.", low=1)
+    patience: int | None = knob(
+        None,
+        "Validations without a better F1 after which training stops.",
+        low=1,
+        none="half of the training's, and at least 4",
+    )
     bfloat16: bool | None = knob(None, "Compute the network in bfloat16.", none="where the processor is fast at it")
     seed: int = knob(0, "Seed of all random numbers.", low=0)
     threads: int = knob(0, "CPU threads; 0 leaves the number to PyTorch.", low=0, high=1024)

@@ -38,7 +38,7 @@ def filled(pixels: np.ndarray) -> np.ndarray:
     return np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0).astype(np.float32)
 
 
-def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.ndarray:
+def repaired(pixels: np.ndarray, hot: bool = True) -> np.ndarray:
     """Replace non-finite and hot pixels by the median of their neighbours.
 
     Only pixels that stand out of the whole micrograph are compared with their neighbours, so the cost follows
@@ -48,9 +48,7 @@ def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.nda
     Parameters
     ----------
     pixels : np.ndarray
-        `(H, W)` float32.
-    finite : np.ndarray
-        `(H, W)` bool, where `pixels` is finite; at least one is.
+        `(H, W)` float32, at least one of them finite.
     hot : bool
         Replace hot pixels, too.
 
@@ -59,39 +57,53 @@ def repaired(pixels: np.ndarray, finite: np.ndarray, hot: bool = True) -> np.nda
     np.ndarray
         `(H, W)` float32, finite; the input itself where nothing is to do.
     """
-    sample = _sampled(pixels)[_sampled(finite)]
+    sample = _sampled(pixels)
+    sample = sample[np.isfinite(sample)]
     if not sample.size:
-        sample = pixels[finite]
+        sample = pixels[np.isfinite(pixels)]
     centre, spread = statistics.robust(sample)
     limit = np.float32(HOT_SIGMA * (spread or float(sample.std(dtype=np.float64))))
-    suspect = ~finite
-    if hot:
-        low, high = np.float32(centre) - limit, np.float32(centre) + limit
-        suspect |= (pixels < low) | (pixels > high)
-    rows, columns = np.nonzero(suspect)
-    if not len(rows):
+    y, x = _beyond(pixels, np.float32(centre), limit if hot else np.float32(np.finfo(np.float32).max))
+    if not len(y):
         return pixels
     out = pixels.copy()
-    for start in range(0, len(rows), 200_000):
-        y, x = rows[start : start + 200_000], columns[start : start + 200_000]
-        local = _local_median(pixels, finite, y, x, centre)
-        value = pixels[y, x]
+    for start in range(0, len(y), 200_000):
+        some = slice(start, start + 200_000)
+        local, value = _local_median(pixels, y[some], x[some], centre), pixels[y[some], x[some]]
         with np.errstate(invalid="ignore"):
             bad = ~(np.abs(value - local) <= limit)
-        out[y[bad], x[bad]] = local[bad]
+        out[y[some][bad], x[some][bad]] = local[bad]
     return out
 
 
-def _local_median(pixels: np.ndarray, finite: np.ndarray, y: np.ndarray, x: np.ndarray, default: float) -> np.ndarray:
+def _beyond(pixels: np.ndarray, centre: np.float32, limit: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the pixels that are further than `limit` from `centre`, or not finite."""
+    with np.errstate(over="ignore"):
+        low, high = np.nan_to_num(np.array([centre - limit, centre + limit]))
+    # Most rows hold none: their smallest and largest pixels say so, and NaN makes both NaN.
+    rows = np.flatnonzero(~((pixels.min(1) >= low) & (pixels.max(1) <= high)))
+    some = pixels[rows]
+    which, columns = np.nonzero(~((some >= low) & (some <= high)))
+    return rows[which], columns
+
+
+def _local_median(pixels: np.ndarray, y: np.ndarray, x: np.ndarray, default: float) -> np.ndarray:
     """Median of the finite pixels among the 5 x 5 around each position, but itself; `default` without any."""
     offset = np.array([(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx])
     yy = np.clip(y[:, None] + offset[:, 0], 0, pixels.shape[0] - 1)
     xx = np.clip(x[:, None] + offset[:, 1], 0, pixels.shape[1] - 1)
-    values = np.where(finite[yy, xx], pixels[yy, xx], np.float32(np.inf))
+    values = pixels[yy, xx]
+    values[~np.isfinite(values)] = np.inf
     values.sort(axis=1)
     count = np.isfinite(values).sum(1)
     median = values[np.arange(len(y)), np.maximum(count - 1, 0) // 2]
     return np.where(count > 0, median, np.float32(default))
+
+
+def finite_fraction(pixels: np.ndarray) -> float:
+    """Return which fraction of an image's pixels is finite; of a large one that looks whole, by a million of them."""
+    fraction = float(np.isfinite(_sampled(pixels)).mean())
+    return fraction if fraction == 1 else float(np.isfinite(pixels).mean())
 
 
 def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:

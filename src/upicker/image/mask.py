@@ -41,6 +41,9 @@ ROUGHER, SMOOTHER = 1.8, 0.4
 CUT_OFF = 0.25
 """Least size of a separate usable area, relative to the largest one."""
 
+SURFACE_PIXELS = 12_500
+"""About how many pixels a surface is fitted to."""
+
 FRAME_FRACTION, FRAME_CONTRAST = 0.1, 0.35
 """Largest width of a frame, relative to the micrograph, and of the change between its lines, relative to the median."""
 
@@ -135,23 +138,33 @@ def _depth(change: np.ndarray) -> int:
 
 
 def _surface(small: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Fit a quadratic surface, robust against outliers: the ice thickness over the whole micrograph."""
-    rows, columns = small.shape
-    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    good = inner.copy()
-    fitted = np.zeros(small.shape)
+    """Fit a quadratic surface, robust against outliers: the ice thickness over the whole micrograph.
+
+    `SURFACE_PIXELS` of its pixels, on a regular grid, determine the six numbers as well as all.
+    """
+    step = max(1, int(np.sqrt(small.size / SURFACE_PIXELS)))
+    sample = np.s_[::step, ::step]
+    y, x = (np.linspace(-1, 1, n) for n in small.shape)
+    terms, some = _quadratic(y[sample[0]], x[sample[1]]), small[sample]
+    allowed = inner[sample] if inner[sample].sum() >= 64 else np.ones(some.shape, bool)
+    good, surface = allowed, np.zeros(6)
     for _ in range(6):
         chosen = terms[good]
         ridge = 1e-9 * len(chosen) * np.eye(terms.shape[-1])
-        fitted = terms @ np.linalg.solve(chosen.T @ chosen + ridge, chosen.T @ small[good])
-        residual = small - fitted
+        surface = np.linalg.solve(chosen.T @ chosen + ridge, chosen.T @ some[good])
+        residual = some - terms @ surface
         centre, sigma = robust(residual[good][:, None])
-        near = inner & (np.abs(residual - centre) < 2.5 * sigma)
+        near = allowed & (np.abs(residual - centre) < 2.5 * sigma)
         if near.sum() < 64:
             break
         good = near
-    return fitted.astype(np.float32)
+    return _quadratic(y.astype(np.float32), x.astype(np.float32)) @ surface.astype(np.float32)
+
+
+def _quadratic(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """`(h)`, `(w)` -> `(h, w, 6)`: the terms of a quadratic surface."""
+    x, y = np.broadcast_arrays(x, y[:, None])
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
 
 
 def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from upicker.config import ImageConfig
 from upicker.errors import InputError, MicrographError
 from upicker.geometry import Frame
-from upicker.image.filters import background, bilateral, clahe, equalized, repaired, robust
+from upicker.image.filters import background, bilateral, clahe, equalized, finite_fraction, repaired, robust
 from upicker.image.fourier import resample
 from upicker.particles import Micrograph
 
@@ -90,12 +90,9 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     where = str(micrograph.path or micrograph.name)
     frame = _frame(micrograph.pixels.shape, diameter_px, config, where)
     raw = micrograph.pixels.astype(np.float32, copy=False)
-    finite = np.isfinite(raw)
-    if finite.mean() < 0.5:
+    if finite_fraction(raw) < 0.5:
         raise MicrographError(where, "most of its pixels are not finite numbers", "Export the micrograph again")
-    if config.repair or not finite.all():
-        raw = repaired(raw, finite, hot=config.repair)
-    image = resample(raw, frame.working_shape)
+    image = resample(repaired(raw, hot=config.repair), frame.working_shape)
     sign = -1.0 if config.particles == "dark" else 1.0
     diameter = diameter_px * frame.scale
     pixels = image

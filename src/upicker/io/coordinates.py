@@ -28,8 +28,6 @@ _BY_NAME = {format.name: format for format in COMMON_FIRST}
 # Of several files for one micrograph the first is taken.
 _PREFERENCE = tuple((ending, format) for format in COMMON_FIRST for ending in format.endings)
 _HEAD_BYTES = 65_536
-# Fractions of the particles that may lie outside their micrograph: anywhere, and near its border.
-_FEW_OUTSIDE, _NEAR_OUTSIDE = 0.05, 0.25
 _DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
 
@@ -54,15 +52,20 @@ def read(path: str | Path, options: ReadOptions = _DEFAULT_READ) -> Particles:
     ------
     CoordinatesError
         If the file is missing, empty or of another kind, lacks columns, holds several micrographs, or
-        has a value that is not a finite number (the line is named).
+        has a value that is not a finite number (the line is named); as `upicker.io.picks.to_contract`.
     """
+    return read_one(path, options).particles
+
+
+def read_one(path: str | Path, options: ReadOptions = _DEFAULT_READ) -> Picks:
+    """Read a file of one micrograph as `read` does, with what it says of the micrograph."""
     path = Path(path)
     found = _parsed(_load(path))
     if len(found) > 1:
         raise CoordinatesError(
             path, f"it holds the particles of {len(found)} micrographs", "Give one file per micrograph"
         )
-    return to_contract(path, found[0], options).particles if found else Particles.of([])
+    return to_contract(path, found[0], options) if found else Picks(path.stem, Particles.of([]))
 
 
 def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
@@ -159,7 +162,8 @@ def write_all(
     Parameters
     ----------
     target : Path
-        A file (its name has an ending), for the formats that hold many micrographs; else a folder.
+        A file (its name has an ending, as no folder has that exists, and not a number as in ``picks_0.31``), for the
+        formats that hold many micrographs; else a folder.
     all_picks : sequence of Picks
         One per micrograph, raw pixels.
     format : str
@@ -188,11 +192,12 @@ def write_all(
             raise OutputError(
                 target, f"the name {picks.micrograph!r} holds control characters", "Rename the micrograph"
             )
-    if kind.layout == "folder" or (kind.layout in ("either", "together") and target.suffix):
+    is_file = bool(target.suffix) and not target.suffix[1:2].isdigit() and not target.is_dir()
+    if kind.layout == "folder" or (kind.layout in ("either", "together") and is_file):
         return _write_files(kind, target, list(all_picks), options)
     if kind.layout == "together":
         return _write_files(kind, target / kind.file_of_all, list(all_picks), options)
-    files = {target: all_picks[0]} if target.suffix and len(all_picks) == 1 else _file_each(target, all_picks, kind)
+    files = {target: all_picks[0]} if is_file and len(all_picks) == 1 else _file_each(target, all_picks, kind)
     alone = replace(options, named=False)
     return [written for file, picks in files.items() for written in _write_files(kind, file, [picks], alone)]
 
@@ -273,58 +278,6 @@ def stems(folder: Path) -> dict[str, Path]:
     return {name: path for name, (_, path) in sorted(found.items())}
 
 
-def check_inside(particles: Particles, shape: tuple[int, int], where: object) -> tuple[Particles, int]:
-    """Drop particles whose centres lie outside a micrograph; refuse them all if they seem to be in a wrong frame.
-
-    A few may be outside: up to a twentieth, wherever they are; and, as refinement shifts particles, up to a quarter (or
-    one) within a diameter of the edge, or without diameters within a twentieth of the shorter side.
-
-    Parameters
-    ----------
-    particles : Particles
-        In raw pixels.
-    shape : tuple of int
-        Rows, columns of the raw micrograph.
-    where : object
-        The coordinates file, for the message.
-
-    Returns
-    -------
-    inside : Particles
-        Those whose centres lie in the micrograph.
-    dropped : int
-        The number of the others.
-
-    Raises
-    ------
-    CoordinatesError
-        If more lie outside, or farther.
-    """
-    inside = particles.inside(shape)
-    dropped = int((~inside).sum())
-    if dropped > _FEW_OUTSIDE * len(particles) and (
-        dropped > max(1, _NEAR_OUTSIDE * len(particles)) or _farthest(particles, shape) > _near(particles, shape)
-    ):
-        largest = particles.xy.max(0)
-        raise CoordinatesError(
-            str(where),
-            f"{dropped} of {len(particles)} centres lie outside the micrograph of {shape[1]} columns"
-            f" x {shape[0]} rows (largest x {largest[0]:g}, y {largest[1]:g})",
-            "Check that they belong to this micrograph, and are not binned, flipped or in Angstrom",
-        )
-    return particles.select(inside), dropped
-
-
-def _farthest(particles: Particles, shape: tuple[int, int]) -> float:
-    """Return how far the farthest particle lies beyond the border, in raw pixels."""
-    last = np.array([shape[1] - 0.5, shape[0] - 0.5])
-    return float(np.maximum(-0.5 - particles.xy, particles.xy - last).max())
-
-
-def _near(particles: Particles, shape: tuple[int, int]) -> float:
-    return particles.median_diameter_px or _FEW_OUTSIDE * min(shape)
-
-
 def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:
     """Return the format of a name.
 
@@ -344,7 +297,7 @@ def _load(path: Path) -> Content:
 
 def _parsed(content: Content) -> list[Picks]:
     """Read a content in its own pixels, without following lists."""
-    found = recognized(content).read(content, _DEFAULT_READ)
+    found = recognized(content).read(content)
     _refuse_fractions(content.path, found)
     return found
 

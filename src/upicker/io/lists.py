@@ -23,6 +23,7 @@ _STREAM_MAGIC = b"CSDAT"
 _HEAD_BYTES = 65_536
 _TEXT = bytes({*range(9, 14), *range(32, 256)})
 _NAMES = ("_rlnMicrographName", "_rlnMicrographMovieName")
+_OWN, _ORIGINAL = "_rlnMicrographPixelSize", "_rlnMicrographOriginalPixelSize"
 _CTF = (
     "_rlnDefocusU", "_rlnDefocusV", "_rlnDefocusAngle", "_rlnPhaseShift", "_rlnCtfBfactor", "_rlnCtfScalefactor",
     "_rlnCtfAstigmatism", "_rlnCtfFigureOfMerit", "_rlnCtfMaxResolution", "_rlnCtfIceRingDensity",
@@ -125,13 +126,24 @@ def _named(name: str, **more: Any) -> Listed:
 
 
 def _star(path: Path, text: str) -> list[Listed]:
+    """Read all tables of micrographs."""
     tables = star.parse(text, path)
-    table = next((t for t in tables if any(label in t.columns for label in _NAMES)), None)
-    if table is None or "_rlnCoordinateX" in table.columns:
-        what = "particles" if table else "no column _rlnMicrographName"
+    if any(table.name == "optics" and "_rlnOpticsGroup" not in table.columns for table in tables):
+        raise InputError(path, "its table of optics has no column _rlnOpticsGroup", "Write the list again")
+    listing = [table for table in tables if any(label in table.columns for label in _NAMES)]
+    if not listing or any("_rlnCoordinateX" in table.columns for table in listing):
+        what = "particles" if listing else "no column _rlnMicrographName"
         remedy = "Give micrographs.star, corrected_micrographs.star or micrographs_ctf.star"
         raise InputError(path, f"this STAR file has {what}, it is not a list of micrographs", remedy)
-    groups = _groups(path, tables)
+    found: dict[str, Listed] = {}
+    for table in listing:
+        optics = star.optics_of(table, tables)
+        groups = [dict(zip(optics.columns, words)) for words in optics.rows] if optics else []
+        found |= _table(path, table, {group["_rlnOpticsGroup"]: group for group in groups})
+    return list(found.values())
+
+
+def _table(path: Path, table: star.Table, groups: Mapping[str, dict[str, str]]) -> dict[str, Listed]:
     label = next(label for label in _NAMES if label in table.columns)
     found = {}
     for number, words in zip(table.lines, table.rows):
@@ -142,40 +154,29 @@ def _star(path: Path, text: str) -> list[Listed]:
             raise InputError(
                 path, f"line {number} has the optics group {group}, which is not defined", "Write the list again"
             )
-        sources = (row, optics) if label == _NAMES[0] else ({}, _without_binning(optics))
+        # Motion correction may have binned movies: their pixel size is not the micrographs', nor the other way round.
+        sources = (_without(row, _ORIGINAL), _without(optics, _ORIGINAL))
         found[row[label]] = _named(
             row[label],
-            pixel_size_A=_pixel_size(path, number, sources),
+            pixel_size_A=_pixel_size(path, number, sources if label == _NAMES[0] else [_without(optics, _OWN)]),
             optics=optics or None,
             ctf=_picked(row, _CTF) or None,
         )
-    return list(found.values())
-
-
-def _groups(path: Path, tables: Iterable[star.Table]) -> dict[str, dict[str, str]]:
-    """Return the optics groups by their number; empty for files of RELION 3.0."""
-    table = next((t for t in tables if t.name == "optics"), None)
-    if table is None:
-        return {}
-    groups = [dict(zip(table.columns, words)) for words in table.rows]
-    if any("_rlnOpticsGroup" not in group for group in groups):
-        raise InputError(path, "its table of optics has no column _rlnOpticsGroup", "Write the list again")
-    return {group["_rlnOpticsGroup"]: group for group in groups}
+    return found
 
 
 def _picked(row: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
     return {label: row[label] for label in labels if label in row}
 
 
-def _without_binning(optics: Mapping[str, str]) -> Mapping[str, str]:
-    """Omit the pixel size of corrected micrographs: movies have the original one."""
-    return {label: word for label, word in optics.items() if label != "_rlnMicrographPixelSize"}
+def _without(row: Mapping[str, str], left_out: str) -> Mapping[str, str]:
+    return {label: word for label, word in row.items() if label != left_out}
 
 
 def _pixel_size(path: Path, line: int, sources: Iterable[Mapping[str, str]]) -> float | None:
-    """Angstrom per pixel of the micrograph: its own, its group's, the movie's, or that of RELION 3.0."""
+    """Angstrom per pixel of the micrograph: its own, its group's, or that of RELION 3.0."""
     values = {label: word for source in reversed([*sources]) for label, word in source.items()}
-    for label in ("_rlnMicrographPixelSize", "_rlnMicrographOriginalPixelSize"):
+    for label in (_OWN, _ORIGINAL):
         if label in values and (size := _number(path, line, label, values[label])):
             return size
     detector, magnification = "_rlnDetectorPixelSize", "_rlnMagnification"

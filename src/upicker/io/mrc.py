@@ -127,7 +127,11 @@ class Windows:
         self._path, self._layout = path, layout
         self._file = path.open("rb", buffering=0)
         if layout.byte_range:
-            rows = [self[row : row + 1, : self.shape[1]] for row in mrc_bytes.sampled(self.shape[0])]
+            try:
+                rows = [self[row : row + 1, : self.shape[1]] for row in mrc_bytes.sampled(self.shape[0])]
+            except MicrographError:
+                self._file.close()
+                raise
             self._layout = _settled(layout, np.concatenate(rows))
 
     def __enter__(self) -> Windows:

@@ -254,7 +254,7 @@ def _raw_shape(where: Path, picks: Picks, known: tuple[int, int] | None, scale: 
             where,
             f"it was made on an image of {picks.shape[1]} columns x {picks.shape[0]} rows, but micrograph"
             f" {picks.micrograph!r} has {known[1]} x {known[0]}",
-            f"Give --scale {known[0] / picks.shape[0]:.6g} if that image was binned, or the right micrographs",
+            f"Use upicker convert --scale {known[0] / picks.shape[0]:.6g} if it was binned, or the right micrographs",
         )
     return known or (rows, columns)
 

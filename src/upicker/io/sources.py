@@ -7,7 +7,7 @@ the particles of many micrographs (``particles.star``, ``picks.cs``, a CSV with 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -115,7 +115,12 @@ def stored(source: Source) -> Picks:
 
 
 def read(source: Source, shape: tuple[int, int] | None = None, pixel_size_A: float | None = None) -> Particles:
-    """Read the particles of one micrograph.
+    """Read the particles of one micrograph; see `read_one`."""
+    return read_one(source, shape, pixel_size_A).particles
+
+
+def read_one(source: Source, shape: tuple[int, int] | None = None, pixel_size_A: float | None = None) -> Picks:
+    """Read the particles of one micrograph, with what is said of it.
 
     Parameters
     ----------
@@ -128,12 +133,12 @@ def read(source: Source, shape: tuple[int, int] | None = None, pixel_size_A: flo
     Raises
     ------
     CoordinatesError
-        As `upicker.io.coordinates.read`.
+        As `upicker.io.coordinates.read`; also if the file was made on an image of another size.
     """
     options = ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A)
     if not isinstance(source, Part):
-        return coordinates.read(source, options)
-    return to_contract(source.file, stored(source), options).particles
+        return coordinates.read_one(source, options)
+    return to_contract(source.file, stored(source), options)
 
 
 def content(source: Source) -> bytes:
@@ -198,9 +203,14 @@ class DistinctReader:
 
     def __call__(self, source: Source) -> Particles:
         """Read the particles of one micrograph; raises as `read`."""
-        particles, again = distinct(read(source), source)
+        return self.one(source).particles
+
+    def one(self, source: Source, pixel_size_A: float | None = None) -> Picks:
+        """Read the particles of one micrograph, with what is said of it; raises as `read_one`."""
+        picks = read_one(source, pixel_size_A=pixel_size_A)
+        particles, again = distinct(picks.particles, source)
         self.repeated += again
-        return particles
+        return replace(picks, particles=particles)
 
 
 def repeats(found: Iterable[Repeated], consequence: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,17 +120,25 @@ def open_stack(
         writer.finish()
 
 
-def read_note(path: Path) -> str | None:
-    """Return the note in the header of a stack written by `open_stack`; None if there is no note, or no such stack."""
+def read_note(path: Path) -> tuple[str, int] | None:
+    """Return the note in the header of a stack written by `open_stack`, and the number of its images.
+
+    None if there is no note, no such stack, or if the file is not as long as its header says.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(HEADER_BYTES)
+            content, size = file.read(HEADER_BYTES), file.seek(0, os.SEEK_END)
     except OSError:
         return None
     if len(content) < HEADER_BYTES:
         return None
     header: Any = np.frombuffer(content, HEADER_DTYPE.newbyteorder("<"))[0]
-    return header["label"][1].decode("ascii", "replace") if header["nlabl"] == 2 else None
+    if header["nlabl"] != 2 or int(header["mode"]) not in _MODES:
+        return None
+    pixels = int(header["nx"]) * int(header["ny"]) * int(header["nz"])
+    if size != HEADER_BYTES + pixels * _MODES[int(header["mode"])].itemsize:
+        return None
+    return header["label"][1].decode("ascii", "replace"), int(header["nz"])
 
 
 @dataclass(frozen=True)

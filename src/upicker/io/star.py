@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, OutputError
 
 _WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
 # What a line may begin with that is no row; and the words that readers of STAR files keep for themselves.
@@ -113,8 +113,21 @@ def _is_row(words: list[str], table: Table, lines: Sequence[str], number: int) -
     return not (after == ["loop_"] or (len(after) > 1 and after[0].startswith("_")))
 
 
+def optics_of(table: Table, tables: Sequence[Table]) -> Table | None:
+    """Return the table of optics groups that holds for one of `tables`: the last before it, else the first behind."""
+    at = next(i for i, other in enumerate(tables) if other is table)
+    order = (*reversed(tables[:at]), *tables[at + 1 :])
+    return next((other for other in order if other.name == "optics" and "_rlnOpticsGroup" in other.columns), None)
+
+
 def format_table(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write one looped block; floats keep 1e-6, words with blanks are quoted."""
+    """Write one looped block; floats keep 1e-6, words with blanks are quoted.
+
+    Raises
+    ------
+    OutputError
+        If a word needs quotes, and holds both kinds of them.
+    """
     head = [f"data_{name}", "", "loop_", *(f"{column} #{i}" for i, column in enumerate(columns, 1))]
     body = ("  ".join(_formatted(value) for value in row) for row in rows)
     return "\n".join([*head, *body, "", ""])
@@ -168,4 +181,6 @@ def _formatted(value: object) -> str:
     text = str(value)
     if text and not re.search(r"\s", text) and not _QUOTED.match(text):
         return text
+    if '"' in text and "'" in text:
+        raise OutputError(text, "a STAR file cannot hold a name with both kinds of quotes", "Rename the micrograph")
     return f"'{text}'" if '"' in text else f'"{text}"'

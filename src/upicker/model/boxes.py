@@ -49,3 +49,8 @@ def _area(low: Tensor, high: Tensor) -> Tensor:
 def inverse_sigmoid(x: Tensor) -> Tensor:
     """Return the logits of values in 0..1, clamped away from the ends."""
     return torch.logit(x, eps=1e-5)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor as float32, or float64 if it is that: boxes and scores need more than the 8 bits of bfloat16."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from upicker.config import ModelConfig
 from upicker.model.backbone import RESNETS, CompactBackbone, ResNet
-from upicker.model.boxes import inverse_sigmoid
+from upicker.model.boxes import at_least_float32, inverse_sigmoid
 from upicker.model.denoising import DenoisingQueries
 from upicker.model.position import grid_points, sine_embedding
 from upicker.model.transformer import MLP, DeformableTransformerDecoder, DeformableTransformerEncoder
@@ -109,7 +109,7 @@ class Detector(nn.Module):
         hs, boxes = self.decoder(tgt, reference_points, memory, spatial_shapes, attn_mask)
         # In float32 whatever the rest computes in: rounded to bfloat16, many picks would have equal scores.
         with torch.autocast(images.device.type, enabled=False):
-            logits = [self.class_embed(output.float()) for output in hs]
+            logits = [self.class_embed(at_least_float32(output)) for output in hs]
         *aux_logits, pred_logits = [x[:, n_dn:] for x in logits]
         *aux_boxes, pred_boxes = [x[:, n_dn:] for x in boxes]
         return DetectorOutput(
@@ -131,7 +131,9 @@ class Detector(nn.Module):
             srcs.append(proj(features[-1] if len(srcs) == len(features) else srcs[-1]))
         spatial_shapes = [(src.shape[2], src.shape[3]) for src in srcs]
         src = torch.cat([src.flatten(2).transpose(1, 2) for src in srcs], 1)
-        reference_points = torch.cat([grid_points(shape, images.device) for shape in spatial_shapes])[None]
+        reference_points = torch.cat([grid_points(shape, images.device, images.dtype) for shape in spatial_shapes])[
+            None
+        ]
         sizes = torch.tensor([h * w for h, w in spatial_shapes], device=images.device)
         level_embed = self.level_embed.repeat_interleave(sizes, 0)
         pos = sine_embedding(reference_points, self.config.dim // 2) + level_embed
@@ -149,12 +151,12 @@ class Detector(nn.Module):
             `(B, Q, 1)`, `(B, Q, 4)` of the `Q` selected tokens (fewer if there are fewer tokens).
         """
         output_memory = self.enc_output_norm(self.enc_output(memory))
-        logits = self.enc_out_class_embed(output_memory).float()
+        logits = at_least_float32(self.enc_out_class_embed(output_memory))
         top = logits[..., 0].topk(min(self.config.queries, logits.shape[1]), 1).indices[..., None]
-        centres = torch.cat([grid_points(shape, memory.device) for shape in spatial_shapes])
+        centres = torch.cat([grid_points(shape, memory.device, logits.dtype) for shape in spatial_shapes])
         proposals = torch.cat([centres, torch.full_like(centres, self.box_side)], 1).expand(len(memory), -1, -1)
-        delta = self.enc_out_bbox_embed(output_memory.gather(1, top.expand(-1, -1, output_memory.shape[-1]))).float()
-        boxes = (delta + inverse_sigmoid(proposals.gather(1, top.expand(-1, -1, 4)))).sigmoid()
+        delta = self.enc_out_bbox_embed(output_memory.gather(1, top.expand(-1, -1, output_memory.shape[-1])))
+        boxes = (at_least_float32(delta) + inverse_sigmoid(proposals.gather(1, top.expand(-1, -1, 4)))).sigmoid()
         return logits.gather(1, top), boxes
 
 

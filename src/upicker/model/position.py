@@ -34,9 +34,11 @@ def sine_embedding(values: Tensor, features: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(-3)
 
 
-def grid_points(shape: tuple[int, int], device: torch.device | None = None) -> Tensor:
+def grid_points(
+    shape: tuple[int, int], device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Return `(h * w, 2)` centres x, y of a feature map's cells, row by row, in 0..1: its tokens' reference points."""
     h, w = shape
-    y = (torch.arange(h, device=device, dtype=torch.float32) + 0.5) / h
-    x = (torch.arange(w, device=device, dtype=torch.float32) + 0.5) / w
+    y = (torch.arange(h, device=device, dtype=dtype) + 0.5) / h
+    x = (torch.arange(w, device=device, dtype=dtype) + 0.5) / w
     return torch.stack([x.expand(h, w), y[:, None].expand(h, w)], -1).flatten(0, 1)

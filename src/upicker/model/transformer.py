@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from upicker.config import ModelConfig
 from upicker.model.attention import MSDeformAttn
-from upicker.model.boxes import inverse_sigmoid
+from upicker.model.boxes import at_least_float32, inverse_sigmoid
 from upicker.model.position import sine_embedding
 
 
@@ -182,7 +182,7 @@ class DeformableTransformerDecoder(nn.Module):
             query_pos = self.ref_point_head(sine_embedding(reference_points, self.dim // 2))
             tgt = layer(tgt, query_pos, reference_points, memory, spatial_shapes, attn_mask)
             output = self.norm(tgt)
-            delta = self.bbox_embed(output).float()
+            delta = at_least_float32(self.bbox_embed(output))
             hs.append(output)
             boxes.append((delta + inverse_sigmoid(undetached)).sigmoid())
             undetached = (delta + inverse_sigmoid(reference_points)).sigmoid()

@@ -123,9 +123,9 @@ def checked(path: Path) -> tuple[Header, Config]:
     try:
         config = _without_machine(Config().with_tables(header.config, "its config"))
         _require_buildable(config.model)
-    except (ConfigError, RecursionError) as error:
-        found = error.found if isinstance(error, ConfigError) else "it is nested too deeply"
-        raise WeightsError(path, f"its config does not fit this version ({quoted(found)})", "Train again") from error
+    except ConfigError as error:
+        found = f"its config does not fit this version ({quoted(error.found)})"
+        raise WeightsError(path, found, "Train again") from error
     with _opened(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         shapes = {name: tuple(one.get_shape()) for name, one in slices.items()}

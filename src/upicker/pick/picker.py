@@ -39,6 +39,8 @@ class Picker:
         The particle diameter that the weights were trained for.
     threshold : float
         Lowest score of a pick; may be set.
+    has_threshold : bool
+        Whether the weights or the config have a threshold; else it is `DEFAULT_THRESHOLD`.
     device : str
         Type of the device that computes the network: ``"cpu"``, ``"cuda"``, ...
 
@@ -60,6 +62,7 @@ class Picker:
         self.diameter, self.device = loaded.diameter, loaded.device
         thresholds = (self.config.pick.threshold, loaded.threshold, DEFAULT_THRESHOLD)
         self.threshold = next(threshold for threshold in thresholds if threshold is not None)
+        self.has_threshold = thresholds[:2] != (None, None)
 
     def __reduce__(self) -> tuple:
         # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.

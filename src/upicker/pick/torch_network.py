@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from upicker.config import Config
+from upicker.errors import ConfigError
 from upicker.model import weights
 from upicker.model.detector import Detector
+from upicker.model.inference import InferenceDetector
 from upicker.pick.network import LoadedNetwork, changed
 
 
@@ -23,22 +25,20 @@ class TorchNetwork:
     Parameters
     ----------
     model : Detector
-        The network; it is moved to the config's device, and set to evaluation mode.
+        The network; it is moved to the config's device. Its weights are copied: later changes do not matter.
     config : Config
         Device, threads and precision.
     """
 
     def __init__(self, model: Detector, config: Config) -> None:
-        self._model, self._config = to_device(model, config).eval(), config
+        self._device = device_of(config)
+        self._network = InferenceDetector(to_device(model, config), precision(config, self._device))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(B, 1, t, t)` float32 -> scores `(B, Q)`, boxes `(B, Q, 4)`, centre form, 0..1 of the tile."""
-        device = device_of(self._config)
-        images = torch.from_numpy(tiles).to(device, memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(self._config, device):
-            outputs = self._model(images)
-        scores = outputs.pred_logits[..., 0].sigmoid()
-        return scores.float().cpu().numpy(), outputs.pred_boxes.float().cpu().numpy()
+        images = torch.from_numpy(tiles).to(self._device, memory_format=torch.channels_last)
+        scores, boxes = self._network(images)
+        return scores.cpu().numpy(), boxes.cpu().numpy()
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
@@ -57,18 +57,36 @@ def to_device(model: Detector, config: Config) -> Detector:
 
 
 def device_of(config: Config) -> torch.device:
-    """Return the config's device; ``auto`` is a GPU where there is one."""
-    if config.train.device != "auto":
-        return torch.device(config.train.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the config's device; ``auto`` is a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device, or torch was installed without it.
+    """
+    name = config.train.device
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    known = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
+    if (device.index or 0) >= known:
+        there = f"PyTorch finds {known or 'no'} such {'device' if known == 1 else 'devices'}"
+        raise ConfigError("train.device", f"'{name}' is not there: {there}", "Use train.device=auto or cpu")
+    return device
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """Return the context in which the network computes: bfloat16 where the processor is fast at it."""
-    enabled = config.train.bfloat16
-    if enabled is None:
-        enabled = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_is_fast_at_bfloat16()
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(enabled) and device.type in {"cpu", "cuda"})
+    """Return the context in which the network is trained; see `precision`."""
+    enabled = precision(config, device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and device.type in {"cpu", "cuda"})
+
+
+def precision(config: Config, device: torch.device) -> torch.dtype:
+    """Return the precision in which the network computes: bfloat16 where the processor is fast at it."""
+    bfloat16 = config.train.bfloat16
+    if bfloat16 is None:
+        bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_is_fast_at_bfloat16()
+    return torch.bfloat16 if bfloat16 else torch.float32
 
 
 def _cpu_is_fast_at_bfloat16() -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from upicker import scoring
-from upicker.errors import InputError
+from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates, micrographs, sources
 from upicker.io.names import plain
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
+from upicker.io.picks import Picks
 from upicker.io.sources import DistinctReader, Repeated, Source
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
@@ -45,7 +46,7 @@ class Comparison:
     repeated: tuple[Repeated, ...] = ()
 
 
-def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
+def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float | None = None) -> Comparison:
     """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
@@ -54,24 +55,39 @@ def load(labels: Path, picks: Path, endings: Endings = ANY) -> Comparison:
         Folders of coordinate files, or files with the particles of many micrographs.
     endings : Endings
         Of their names.
+    pixel_size_A : float or None
+        Of the raw micrographs; overrides that of the files.
 
     Raises
     ------
     InputError
         If a folder holds no coordinates, no name is in both, or names are ambiguous.
     CoordinatesError
-        If a file cannot be read.
+        If a file cannot be read, or picks were made on an image of another size than the labels.
     """
     truth, found = _some(labels), _some(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
-    picks_of, no_picks = pairing.pairs, Particles.of([])
     read = DistinctReader()
-    pairs = {
-        name: (read(found[picks_of[name]]) if name in picks_of else no_picks, read(source))
-        for name, source in truth.items()
-    }
+    pairs = {}
+    for name, source in truth.items():
+        marked, picked = read.one(source, pixel_size_A), Picks(name, Particles.of([]))
+        if name in pairing.pairs:
+            where = found[pairing.pairs[name]]
+            picked = read.one(where, pixel_size_A)
+            _check_alike(where, picked.shape, source, marked.shape)
+        pairs[name] = picked.particles, marked.particles
     left = pairing.unmatched_micrographs, pairing.unmatched_files
     return Comparison(pairs, *left, differing(pairing), tuple(read.repeated))
+
+
+def _check_alike(picks: Source, shape: tuple[int, int] | None, labels: Source, other: tuple[int, int] | None) -> None:
+    if shape and other and any(abs(one - two) > 0.01 * two for one, two in zip(shape, other)):
+        raise CoordinatesError(
+            str(picks),
+            f"it was made on an image of {shape[1]} columns x {shape[0]} rows, and {labels} on one of {other[1]} x"
+            f" {other[0]}",
+            "Use upicker convert with --scale on those of the binned image",
+        )
 
 
 def scores(

@@ -2,7 +2,8 @@
 
 The command runs in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it, and at a lower
 priority (nice). A folder holds its output (``out.log``) and, at the end, its exit code (``exit``), which a small shell
-around the command writes, because a later process could not wait for the command.
+around the command writes, because a later process could not wait for the command. That shell begins only when it is
+told to, after its process number was recorded: so nothing runs that nobody could find again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from upicker.io.processes import boot_id, start_ticks
 LOG, EXIT = "out.log", "exit"
 # The trap keeps the shell alive at the signals that stop the command; handlers are not inherited, so the command itself
 # reacts to them as usual.
-_SHELL = 'trap : INT TERM; nice -n 5 "$@"; echo $? >"$0"'
+_SHELL = 'read -r go || exit; trap : INT TERM; nice -n 5 "$@" </dev/null; echo $? >"$0"'
 _TAIL_BYTES = 16_384
 
 
@@ -54,7 +55,7 @@ class Process:
                 os.killpg(self.pid, signal)
 
 
-def start(command: Sequence[str], folder: Path) -> Process:
+def start(command: Sequence[str], folder: Path, record: Callable[[Process], object]) -> Process:
     """Start a command that outlives this process.
 
     Parameters
@@ -63,6 +64,8 @@ def start(command: Sequence[str], folder: Path) -> Process:
         The program and its arguments.
     folder : Path
         For ``out.log`` and ``exit``; made if it does not exist.
+    record : callable
+        Called with the process before the command begins, which it does not if this raises or this process is killed.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def start(command: Sequence[str], folder: Path) -> Process:
             # A thread waits for it, so that it does not become a zombie.
             process = subprocess.Popen(
                 ["sh", "-c", _SHELL, str(folder / EXIT), *command],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -89,7 +92,13 @@ def start(command: Sequence[str], folder: Path) -> Process:
             folder, f"no process can be started there ({reason})", "Check the folder and the disk"
         ) from error
     found = Process(process.pid, start_time(process.pid))
-    threading.Thread(target=process.wait, name=f"waits for {process.pid}", daemon=True).start()
+    assert process.stdin is not None
+    try:
+        with process.stdin as go:
+            record(found)
+            go.write(b"go\n")
+    finally:
+        threading.Thread(target=process.wait, name=f"waits for {process.pid}", daemon=True).start()
     return found
 
 

@@ -11,10 +11,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from upicker.io import coordinates, sources
+from upicker.errors import OutputError
+from upicker.io import sources
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
+from upicker.io.outside import check_inside
 from upicker.io.sources import Repeated, Source
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
@@ -108,14 +110,15 @@ class Extracting:
         OutputError
             If the stack cannot be written.
         """
-        target = self.output.parent / "Particles" / f"{self.names.get(path) or plain(path)}.mrcs"
+        target = self.stack(path)
         note = self._fingerprint(path)
         earlier = _earlier(target, note) if self.skip_existing else None
         if earlier:
-            shape, pixel_size_A = earlier
+            shape, pixel_size_A, images = earlier
             boxing = self._boxing(pixel_size_A, path)
             particles, outside, repeated = self._particles(path, shape, pixel_size_A)
             done = particles.select(fitting(particles, shape, boxing))
+        if earlier and len(done) == images:
             entry = self._entry(target, path, done, pixel_size_A, boxing)
             return Extracted(entry, len(particles) - len(done), outside, repeated)
         micrograph = self.reading.read(path)
@@ -126,6 +129,10 @@ class Extracting:
         done = _cut(micrograph, particles, boxing, target, kind)
         entry = self._entry(target, path, done, micrograph.pixel_size_A, boxing) if len(done) else None
         return Extracted(entry, len(particles) - len(done), outside, repeated)
+
+    def stack(self, path: Path) -> Path:
+        """Return the file of a micrograph's stack."""
+        return self.output.parent / "Particles" / f"{self.names.get(path) or plain(path)}.mrcs"
 
     def _boxing(self, pixel_size_A: float | None, path: Path) -> Boxing:
         circle = self.background_diameter
@@ -144,7 +151,7 @@ class Extracting:
         """Return the particles to extract, how many lie outside the micrograph, and what stood more than once."""
         source = self.picks[path]
         particles, repeated = sources.distinct(sources.read(source, shape, pixel_size_A), source)
-        inside, _ = coordinates.check_inside(particles, shape, source)
+        inside, _ = check_inside(particles, shape, source)
         lowest = -np.inf if self.threshold is None else self.threshold
         kept = inside.above(lowest)
         return kept, len(particles.above(lowest)) - len(kept), repeated
@@ -178,12 +185,13 @@ def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: P
     return Particles.concatenate(kept)
 
 
-def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None] | None:
-    """Return shape and pixel size of the micrograph of an existing stack with the same fingerprint; else None."""
-    words = (read_note(target) or "").split()
+def _earlier(target: Path, note: str) -> tuple[tuple[int, int], float | None, int] | None:
+    """Return shape and pixel size of the micrograph of a whole stack with the same fingerprint, and its images."""
+    text, images = read_note(target) or ("", 0)
+    words = text.split()
     if len(words) != 4 or words[0] != note:
         return None
-    return (int(words[1]), int(words[2])), float(words[3]) or None
+    return (int(words[1]), int(words[2])), float(words[3]) or None, images
 
 
 # Columns of an optics group that are written anew: they follow from the boxes or number the groups.
@@ -253,8 +261,13 @@ def extract_all(
                 entries[outcome.path] = with_metadata(outcome.value.entry, rows.get(outcome.path), microscope)
             yield outcome
     finally:  # Also after Ctrl-C, so that finished stacks can be used.
-        if entries:
-            write_particles_star(work.output, [entries[path] for path in paths if path in entries])
+        there = [path for path in paths if path in entries and work.stack(path).exists()]
+        if there:
+            write_particles_star(work.output, [entries[path] for path in there])
+    if gone := entries.keys() - there:
+        found = "it was removed while others were written"
+        remedy = "Run again with --skip-existing: stacks that are there are kept"
+        raise OutputError(work.stack(min(gone)), found, remedy)
 
 
 def even(box_px: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,15 @@ class Masks:
             return self.path
         if not self.path.is_dir():
             raise InputError(self.path, "there is no such file or folder", "Give --mask a mask, or a folder of masks")
-        found = {micrographs.plain(file): file for file in micrographs.find([self.path])}
         for name in (f"{stem}_mask", stem):
-            if name in found:
-                return found[name]
+            if name in self._files:
+                return self._files[name]
         raise InputError(self.path, f"holds no mask for {stem}", f"Put {stem}_mask.mrc there, or leave out --mask")
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """The masks in the folder by name; listed once, as there may be one for each of very many micrographs."""
+        return {micrographs.plain(file): file for file in micrographs.find([self.path])}
 
     def usable(self, stem: str, raw_shape: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
         """Return the usable area of one micrograph at the working scale.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class Outputs:
 
     def missing(self, micrographs: Sequence[Path]) -> list[Path]:
         """Return those micrographs whose outputs are not all there yet."""
-        return [path for path in micrographs if not all(file.exists() for file in self.paths(plain(path)))]
+        return [path for path in micrographs if not all(map(there, self.paths(plain(path))))]
 
     def prepare(self) -> None:
         """Make the folder, and try to write there, so that an error comes first and not after hours.
@@ -135,6 +136,11 @@ class Outputs:
             If they cannot be read.
         """
         return coordinates.read(self.paths(plain(path))[0])
+
+
+def there(file: Path) -> bool:
+    """Return whether a file exists; False if its name is too long for the file system, as writing it will tell."""
+    return os.path.exists(file)  # noqa: PTH110 - that of pathlib raises
 
 
 def writable(folder: Path) -> None:

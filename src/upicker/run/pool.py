@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from upicker.errors import InputError
+from upicker.run.allocator import keep_freed_memory
 from upicker.run.orphan import end_with_parent
 
 T = TypeVar("T")
@@ -181,6 +182,7 @@ class _Process:
 def _serve(pipe: Connection) -> None:
     """Do the work received through a pipe, for one path after another, until None is received."""
     end_with_parent()
+    keep_freed_memory()
     # Ctrl-C is handled by the main process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, OSError):

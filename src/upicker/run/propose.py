@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.errors import ConfigError, UPickerError, collected_warnings
+from upicker.errors import ConfigError, InputError, UPickerError, collected_warnings
 from upicker.image.mask import usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
@@ -107,6 +107,11 @@ class Proposing:
 
         Those are the first ones in `sampling_order` that can be used, so that neither the order of a list nor a file
         that cannot be read changes the template.
+
+        Raises
+        ------
+        InputError
+            If there is not enough memory.
         """
         if not self.config.propose.template or self.config.propose.profile is not None:
             return self
@@ -117,7 +122,11 @@ class Proposing:
                 prepared.append(self.prepared(path)[1])
             if len(prepared) == EXAMPLES:
                 break
-        knobs = with_template(self.config.propose, prepared, self.config.image)
+        try:
+            knobs = with_template(self.config.propose, prepared, self.config.image)
+        except MemoryError as error:
+            remedy = "Use a larger machine, or --set propose.template=false"
+            raise InputError("the template", "there is not enough memory to learn it", remedy) from error
         return replace(self, config=replace(self.config, propose=knobs))
 
 

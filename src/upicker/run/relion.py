@@ -32,7 +32,7 @@ from upicker.particles import Micrograph, Particles
 from upicker.run.batch import Outcome
 from upicker.run.entries import Entry
 from upicker.run.find import Finding, find_all
-from upicker.run.outputs import writable
+from upicker.run.outputs import there, writable
 from upicker.run.propose import Proposing
 from upicker.units import Length
 
@@ -74,7 +74,7 @@ class JobOutputs:
 
     def missing(self, micrographs: Sequence[Path]) -> list[Path]:
         """Return the micrographs without coordinates."""
-        return [path for path in micrographs if not self.files[path].exists()]
+        return [path for path in micrographs if not there(self.files[path])]
 
     def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
         """Write the particles of one micrograph, see `upicker.run.outputs.Outputs.write`."""

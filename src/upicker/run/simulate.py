@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from upicker import __version__
-from upicker.errors import ConfigError, InputError
+from upicker.errors import ConfigError, InputError, OutputError
 from upicker.io import coordinates, micrographs, mrc, rasters
 from upicker.io.atomic import replacing
 from upicker.io.star import Table
@@ -169,14 +169,21 @@ def simulate_all(
     """
     check_memory(work.scene, jobs)
     about = _about(work)
-    if resume:
+    # A run that failed before its first micrograph has made nothing that a corrected one could not add to.
+    if resume and any((work.folder / "truth").glob("*.star")):
         _check_same(work.folder / RECORD, about)
     writable(work.folder)
     _write_record(work.folder / RECORD, about, [facts for _, facts in _complete(work).values()])
+    made: list[Path] = []
     try:
-        yield from each(paths, work, jobs)
+        for outcome in each(paths, work, jobs):
+            made += [outcome.path] if outcome.error is None else []
+            yield outcome
     finally:
         _write_summaries(work, about)
+    if gone := work.missing(made):
+        found = "it was removed while others were written"
+        raise OutputError(gone[0], found, "Run again with --skip-existing: micrographs that are there are kept")
     _draw_overview(work)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from upicker.errors import InputError, UPickerError
+from upicker.run.allocator import keep_freed_memory
 from upicker.run.batch import Outcome, each
 from upicker.run.orphan import end_with_parent
 
@@ -100,6 +101,7 @@ class Worker:
 def _serve(pipe: Connection) -> None:
     """Do the work received through the pipe, until it is closed at the other end."""
     end_with_parent()
+    keep_freed_memory()
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +10,9 @@ import torch
 from torch import Tensor
 
 from upicker.config import Config
-from upicker.errors import OutputError
 from upicker.geometry import Region
 from upicker.image.mask import is_usable
 from upicker.image.prepare import Prepared
-from upicker.io.atomic import replacing
 from upicker.particles import Particles
 from upicker.train.augment.online import draw_tile
 from upicker.train.sample import Sample
@@ -43,55 +37,6 @@ class Batch(NamedTuple):
     targets: list[Tensor]
     rng: np.random.Generator
     unsure: list[Tensor] | None = None
-
-
-class Store:
-    """Keeps prepared micrographs on disk, so that memory does not grow with their number.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing folder to write to; the caller removes it.
-    """
-
-    @classmethod
-    @contextmanager
-    def opened(cls, folder: Path | None) -> Iterator[Store]:
-        """Open a store in a folder, created if necessary and kept; None: in a temporary one, removed at the end.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be created.
-        """
-        if folder is None:
-            with tempfile.TemporaryDirectory(prefix="upicker-") as temporary:
-                yield cls(Path(temporary))
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(folder, f"the folder cannot be created ({error.strerror})", "Give another one") from error
-        yield cls(folder)
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
-
-    def keep(self, prepared: Prepared) -> Prepared:
-        """Return the same micrograph with its pixels memory-mapped, and without the unflattened image."""
-        return replace(prepared, pixels=self._mapped(prepared.pixels), unflattened=None)
-
-    def keep_sample(self, sample: Sample) -> Sample:
-        """Return the same sample with its pixels memory-mapped."""
-        return replace(sample, pixels=self._mapped(sample.pixels))
-
-    def _mapped(self, pixels: np.ndarray) -> np.ndarray:
-        path = self._folder / f"{self._count:06d}.npy"
-        self._count += 1
-        # Renamed into place: several processes that train together may share a folder, and write the same files.
-        with replacing(path) as beside, beside.open("wb") as file:
-            np.save(file, pixels)
-        return np.load(path, mmap_mode="r")
 
 
 def sample_from(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from upicker.config import Config
 from upicker.errors import UPickerWarning
+from upicker.io.lock import lock
 from upicker.io.micrographs import Reading
 from upicker.io.sources import Source
 from upicker.train.log import Progress, Silent
@@ -88,11 +90,11 @@ class Job:
         ImageNet weights for the ResNet backbone of a random start: a file, or ``"hub"``.
     ranks : Ranks
         The processes that train together. All ranks call a stage alike; only the first one writes files.
-    cache : Path or None
-        Folder for prepared micrographs and offline copies, which is kept; None: a temporary folder.
     given : collection of str or None
         Names of the knobs that the user set, as ``"train.tile_px"``: beside weights to start from they hold, or are
         refused. None: the knobs that differ from their defaults.
+    force : bool
+        Whether to take the output from another process that is training it.
     """
 
     output: Path
@@ -102,5 +104,40 @@ class Job:
     progress: Progress = field(default_factory=Silent)
     backbone_weights: str | None = None
     ranks: Ranks = SINGLE_PROCESS
-    cache: Path | None = None
     given: Collection[str] | None = None
+    force: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the resumable state: ``m.checkpoint`` of ``m.safetensors``."""
+        return self._beside(".checkpoint")
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self._beside(".log.csv")
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the training curves."""
+        return self._beside(".png")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings from the output; of several ranks the first one does.
+
+        Raises
+        ------
+        Held
+            If another process is training it.
+        """
+        if not self.ranks.is_first:
+            yield
+            return
+        with lock(self._beside(".lock"), f"the training of {self.output.name}", force=self.force):
+            yield
+
+    def _beside(self, ending: str) -> Path:
+        # Only this suffix is replaced: model_0.31 and model_0.32 must not share a checkpoint.
+        name = self.output.name.removesuffix(".safetensors")
+        return self.output.with_name(name + ending)

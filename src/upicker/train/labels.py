@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,10 @@ import numpy as np
 from upicker.errors import CoordinatesError, InputError, UPickerWarning
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
-from upicker.io import coordinates, sources
+from upicker.io import sources
 from upicker.io.coverage import Coverage
 from upicker.io.micrographs import Reading
+from upicker.io.outside import check_inside
 from upicker.io.pairing import pair_folder
 from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles
@@ -22,8 +24,6 @@ from upicker.units import Length
 
 # With fewer labelled micrographs than this, a band of rows of each is held back instead of some micrographs.
 FEW = 16
-# Where no band contains a label, whole micrographs are held back after all, if there are at least this many.
-WHOLE = 5
 
 # A margin without labels is one from this many diameters on, and from this many times the distance that the nearest of
 # evenly scattered labels would have.
@@ -113,7 +113,8 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
         return Split(training, held, 0.0, [path for path in unused if path not in held])
     if not validation or len(training) < FEW:
         return Split(training, {}, validation, unused)
-    held = {path: file for i, (path, file) in enumerate(training.items()) if _evenly(i, validation)}
+    numbers = spread(len(training), validation)
+    held = {path: file for i, (path, file) in enumerate(training.items()) if i in numbers}
     return Split({p: f for p, f in training.items() if p not in held}, held, 0.0, unused)
 
 
@@ -152,7 +153,7 @@ def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> t
     micrograph = reading.read(path)
     stored = sources.read(source, micrograph.shape, micrograph.pixel_size_A)
     once, repeated = sources.distinct(stored, source)
-    particles, outside = coordinates.check_inside(once, micrograph.shape, source)
+    particles, outside = check_inside(once, micrograph.shape, source)
     if repeated:
         _warn(source, "some of its positions stand twice", "Each counts once")
     if outside:
@@ -197,58 +198,8 @@ def edge_margin(micrographs: Sequence[LabelledMicrograph]) -> float:
     return nearest
 
 
-def all_regions(
-    micrographs: Sequence[LabelledMicrograph], margin: float, band: float
-) -> list[tuple[Region | None, Region | None]]:
-    """Return, for each labelled micrograph, the region to train on, and the one to validate on.
-
-    Parameters
-    ----------
-    micrographs : sequence of LabelledMicrograph
-        The micrographs, or their labelled regions.
-    margin, band
-        As in `regions`. Partial labels are too few to hold some of them back. If no band contains a label, because the
-        micrographs are small or their labels elsewhere, whole micrographs are held back, unless they are fewer than
-        `WHOLE`.
-    """
-    found = [regions(one, margin, 0.0 if one.partial else band) for one in micrographs]
-    labelled = any(held and held.contains(one.particles.xy).any() for one, (_, held) in zip(micrographs, found))
-    complete = [i for i, one in enumerate(micrographs) if not one.partial]
-    if not band or labelled or len(complete) < WHOLE:
-        return found
-    whole = {i for number, i in enumerate(complete) if _evenly(number, band)}
-    return [regions(replace(one, held=i in whole), margin, 0.0) for i, one in enumerate(micrographs)]
-
-
-def _evenly(number: int, fraction: float) -> bool:
-    """Return whether the micrograph of this number belongs to an evenly spread fraction."""
-    every = max(2, round(1 / fraction))
-    return number % every == every // 2
-
-
-def regions(micrograph: LabelledMicrograph, margin: float, band: float) -> tuple[Region | None, Region | None]:
-    """Return the region of a labelled micrograph to train on, and the one to validate on.
-
-    Parameters
-    ----------
-    micrograph : LabelledMicrograph
-        The micrograph.
-    margin : float
-        Unlabelled margin along the edges, in diameters: neither trained nor validated on.
-    band : float
-        Fraction of the rows, the lowest ones, to validate on. Where either part would be lower than three diameters,
-        nothing is held back.
-    """
-    inner = Region.inside(micrograph.prepared.frame.raw_shape, margin * micrograph.diameter_px)
-    if micrograph.region is not None:
-        own = micrograph.region
-        inner = Region(max(inner.x0, own.x0), max(inner.y0, own.y0), min(inner.x1, own.x1), min(inner.y1, own.y1))
-        if inner.x0 >= inner.x1 or inner.y0 >= inner.y1:
-            return None, None
-    if micrograph.held:
-        return None, inner
-    height = inner.y1 - inner.y0
-    cut = inner.y1 - height * band
-    if band <= 0 or min(cut - inner.y0, inner.y1 - cut) < 3 * micrograph.diameter_px:
-        return inner, None
-    return replace(inner, y1=cut), replace(inner, y0=cut)
+def spread(number: int, fraction: float) -> set[int]:
+    """Return which of a number of things are an evenly spread fraction: at least one, and not all of several."""
+    below = [math.ceil(fraction * i - 0.5 - 1e-9) for i in range(number + 1)]
+    found = {i for i in range(number) if below[i + 1] > below[i]} or {number // 2}
+    return found if len(found) < number or number == 1 else found - {number // 2}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from upicker.errors import OutputError
+from upicker.io.atomic import replacing
 
 COLUMNS: tuple[str, ...] = (
     "step", "stage", "seconds", "learning_rate",
@@ -60,36 +63,56 @@ class CsvLog:
 
     def __init__(self, path: Path, keep_steps: int = 0) -> None:
         self.path = path
-        rows = []
-        if keep_steps and path.is_file():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= keep_steps]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", newline="")
-        except OSError as error:
-            raise OutputError(
-                path, f"the training log cannot be written ({error.strerror})", "Choose another -o"
-            ) from error
-        self._writer = csv.DictWriter(self._file, COLUMNS)
-        self._writer.writeheader()
-        self._writer.writerows(rows)
-        self._file.flush()
+        rows = [row for row in _rows(path) if int(row["step"]) <= keep_steps] if keep_steps else []
+        # Replaced, not emptied and written again: a kill in between would lose the rows that are kept.
+        with replacing(path) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        with self._writing():
+            self._file = path.open("a", newline="")
+            self._writer = csv.DictWriter(self._file, COLUMNS)
 
     def write(self, row: dict) -> None:
-        """Append a row; missing columns stay empty."""
-        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-        self._file.flush()
+        """Append a row; missing columns stay empty.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, e.g. because the disk is full.
+        """
+        with self._writing():
+            self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            self._file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            found = f"the training log cannot be written ({error.strerror})"
+            raise OutputError(self.path, found, "Choose another -o, or make room and use --resume") from error
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been reported
+            self._file.close()
 
 
 def totals(path: Path) -> tuple[int, float]:
     """Return the steps and seconds of a training, from the last row of its log; 0 without a log."""
+    rows = _rows(path)
+    return (int(rows[-1]["step"]), float(rows[-1]["seconds"] or 0)) if rows else (0, 0.0)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a log; a power failure may leave a torn one."""
     if not path.is_file():
-        return 0, 0.0
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return (int(rows[-1]["step"]), float(rows[-1]["seconds"])) if rows else (0, 0.0)
+        return []
+    with path.open(newline="", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if _is_whole(row)]
+
+
+def _is_whole(row: dict) -> bool:
+    """Return whether no column is missing, none is too many, and the step is a number."""
+    return None not in row and None not in row.values() and str(row.get("step")).isdecimal()

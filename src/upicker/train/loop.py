@@ -29,6 +29,8 @@ from upicker.train.validation import Pair, ValidationMicrograph, metrics_of
 # Peak learning rate in rounds of self-training, as a fraction of the first one. Longer steps follow the network's own
 # mistakes: with those of fine-tuning F1 fell from .81 to .70 in two rounds (docs/experiments.md).
 ROUND_FACTOR = 0.5
+# A training of fewer than twice so many validations is not ended early by default.
+LEAST_PATIENCE = 4
 # After so many steps in a row without a finite gradient none will follow: the weights have diverged.
 MOST_SKIPPED = 10
 
@@ -193,7 +195,16 @@ def _save_checkpoint(plan: Plan, state: State) -> None:
 
 
 def _out_of_patience(plan: Plan, state: State) -> bool:
-    return state.not_improved >= plan.config.train.patience
+    return state.not_improved >= patience_of(plan.config.train, plan.steps)
+
+
+def patience_of(train: TrainConfig, steps: int) -> int:
+    """Return after how many validations without a better F1 a training of `steps` steps stops.
+
+    F1 may rise until the learning rate has fallen, so that a training is only ended early if nothing was gained during
+    half of it; short trainings are not.
+    """
+    return train.patience or max(LEAST_PATIENCE, math.ceil(steps / train.validate_every / 2))
 
 
 def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:

@@ -10,8 +10,8 @@ import numpy as np
 from upicker.config import Config
 from upicker.train.augment.geometric import random_pose, view
 from upicker.train.augment.online import augmented
-from upicker.train.dataset import Store
 from upicker.train.sample import Sample
+from upicker.train.store import Store
 
 _COPIES = 4  # seeds of this use
 

@@ -231,6 +231,8 @@ def partial_metrics(pairs: Sequence[Pair], partial: Sequence[bool]) -> dict[str,
         threshold, best = steady(complete)
         row = {"precision": best.precision, "recall": best.recall, "f1": best.f1}
         return row | {"threshold": min(threshold, 1.0), "merit": best.f1}
+    # Complete labels without a particle know precision, but no recall.
+    pairs = [pair for pair, some in zip(pairs, partial, strict=True) if some]
     points, labels = curve(pairs), sum(len(one) for _, one in pairs)
     merit = replace(points, f1=np.sqrt(points.precision * points.recall))
     at = merit.best

@@ -22,7 +22,7 @@ from upicker.train.loop import Plan
 from upicker.train.partial import metrics_for
 from upicker.train.sample import Sample
 from upicker.train.teacher import Teacher
-from upicker.train.validation import ValidationMicrograph
+from upicker.train.validation import ValidationMicrograph, countable
 from upicker.units import Length
 
 
@@ -69,7 +69,7 @@ def run_stage(
     """Train, save the best weights, and return the result with its metrics."""
     config, output = job.config, job.output
     diameter = str(stage.diameter)
-    validation = [one for one in validation if len(one.pair(one.labels)[1])]
+    validation = countable(validation)
 
     def save_best(average: Detector, row: dict[str, float], steps: int) -> None:
         metrics = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
@@ -82,7 +82,7 @@ def run_stage(
         learning_rate=stage.learning_rate,
         samples=samples,
         validation=validation,
-        checkpoint=output.with_suffix(".checkpoint"),
+        checkpoint=job.checkpoint,
         identity={
             **stage.identity,
             "stage": stage.name,
@@ -97,11 +97,11 @@ def run_stage(
         rounds=stage.rounds,
     )
     result.margin = config.pick.edge_diameters or 0.0
-    result.estimated = bool(validation) and all(one.partial for one in validation)
+    result.estimated = bool(validation) and not countable([one for one in validation if not one.partial])
     fingerprint = fingerprint_of(plan.identity)
     if job.resume and not plan.checkpoint.exists() and (header := completed(output, fingerprint)):
         job.ranks.require_equal({"complete": True})
-        steps, seconds = totals(output.with_suffix(".log.csv"))
+        steps, seconds = totals(job.log)
         return _with_metrics(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(header))
     state = loop.initial_state(stage.model, plan, job.resume)
     # Before the first rank writes anything: the others may still have been reading the checkpoint.
@@ -113,14 +113,14 @@ def run_stage(
             "particles": [(s.pixels.shape, len(s.xy), int(s.is_sure.sum())) for s in samples],
         }
     )
-    log = CsvLog(output.with_suffix(".log.csv"), state.step) if job.ranks.is_first else None
+    log = CsvLog(job.log, state.step) if job.ranks.is_first else None
     try:
         result.stopped_early = loop.run(plan, state, log, job.progress)
     finally:
         if log is not None:
             log.close()
             if state.step:
-                _draw(log.path)
+                _draw(job.log, job.curves)
     if job.ranks.is_first:
         if stage.threshold_on and state.best:
             state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config)
@@ -135,8 +135,8 @@ def _with_metrics(result: StageResult, row: Mapping[str, Any]) -> StageResult:
     return replace(result, **{name: row.get(name) for name in ("f1", "precision", "recall", "threshold")})
 
 
-def _draw(log: Path) -> None:
-    """Draw the training curves beside the log: `model.log.csv` -> `model.png`."""
+def _draw(log: Path, path: Path) -> None:
+    """Draw the training curves."""
     from upicker.draw import training_curves  # matplotlib takes half a second; only at the end
 
-    training_curves(log, log.with_suffix("").with_suffix(".png"))
+    training_curves(log, path)

@@ -5,24 +5,25 @@ Each reads its data and makes training samples of them; the rest is `upicker.tra
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from upicker.errors import InputError, UPickerError, collected_warnings
+from upicker.config import Config
+from upicker.errors import InputError, UPickerError, UPickerWarning, collected_warnings
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
 from upicker.io.sources import Source
 from upicker.propose.proposals import examples, propose, with_template
 from upicker.train import selftrain, start
-from upicker.train.dataset import Store
 from upicker.train.fingerprint import Inputs
+from upicker.train.holdback import all_regions
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import (
     LabelledMicrograph,
     Split,
-    all_regions,
     by_region,
     edge_margin,
     median_diameter,
@@ -33,8 +34,9 @@ from upicker.train.offline import with_copies
 from upicker.train.partial import PartialTeacher, training_region
 from upicker.train.sample import Sample
 from upicker.train.stage import Stage, run_stage
+from upicker.train.store import Store
 from upicker.train.teacher import TrainingRegion
-from upicker.train.validation import ValidationMicrograph
+from upicker.train.validation import ValidationMicrograph, countable
 from upicker.units import Length
 
 # Pretraining validates on the proposals of this many micrographs.
@@ -42,6 +44,12 @@ PROPOSAL_MICROGRAPHS = 2
 # Error of a pick's centre in diameters: by this much the stored margin is smaller than that of the labels, so that
 # particles right at their margin are not lost.
 CENTRE_DIAMETERS = 0.1
+
+NOT_VALIDATED = UPickerWarning(
+    "--validation",
+    "there are no labels to validate on: too few to hold some back, or in micrographs lower than six diameters",
+    "Label another micrograph, or give a folder of other labels",
+)
 
 
 def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
@@ -64,9 +72,9 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     """
     config, result = job.config, StageResult(job.output)
     start.check(job)
-    inputs = Inputs()
+    inputs, store = Inputs(), Store()
     model = start.random_start(job, inputs)
-    with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
+    with collected_warnings() as result.warnings, job.locked():
         micrographs, regions = [], []
         job.progress.start(len(paths), "micrographs", 0)
         for path in paths:
@@ -82,14 +90,16 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         identity = {"config": config.to_tables(), **inputs.to_dict()}
         config = replace(config, propose=with_template(config.propose, examples(micrographs), config.image))
         job = replace(job, config=config)
-        knobs = replace(config.propose, top_k=config.train.proposals)
+        chosen = config.train.proposals
+        knobs = config.propose if chosen == "auto" else replace(config.propose, top_k=chosen)
         job.progress.start(len(micrographs), "proposals", 0)
         for prepared in micrographs:
             proposals = propose(prepared, knobs, config.image, prepared.usable)
             regions.append(TrainingRegion(prepared, proposals))
             job.progress.step({})
         job.progress.finish()
-        validation = [ValidationMicrograph(one.prepared, one.known) for one in regions[:PROPOSAL_MICROGRAPHS]]
+        some = [one for one in regions if len(one.known)][:PROPOSAL_MICROGRAPHS]
+        validation = [ValidationMicrograph(one.prepared, one.known) for one in some]
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
@@ -146,7 +156,8 @@ def finetune(
     result.unused = files.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     length = diameter or stored or median_diameter([*files.training.values(), *files.validation.values()])
-    with Store.opened(job.cache) as store, collected_warnings() as result.warnings:
+    store = Store()
+    with collected_warnings() as result.warnings, job.locked():
         read = _read_labelled(files, length, job, result, store, inputs)
         for file, one in read:
             inputs.add_labels(one.particles, covered[file], one.held)
@@ -161,17 +172,9 @@ def finetune(
             edge = max(0.0, margin - CENTRE_DIAMETERS)
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
-        regions, held, threshold_on = [], [], []
-        for one, (train, validate) in zip(labelled, all_regions(labelled, margin, files.band), strict=True):
-            if train is not None:
-                regions.append(training_region(one, train, config))
-            if validate is not None:
-                held.append(ValidationMicrograph(one.prepared, one.particles, validate, one.partial))
-            if train is not None and validate is not None:
-                threshold_on.append(ValidationMicrograph(one.prepared, one.particles, train))
-        if files.band and not held:  # Partial labels are all trained on.
-            some = examples([one for one in regions if one.partial])
-            held = [ValidationMicrograph(one.prepared, one.known, one.region, True) for one in some]
+        regions, held, threshold_on = _parts(labelled, margin, files.band, config)
+        if validation and not countable(held):
+            warnings.warn(NOT_VALIDATED, stacklevel=1)
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in regions})
@@ -204,6 +207,24 @@ def _read_labelled(
         job.progress.step({})
     job.progress.finish()
     return labelled
+
+
+def _parts(
+    labelled: Sequence[LabelledMicrograph], margin: float, band: float, config: Config
+) -> tuple[list[TrainingRegion], list[ValidationMicrograph], list[ValidationMicrograph]]:
+    """Return what to train on, what to validate on, and what else to choose the threshold on."""
+    regions, held, threshold_on = [], [], []
+    for one, (train, validate) in zip(labelled, all_regions(labelled, margin, band), strict=True):
+        if train is not None:
+            regions.append(training_region(one, train, config))
+        if validate is not None:
+            held.append(ValidationMicrograph(one.prepared, one.particles, validate, one.partial))
+        if train is not None and validate is not None:
+            threshold_on.append(ValidationMicrograph(one.prepared, one.particles, train))
+    if band and not held:  # Partial labels are all trained on.
+        some = examples([one for one in regions if one.partial])
+        held = [ValidationMicrograph(one.prepared, one.known, one.region, True) for one in some]
+    return regions, held, threshold_on
 
 
 def _require(samples: list[Sample], paths: Sequence[Path], result: StageResult, found: str) -> None:

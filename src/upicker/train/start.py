@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -12,11 +14,14 @@ from upicker.errors import ConfigError, OutputError
 from upicker.model import imagenet, weights
 from upicker.model.detector import Detector
 from upicker.pick.network import changed
+from upicker.pick.torch_network import device_of
 from upicker.train.fingerprint import Inputs
 from upicker.train.job import Job
 from upicker.train.ranks import require_gpus
 from upicker.units import Length
 
+# Room that an output folder must have for a training to start.
+LEAST_BYTES = 2**20
 # What weights bring along unless it is set anew: architecture and preparation, and the rates that suit them. Some of it
 # is fixed (`upicker.pick.network.changed`).
 _ROOMS = ("model", "image")
@@ -28,12 +33,30 @@ def check(job: Job) -> None:
 
     Raises
     ------
-    OutputError, ConfigError
-        If the output is no file, or there are too few GPUs.
+    OutputError
+        If a file of the training cannot be written.
+    ConfigError
+        If there is no such device, or there are too few GPUs.
     """
+    require_gpus(job.ranks, job.config.train.device)
+    device_of(job.config)
+    for path in (job.output, job.checkpoint, job.log, job.curves):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            remedy = "Give a shorter name" if error.errno == errno.ENAMETOOLONG else "Give another output"
+            raise OutputError(path, f"cannot be written ({error.strerror})", remedy) from error
     if job.output.exists() and not job.output.is_file():
         raise OutputError(job.output, "it is a folder or a device", "Give the name of a file")
-    require_gpus(job.ranks, job.config.train.device)
+    folder = next(parent for parent in job.output.absolute().parents if parent.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LEAST_BYTES))
+    except OSError as error:
+        remedy = "Check that the folder may be written to and has room, or give another output"
+        raise OutputError(job.output, f"cannot be written ({error.strerror})", remedy) from error
 
 
 def random_start(job: Job, inputs: Inputs) -> Detector:

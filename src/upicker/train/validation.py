@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from upicker.config import Config
@@ -57,3 +58,13 @@ def metrics_of(pairs: list[Pair]) -> dict[str, float]:
         "f1": result.f1,
         "threshold": min(threshold, 1.0),
     }
+
+
+def countable(validation: Sequence[ValidationMicrograph]) -> list[ValidationMicrograph]:
+    """Return the micrographs on which picks can be counted: with complete labels, even if there are none, or with some.
+
+    Without any label in all of them there is nothing to validate on.
+    """
+    labels = [len(one.pair(one.labels)[1]) for one in validation]
+    found = [one for one, number in zip(validation, labels, strict=True) if number or not one.partial]
+    return found if any(labels) else []

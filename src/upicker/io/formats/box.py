@@ -23,7 +23,7 @@ from upicker.io.delimited import short
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
 from upicker.io.formats.headerless import is_spider
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract
+from upicker.io.picks import Picks, WriteOptions, boxed, from_contract
 from upicker.particles import Particles
 
 # EMAN 1: -3 is a particle, -1 and -2 the ends of a helix; written without a decimal point.
@@ -39,7 +39,7 @@ def sniff(content: Content) -> bool:
     return content.delimiter is None and len(first) >= 4 and delimited.is_numeric(first) and not is_spider(content)
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a .box file of one micrograph.
 
     Raises

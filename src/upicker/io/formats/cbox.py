@@ -23,7 +23,7 @@ from upicker.errors import CoordinatesError
 from upicker.io import delimited, star
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract
+from upicker.io.picks import Picks, WriteOptions, boxed, from_contract
 from upicker.io.records import comment, noted
 from upicker.io.star import Table
 from upicker.particles import Particles
@@ -40,7 +40,7 @@ def sniff(content: Content) -> bool:
     return _X in content.text and "_Width" in content.text and "_rlnCoordinateX" not in content.text
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a CBOX file of one micrograph.
 
     Raises
@@ -70,9 +70,12 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
 def _table(content: Content) -> Table:
     """Return the table of the picks: the block ``cryolo``, or the only one besides the ends of filaments."""
     path = content.path
-    found = [t for t in content.tables if set(_NEEDED) <= set(t.columns) and t.name != "filament_vertices"]
+    boxes = [t for t in content.tables if set(_NEEDED) <= set(t.columns)]
+    found = [t for t in boxes if t.name != "filament_vertices"]
     found = [t for t in found if t.name == "cryolo"] or found
     found = [t for t in found if t.rows] or found[:1]
+    if boxes and not found:
+        raise CoordinatesError(path, "it holds ends of filaments and no picks", "Write it again with crYOLO")
     if not found:
         raise CoordinatesError(path, f"it has no columns {', '.join(_NEEDED)}", "Write it with crYOLO 1.8 or later")
     if len(found) > 1:
@@ -135,7 +138,7 @@ FORMAT = Format(
     needs=frozenset({"diameter"}),
     notes=Notes(
         position="corner of the box, first row of an MRC file = 0; px",
-        columns="`_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
+        columns="block `cryolo`: `_CoordinateX/Y`, `_Width`, `_Height`, `_EstWidth`, `_EstHeight`, `_Confidence`",
         checked="crYOLO's documents and source",
     ),
 )

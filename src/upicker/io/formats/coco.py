@@ -19,7 +19,7 @@ from upicker.errors import CoordinatesError
 from upicker.io import jsons
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, boxed, from_contract
+from upicker.io.picks import Picks, WriteOptions, boxed, from_contract
 from upicker.io.records import record
 from upicker.particles import Particles
 
@@ -29,7 +29,7 @@ def sniff(content: Content) -> bool:
     return isinstance(content.json, dict) and "images" in content.json
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a COCO file, with its images without particles.
 
     Raises

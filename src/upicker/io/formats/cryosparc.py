@@ -30,7 +30,7 @@ from upicker.errors import CoordinatesError, OutputError
 from upicker.io import npy
 from upicker.io.formats.content import Content, is_file
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract
+from upicker.io.picks import Picks, WriteOptions, from_contract
 from upicker.particles import Particles
 
 _PATH, _SHAPE, _SIZE = "location/micrograph_path", "location/micrograph_shape", "location/micrograph_psize_A"
@@ -54,15 +54,13 @@ def sniff(content: Content) -> bool:
     return content.kind == "numpy" or (content.kind == "text" and _is_group(content.text))
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a .cs file of particles, or a .csg file, which names such tables; they are joined by ``uid``.
 
     Parameters
     ----------
     content : Content
         If a .cs file lacks ``location/*``, ``*passthrough*.cs`` beside it are read as well.
-    options : ReadOptions
-        Not used.
 
     Returns
     -------
@@ -291,7 +289,7 @@ FORMAT = Format(
     carries=frozenset({"diameter", "score", "class_number", "psi_deg", "micrograph", "path", "shape", "pixel_size"}),
     needs=frozenset({"shape", "pixel_size"}),
     notes=Notes(
-        position="centre, from the first row; fraction of width and height",
+        position="centre, from the first row; fraction of width and height, which the file or `--micrographs` gives",
         columns="`location/*` (8 fields), `pick_stats/*` (4); passthrough files and `.csg` are read",
         checked="cryosparc-tools 5.0.3: `Dataset.load`; cryoSPARC itself could not be had",
     ),

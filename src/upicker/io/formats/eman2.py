@@ -20,7 +20,7 @@ from upicker.errors import CoordinatesError
 from upicker.io import jsons
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, from_contract
+from upicker.io.picks import Picks, WriteOptions, from_contract
 from upicker.io.records import record
 from upicker.particles import Particles
 
@@ -37,15 +37,17 @@ def is_other(head: str) -> bool:
     return '"boxes"' not in head
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read an EMAN2 json file.
 
     Raises
     ------
     CoordinatesError
-        If a box is not ``[x, y, kind]``; it is named by its number.
+        If a box is not ``[x, y, kind]``; it is named by its number. If there are positions in a tomogram.
     """
     path, rows = content.path, []
+    if content.json.get("boxes_3d"):
+        raise CoordinatesError(path, "it holds positions in a tomogram (boxes_3d)", "Give picks of micrographs")
     for i, box in enumerate(jsons.items(path, content.json["boxes"], "'boxes'"), 1):
         if not isinstance(box, list) or len(box) < 2:
             raise CoordinatesError(path, f"box {i} is not [x, y, kind]", "Save the boxes again in EMAN2")

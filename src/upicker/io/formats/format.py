@@ -5,8 +5,8 @@ in ``upicker/io/formats/__init__.py``. Reading, writing, ``upicker convert --to`
 the tests take it from there; ``python docs/formats.py`` writes it into the documents.
 
 - `Format.sniff` recognises the content, by the properties of `upicker.io.formats.content.Content`.
-- `Format.read` returns centres in the pixels and the frame of the file; `upicker.io.picks.to_contract` converts them
-  to raw pixels.
+- `Format.read` returns centres in the pixels and the frame of the file, and lengths in Angstrom as such;
+  `upicker.io.picks.to_contract` converts them to raw pixels. What it does not read it names in `Picks.unread`.
 - `Format.write` gets raw pixels in our frame, converts them with `upicker.io.picks.from_contract`, and yields files.
 - `Format.carries` lists what survives a round trip; `tests/test_io_formats_law.py` checks that it does, and that
   nothing else does.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, WriteOptions
+from upicker.io.picks import Picks, WriteOptions
 
 # Files and their contents.
 Files = Iterable[tuple[Path, str | bytes]]
@@ -102,8 +102,8 @@ class Format:
         Content -> whether it is of this format. The first of `upicker.io.formats.FORMATS` that returns True reads the
         file, so a general format may accept what the special ones before it do not recognise.
     read : callable
-        Content, options -> one `Picks` per micrograph, in order of appearance, in the pixels and the frame of the file.
-        Raises CoordinatesError with the line, row or box of a bad value.
+        Content -> one `Picks` per micrograph, in order of appearance, in the pixels and the frame of the file. Raises
+        CoordinatesError with the line, row or box of a bad value.
     write : callable
         Target, picks in raw pixels, options -> files and their contents. With `layout` "each" it gets one micrograph at
         a time. The target is a file, or the folder if `layout` is "folder". Raises OutputError if something that it
@@ -136,7 +136,7 @@ class Format:
     layout: Layout
     ending: str
     sniff: Callable[[Content], bool]
-    read: Callable[[Content, ReadOptions], list[Picks]]
+    read: Callable[[Content], list[Picks]]
     write: Callable[[Path, list[Picks], WriteOptions], Files]
     notes: Notes
     carries: frozenset[str] = field(default_factory=frozenset)

@@ -57,8 +57,8 @@ FORMAT = Format(
     write=write,
     carries=frozenset({"score", "class_number", "psi_deg", "micrograph", "path", "pixel_size"}),
     notes=Notes(
-        position="as `star`; origins of refined particles in px or Å are subtracted",
+        position="as `star`; origins of refined particles are subtracted, by the pixel size of the micrographs",
         columns="those of `star`, `_rlnMicrographName`, optics groups",
-        checked="read: RELION 3.1.3's own `particles.star`",
+        checked="read: RELION 3.1.3's own `particles.star`, and its extraction with recentring",
     ),
 )

@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from upicker.errors import CoordinatesError
-from upicker.io import delimited
+from upicker.io import delimited, star
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, grouped, joined
+from upicker.io.picks import Picks, grouped, joined
 from upicker.io.records import declared, noted, noted_score
 from upicker.io.star import Table
 from upicker.particles import Particles
@@ -44,15 +44,13 @@ _HELICAL = {
 }
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a STAR file that holds coordinates, in one table or in several, each of which names its micrographs.
 
     Parameters
     ----------
     content : Content
         The file.
-    options : ReadOptions
-        Not used.
 
     Returns
     -------
@@ -88,8 +86,7 @@ def read(content: Content, options: ReadOptions) -> list[Picks]:
     found: dict[str, list[Picks]] = {}
     for table in filled:
         _refuse_tomogram(path, table)
-        before = next(tables[:i] for i, other in enumerate(tables) if other is table)
-        for picks in _of_table(content, table, _optics(path, before), note):
+        for picks in _of_table(content, table, _optics(path, star.optics_of(table, tables)), note):
             found.setdefault(picks.micrograph, []).append(picks)
     return [joined(parts) for parts in found.values()]
 
@@ -163,9 +160,8 @@ def _unread(path: Path, table: Table) -> tuple[str, ...]:
     return tuple(unread)
 
 
-def _optics(path: Path, tables: list[Table]) -> dict[str, dict[str, float]]:
-    """Return, by the group's number, the pixel sizes that the last optics table gives."""
-    table = next((t for t in reversed(tables) if t.name == "optics" and "_rlnOpticsGroup" in t.columns), None)
+def _optics(path: Path, table: Table | None) -> dict[str, dict[str, float]]:
+    """Return, by the group's number, the pixel sizes that an optics table gives."""
     if table is None:
         return {}
     columns = {label: _column(path, table, label, np.nan) for label in (OWN_SIZE, IMAGE_SIZE)}

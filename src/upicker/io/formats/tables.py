@@ -17,7 +17,7 @@ from upicker.errors import CoordinatesError
 from upicker.io import delimited
 from upicker.io.formats import headerless
 from upicker.io.formats.content import Content
-from upicker.io.picks import Picks, ReadOptions, grouped
+from upicker.io.picks import Picks, grouped
 from upicker.io.records import declared
 from upicker.particles import Particles
 
@@ -47,15 +47,13 @@ def columns(header: Sequence[str]) -> dict[str, int]:
     return {name: plain.index(word) for name, words in _COLUMNS.items() for word in reversed(words) if word in plain}
 
 
-def read(content: Content, options: ReadOptions) -> list[Picks]:
+def read(content: Content) -> list[Picks]:
     """Read a table.
 
     Parameters
     ----------
     content : Content
         A text. Its first row may be the header; without one, see `upicker.io.formats.headerless`.
-    options : ReadOptions
-        Not used.
 
     Returns
     -------

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 from upicker.io.delimited import short
 from upicker.io.formats import tables
 from upicker.io.formats.content import Content
@@ -39,15 +41,15 @@ def table(path: Path, all_picks: list[Picks], options: WriteOptions, delimiter: 
     notes = [word for word in _NOTED if any(word in r for r in records)]
     if all_picks and not any("rows" in r for r in records):
         notes = [word for word in notes if word != "pixel_size_A" or options.named]
-    extras = [word for word in EXTRA if all(word in p.particles.extra for p in all_picks)]
-    extras = extras if all_picks else []
+    extras = [word for word in EXTRA if any(word in p.particles.extra for p in all_picks)]
     lines = [delimiter.join([*(["micrograph"] if options.named else []), *_COLUMNS, *extras, *notes])]
     for picks, noted in zip(all_picks, records):
         front = [_quoted(picks.micrograph, delimiter)] if options.named else []
         back = [str(noted.get(word, "")) for word in notes]
         particles = picks.particles
         # Python's numbers are written several times as fast as numpy's.
-        columns = [[_cell(value) for value in particles.extra[word].tolist()] for word in extras]
+        blank = np.full(len(particles), math.nan)
+        columns = [[_cell(value) for value in particles.extra.get(word, blank).tolist()] for word in extras]
         numbers = (particles.xy.tolist(), particles.diameter_px.tolist(), particles.score.tolist())
         for i, ((x, y), diameter, score) in enumerate(zip(*numbers)):
             values = [column[i] for column in columns]

@@ -27,7 +27,8 @@ def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
     all_picks = [from_contract(path, picks, options) for picks in all_picks]
     rows = ((*row[:3], picks.micrograph) for picks in all_picks for row in relion_tables.rows(picks))
     shapes, sizes = {picks.shape for picks in all_picks}, {picks.pixel_size_A for picks in all_picks}
-    shape, size = (known.pop() if len(known) == 1 else None for known in (shapes, sizes))
+    shape = shapes.pop() if len(shapes) == 1 else None
+    size = sizes.pop() if len(sizes) == 1 else None
     note = comment(Picks("", Particles.of([]), shape, size), options) if all_picks else ""
     yield path, f"{note}\n{star.format_table('', _COLUMNS, rows)}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import UPickerError
+from upicker.errors import OutputError, UPickerError
 from upicker.io import coordinates
 from upicker.io.formats import COMMON_FIRST
 from upicker.io.picks import Picks
@@ -17,6 +17,9 @@ from upicker.run.entries import Entry
 from upicker.web.inspecting.pick_store import MicrographPicks, PickStore
 from upicker.web.project import Project
 from upicker.web.responses import Refused
+
+# Of file names, on nearly all file systems.
+_LONGEST_NAME = 255
 
 
 def formats() -> list[dict[str, str]]:
@@ -71,6 +74,7 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
         entries.append(_entry(store.project, number, kept))
     if not picks:
         raise Refused(400, "picks", "no micrograph has any", "Pick first")
+    _prepare(target)
     files = coordinates.write_all(target, picks, format)
     written = sum(len(kept.particles) for kept in picks)
     about = {"threshold": threshold, "picks": str(store.picks), "format": format, "rejected": left_out}
@@ -84,6 +88,22 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
         "folder": str(target),
         "left_out": left_out,
     }
+
+
+def _prepare(target: Path) -> None:
+    """Make the folder, and remove the ``run.toml`` of an earlier export: the new one follows once all files are there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / record.NAME).unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(target, f"cannot be written ({reason})", "Choose another folder") from error
 
 
 def _target(store: PickStore, text: str) -> Path:
@@ -102,8 +122,14 @@ def _target(store: PickStore, text: str) -> Path:
         allowed = [here, store.picks.resolve().parent]
         project = store.project
         own = [path.resolve() for path in (store.picks, project.labels, project.state) if path is not None]
-    except (OSError, RuntimeError) as error:
-        raise Refused(400, "folder", f"'{text[:200]}' cannot be used ({error})", "Choose another one") from error
+        long = [part for part in folder.parts if len(os.fsencode(part)) > _LONGEST_NAME]
+        _ = long or folder.exists()  # which raises where the whole path is too long
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no file name"
+        raise Refused(400, "folder", f"'{text[:200]}' cannot be used ({reason})", "Choose another one") from error
+    if long:
+        found = f"the name {long[0][:40]}... has more than {_LONGEST_NAME} bytes"
+        raise Refused(400, "folder", found, "Choose a shorter one")
     if not any(folder.is_relative_to(root) and folder != root for root in allowed):
         places = " or ".join(str(root) for root in dict.fromkeys(allowed))
         raise Refused(400, str(folder), f"it does not lie below {places}", "Choose a folder there")

@@ -6,15 +6,17 @@ code), and its results. There is no other state, so that another server finds al
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
+import shutil
 import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from upicker.io.atomic import replacing
 from upicker.io.labels import LabelFolder, Labelled
 from upicker.io.names import plain
 from upicker.run import detached
+from upicker.run.detached import Process
 from upicker.run.ranking import calibrating_on
 from upicker.statistics import evenly_spaced
 from upicker.web.jobs import commands
@@ -145,12 +148,12 @@ class Jobs:
             self._refuse_second("finetune", "a training")
             labelled = self.labelled()
             commands.refuse_too_few(labelled)
-            name, folder = self._new()
             plan = Plan(steps, None if initial is None else known[initial].absolute(), partial)
             about = {"steps": steps, "init": initial, "partial": partial}
             about |= {"micrographs": len(labelled), "particles": sum(one.particles for one in labelled)}
-            arguments = commands.finetune_arguments(self.project, labelled, plan, folder)
-            return self._start(name, "finetune", arguments, about)
+            with self._new() as folder:
+                arguments = commands.finetune_arguments(self.project, labelled, plan, folder)
+                return self._start(folder, "finetune", arguments, about)
 
     def suggest(self) -> Job:
         """Start to rank micrographs to label next.
@@ -174,11 +177,12 @@ class Jobs:
                 found = "all micrographs are labelled"
                 raise InputError("the micrographs", found, "Add micrographs, or train on these")
             calibrating = calibrating_on(self.labelled())
-            name, folder = self._new()
             given = [*(one.path for one in calibrating), *paths]
             about = {"steps": len(given), "calibrating": len(calibrating)}
             about |= {"init": str(model), "micrographs": len(paths)}
-            return self._start(name, "suggest", commands.suggest_arguments(self.project, given, model, folder), about)
+            with self._new() as folder:
+                arguments = commands.suggest_arguments(self.project, given, model, folder)
+                return self._start(folder, "suggest", arguments, about)
 
     def stop(self, name: str) -> Job:
         """Ask a job to stop; each further time with a stronger signal.
@@ -187,13 +191,17 @@ class Jobs:
         ------
         KeyError
             If there is no such job.
+        OutputError
+            If that cannot be recorded; it is asked all the same.
         """
         with self._starting:
             job = self.get(name)
             if job.state != "running":
                 return job
-            self._record(job.folder, {**job.about, "stops": job.stops + 1})
-            job.process.send(SIGNALS[min(job.stops, len(SIGNALS) - 1)])
+            try:
+                self._record(job.folder, {**job.about, "stops": job.stops + 1})
+            finally:  # Also where the disk is full.
+                job.process.send(SIGNALS[min(job.stops, len(SIGNALS) - 1)])
         return self.get(name)
 
     def suggestions(self) -> dict[str, Any]:
@@ -240,24 +248,32 @@ class Jobs:
         if any(job.kind == kind and job.state == "running" for job in self.all()):
             raise Refused(409, "the jobs", f"{what} is running already", "Wait until it ends, or stop it")
 
-    def _new(self) -> tuple[str, Path]:
-        """Create a folder for a job."""
+    @contextlib.contextmanager
+    def _new(self) -> Iterator[Path]:
+        """Yield a folder for a job, which is removed if the job does not start."""
         self.project.refuse_if_lost()
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{now}-{uuid.uuid4().hex[:6]}"
+        folder = self._folder / f"{now}-{uuid.uuid4().hex[:6]}"
         try:
-            (self._folder / name).mkdir(parents=True)
+            folder.mkdir(parents=True)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OutputError(self._folder, f"cannot be written ({reason})", "Check the folder and the disk") from error
-        return name, self._folder / name
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
-    def _start(self, name: str, kind: str, arguments: Sequence[str], about: Mapping[str, Any]) -> Job:
-        folder, command = self._folder / name, [*self._program, *arguments]
-        process = detached.start(command, folder)
-        record = {"kind": kind, "command": command, "pid": process.pid, "process_start": process.start_time}
-        self._record(folder, {**record, "started": time.time(), "stops": 0, **about})
-        return self.get(name)
+    def _start(self, folder: Path, kind: str, arguments: Sequence[str], about: Mapping[str, Any]) -> Job:
+        command = [*self._program, *arguments]
+
+        def record(process: Process) -> None:
+            words = {"kind": kind, "command": command, "pid": process.pid, "process_start": process.start_time}
+            self._record(folder, {**words, "started": time.time(), "stops": 0, **about})
+
+        detached.start(command, folder, record)
+        return self.get(folder.name)
 
     def _record(self, folder: Path, record: Mapping[str, Any]) -> None:
         with replacing(folder / RECORD) as temporary:

@@ -15,7 +15,7 @@ from upicker.io import coordinates
 from upicker.io.atomic import replacing
 from upicker.io.coverage import Coverage
 from upicker.io.stamp import Stamp, stamp
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 from upicker.web.labelling.changes import BAD, COVERAGE, DECIMALS, DIAMETER, REGIONS, Change, Rectangle
 
 # The column of the page's files that holds the key of each label.
@@ -41,6 +41,8 @@ class LabelSet:
         By key, in the order of the file; not to be modified.
     diameter_px : float or None
         Of all labels without one of their own, raw pixels.
+    score_kind : ScoreKind
+        What their scores are; those of labels made on the page are 1.
     coverage : str
         ``"complete"``, ``"partial"``, ``"regions"`` or ``"unset"``.
     regions : tuple
@@ -65,6 +67,7 @@ class LabelSet:
 
     labels: Mapping[str, Label] = field(default_factory=dict)
     diameter_px: float | None = None
+    score_kind: ScoreKind = ScoreKind.NONE
     coverage: str = "unset"
     regions: tuple[Rectangle, ...] = ()
     partial_regions: bool = False
@@ -112,6 +115,7 @@ class LabelSet:
         return replace(
             self,
             labels=labels,
+            score_kind=self.score_kind if labels else ScoreKind.NONE,
             diameter_px=settings.get(DIAMETER, self.diameter_px),
             coverage=coverage,
             regions=settings.get(REGIONS, self.regions),
@@ -217,7 +221,8 @@ def read(file: Path, known: LabelSet) -> LabelSet:
         key = name if name and name not in labels else free.pop((x, y), "") or next(fresh)
         labels[key] = Label(x, y, score, None if diameter != diameter or diameter == common else diameter)
     diameter_px = known.diameter_px if common is None else common
-    return replace(known, labels=labels, diameter_px=diameter_px, file=file, stamp=at, keyed=keys is not None)
+    found = replace(known, labels=labels, diameter_px=diameter_px, score_kind=particles.score_kind)
+    return replace(found, file=file, stamp=at, keyed=keys is not None)
 
 
 def _common_diameter(diameter_px: np.ndarray) -> float | None:
@@ -248,7 +253,9 @@ def write(target: Path, labels: LabelSet, shape: tuple[int, int] | None, pixel_s
     rows = list(labels.labels.values())
     common = np.nan if labels.diameter_px is None else labels.diameter_px
     diameters = [common if label.diameter_px is None else label.diameter_px for label in rows]
-    particles = Particles.of([label[:2] for label in rows], diameters, [label.score for label in rows])
+    # Without a declaration, the scores say themselves whether there are any.
+    kind = labels.score_kind if labels.score_kind.declaration else None
+    particles = Particles.of([label[:2] for label in rows], diameters, [label.score for label in rows], kind)
     particles = replace(particles, extra={KEY: np.array(list(labels.labels), "U24")})
     with replacing(target, lasting=True) as temporary:
         coordinates.write(temporary, particles, "csv", pixel_size_A, shape)

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from upicker.io.micrographs import Reading
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
 from upicker.propose.proposals import propose, with_template
+from upicker.run.machine import cores
 from upicker.run.propose import at_working_scale
 from upicker.run.worker import Worker
 from upicker.web.project import Project
@@ -98,7 +98,7 @@ def _picker(model: Path, at: Stamp | None) -> tuple[Picker, float]:
     from upicker.pick.picker import Picker
 
     # One core is left to the page.
-    picker = Picker(model, {"train.threads": max(1, (os.cpu_count() or 2) - 1)})
+    picker = Picker(model, {"train.threads": max(1, cores() - 1)})
     threshold, picker.threshold = picker.threshold, FLOOR
     return picker, threshold
 

@@ -1,0 +1,182 @@
+"""A run over very many micrographs: memory flat, each as fast as the first, and the record opened in seconds.
+
+    python benchmarks/many.py --micrographs 20000
+
+A few hundred small micrographs are simulated, and linked under as many names as wanted. `upicker propose` and
+`upicker pick` (a network of toy size) run over all of them; the memory of the main process is read while they do. Then
+the record is read, `upicker report` writes a report, and `upicker inspect` is started and asked for its first summary.
+Prints
+
+- the memory of the main process, after the start and at the end,
+- seconds per micrograph, of the first and of the last thousand, by the times at which their entries were written,
+- seconds to read the record, to write a report, and until the first summary.
+
+Exits with 1 if the last thousand take more than 10 % longer than the first, memory grows by more than 10 %, or one of
+the last three takes more than 10 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import kills
+import numpy as np
+from kills_page import Page
+
+from upicker.io import coordinates, mrc
+from upicker.run import record
+from upicker.simulate.scene import Scene, make
+
+TILE = Scene(shape=(192, 192), pixel_size_A=5.0, specimens=("globule",), particles=8, seed=7)
+MOST_S, MOST_GROWTH = 10.0, 1.1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was measured of one command.
+
+    Attributes
+    ----------
+    first_s, last_s : float
+        Seconds per micrograph, of the first and the last portion.
+    early_MB, late_MB : float
+        Memory of the main process, after the first portion and at the end.
+    """
+
+    first_s: float
+    last_s: float
+    early_MB: float
+    late_MB: float
+
+
+def linked(folder: Path, count: int, tiles: int) -> Path:
+    """Simulate a few micrographs, and link them under many names."""
+    made = []
+    for number in range(min(tiles, count)):
+        made.append(folder / "tiles" / f"tile{number:04d}.mrc")
+        mrc.write(made[-1], make(TILE, number).micrograph.pixels, TILE.pixel_size_A)
+    (folder / "mics").mkdir(parents=True)
+    for number in range(count):
+        os.link(made[number % len(made)], folder / "mics" / f"mic{number:06d}.mrc")
+    return folder / "mics"
+
+
+def watched(arguments: list[str], folder: Path, out: Path, count: int, portion: int) -> Run:
+    """Run a command, and read its memory and its progress a few times a second."""
+    process = kills.started(arguments, folder)
+    seen: list[tuple[float, int, float]] = []  # time, entries, MB
+    while process.poll() is None:
+        time.sleep(0.2)
+        seen.append((time.monotonic(), entries(out), resident_mb(process.pid)))
+    if process.returncode:
+        raise RuntimeError(f"upicker {arguments[0]} ended with {process.returncode}: see {folder}.txt")
+    seen = [one for one in seen if one[1] and one[2]]
+    # Not from the first entry on: the processes start one after the other.
+    start = seen[0][1]
+    first = between(seen, start + portion // 4, start + portion + portion // 4)
+    last = between(seen, count - portion, count)
+    early = next(MB for _, done, MB in seen if done >= start + portion // 4)
+    return Run(first, last, early, seen[-1][2])
+
+
+def threshold_of(few: list[str], folder: Path) -> str:
+    """Return the threshold at which the network, hardly trained, picks as many particles as there are."""
+    kills.run(["pick", *few, "--model", "weights.safetensors", "-o", "few", "--threshold", "0"], folder)
+    scores = np.concatenate([coordinates.read(file).score for file in coordinates.stems(folder / "few").values()])
+    return f"{np.sort(scores)[-TILE.particles * len(few) :][0]:.4f}"
+
+
+def between(seen: list[tuple[float, int, float]], low: int, high: int) -> float:
+    """Return the seconds per micrograph while their number rose from one to another."""
+    inside = [(at, done) for at, done, _ in seen if low <= done <= high]
+    (began, first), (ended, last) = inside[0], inside[-1]
+    return (ended - began) / max(last - first, 1)
+
+
+def entries(out: Path) -> int:
+    """Return how many entries were written so far."""
+    return sum(file.read_bytes().count(b"\n") for file in (out / ".upicker").glob("run-*.jsonl"))
+
+
+def resident_mb(pid: int) -> float:
+    """Return the memory of a process; 0 if it has ended."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def opened(folder: Path, out: Path, mics: Path) -> dict[str, float]:
+    """Return the seconds that it takes to read the record, to write a report, and to inspect."""
+    took = {}
+    begun = time.monotonic()
+    listed = record.read(out).micrographs
+    took["read the record"] = time.monotonic() - begun
+    assert len(listed) == len(list(mics.iterdir())), len(listed)
+    took["report"] = kills.run(["report", out.name, "-o", "report.html"], folder)
+    begun = time.monotonic()
+    arguments = ["inspect", out.name, "--micrographs", str(mics), "--port", "0", "--no-browser"]
+    page = Page(folder, arguments)
+    while "loading" in page.get("/api/picks/summary"):
+        time.sleep(0.05)
+    took["inspect, first summary"] = time.monotonic() - begun
+    page.process.terminate()
+    page.process.wait()
+    return took
+
+
+def main() -> None:
+    """Parse the command line, and run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--micrographs", type=int, default=20_000)
+    parser.add_argument("--tiles", type=int, default=300)
+    parser.add_argument(
+        "--portion", type=int, default=1000, help="what is compared: so many first and last micrographs"
+    )
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder, removed at the end")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="many-") as temporary:
+        sys.exit(measured((options.folder or Path(temporary)).resolve() / "many", options))
+
+
+def measured(folder: Path, options: argparse.Namespace) -> int:
+    """Run all, print the figures, and return the exit code."""
+    mics = linked(folder, options.micrographs, options.tiles)
+    few = [str(path) for path in sorted(mics.iterdir())[:4]]
+    kills.run(["pretrain", *few, "-o", "weights.safetensors", "--diameter", "150A", *kills.KNOBS], folder)
+    threshold = threshold_of(few, folder)
+    jobs, no_mask = ["--jobs", str(options.jobs)], ["--set", "propose.mask=false", "--set", "image.mask=false"]
+    commands = {
+        "propose": ["propose", "mics", "-o", "proposed", "--diameter", "150A", *jobs, *no_mask],
+        "pick": ["pick", "mics", "--model", "weights.safetensors", "-o", "picked", "--threshold", threshold, *jobs],
+    }
+    bad = 0
+    for name, arguments in commands.items():
+        out = folder / arguments[arguments.index("-o") + 1]
+        run = watched(arguments, folder, out, options.micrographs, min(options.portion, options.micrographs // 3))
+        print(
+            f"{name}: {1e3 * run.first_s:.1f} ms per micrograph at first, {1e3 * run.last_s:.1f} ms at last; "
+            f"{run.early_MB:.0f} MB at first, {run.late_MB:.0f} MB at last",
+            flush=True,
+        )
+        bad += run.last_s > MOST_GROWTH * run.first_s
+        bad += run.late_MB > MOST_GROWTH * run.early_MB
+        for what, seconds in opened(folder, out, mics).items():
+            print(f"{name}: {what}: {seconds:.1f} s", flush=True)
+            bad += seconds > MOST_S
+        print(f"{name}: {len(coordinates.stems(out))} files", flush=True)
+    print(f"{bad} findings")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""The detector for picking: the same numbers as `upicker.model.detector.Detector` in evaluation, in half the time.
+
+What training needs and picking does not is left out, and what is the same for all tiles is computed once:
+
+- weights are cast once, instead of at each use;
+- sampling offsets and attention weights come from one matrix product. The positional embedding goes into it as
+  ``W (src + pos) + b = W src + (W pos + b)``, whose second term is constant for a tile size;
+- bilinear samples of all levels, heads and points of a query are one weighted sum of rows of a table (`embedding_bag`),
+  where each level has a ring of zeros around it, so that samples outside need no test;
+- the attention weights are normalised after that sum, as the sum is linear in them.
+
+Positions stay in float32 whatever the rest is computed in: 8 bits of a mantissa are coarser than a pixel of a tile.
+Shape letters as in `upicker.model.attention`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from upicker.model.attention import MSDeformAttn
+from upicker.model.boxes import inverse_sigmoid
+from upicker.model.detector import Detector
+from upicker.model.position import grid_points, sine_embedding
+from upicker.model.transformer import MLP, DeformableTransformerDecoderLayer, DeformableTransformerEncoderLayer
+
+# exp() of attention weights beyond this is cut off, so that their sum is finite without subtracting the maximum.
+_HIGHEST = 60.0
+
+
+class Levels:
+    """The feature levels of one tile size, and where their pixels lie in a table of samples.
+
+    The table holds the levels one above the other, each with a ring of zeros around it, in rows of one width: the
+    neighbours of a pixel to the right and below are then equally far away for all levels.
+
+    Parameters
+    ----------
+    shapes : list of tuple of int
+        Rows, columns of the N levels.
+    heads, points : int
+        H, P.
+    """
+
+    def __init__(self, shapes: list[tuple[int, int]], heads: int, points: int, device: torch.device) -> None:
+        self.shapes, self.heads, self.points = shapes, heads, points
+        self.width = max(columns for _, columns in shapes) + 2
+        self.starts = [0]
+        for rows, _ in shapes:
+            self.starts.append(self.starts[-1] + rows + 2)
+        self.rows = self.starts[-1] * self.width
+        size = torch.tensor([(columns, rows) for rows, columns in shapes], dtype=torch.float32, device=device)
+        # Samples outside are zero, as on the ring; just before its last pixel, so that there is a right neighbour.
+        self.highest = self._per_sample(torch.nextafter(size, torch.zeros_like(size)))
+        start = torch.tensor(self.starts[:-1], dtype=torch.float32, device=device)
+        head = torch.arange(heads, device=device)[:, None, None]
+        first = ((start[:, None] + 1) * self.width + 1) * heads + head
+        self.first = first.expand(heads, len(shapes), points).reshape(-1)
+        self.size = self._per_sample(size)
+
+    def _per_sample(self, of_levels: Tensor) -> Tensor:
+        """`(N, 2)` x, y of each level -> `(2 HNP)`, those of all samples' x and then y."""
+        return of_levels.T[:, None, :, None].expand(2, self.heads, len(self.shapes), self.points).reshape(-1)
+
+    def table(self, value: Tensor) -> Tensor:
+        """`(B, L, D)` -> `(B * rows * H + more, D/H)`, the pixels of all levels with zeros around them."""
+        B, _, D = value.shape
+        more = self.width + 2
+        table = value.new_zeros(B * self.rows + more, D)
+        image = table[: B * self.rows].view(B, -1, self.width, D)
+        values = value.split([h * w for h, w in self.shapes], 1)
+        for (rows, columns), start, tokens in zip(self.shapes, self.starts, values, strict=False):
+            image[:, start + 1 : start + 1 + rows, 1 : 1 + columns] = tokens.view(B, rows, columns, D)
+        return table.view(-1, D // self.heads)
+
+    def samples(self, value: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+        """Sum bilinear samples.
+
+        Parameters
+        ----------
+        value : Tensor
+            `(B, L, D)`.
+        place : Tensor
+            `(B, Q, 2 HNP)` float32, x and then y of the samples in pixels of their levels, 0 at the centre of the
+            first; overwritten.
+        weight : Tensor
+            `(B, Q, HNP)` float32.
+
+        Returns
+        -------
+        Tensor
+            `(B, Q, D)`.
+        """
+        B, Q, _ = place.shape
+        H = self.heads
+        place = torch.minimum(place.clamp_min_(-1), self.highest, out=place)
+        pixel = place.floor()
+        (x, y), (fx, fy) = pixel.chunk(2, -1), place.sub_(pixel).chunk(2, -1)
+        index = torch.add(self.first, x, alpha=H).add_(y, alpha=H * self.width)
+        if B > 1:
+            index += torch.arange(B, dtype=torch.float32, device=index.device)[:, None, None] * (self.rows * H)
+        # A place that is not finite has no index; its weight is not finite either.
+        bags = index.int().clamp_(0, B * self.rows * H - 1).view(B * Q * H, -1)
+        bottom = weight * fy
+        top = weight - bottom
+        bottom_right, top_right = bottom * fx, top * fx
+        shares = (top.sub_(top_right), top_right, bottom.sub_(bottom_right), bottom_right)
+        table = self.table(value)
+        count = B * self.rows * H
+        summed = None
+        for corner, share in zip((0, H, H * self.width, H * (self.width + 1)), shares, strict=True):
+            some = F.embedding_bag(
+                bags,
+                table[corner : corner + count],
+                per_sample_weights=share.to(value.dtype).view(bags.shape),
+                mode="sum",
+            )
+            summed = some if summed is None else summed.add_(some)
+        assert summed is not None
+        return summed.view(B, Q, -1)
+
+
+class Sampling:
+    """`MSDeformAttn` with offsets and weights from one product."""
+
+    def __init__(self, attention: MSDeformAttn, dtype: torch.dtype) -> None:
+        self.heads, self.dtype = attention.heads, dtype
+        offsets, weights = attention.sampling_offsets, attention.attention_weights
+        # x and y apart: the offsets' outputs alternate between them.
+        self.weight = torch.cat([offsets.weight[::2], offsets.weight[1::2], weights.weight]).detach()
+        self.bias = torch.cat([offsets.bias[::2], offsets.bias[1::2], weights.bias]).detach()
+        self.cast = self.weight.to(dtype)
+        self.value, self.output = _cast(attention.value_proj, dtype), _cast(attention.output_proj, dtype)
+
+    def constant(self, pos: Tensor) -> Tensor:
+        """`(L, D)` positional embedding -> `(L, 3 HNP)` float32, what it adds to offsets and weights."""
+        return F.linear(pos, self.weight, self.bias)
+
+    def __call__(self, predicted: Tensor, memory: Tensor, levels: Levels) -> Tensor:
+        """Attend.
+
+        Parameters
+        ----------
+        predicted : Tensor
+            `(B, Q, 3 HNP)` float32: x and then y of the samples in pixels of their levels, logits of their weights.
+        memory : Tensor
+            `(B, L, D)`.
+        levels : Levels
+            Its levels.
+        """
+        B, Q, samples = predicted.shape
+        samples //= 3
+        weight = predicted[..., 2 * samples :].clamp_max(_HIGHEST).exp_()
+        total = weight.view(B, Q, self.heads, -1).sum(-1, keepdim=True)
+        sampled = levels.samples(F.linear(memory, *self.value), predicted[..., : 2 * samples], weight)
+        sampled = sampled.view(B, Q, self.heads, -1) / total.to(self.dtype)
+        return F.linear(sampled.view(B, Q, -1), *self.output)
+
+
+class EncoderLayer:
+    """`DeformableTransformerEncoderLayer`."""
+
+    def __init__(self, layer: DeformableTransformerEncoderLayer, dtype: torch.dtype) -> None:
+        self.sampling = Sampling(layer.self_attn, dtype)
+        self.norm1, self.norm2 = _norm(layer.norm1, dtype), _norm(layer.norm2, dtype)
+        self.linear1, self.linear2 = _cast(layer.linear1, dtype), _cast(layer.linear2, dtype)
+
+    def __call__(self, src: Tensor, constant: Tensor, levels: Levels) -> Tensor:
+        """Refine the tokens `(B, L, D)`; `constant`: see `Fixed`."""
+        predicted = F.linear(src, self.sampling.cast).float().add_(constant)
+        src = self.norm1(self.sampling(predicted, src, levels).add_(src))
+        return self.norm2(F.linear(F.linear(src, *self.linear1).relu_(), *self.linear2).add_(src))
+
+
+class DecoderLayer:
+    """`DeformableTransformerDecoderLayer`."""
+
+    def __init__(self, layer: DeformableTransformerDecoderLayer, dtype: torch.dtype) -> None:
+        attention = layer.self_attn
+        self.heads, self.points = attention.num_heads, layer.cross_attn.points
+        query, key, value = _copied(attention.in_proj_weight, dtype).chunk(3)
+        q_bias, k_bias, v_bias = _copied(attention.in_proj_bias, dtype).chunk(3)
+        self.query_key = torch.cat([query, key]), torch.cat([q_bias, k_bias])
+        self.value, self.output = (value, v_bias), _cast(attention.out_proj, dtype)
+        self.sampling = Sampling(layer.cross_attn, dtype)
+        self.norm1, self.norm2, self.norm3 = (_norm(norm, dtype) for norm in (layer.norm1, layer.norm2, layer.norm3))
+        self.linear1, self.linear2 = _cast(layer.linear1, dtype), _cast(layer.linear2, dtype)
+
+    def __call__(self, tgt: Tensor, query_pos: Tensor, boxes: Tensor, memory: Tensor, levels: Levels) -> Tensor:
+        """Refine the queries `(B, Q, D)`; `boxes` `(B, Q, 4)` are their reference boxes."""
+        query, key = F.linear(tgt + query_pos, *self.query_key).chunk(2, -1)
+        heads = [self._split(x) for x in (query, key, F.linear(tgt, *self.value))]
+        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        tgt = self.norm1(F.linear(attended, *self.output).add_(tgt))
+        predicted = F.linear(tgt + query_pos, self.sampling.cast).float().add_(self.sampling.bias)
+        samples = len(levels.size)
+        # Offsets count in half box sides.
+        unit = _repeated(boxes[..., 2:] * (0.5 / self.points), samples) * levels.size
+        centre = _repeated(boxes[..., :2], samples) * levels.size - 0.5
+        place = predicted[..., :samples]
+        torch.addcmul(centre, place, unit, out=place)
+        tgt = self.norm2(self.sampling(predicted, memory, levels).add_(tgt))
+        return self.norm3(F.linear(F.linear(tgt, *self.linear1).relu_(), *self.linear2).add_(tgt))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """`(B, Q, D)` -> `(B, H, Q, D/H)`."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What is the same for all tiles of a size.
+
+    Attributes
+    ----------
+    levels : Levels
+        The feature levels.
+    constants : list of Tensor
+        For each encoder layer `(L, 3 HNP)`: what positions add to the samples and to the logits of their weights.
+    proposals : Tensor
+        `(L, 4)` logits of the boxes that the tokens start from.
+    """
+
+    levels: Levels
+    constants: list[Tensor]
+    proposals: Tensor
+
+
+class InferenceDetector:
+    """A detector for picking.
+
+    Parameters
+    ----------
+    model : Detector
+        The network, on its device. Its parameters are copied.
+    dtype : torch.dtype
+        What values and weights are computed in: ``torch.float32`` or ``torch.bfloat16``.
+    """
+
+    def __init__(self, model: Detector, dtype: torch.dtype = torch.float32) -> None:
+        config, self.box_side, self.dtype = model.config, model.box_side, dtype
+        self.dim, self.heads, self.points, self.queries = config.dim, config.heads, config.points, config.queries
+        self.device = model.level_embed.device
+        self.backbone, self.input_proj = (_copy(module, dtype) for module in (model.backbone, model.input_proj))
+        self.level_embed = _copied(model.level_embed, torch.float32)
+        self.encoder = [EncoderLayer(cast(DeformableTransformerEncoderLayer, x), dtype) for x in model.encoder.layers]
+        self.enc_output, self.enc_norm = _cast(model.enc_output, dtype), _norm(model.enc_output_norm, dtype)
+        self.enc_class, self.enc_box = _cast(model.enc_out_class_embed, dtype), _mlp(model.enc_out_bbox_embed, dtype)
+        self.content = _copied(model.query_embed.weight, dtype)
+        decoder = model.decoder
+        self.decoder = [DecoderLayer(cast(DeformableTransformerDecoderLayer, x), dtype) for x in decoder.layers]
+        self.query_pos, self.norm = _mlp(decoder.ref_point_head, dtype), _norm(decoder.norm, dtype)
+        self.box, self.score = _mlp(decoder.bbox_embed, dtype), _cast(model.class_embed, torch.float32)
+        self._fixed: dict[tuple[tuple[int, int], ...], Fixed] = {}
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, 1, t, t)` prepared tiles -> scores `(B, Q)` in 0..1, boxes `(B, Q, 4)` in centre form; float32."""
+        src, fixed = self._tokens(images)
+        for layer, constant in zip(self.encoder, fixed.constants, strict=True):
+            src = layer(src, constant, fixed.levels)
+        boxes = self._selected(src, fixed.proposals)
+        tgt = self.content[: boxes.shape[1]].expand(len(images), -1, -1)
+        for layer in self.decoder:
+            pos = self.query_pos(sine_embedding(boxes, self.dim // 2).to(self.dtype))
+            tgt = layer(tgt, pos, boxes, src, fixed.levels)
+            output = self.norm(tgt)
+            boxes = (self.box(output).float() + inverse_sigmoid(boxes)).sigmoid()
+        return F.linear(output.float(), *self.score)[..., 0].sigmoid(), boxes
+
+    def _tokens(self, images: Tensor) -> tuple[Tensor, Fixed]:
+        """Return the tokens `(B, L, D)` of all levels, and what is fixed for them."""
+        features = self.backbone(images.to(self.dtype))
+        srcs = [proj(feature) for proj, feature in zip(self.input_proj, features, strict=False)]
+        for proj in list(self.input_proj)[len(features) :]:
+            srcs.append(proj(features[-1] if len(srcs) == len(features) else srcs[-1]))
+        shapes = tuple((src.shape[2], src.shape[3]) for src in srcs)
+        if shapes not in self._fixed:
+            self._fixed = {shapes: self._fix(list(shapes))}
+        return torch.cat([src.flatten(2).transpose(1, 2) for src in srcs], 1), self._fixed[shapes]
+
+    def _fix(self, shapes: list[tuple[int, int]]) -> Fixed:
+        levels = Levels(shapes, self.heads, self.points, self.device)
+        centres = torch.cat([grid_points(shape, self.device) for shape in shapes])
+        sizes = torch.tensor([h * w for h, w in shapes], device=self.device)
+        pos = sine_embedding(centres, self.dim // 2) + self.level_embed.repeat_interleave(sizes, 0)
+        # Offsets count in pixels of each level, from the token's own position.
+        own = _repeated(centres, len(levels.size)) * levels.size - 0.5
+        constants = [F.pad(own, (0, len(levels.size) // 2)) + layer.sampling.constant(pos) for layer in self.encoder]
+        proposals = inverse_sigmoid(torch.cat([centres, torch.full_like(centres, self.box_side)], 1))
+        return Fixed(levels, constants, proposals)
+
+    def _selected(self, memory: Tensor, proposals: Tensor) -> Tensor:
+        """Return the boxes `(B, Q, 4)` of the tokens with the highest scores; see `Detector.select_queries`."""
+        output = self.enc_norm(F.linear(memory, *self.enc_output))
+        logits = F.linear(output, *self.enc_class)[..., 0].float()
+        top = logits.topk(min(self.queries, logits.shape[1]), 1).indices
+        chosen = output.gather(1, top[..., None].expand(-1, -1, output.shape[-1]))
+        return (self.enc_box(chosen).float() + proposals[top]).sigmoid()
+
+
+def _repeated(xy: Tensor, samples: int) -> Tensor:
+    """`(..., 2)` -> `(..., samples)`: x for the first half of them, y for the second."""
+    return xy.repeat_interleave(samples // 2, -1)
+
+
+def _copy(module: nn.Module, dtype: torch.dtype) -> Any:
+    return copy.deepcopy(module).eval().requires_grad_(False).to(dtype)
+
+
+def _norm(norm: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return _copy(norm, dtype)
+
+
+def _mlp(mlp: MLP, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return _copy(mlp, dtype)
+
+
+def _cast(linear: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _copied(linear.weight, dtype), _copied(linear.bias, dtype)
+
+
+def _copied(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    return parameter.detach().to(dtype, copy=True)
