@@ -18,7 +18,7 @@ from behaviour_intended import of_part
 
 CLOSE = 1e-5
 # Times and versions: keys, and text in files of a suffix. A stack's fingerprint depends on its micrograph's time.
-FLEETING = ("*.time", "*.version", "*.seconds")
+FLEETING = ("*.time", "*.since_ns", "*.version", "*.seconds")
 FLEETING_TEXT = {
     ".csg": re.compile(rb"^created: .*$", re.M),
     ".mrcs": re.compile(rb"(?<=\0)[0-9a-f]{16}(?= \d+ \d+ )"),

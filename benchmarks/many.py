@@ -8,7 +8,8 @@ the record is read, `upicker report` writes a report, and `upicker inspect` is s
 Prints
 
 - the memory of the main process, after the start and at the end,
-- seconds per micrograph, of the first and of the last thousand, by the times at which their entries were written,
+- seconds per micrograph, of the first and of the last thousand, by the times at which their entries were written; and
+  CPU time, which is judged, as it does not depend on what else the machine does,
 - seconds to read the record, to write a report, and until the first summary.
 
 Exits with 1 if the last thousand take more than 10 % longer than the first, memory grows by more than 10 %, or one of
@@ -23,8 +24,10 @@ import re
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import kills
 import numpy as np
@@ -46,14 +49,27 @@ class Run:
     ----------
     first_s, last_s : float
         Seconds per micrograph, of the first and the last portion.
+    first_cpu_s, last_cpu_s : float
+        CPU time per micrograph, of all processes, which does not depend on what else the machine does.
     early_MB, late_MB : float
         Memory of the main process, after the first portion and at the end.
     """
 
     first_s: float
     last_s: float
+    first_cpu_s: float
+    last_cpu_s: float
     early_MB: float
     late_MB: float
+
+
+class Seen(NamedTuple):
+    """A run at one time."""
+
+    entries: int
+    at_s: float
+    cpu_s: float
+    MB: float
 
 
 def linked(folder: Path, count: int, tiles: int) -> Path:
@@ -71,19 +87,20 @@ def linked(folder: Path, count: int, tiles: int) -> Path:
 def watched(arguments: list[str], folder: Path, out: Path, count: int, portion: int) -> Run:
     """Run a command, and read its memory and its progress a few times a second."""
     process = kills.started(arguments, folder)
-    seen: list[tuple[float, int, float]] = []  # time, entries, MB
+    seen: list[Seen] = []
     while process.poll() is None:
         time.sleep(0.2)
-        seen.append((time.monotonic(), entries(out), resident_mb(process.pid)))
+        seen.append(Seen(entries(out), time.monotonic(), cpu_s(process.pid), resident_mb(process.pid)))
     if process.returncode:
         raise RuntimeError(f"upicker {arguments[0]} ended with {process.returncode}: see {folder}.txt")
-    seen = [one for one in seen if one[1] and one[2]]
+    # Those that have ended, and are not waited for yet, are missing for a moment.
+    highest = np.maximum.accumulate([one.cpu_s for one in seen])
+    seen = [one._replace(cpu_s=cpu) for one, cpu in zip(seen, highest, strict=True) if one.entries and one.MB]
     # Not from the first entry on: the processes start one after the other.
-    start = seen[0][1]
-    first = between(seen, start + portion // 4, start + portion + portion // 4)
-    last = between(seen, count - portion, count)
-    early = next(MB for _, done, MB in seen if done >= start + portion // 4)
-    return Run(first, last, early, seen[-1][2])
+    start = seen[0].entries + portion // 4
+    first, last = between(seen, start, start + portion), between(seen, count - portion, count)
+    early = next(one.MB for one in seen if one.entries >= start)
+    return Run(first[0], last[0], first[1], last[1], early, seen[-1].MB)
 
 
 def threshold_of(few: list[str], folder: Path) -> str:
@@ -93,11 +110,22 @@ def threshold_of(few: list[str], folder: Path) -> str:
     return f"{np.sort(scores)[-TILE.particles * len(few) :][0]:.4f}"
 
 
-def between(seen: list[tuple[float, int, float]], low: int, high: int) -> float:
-    """Return the seconds per micrograph while their number rose from one to another."""
-    inside = [(at, done) for at, done, _ in seen if low <= done <= high]
-    (began, first), (ended, last) = inside[0], inside[-1]
-    return (ended - began) / max(last - first, 1)
+def between(seen: list[Seen], low: int, high: int) -> tuple[float, float]:
+    """Return seconds and CPU seconds per micrograph while their number rose from one to another."""
+    inside = [one for one in seen if low <= one.entries <= high]
+    first, last = inside[0], inside[-1]
+    count = max(last.entries - first.entries, 1)
+    return (last.at_s - first.at_s) / count, (last.cpu_s - first.cpu_s) / count
+
+
+def cpu_s(leader: int) -> float:
+    """Return the CPU time so far of the processes of a session, and of those that its leader has waited for."""
+    ticks = 0
+    for pid in kills.session(leader):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, words[11 : 15 if pid == leader else 13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def entries(out: Path) -> int:
@@ -165,10 +193,11 @@ def measured(folder: Path, options: argparse.Namespace) -> int:
         run = watched(arguments, folder, out, options.micrographs, min(options.portion, options.micrographs // 3))
         print(
             f"{name}: {1e3 * run.first_s:.1f} ms per micrograph at first, {1e3 * run.last_s:.1f} ms at last; "
+            f"CPU time {1e3 * run.first_cpu_s:.1f} and {1e3 * run.last_cpu_s:.1f} ms; "
             f"{run.early_MB:.0f} MB at first, {run.late_MB:.0f} MB at last",
             flush=True,
         )
-        bad += run.last_s > MOST_GROWTH * run.first_s
+        bad += run.last_cpu_s > MOST_GROWTH * run.first_cpu_s
         bad += run.late_MB > MOST_GROWTH * run.early_MB
         for what, seconds in opened(folder, out, mics).items():
             print(f"{name}: {what}: {seconds:.1f} s", flush=True)

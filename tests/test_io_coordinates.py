@@ -11,8 +11,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
-from upicker.io import coordinates, sources
-from upicker.io.outside import check_inside
+from upicker.io import coordinates
+from upicker.io.inside import check_inside
+from upicker.io.picks import ReadOptions
 from upicker.particles import Particles
 
 SHAPE = (371, 533)
@@ -225,12 +226,12 @@ def test_what_is_known_of_the_micrograph_holds_for_its_file(tmp_path: Path) -> N
     """Origins in Angstrom by its pixel size; a file made on a binned picture is refused."""
     path = tmp_path / "mic.star"
     path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n100 50 8\n")
-    assert sources.read(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
+    assert coordinates.read_of(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
     with pytest.raises(CoordinatesError, match=r"--pixel-size"):
-        sources.read(path, SHAPE, None)
+        coordinates.read_of(path, SHAPE, None)
     coordinates.write(path, Particles.of([(10, 20)]), "star", 2.0, (SHAPE[0] // 2, SHAPE[1] // 2))
     with pytest.raises(CoordinatesError, match=r"made on an image of .*, but micrograph 'mic' has .*--scale 2"):
-        sources.read(path, SHAPE, 1.0)
+        coordinates.read_of(path, SHAPE, 1.0)
 
 
 @pytest.mark.parametrize("format", ["csv", "star", "particles", "topaz"])
@@ -253,6 +254,13 @@ def test_numbers_of_no_particle_are_refused_with_their_file(tmp_path: Path, row:
     path.write_text(f"x,y,diameter,psi_deg\n1,2,30,4\n{row}\n")
     with pytest.raises(CoordinatesError, match=rf"mic.csv: its particle 2 has the {found}.* not possible"):
         coordinates.read(path)
+
+
+def test_numbers_that_a_scale_takes_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mic.star"
+    path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n1e308 3 1e308\n")
+    with pytest.raises(CoordinatesError, match=r"its particle 1 has the x inf, which is not possible"):
+        coordinates.read(path, ReadOptions(scale=100, pixel_size_A=1e-3))
 
 
 def test_few_centres_outside_are_dropped_and_many_are_an_error() -> None:

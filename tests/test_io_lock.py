@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from upicker.errors import OutputError, UPickerWarning
 from upicker.io import processes
-from upicker.io.lock import holder_of, lock
+from upicker.io.lock import Held, holder_of, lock
 from upicker.io.processes import Identity
 
 WORK = Path(__file__).parent / "lock_work.py"
@@ -197,19 +198,35 @@ def test_an_identity_survives_json():
 
 def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(tmp_path):
     path = tmp_path / "lock"
-    read, write = os.pipe()
+    (read, write), (told, tell) = os.pipe(), os.pipe()
     held = lock(path, "parent")
     child = os.fork()
     if child == 0:
         os.close(write)
+        os.write(tell, b"1")
         os.read(read, 1)  # until the parent has closed its end
         os._exit(0)
     os.close(read)
+    os.read(told, 1)  # the child has begun
     held._close()  # what the end of the parent does
     write_holder(path, replace(held.holder.process, started="1"))
     lock(path, "next").release()
-    os.close(write)
+    for handle in (write, told, tell):
+        os.close(handle)
     os.waitpid(child, 0)
+
+
+@QUIET
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_copied_folder_is_not_locked(tmp_path, monkeypatch, supported):
+    if not supported:
+        monkeypatch.setattr(fcntl, "flock", unsupported)
+    with lock(tmp_path / "labels/lock", "first") as held:
+        assert holder_of(held.path) == held.holder
+        shutil.copytree(tmp_path / "labels", tmp_path / "copy")
+        lock(tmp_path / "copy/lock", "second").release()
+        with pytest.raises(Held):
+            lock(held.path, "third")
 
 
 def test_torn_content_of_a_file_that_nobody_locks_is_free(tmp_path):

@@ -1,5 +1,6 @@
 """Runs over many micrographs: what a kill, a bad file or the order of a list must not change."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -170,6 +171,51 @@ def test_only_the_same_model_threshold_and_knobs_add_to_a_folder(mics, tmp_path)
             require_same_settings(different)
     assert changed_settings(proposing(out))[:3] == ["model", "command", "diameter"]
     require_same_settings(picking(tmp_path / "empty", other))
+
+
+def test_what_a_run_with_other_settings_has_not_done_again_does_not_count_as_done(mics, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    done(mics, proposing(out, top_k="3"))
+    for file in out.glob("*.csv"):
+        os.utime(file, (1, 1))  # long ago
+    outcomes = find_all(mics, proposing(out, top_k="5"))
+    next(outcomes)
+    outcomes.close()
+    again = proposing(out, top_k="5")
+    todo = again.outputs.missing(mics)
+    assert todo == mics[1:]
+    done(mics, again, todo)
+    assert again.outputs.missing(mics) == []
+    done(mics, proposing(other, top_k="5"))
+    assert files(out) == files(other)
+    # Done anew with the same settings, it is as it was.
+    outcomes = find_all(mics, proposing(out, top_k="5"))
+    next(outcomes)
+    outcomes.close()
+    assert again.outputs.missing(mics) == []
+
+
+def test_what_another_template_found_does_not_count_as_done(mics, tmp_path, whole):
+    out = tmp_path / "out"
+    done(mics[:3], proposing(out))
+    for file in out.glob("*.csv"):
+        os.utime(file, (1, 1))
+    outcomes = find_all(mics, proposing(out))  # of a longer list
+    next(outcomes)
+    outcomes.close()
+    work = proposing(out)
+    done(mics, work, work.outputs.missing(mics))
+    assert files(out) == whole
+
+
+def test_a_folder_without_results_takes_other_settings(mics, tmp_path):
+    out = tmp_path / "out"
+    outcomes = find_all(mics, proposing(out, top_k="3"))
+    next(outcomes)
+    outcomes.close()
+    for file in [*out.glob("*.csv"), *(out / entries.FOLDER).iterdir()]:
+        file.unlink()
+    require_same_settings(proposing(out, top_k="5"))
 
 
 def test_knobs_of_proposals_are_compared_but_for_a_template_that_is_learned(mics, tmp_path):

@@ -656,6 +656,16 @@ def test_a_checkpoint_is_continued_on_another_processor(data, pretrained, tmp_pa
     assert told.stages[-1] == ("pretrain", 4, 3)
 
 
+def test_a_checkpoint_without_its_best_weights_is_not_continued(data, tmp_path):
+    """Later weights might not be better, and the training would end without a result."""
+    output = tmp_path / "m.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(mics(data, 2), data / "labels", Job(output, CONFIG, progress=Told(stop_at=3)), validation=0.4)
+    output.unlink()
+    with pytest.raises(InputError, match=r"m\.safetensors: the best weights so far are missing beside m\.checkpoint"):
+        finetune(mics(data, 2), data / "labels", Job(output, CONFIG, resume=True), validation=0.4)
+
+
 def test_another_fraction_held_back_is_another_training(data, tmp_path):
     output = tmp_path / "m.safetensors"
     with pytest.raises(KeyboardInterrupt):

@@ -61,20 +61,20 @@ def at(server: LabelSet) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("kind", ScoreKind)
 def test_the_page_keeps_what_the_scores_of_a_file_are(tmp_path, kind, format):
     """Proposals or picks in a folder of labels, which are corrected on the page."""
-    project = make_project(tmp_path, labels=False)
+    project, folder = make_project(tmp_path, labels=False), tmp_path / "labels"
     given = Particles.of([[10, 20], [30, 40], [50, 60]], 28, 1.0 if kind is ScoreKind.NONE else [9, 8, 7], kind)
-    coordinates.write(coordinates.output_path(project.labels, "mic0", format), given, format)
+    coordinates.write(coordinates.output_path(folder, "mic0", format), given, format)
     store = label_store(project)
     keys = [key for key, *_ in store.state(0)["particles"]]
     store.apply(0, store.epoch, 0, [move(keys[0], 11, 20), remove(keys[1]), add("new", 70, 80)])
     store = label_store(project)
     store.apply(0, store.epoch, 0, [add("newer", 90, 80)])
-    found = coordinates.read(project.labels / "mic0.csv")
+    found = coordinates.read(folder / "mic0.csv")
     assert found.score_kind == kind
     assert found.score.tolist() == ([1, 1, 1, 1] if kind is ScoreKind.NONE else [9, 7, 1, 1])
     store.apply(0, store.epoch, 1, [remove(key) for key, *_ in store.state(0)["particles"]])
     store.apply(0, store.epoch, 2, [add("first", 90, 80)])
-    assert coordinates.read(project.labels / "mic0.csv").score_kind == ScoreKind.NONE  # nothing of the file is left
+    assert coordinates.read(folder / "mic0.csv").score_kind == ScoreKind.NONE  # nothing of the file is left
 
 
 KEYS = st.sampled_from("abcd")

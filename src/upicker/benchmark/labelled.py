@@ -13,9 +13,9 @@ from pathlib import Path
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, cryoppp, micrographs
+from upicker.io.inside import check_inside
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
-from upicker.io.outside import check_inside
 from upicker.io.pairing import pair_folder, unmatched
 from upicker.io.sources import DistinctReader, repeats
 from upicker.particles import Particles

@@ -74,7 +74,7 @@ def pick(
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
     warn_of_threshold(work.picker)
-    if len(todo) < len(paths):
+    if skip_existing:
         require_same_settings(work)
     jobs = jobs or processes(len(todo), work.picker)
     outcomes = find_all(paths, work, jobs, todo if skip_existing else None)

@@ -98,7 +98,7 @@ def propose(
     masks = None if mask is None else Masks(mask)
     work = Proposing(diameter, outputs, knobs, reading, masks)
     todo = remaining(paths, outputs, skip_existing)
-    if len(todo) < len(paths):
+    if skip_existing:
         require_same_settings(work)
     outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
     return follow("proposed", outcomes, len(todo), output)

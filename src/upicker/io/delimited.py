@@ -6,6 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,13 @@ def is_numeric(cells: Sequence[str]) -> bool:
 
 def plain(header: Sequence[str]) -> list[str]:
     """Return the names of columns in lower case, letters and digits only, so that they can be compared."""
-    return [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
+    return [_plain(cell) for cell in header]
+
+
+@lru_cache(maxsize=1024)
+def _plain(cell: str) -> str:
+    """Return a cell in lower case, letters and digits only; the headers of very many files are mostly the same."""
+    return re.sub(r"[^a-z0-9]", "", cell.lower())
 
 
 def short(value: float) -> str:
@@ -71,11 +78,30 @@ def short(value: float) -> str:
 
 
 def _is_number(cell: str) -> bool:
+    """Tell whether a cell is a number; 1_0 and the digits of other scripts, which Python reads, are none."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell
+
+
+def refuse_longer(path: Path, rows: list[tuple[int, list[str]]], count: int) -> None:
+    """Refuse rows with more cells than `count`, except for blank ones and a comment, because these are not read.
+
+    Raises
+    ------
+    CoordinatesError
+        For the first of them; names the line of `path`.
+    """
+    for line, cells in rows:
+        more = next((cell for cell in cells[count:] if cell), "#")
+        if not more.startswith("#"):
+            raise CoordinatesError(
+                path,
+                f"line {line} has {len(cells)} values, and the first line {count}",
+                "The file is damaged: write it again",
+            )
 
 
 def column(path: Path, rows: list[tuple[int, list[str]]], at: int, default: float | None) -> np.ndarray:
@@ -89,11 +115,13 @@ def column(path: Path, rows: list[tuple[int, list[str]]], at: int, default: floa
         For a cell that is not a finite number, or blank where there is no default; names the line of `path`.
     """
     try:
-        values = np.fromiter((float(cells[at]) for _, cells in rows), np.float64, len(rows))
+        words = [cells[at] for _, cells in rows]
+        values = np.fromiter(map(float, words), np.float64, len(rows))
     except (ValueError, IndexError):
         pass
     else:
-        if np.isfinite(values).all():
+        together = "".join(words)
+        if np.isfinite(values).all() and together.isascii() and "_" not in together:
             return values
     values = np.empty(len(rows))
     for i, (line, cells) in enumerate(rows):

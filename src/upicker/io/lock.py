@@ -18,7 +18,7 @@ import uuid
 import warnings
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -56,6 +56,8 @@ class Holder:
         When it took the lock.
     key : str
         Random; different each time that a lock is taken.
+    inode : int
+        Number of the lock file in its file system; a copy of it locks nothing. 0 if unknown.
     """
 
     process: Identity
@@ -63,6 +65,7 @@ class Holder:
     address: str
     since: str
     key: str
+    inode: int = 0
 
     def __str__(self) -> str:
         where = "on this machine" if self.process.is_here else f"on {self.process.host}"
@@ -179,8 +182,8 @@ def holder_of(path: Path) -> Holder | None:
     """Return who holds a lock, as its file says; None if there is no such file, or it says nothing."""
     try:
         content = json.loads(path.read_bytes())
-        texts = [str(content[name]) for name in ("what", "address", "since", "key")]
-        return Holder(Identity.read(content["process"]), *texts)
+        what, address, since, key = (str(content[name]) for name in ("what", "address", "since", "key"))
+        return Holder(Identity.read(content["process"]), what, address, since, key, int(content.get("inode", 0)))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -204,6 +207,7 @@ def _by_flock(path: Path, holder: Holder) -> Lock | None:
             if not _is_at(path, handle):
                 continue  # Its holder has just removed it.
             _refuse_if_held(path)
+            holder = replace(holder, inode=os.fstat(handle).st_ino)
             os.ftruncate(handle, 0)
             os.pwrite(handle, _encoded(holder), 0)
             os.fsync(handle)
@@ -224,6 +228,8 @@ def _by_exclusive_file(path: Path, holder: Holder) -> Lock:
     try:
         _refuse_if_held(path)
         with replacing(path) as temporary:
+            temporary.touch()
+            holder = replace(holder, inode=temporary.stat().st_ino)
             temporary.write_bytes(_encoded(holder))
     finally:
         taking.unlink(missing_ok=True)
@@ -235,8 +241,9 @@ def _by_exclusive_file(path: Path, holder: Holder) -> Lock:
 
 def _refuse_if_held(path: Path) -> None:
     found = holder_of(path)
-    if found is not None and not found.process.has_ended:
-        raise _refusal(path)
+    if found is None or found.process.has_ended or found.inode not in (0, path.stat().st_ino):
+        return
+    raise _refusal(path)
 
 
 def _refusal(path: Path, unknown: str = "another process is using it") -> Held:

@@ -183,13 +183,11 @@ def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
     known = options.shape_of(picks.micrograph) if options.shape_of else None
     shape = _raw_shape(where, picks, known, options.scale)
     size = options.pixel_size_A or (picks.pixel_size_A / options.scale if picks.pixel_size_A else None)
-    particles = _in_raw_pixels(where, picks, shape, size, options.scale)
     unread = picks.unread
-    if picks.diameters_A is not None:
-        diameter = picks.diameters_A / size if size else np.full(len(particles), np.nan)
-        particles = replace(particles, diameter_px=np.where(diameter > 0, diameter, np.nan))
-        if not size and (picks.diameters_A > 0).any():
-            unread = (*unread, "diameters in Angstrom, for want of a pixel size")
+    if not size and picks.diameters_A is not None:
+        unread = (*unread, "diameters in Angstrom, for want of a pixel size")
+    with np.errstate(over="ignore", invalid="ignore"):
+        particles = _in_raw_pixels(where, picks, shape, size, options.scale)
     _check_possible(where, particles)
     if FLIPS[options.flip]:
         if shape is None:
@@ -207,7 +205,7 @@ def to_contract(where: Path, picks: Picks, options: ReadOptions) -> Picks:
 def _in_raw_pixels(
     where: Path, picks: Picks, shape: tuple[int, int] | None, size: float | None, scale: float
 ) -> Particles:
-    """Return the particles at their positions in the raw micrograph, not yet flipped."""
+    """Return the particles with positions and diameters in pixels of the raw micrograph, not yet flipped."""
     particles = picks.particles
     xy = particles.xy
     if picks.fractions:
@@ -229,12 +227,16 @@ def _in_raw_pixels(
                 "Use upicker convert with --micrographs, or with --pixel-size, e.g. --pixel-size 1.77A",
             )
         xy = xy - picks.origins_A / size
-    return replace(particles, xy=xy, diameter_px=particles.diameter_px * scale)
+    diameter = particles.diameter_px * scale
+    if picks.diameters_A is not None:
+        diameter = np.where(picks.diameters_A > 0, picks.diameters_A / (size or np.nan), np.nan)
+    return replace(particles, xy=xy, diameter_px=diameter)
 
 
 def _check_possible(where: Path, particles: Particles) -> None:
     """Refuse numbers that are none of a particle in a micrograph; some formats could not hold them."""
-    columns = {"x": particles.xy[:, 0], "y": particles.xy[:, 1], "diameter": particles.diameter_px}
+    x, y = np.where(np.isnan(particles.xy), np.inf, particles.xy).T
+    columns = {"x": x, "y": y, "diameter": particles.diameter_px}
     if "psi_deg" in particles.extra:
         columns["angle"] = particles.extra["psi_deg"]
     for what, values in columns.items():

@@ -133,7 +133,7 @@ def read_one(source: Source, shape: tuple[int, int] | None = None, pixel_size_A:
     Raises
     ------
     CoordinatesError
-        As `upicker.io.coordinates.read`; also if the file was made on an image of another size.
+        As `upicker.io.coordinates.read_of`.
     """
     options = ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A)
     if not isinstance(source, Part):
@@ -195,19 +195,22 @@ class DistinctReader:
 
     Attributes
     ----------
+    pixel_size_A : float or None
+        Angstrom per pixel of the micrographs, see `read`.
     repeated : list of Repeated
         What stood more than once so far.
     """
 
+    pixel_size_A: float | None = None
     repeated: list[Repeated] = field(default_factory=list)
 
     def __call__(self, source: Source) -> Particles:
         """Read the particles of one micrograph; raises as `read`."""
-        return self.one(source).particles
+        return self.content(source).particles
 
-    def one(self, source: Source, pixel_size_A: float | None = None) -> Picks:
-        """Read the particles of one micrograph, with what is said of it; raises as `read_one`."""
-        picks = read_one(source, pixel_size_A=pixel_size_A)
+    def content(self, source: Source) -> Picks:
+        """Read the particles of one micrograph, with what is said of it; raises as `read`."""
+        picks = read_one(source, pixel_size_A=self.pixel_size_A)
         particles, again = distinct(picks.particles, source)
         self.repeated += again
         return replace(picks, particles=particles)

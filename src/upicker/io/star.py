@@ -69,8 +69,8 @@ def parse(text: str, where: str | Path) -> list[Table]:
     Raises
     ------
     CoordinatesError
-        If a row has fewer or more words than there are columns or stands outside of a loop, or a table has a
-        column twice; `where` names the file.
+        If a row has fewer or more words than there are columns or stands outside of a loop, a table has a column
+        twice, or the last loop has none; `where` names the file.
     """
     tables: list[Table] = []
     looped = False
@@ -99,7 +99,14 @@ def parse(text: str, where: str | Path) -> list[Table]:
             _add_row(tables[-1], words, number, where)
         else:
             raise CoordinatesError(where, f"line {number} has values outside a loop_", "Write the file again")
+    _refuse_cut(tables, looped, where)
     return tables
+
+
+def _refuse_cut(tables: list[Table], looped: bool, where: str | Path) -> None:
+    if looped and not tables[-1].columns:
+        found = f"its last loop_, in the table from line {tables[-1].start}, has no columns"
+        raise CoordinatesError(where, found, "The file is cut short: write it again")
 
 
 def _is_row(words: list[str], table: Table, lines: Sequence[str], number: int) -> bool:
@@ -107,8 +114,9 @@ def _is_row(words: list[str], table: Table, lines: Sequence[str], number: int) -
     if words[0].startswith("_"):
         # A label stands alone, or with its number.
         return bool(table.rows) or words[1:] not in ([], [str(len(table.columns) + 1)])
-    if len(words) > 1 or len(table.columns) > 1 or words[0] == "loop_":
+    if len(words) > 1 or words[0] == "loop_":
         return len(words) > 1
+    # A block has a loop or labels; a name alone is a row, in a table of several columns one that is cut short.
     after = next((words for i in range(number, len(lines)) if (words := _words(lines[i]))), [])
     return not (after == ["loop_"] or (len(after) > 1 and after[0].startswith("_")))
 

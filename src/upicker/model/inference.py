@@ -195,8 +195,8 @@ class DecoderLayer:
     def __call__(self, tgt: Tensor, query_pos: Tensor, boxes: Tensor, memory: Tensor, levels: Levels) -> Tensor:
         """Refine the queries `(B, Q, D)`; `boxes` `(B, Q, 4)` are their reference boxes."""
         query, key = F.linear(tgt + query_pos, *self.query_key).chunk(2, -1)
-        heads = [self._split(x) for x in (query, key, F.linear(tgt, *self.value))]
-        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        q, k, v = (self._split(x) for x in (query, key, F.linear(tgt, *self.value)))
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         tgt = self.norm1(F.linear(attended, *self.output).add_(tgt))
         predicted = F.linear(tgt + query_pos, self.sampling.cast).float().add_(self.sampling.bias)
         samples = len(levels.size)

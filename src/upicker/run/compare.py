@@ -67,13 +67,13 @@ def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float 
     """
     truth, found = _some(labels), _some(picks)
     pairing = pair(truth, {name: name for name in found}, picks, endings=endings)
-    read = DistinctReader()
+    read = DistinctReader(pixel_size_A)
     pairs = {}
     for name, source in truth.items():
-        marked, picked = read.one(source, pixel_size_A), Picks(name, Particles.of([]))
+        marked, picked = read.content(source), Picks(name, Particles.of([]))
         if name in pairing.pairs:
             where = found[pairing.pairs[name]]
-            picked = read.one(where, pixel_size_A)
+            picked = read.content(where)
             _check_alike(where, picked.shape, source, marked.shape)
         pairs[name] = picked.particles, marked.particles
     left = pairing.unmatched_micrographs, pairing.unmatched_files

@@ -99,6 +99,11 @@ class Journal:
     folder : Path
         The output folder, which exists.
 
+    Attributes
+    ----------
+    since_ns : int
+        When it was made, by the clock of the file system, in nanoseconds since 1970.
+
     Raises
     ------
     OutputError
@@ -112,6 +117,7 @@ class Journal:
         try:
             self._file.parent.mkdir(exist_ok=True)
             self._file.touch()
+            self.since_ns = self._file.stat().st_mtime_ns
             _remove_empty(self._file.parent)
         except OSError as error:
             raise self._error(error) from error

@@ -13,10 +13,10 @@ import numpy as np
 
 from upicker.errors import OutputError
 from upicker.io import sources
+from upicker.io.inside import check_inside
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
-from upicker.io.outside import check_inside
 from upicker.io.sources import Repeated, Source
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles

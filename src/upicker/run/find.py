@@ -80,13 +80,16 @@ def changed_settings(work: Finding) -> list[str]:
 def require_same_settings(work: Finding) -> None:
     """Refuse to add to what another model, threshold or other knobs found: one folder would hold two kinds of results.
 
+    A folder without results takes any settings: perhaps the earlier run failed for its settings.
+
     Raises
     ------
     ConfigError
         Naming what differs.
     """
     folder = work.outputs.folder
-    if changed := changed_settings(work):
+    earlier = record.read(folder)
+    if earlier.micrographs and (changed := _changed(earlier, work)):
         remedy = (
             f"Give the same settings (those of {folder / record.NAME}), choose another folder with -o, "
             "or leave out --skip-existing to do all again"
@@ -123,15 +126,18 @@ def find_all(
     """
     work.outputs.prepare()
     folder = work.outputs.folder
-    earlier = record.Record() if todo is None else record.read(folder)
-    if not _changed(earlier, work):
-        work = work.settled(earlier.knobs)
-    todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
-    if todo:
-        work = work.adapted(paths)
-    if todo or not earlier.about:
-        record.write(folder, work.command, work.config, work.about())
     with closing(Journal(folder)) as journal:
+        earlier = record.read(folder)
+        if todo is not None and not _changed(earlier, work):
+            work = work.settled(earlier.knobs)
+        if todo is None or todo:
+            work = work.adapted(paths)
+        since = earlier.since_ns
+        if todo is None and (not earlier.about or _changed(earlier, work)):
+            since = journal.since_ns  # If this run is killed, what it has not done again must not count as done.
+        todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
+        if todo or not earlier.about:
+            record.write(folder, work.command, work.config, {**work.about(), record.SINCE: since})
         journal.append(_unlisted(done, work, earlier.micrographs))
         jobs = min(jobs, len(todo))
         yield from record.recorded(each(todo, work.for_processes(jobs), jobs), journal)

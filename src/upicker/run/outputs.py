@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from upicker.io import coordinates
 from upicker.io.atomic import remove_stale, temporary_name
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
+from upicker.run import record
 from upicker.run.entries import Entry
 
 
@@ -76,7 +76,8 @@ class Outputs:
 
     def missing(self, micrographs: Sequence[Path]) -> list[Path]:
         """Return those micrographs whose outputs are not all there yet."""
-        return [path for path in micrographs if not all(map(there, self.paths(plain(path))))]
+        since = record.read(self.folder, micrographs=False).since_ns
+        return [path for path in micrographs if not all(there(file, since) for file in self.paths(plain(path)))]
 
     def prepare(self) -> None:
         """Make the folder, and try to write there, so that an error comes first and not after hours.
@@ -138,9 +139,15 @@ class Outputs:
         return coordinates.read(self.paths(plain(path))[0])
 
 
-def there(file: Path) -> bool:
-    """Return whether a file exists; False if its name is too long for the file system, as writing it will tell."""
-    return os.path.exists(file)  # noqa: PTH110 - that of pathlib raises
+def there(file: Path, since_ns: int | None = None) -> bool:
+    """Return whether a file exists, and was changed at `since_ns` or later.
+
+    False if its name is too long for the file system, as writing it will tell.
+    """
+    try:
+        return file.stat().st_mtime_ns >= (since_ns or 0)
+    except OSError:
+        return False
 
 
 def writable(folder: Path) -> None:

@@ -27,6 +27,7 @@ from upicker.run.entries import Entry, Journal
 from upicker.units import Length, parse_length
 
 NAME = "run.toml"
+SINCE = "since_ns"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Record:
         """The lowest score of the particles written."""
         threshold = self.about.get("threshold")
         return float(threshold) if isinstance(threshold, int | float) and math.isfinite(threshold) else None
+
+    @property
+    def since_ns(self) -> int | None:
+        """Outputs that were last changed before that, in nanoseconds since 1970, are those of other settings."""
+        since = self.about.get(SINCE)
+        return since if isinstance(since, int) else None
 
     @property
     def diameter(self) -> Length | None:

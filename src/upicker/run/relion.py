@@ -29,6 +29,7 @@ from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
+from upicker.run import record
 from upicker.run.batch import Outcome
 from upicker.run.entries import Entry
 from upicker.run.find import Finding, find_all
@@ -74,7 +75,8 @@ class JobOutputs:
 
     def missing(self, micrographs: Sequence[Path]) -> list[Path]:
         """Return the micrographs without coordinates."""
-        return [path for path in micrographs if not there(self.files[path])]
+        since = record.read(self.folder, micrographs=False).since_ns
+        return [path for path in micrographs if not there(self.files[path], since)]
 
     def write(self, micrograph: Micrograph, particles: Particles, diameter_px: float) -> Entry:
         """Write the particles of one micrograph, see `upicker.run.outputs.Outputs.write`."""

@@ -81,10 +81,11 @@ def _divided(micrographs: Sequence[LabelledMicrograph], margin: float, bands: Se
 
 def _share(micrographs: Sequence[LabelledMicrograph], parts: Sequence[Parts]) -> float:
     """Return the fraction of the labels that is validated on; 0 without labels."""
-    sides = [
-        sum(int(part[side].contains(one.particles.xy).sum()) for one, part in zip(micrographs, parts) if part[side])
-        for side in (0, 1)
-    ]
+    sides = [0, 0]
+    for one, part in zip(micrographs, parts, strict=True):
+        for side, region in enumerate(part):
+            if region is not None:
+                sides[side] += int(region.contains(one.particles.xy).sum())
     return sides[1] / max(sum(sides), 1)
 
 

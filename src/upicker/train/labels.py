@@ -15,8 +15,8 @@ from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.io import sources
 from upicker.io.coverage import Coverage
+from upicker.io.inside import check_inside
 from upicker.io.micrographs import Reading
-from upicker.io.outside import check_inside
 from upicker.io.pairing import pair_folder
 from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles

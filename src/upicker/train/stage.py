@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from upicker.errors import InputError
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Header
@@ -104,6 +105,9 @@ def run_stage(
         steps, seconds = totals(job.log)
         return _with_metrics(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(header))
     state = loop.initial_state(stage.model, plan, job.resume)
+    if state.best and not output.is_file():
+        found = f"the best weights so far are missing beside {plan.checkpoint.name}"
+        raise InputError(output, found, "Put them back, or start again without --resume")
     # Before the first rank writes anything: the others may still have been reading the checkpoint.
     job.ranks.require_equal(
         plan.identity

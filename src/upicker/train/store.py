@@ -41,7 +41,7 @@ class Store:
     def _mapped(self, pixels: np.ndarray) -> np.ndarray:
         try:
             self._make_room(pixels.nbytes)
-            offset, content = self._used, memoryview(np.ascontiguousarray(pixels)).cast("B")
+            offset, content = self._used, memoryview(np.ascontiguousarray(pixels).data).cast("B")
             # Written as a file: where a disk is full, writing to mapped memory would kill the process.
             done = 0
             while done < len(content):

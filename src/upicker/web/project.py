@@ -124,8 +124,8 @@ class Project:
 
     def _lock_file(self) -> Path:
         """Return one lock for labels, and one for the rejections of each folder or file of picks."""
-        several = self.mode == "inspect" and self.picks is not None and self.picks.is_file()
-        return self.state / (f"{self.mode}-{self.picks.name}.lock" if several else f"{self.mode}.lock")
+        picks = self.picks if self.mode == "inspect" else None
+        return self.state / (f"{self.mode}-{picks.name}.lock" if picks and picks.is_file() else f"{self.mode}.lock")
 
     def path(self, number: int) -> Path:
         """Return the file of a micrograph.

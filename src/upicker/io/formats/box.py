@@ -32,11 +32,14 @@ _MODES = {_START, _END, "-3"}
 
 
 def sniff(content: Content) -> bool:
-    """Recognise rows of four or more numbers without a header; a file named ``.box`` may be empty."""
+    """Recognise rows of four or more numbers without a header; in a file named ``.box`` any numbers, or none."""
+    named = content.path.suffix == ".box"
     if content.kind in ("empty", "text") and not content.text.strip():
-        return content.path.suffix == ".box"
+        return named
     first = content.rows[0][1] if content.rows else []
-    return content.delimiter is None and len(first) >= 4 and delimited.is_numeric(first) and not is_spider(content)
+    if not first or not delimited.is_numeric(first) or is_spider(content):
+        return False
+    return named or (content.delimiter is None and len(first) >= 4)
 
 
 def read(content: Content) -> list[Picks]:
@@ -53,6 +56,7 @@ def read(content: Content) -> list[Picks]:
         return [Picks(content.name, Particles.of([]))]
     modes = [cells[4] for _, cells in rows if len(cells) > 4 and cells[4] in _MODES]
     _check_no_ends(path, modes, len(rows))
+    delimited.refuse_longer(path, rows, len(rows[0][1]))
     corner = np.stack([delimited.column(path, rows, at, None) for at in (0, 1)], 1)
     size = np.stack([delimited.column(path, rows, at, None) for at in (2, 3)], 1)
     if (size <= 0).any():

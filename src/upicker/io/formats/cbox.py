@@ -68,11 +68,10 @@ def read(content: Content) -> list[Picks]:
 
 
 def _table(content: Content) -> Table:
-    """Return the table of the picks: the block ``cryolo``, or the only one besides the ends of filaments."""
+    """Return the table of the picks: the only one of boxes besides the ends of filaments."""
     path = content.path
     boxes = [t for t in content.tables if set(_NEEDED) <= set(t.columns)]
     found = [t for t in boxes if t.name != "filament_vertices"]
-    found = [t for t in found if t.name == "cryolo"] or found
     found = [t for t in found if t.rows] or found[:1]
     if boxes and not found:
         raise CoordinatesError(path, "it holds ends of filaments and no picks", "Write it again with crYOLO")

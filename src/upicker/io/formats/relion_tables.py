@@ -38,6 +38,7 @@ MICROGRAPH, COORDINATES = "_rlnMicrographName", "_rlnMicrographCoordinates"
 Z, TOMOGRAM = "_rlnCoordinateZ", "_rlnTomoName"
 OWN_SIZE, IMAGE_SIZE = "_rlnMicrographPixelSize", "_rlnImagePixelSize"
 UNSET = -999.0
+_BOXES = {"_CoordinateX", "_CoordinateY", "_Width", "_Height"}
 _HELICAL = {
     "filament numbers": ("_rlnHelicalTubeID", "_rlnHelicalTrackLength", "_rlnHelicalTrackLengthAngst"),
     "angle priors": ("_rlnAngleRotPrior", "_rlnAngleTiltPrior", "_rlnAnglePsiPrior", "_rlnAnglePsiFlipRatio"),
@@ -72,6 +73,11 @@ def read(content: Content) -> list[Picks]:
             f"it has no columns {X} and {Y}, but: {', '.join(columns)[:160] or 'none'}",
             "Give the STAR file with the coordinates",
         )
+    others = (table for table in tables if table.rows and not {X, Y} <= set(table.columns))
+    boxes = next((table for table in others if set(table.columns) >= _BOXES), None)
+    if boxes is not None:
+        both = f"it holds coordinates of RELION and boxes of crYOLO (from line {boxes.start})"
+        raise CoordinatesError(path, both, "Divide it into one file of each")
     # Of several tables those without rows say nothing.
     filled = [table for table in with_xy if table.rows] or with_xy[:1]
     if len(filled) > 1 and any(MICROGRAPH not in table.columns for table in filled):

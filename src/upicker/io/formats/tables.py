@@ -74,6 +74,7 @@ def read(content: Content) -> list[Picks]:
     else:
         at = _named(path, first)
         rows = rows[1:]
+    delimited.refuse_longer(path, rows, len(first))
     particles = _particles(path, rows, at)
     if "micrograph" not in at:
         return [_picks(path, rows, at, name, particles)]
@@ -98,8 +99,9 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
             "it has widths and heights: these are boxes, and it is not certain whether x and y are corners or centres",
             "For corners, write x y width height without a header as a .box file; for centres, x,y,diameter",
         )
+    lower = [cell.lower() for cell in header]
     for name, place in at.items():
-        if sum(cell.lower() == header[place].lower() for cell in header) > 1:
+        if lower.count(lower[place]) > 1:
             raise CoordinatesError(
                 path, f"it has two columns {header[place][:60]!r}, but needs one {name}", "Remove or rename one"
             )

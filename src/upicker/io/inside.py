@@ -1,4 +1,4 @@
-"""Particles outside their micrograph: a few are left out, many or far ones are in a wrong frame."""
+"""Particles whose centres lie outside their micrograph: a few are dropped, many are in a wrong frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from upicker.errors import CoordinatesError
 from upicker.particles import Particles
 
 # Fractions of the particles that may lie outside their micrograph: anywhere, and near its border.
-_FEW, _NEARBY = 0.05, 0.25
+_FEW_OUTSIDE, _NEAR_OUTSIDE = 0.05, 0.25
 
 
 def check_inside(particles: Particles, shape: tuple[int, int], where: object) -> tuple[Particles, int]:
@@ -40,8 +40,8 @@ def check_inside(particles: Particles, shape: tuple[int, int], where: object) ->
     """
     inside = particles.inside(shape)
     dropped = int((~inside).sum())
-    if dropped > _FEW * len(particles) and (
-        dropped > max(1, _NEARBY * len(particles)) or _farthest(particles, shape) > _near(particles, shape)
+    if dropped > _FEW_OUTSIDE * len(particles) and (
+        dropped > max(1, _NEAR_OUTSIDE * len(particles)) or _farthest(particles, shape) > _near(particles, shape)
     ):
         largest = particles.xy.max(0)
         raise CoordinatesError(
@@ -60,4 +60,4 @@ def _farthest(particles: Particles, shape: tuple[int, int]) -> float:
 
 
 def _near(particles: Particles, shape: tuple[int, int]) -> float:
-    return particles.median_diameter_px or _FEW * min(shape)
+    return particles.median_diameter_px or _FEW_OUTSIDE * min(shape)

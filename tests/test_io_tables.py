@@ -1,0 +1,75 @@
+"""Tables that are damaged as tables are, in rows and columns: none is read by half. More: benchmarks/fuzz_tables.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from upicker.errors import CoordinatesError
+from upicker.io import coordinates
+
+BOXES = "_CoordinateX\n_CoordinateY\n_Width\n_Height\n"
+STAR = "data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\ndata_0/a.mrc 1 2\n"
+
+HALVES = {
+    # Each would give another place, or fewer particles than there are rows.
+    "no number.star": ("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n1_0 20\n", "line 6 has '1_0'"),
+    "arabic.star": ("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n\u0663 20\n", "line 6"),
+    "cut.star": (STAR + "data_1/a.mrc", "line 7 has 1 values for 3 columns"),
+    "cut twice.star": (STAR + "data_1/a.mrc\n\n" + STAR, "line 7 has 1 values for 3 columns"),
+    "other delimiter.star": (STAR.replace("a.mrc 1 2", "a.mrc;1;2"), "1 values for 3 columns"),
+    "cut loop.star": (STAR + "loop_", "last loop_, in the table from line 7, has no columns"),
+    "joined.cbox": (
+        f"data_cryolo\nloop_\n{BOXES}1 2 30 30\ndata_other\nloop_\n{BOXES}5 6 30 30\n9 9 30 30\n",
+        r"2 tables of boxes \(from lines 1 and 8\)",
+    ),
+    "two programs.star": (f"{STAR}data_cryolo\nloop_\n{BOXES}1 2 30 30\n", "RELION and boxes of crYOLO .from line 7"),
+    "short first row.box": ("100 200\n100 300 30 30\n", "line 2 has 4 values, and the first line 2"),
+    "two rows in a line.box": ("1 2 30 30\n5 6 30 30 9 9 30 30\n", "line 2 has 8 values, and the first line 4"),
+    "two rows in a line.csv": ("x,y,score\n1,2,1\n5,6,1,9,9,1\n", "line 3 has 6 values, and the first line 3"),
+    "names of rows.csv": ("x,y\na,1,2\nb,3,4\n", "line 2 has 3 values, and the first line 2"),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_a_file_is_not_read_by_half(tmp_path: Path, name: str) -> None:
+    content, words = HALVES[name]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CoordinatesError, match=words):
+        coordinates.read_all(tmp_path / name)
+
+
+@pytest.mark.parametrize("between", [",", ", ", ";", "\t", " "])
+def test_boxes_are_boxes_whatever_stands_between_their_numbers(tmp_path: Path, between: str) -> None:
+    path = tmp_path / "a.box"
+    path.write_text("".join(between.join(row) + "\n" for row in (["10", "20", "30", "30"], ["50", "60", "30", "30"])))
+    particles = coordinates.read(path)
+    np.testing.assert_array_equal(particles.xy, [[25, 35], [65, 75]])
+    np.testing.assert_array_equal(particles.diameter_px, 30)
+
+
+def test_what_was_readable_stays_so(tmp_path: Path) -> None:
+    """Blank cells behind the last column, comments behind a row, an empty table, and a block after a name."""
+    for name, content, count in [
+        ("a.csv", "x,y\n1,2,,\n3,4,\n", 2),
+        ("b.txt", "1 2 30 30\n3 4 30 30 # good\n", 2),
+        ("c.star", STAR + "data_images\nloop_\n_rlnImageName\n", 1),
+        ("d.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n", 0),
+    ]:
+        (tmp_path / name).write_text(content)
+        assert sum(len(picks.particles) for picks in coordinates.read_all(tmp_path / name)) == count, name
+
+
+def test_damaged_tables_are_refused_or_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+    import fuzz_tables  # type: ignore[import-not-found]
+
+    for kind, documents in fuzz_tables.seeds().items():
+        results = set()
+        for index in range(300):
+            document = fuzz_tables.changed(kind, np.random.default_rng((7, index)), documents)
+            path = tmp_path / document.file
+            path.write_bytes(fuzz_tables.text(kind, document).encode())
+            results.add(fuzz_tables.outcome(path, kind, document))
+            path.unlink()  # a list of micrographs finds the files beside it
+        assert results == {"read", "refused"}
