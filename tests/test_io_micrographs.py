@@ -498,6 +498,30 @@ def test_find_refuses_two_micrographs_of_one_name(tmp_path: Path) -> None:
     assert str(second) in str(caught.value)
 
 
+def test_a_broken_link_is_found_and_named(tmp_path: Path) -> None:
+    good = put_mrc(tmp_path / "a.mrc", marked("f4"))
+    link = tmp_path / "b.mrc"
+    link.symlink_to("gone/b.mrc")
+    for pattern in (tmp_path, tmp_path / "*.mrc", tmp_path / "*"):
+        assert micrographs.find([pattern]) == [good, link]
+    assert micrographs.find([link]) == [link]
+    for reader in (micrographs.read, micrographs.size):
+        with pytest.raises(MicrographError, match=r"b\.mrc: it is a link to gone/b\.mrc, which does not exist"):
+            reader(link)
+
+
+def test_a_folder_of_folders_names_the_one_with_micrographs(tmp_path: Path) -> None:
+    job = tmp_path / "MotionCorr" / "job002"
+    (job / "Movies").mkdir(parents=True)
+    with pytest.raises(InputError, match="there is no micrograph in this folder"):
+        micrographs.find([job])
+    put_mrc(job / "Movies" / "a.mrc", marked("f4"))
+    with pytest.raises(InputError, match=r"its micrographs are in Movies\. Give .*job002/Movies, or a list"):
+        micrographs.find([job])
+    with pytest.raises(InputError, match=r"its micrographs are in job002/Movies"):
+        micrographs.find([job.parent])
+
+
 def test_two_micrographs_of_one_name_are_told_apart_by_their_folders_where_outputs_are(tmp_path: Path) -> None:
     paths = [tmp_path / folder / name for folder in ("one", "two") for name in ("mic.mrc", "other.mrc")][:3]
     for path in paths:

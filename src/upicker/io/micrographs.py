@@ -232,19 +232,45 @@ def _expand(pattern: str) -> list[Path]:
         found = [p for p in path.iterdir() if _is_known(p)]
     else:
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        matches = [match for match in matches if match.is_file()]
+        matches = [match for match in matches if match.is_file() or _is_broken(match)]
         # `folder/*` must not match the STAR file beside the micrographs; `*.dat` is taken literally.
         found = [match for match in matches if _is_known(match)] or matches
     if not found:
-        what = "there is no micrograph in this folder" if path.is_dir() else "there is no such file, folder or match"
-        raise InputError(
-            pattern, what, f"Known suffixes are {' '.join(names.SUFFIXES)}, and {' '.join(names.COMPRESSED)} after .mrc"
-        )
+        known = f"Known suffixes are {' '.join(names.SUFFIXES)}, and {' '.join(names.COMPRESSED)} after .mrc"
+        if not path.is_dir():
+            raise InputError(pattern, "there is no such file, folder or match", known)
+        inner = _folder_within(path)
+        if inner is not None:
+            raise InputError(pattern, f"its micrographs are in {inner.relative_to(path)}", f"Give {inner}, or a list")
+        raise InputError(pattern, "there is no micrograph in this folder", known)
     return found
 
 
+def _folder_within(folder: Path) -> Path | None:
+    """Return the first folder with micrographs at most three levels within, as jobs of RELION have them."""
+    level = [folder]
+    for _ in range(3):
+        level = sorted(inner for one in level for inner in _visible(one) if inner.is_dir())
+        for inner in level:
+            if any(_is_known(path) for path in _visible(inner)):
+                return inner
+    return None
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _is_broken(path: Path) -> bool:
+    """Tell whether a path is a link to nothing: it is kept, so that it is reported with the rest."""
+    return path.is_symlink() and not path.exists()
+
+
 def _is_known(path: Path) -> bool:
-    return is_micrograph_name(path) and not path.name.startswith(".") and path.is_file()
+    return is_micrograph_name(path) and not path.name.startswith(".") and (path.is_file() or _is_broken(path))
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
@@ -254,6 +280,9 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _head(path: Path) -> bytes:
+    if _is_broken(path):
+        found = f"it is a link to {os.readlink(path)}, which does not exist"  # noqa: PTH115 - as it is written
+        raise MicrographError(path, found, "Restore that file, or remove the link")
     if path.is_dir():
         raise MicrographError(path, "it is a folder", "Give a file")
     if not path.stat().st_size:
