@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
-from upicker.io import coordinates
+from upicker.io import coordinates, sources
 from upicker.io.inside import check_inside
 from upicker.io.picks import ReadOptions
 from upicker.particles import Particles
@@ -226,12 +226,12 @@ def test_what_is_known_of_the_micrograph_holds_for_its_file(tmp_path: Path) -> N
     """Origins in Angstrom by its pixel size; a file made on a binned picture is refused."""
     path = tmp_path / "mic.star"
     path.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n100 50 8\n")
-    assert coordinates.read_of(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
+    assert sources.read(path, SHAPE, 2.0).xy.tolist() == [[96, 50]]
     with pytest.raises(CoordinatesError, match=r"--pixel-size"):
-        coordinates.read_of(path, SHAPE, None)
+        sources.read(path, SHAPE, None)
     coordinates.write(path, Particles.of([(10, 20)]), "star", 2.0, (SHAPE[0] // 2, SHAPE[1] // 2))
     with pytest.raises(CoordinatesError, match=r"made on an image of .*, but micrograph 'mic' has .*--scale 2"):
-        coordinates.read_of(path, SHAPE, 1.0)
+        sources.read(path, SHAPE, 1.0)
 
 
 @pytest.mark.parametrize("format", ["csv", "star", "particles", "topaz"])

@@ -68,17 +68,6 @@ def read_one(path: str | Path, options: ReadOptions = _DEFAULT_READ) -> Picks:
     return to_contract(path, found[0], options) if found else Picks(path.stem, Particles.of([]))
 
 
-def read_of(path: str | Path, shape: tuple[int, int], pixel_size_A: float | None) -> Particles:
-    """Read a file of one micrograph of which size and pixel size are known, as `read` does.
-
-    Raises
-    ------
-    CoordinatesError
-        As `read`; also if the file was made on an image of another size.
-    """
-    return read(path, ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A))
-
-
 def read_all(path: Path, options: ReadOptions = _DEFAULT_READ) -> list[Picks]:
     """Read a coordinates file of one micrograph or of many, or a list of such files.
 

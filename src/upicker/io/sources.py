@@ -133,7 +133,7 @@ def read_one(source: Source, shape: tuple[int, int] | None = None, pixel_size_A:
     Raises
     ------
     CoordinatesError
-        As `upicker.io.coordinates.read_of`.
+        As `upicker.io.coordinates.read`; also if the file was made on an image of another size.
     """
     options = ReadOptions(shape_of=lambda _: shape, pixel_size_A=pixel_size_A)
     if not isinstance(source, Part):
