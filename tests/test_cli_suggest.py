@@ -1,6 +1,7 @@
 """``upicker suggest`` through the command line, with a network of toy size."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from command_line import CENTRES, DIAMETER, TOY, micrograph, upicker
 
 from upicker.cli.app import run
 from upicker.io import coordinates
+from upicker.model import weights as weights_file
 from upicker.particles import Particles
 
 SETTINGS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
@@ -51,6 +53,23 @@ def test_labels_may_be_one_file(here, capsys):
     assert (code, err) == (0, "")
     assert "5 of 5 micrographs ranked" in out
     assert "m2.mrc" not in {Path(row["micrograph"]).name for row in rows("r.csv")}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        (None, "they were not validated: doubt is measured from 0.3"),
+        (1.0, "found no particle in validation"),
+        (0.4, ""),
+    ],
+)
+def test_weights_without_a_threshold_that_means_something(here, capsys, threshold, words):
+    model, header, _ = weights_file.load(Path("m.safetensors"))
+    weights_file.save(Path("other.safetensors"), model, replace(header, threshold=threshold))
+    code, out, err = upicker(capsys, "suggest", "mics", "--model", "other.safetensors")
+    assert code == 0
+    assert "6 of 6 micrographs ranked" in out
+    assert words in err if words else not err
 
 
 def test_a_ranking_is_printed_and_written(here, capsys):

@@ -84,6 +84,11 @@ def suggest(
     outcomes = suggest_all(paths, work, ranking, output, jobs or processes(total, work.picker))
     batch = watch("suggest", outcomes, total, "detections")
     found = ranking.suggestions()
+    if found and not work.picker.has_threshold and not ranking.fitted:
+        warning(
+            f"{model}: no threshold is stored with these weights, as they were not validated: "
+            f"doubt is measured from {work.threshold:g}. Give --labels."
+        )
     if found and work.threshold >= 1 and not ranking.fitted:
         warning(
             f"{model}: these weights found no particle in validation, so that this order tells nothing. Train longer."

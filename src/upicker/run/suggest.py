@@ -69,10 +69,9 @@ class Detecting:
         WeightsError, ConfigError
             If the weights or the changes cannot be used.
         """
-        changes = {"pick.views": VIEWS, **changes}
-        threshold = Picker(model, changes).threshold
-        # As a change to the config it reaches other processes, unlike a changed attribute.
-        return cls(Picker(model, {**changes, "pick.threshold": FLOOR}), threshold, diameter, reading)
+        picker = Picker(model, {"pick.views": VIEWS, **changes})
+        threshold, picker.threshold = picker.threshold, FLOOR
+        return cls(picker, threshold, diameter, reading)
 
     def __call__(self, path: Path) -> Detected:
         """Detect the particles of one micrograph, and match them with its labels if it has some.
