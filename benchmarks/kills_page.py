@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _click(
     while not stop.is_set():
         try:
             _add(page, names, rng, acknowledged, sent)
-        except (OSError, ValueError):  # the server was killed
+        except (OSError, ValueError, HTTPException):  # the server was killed
             return
 
 
