@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -385,3 +387,24 @@ def test_the_format_is_in_the_header(saved):
 def test_raising_the_format_makes_older_files_unreadable(saved, monkeypatch):
     monkeypatch.setattr("upicker.model.header.FORMAT", 2)
     assert "weights of format 1; this version reads format 2" in refused(saved).found
+
+
+@pytest.mark.parametrize("changes", [{}, {"model.backbone": "resnet18", "model.levels": 4}])
+def test_shapes_without_memory_are_those_of_the_network(changes):
+    config = Config().with_changes(changes)
+    built = {name: tuple(tensor.shape) for name, tensor in weights.build(config).state_dict().items()}
+    assert weights._shapes_of(config.model) == built
+
+
+def test_reading_weights_does_not_import_the_compiler(tmp_path):
+    """It takes a second, in each process."""
+    program = (
+        "import sys; from pathlib import Path; from upicker.config import Config; from upicker.model import weights;"
+        "from upicker.model.weights import Header; path = Path(sys.argv[1]);"
+        "weights.save(path, weights.build(Config()), Header(Config().to_tables(), '9px', 'pretrain', *[None] * 4, 1));"
+        "weights._shapes_of.cache_clear(); weights.load(path); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "w.safetensors"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

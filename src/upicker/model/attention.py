@@ -74,6 +74,8 @@ class MSDeformAttn(nn.Module):
 
     def _reset_parameters(self) -> None:
         """Start with a direction per head, and points at growing distances along it."""
+        if self.value_proj.weight.is_meta:  # There are no values; see `upicker.model.weights`.
+            return
         nn.init.zeros_(self.sampling_offsets.weight)
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)

@@ -73,7 +73,7 @@ class Detector(nn.Module):
             _projection(channels[-1] if i == 0 else config.dim, config.dim, 3)
             for i in range(config.levels - len(channels))
         )
-        self.level_embed = nn.Parameter(torch.randn(config.levels, config.dim) * 0.1)
+        self.level_embed = nn.Parameter(torch.empty(config.levels, config.dim).normal_(std=0.1))
         self.encoder = DeformableTransformerEncoder(config)
         self.enc_output = nn.Linear(config.dim, config.dim)
         self.enc_output_norm = nn.LayerNorm(config.dim)

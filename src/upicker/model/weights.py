@@ -5,15 +5,17 @@ No pickle is read: a file from a stranger can hold numbers and text, but no code
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from upicker.config import Config, ModelConfig
 from upicker.errors import ConfigError, WeightsError
@@ -147,8 +149,21 @@ def checked(path: Path) -> tuple[Header, Config]:
 @lru_cache(maxsize=16)
 def _shapes_of(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the tensors of an architecture by name, without their memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutNormal():
         return {name: tuple(tensor.shape) for name, tensor in Detector(model, 0.1).state_dict().items()}
+
+
+class _WithoutNormal(TorchFunctionMode):
+    """Leaves out normally distributed values: on the device ``meta`` they import torch's compiler, a second of work."""
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, or do nothing."""
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_, nn.init.kaiming_normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _require_shapes(path: Path, own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
