@@ -257,4 +257,4 @@ def test_an_error_of_all_processes_is_printed_once(project):
     command[command.index("labels")] = "nowhere"
     done = torchrun(project, ["-m", "upicker", *command])
     assert done.returncode != 0
-    assert done.stderr.count("nowhere: no such folder of labels") == 1
+    assert done.stderr.count("nowhere: no such folder or file of labels") == 1
