@@ -311,8 +311,8 @@ def swap_columns(random: Random, document: Document, block: Block) -> None:
 
 
 def number(random: Random, document: Document, block: Block) -> None:
-    if block.rows:
-        words = block.rows[_pick(random, block.rows)].words
+    if rows := [row for row in block.rows if row.words]:
+        words = rows[_pick(random, rows)].words
         words[_pick(random, words)] = NUMBERS[_pick(random, NUMBERS)]
 
 

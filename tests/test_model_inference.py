@@ -63,6 +63,26 @@ def test_samples_outside_are_zero_and_those_at_pixels_are_the_pixels():
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("shift", [-200.0, 200.0])
+def test_attention_weights_of_any_size_are_those_of_softmax(shift):
+    model = detector(SMALL)
+    with torch.no_grad():
+        for layer in [*model.encoder.layers, *(layer.cross_attn for layer in model.decoder.layers)]:
+            getattr(layer, "self_attn", layer).attention_weights.bias += shift
+    images = tiles(64)
+    for ours, theirs in zip(InferenceDetector(model)(images), in_training_order(model, images), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_many_tiles_of_a_large_level_are_sampled_at_their_places():
+    levels = Levels([(512, 512)], heads=8, points=1, device=torch.device("cpu"))
+    value = torch.zeros(9, 512 * 512, 8)
+    value[8, -1] = torch.arange(1.0, 9)
+    place = torch.full((9, 1, 16), 511.0)
+    found = levels.samples(value, place, torch.ones(9, 1, 8))
+    torch.testing.assert_close(found[8, 0], value[8, -1], atol=1e-3, rtol=0)
+
+
 def test_what_is_not_finite_in_one_tile_stays_there():
     model = detector(SMALL)
     images = tiles(64, 2)

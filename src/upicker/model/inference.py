@@ -30,9 +30,6 @@ from upicker.model.detector import Detector
 from upicker.model.position import grid_points, sine_embedding
 from upicker.model.transformer import MLP, DeformableTransformerDecoderLayer, DeformableTransformerEncoderLayer
 
-# exp() of attention weights beyond this is cut off, so that their sum is finite without subtracting the maximum.
-_HIGHEST = 60.0
-
 
 class Levels:
     """The feature levels of one tile size, and where their pixels lie in a table of samples.
@@ -103,10 +100,11 @@ class Levels:
         pixel = place.floor()
         (x, y), (fx, fy) = pixel.chunk(2, -1), place.sub_(pixel).chunk(2, -1)
         index = torch.add(self.first, x, alpha=H).add_(y, alpha=H * self.width)
-        if B > 1:
-            index += torch.arange(B, dtype=torch.float32, device=index.device)[:, None, None] * (self.rows * H)
         # A place that is not finite has no index; its weight is not finite either.
-        bags = index.int().clamp_(0, B * self.rows * H - 1).view(B * Q * H, -1)
+        bags = index.int().clamp_(0, self.rows * H - 1)
+        # As whole numbers: those of many tiles are too large for float32.
+        bags += torch.arange(B, dtype=torch.int32, device=bags.device)[:, None, None] * (self.rows * H)
+        bags = bags.view(B * Q * H, -1)
         bottom = weight * fy
         top = weight - bottom
         bottom_right, top_right = bottom * fx, top * fx
@@ -156,9 +154,10 @@ class Sampling:
         """
         B, Q, samples = predicted.shape
         samples //= 3
-        weight = predicted[..., 2 * samples :].clamp_max(_HIGHEST).exp_()
-        total = weight.view(B, Q, self.heads, -1).sum(-1, keepdim=True)
-        sampled = levels.samples(F.linear(memory, *self.value), predicted[..., : 2 * samples], weight)
+        logits = predicted[..., 2 * samples :].unflatten(-1, (self.heads, -1))
+        weight = (logits - logits.amax(-1, keepdim=True)).exp_()
+        total = weight.sum(-1, keepdim=True)
+        sampled = levels.samples(F.linear(memory, *self.value), predicted[..., : 2 * samples], weight.flatten(2))
         sampled = sampled.view(B, Q, self.heads, -1) / total.to(self.dtype)
         return F.linear(sampled.view(B, Q, -1), *self.output)
 
