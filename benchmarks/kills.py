@@ -173,7 +173,7 @@ def results(folder: Path) -> dict[str, bytes]:
         if re.search(r"\.upicker/run-[^/]*\.jsonl$", name):
             continue  # compared as what `record.read` makes of them
         if file.name == "run.toml":
-            content = re.sub(rb"(?m)^(time|since_ns) = .*$", b"", content)
+            content = re.sub(rb"(?m)^(time|since_ns) = .*\n", b"", content)
         elif name.endswith(".log.csv"):
             content = b"\n".join(b",".join(row.split(b",")[:2] + row.split(b",")[3:]) for row in content.split(b"\n"))
         elif name.endswith(".safetensors"):
