@@ -120,6 +120,17 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
         sources.read(part)
 
 
+@pytest.mark.parametrize("text", ["x,y\n1,2\n", "micrograph,x,y\na,1,2\nb,3,4\n"])
+def test_the_content_of_a_file_that_has_vanished_is_an_error_of_coordinates(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(text)
+    source = by_micrograph(file)["a"]
+    assert sources.content(source)
+    file.unlink()
+    with pytest.raises(CoordinatesError, match=r"a\.csv.*cannot be read"):
+        sources.content(source)
+
+
 def test_a_position_counts_once_with_its_highest_score() -> None:
     particles = Particles.of([(1, 2), (3, 4), (1, 2), (5, 6), (1, 2), (3, 4.001)], 9, [0.1, 0.5, 0.9, 0.4, 0.3, 0.2])
     once, again = distinct(particles, Path("d/a.csv"))

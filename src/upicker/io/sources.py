@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates
+from upicker.io.formats.content import load
 from upicker.io.picks import Picks, ReadOptions, stem, to_contract
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
@@ -142,9 +143,15 @@ def read_one(source: Source, shape: tuple[int, int] | None = None, pixel_size_A:
 
 
 def content(source: Source) -> bytes:
-    """Return what is stored for a micrograph, to notice a change: all of a file, or the values of a part."""
+    """Return what is stored for a micrograph, to notice a change: all of a file, or the values of a part.
+
+    Raises
+    ------
+    CoordinatesError
+        If it cannot be read.
+    """
     if not isinstance(source, Part):
-        return source.read_bytes()
+        return load(source, source.stem).data
     picks = stored(source)
     particles = picks.particles
     origins = b"" if picks.origins_A is None else picks.origins_A.tobytes()
