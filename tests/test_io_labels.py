@@ -10,6 +10,7 @@ from upicker.geometry import Region
 from upicker.io import coordinates
 from upicker.io.coverage import FILE, Coverage
 from upicker.io.labels import LabelFolder, Labelled
+from upicker.io.picks import Picks
 from upicker.io.sources import Part
 from upicker.particles import Particles
 
@@ -46,6 +47,18 @@ def test_files_of_any_format_are_found_by_name(folder):
     assert labels.labelled()[0] == Labelled(Path("mic0.mrc"), folder / "mic0.csv", 3, False)
     missing = LabelFolder(folder / "none", [Path("a.mrc")])
     assert (missing.file(0), missing.labelled(), missing.unlabelled()) == (None, [], [Path("a.mrc")])
+
+
+def test_a_file_written_beside_a_list_counts(tmp_path):
+    """The page keeps labels as CSV, also in the folder of RELION's manual picking."""
+    folder, names = tmp_path / "job", ("M/mic0.mrc", "M/mic1.mrc")
+    coordinates.write_all(folder, [Picks(name, Particles.of([(1, 2)])) for name in names], "relion")
+    (folder / "autopick.star").rename(folder / "manualpick.star")
+    labels = reader(folder)
+    assert counts(labels) == {0: (1, False), 1: (1, False)}
+    for number, count in ((1, 3), (2, 4)):
+        labels.assign(number, write(folder, f"mic{number}.csv", count))
+    assert counts(labels) == {0: (1, False), 1: (3, False), 2: (4, False)}
 
 
 def test_labels_in_one_file_of_many_micrographs(tmp_path):

@@ -9,8 +9,9 @@ from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates, sources
 from upicker.io.pairing import pair_folder
 from upicker.io.picks import Picks
-from upicker.io.sources import Part, Repeated, by_micrograph, distinct, repeats
+from upicker.io.sources import Part, Repeated, by_micrograph, by_name, distinct, repeats
 from upicker.particles import Particles
+from upicker.run.convert import load
 
 NAMES = ("M/Dataset1/001.mrc", "M/Dataset2/001.mrc", "M/Dataset2/a.mrc")
 XY = {name: np.random.default_rng(i).uniform(0, 200, (4 + i, 2)).round(3) for i, name in enumerate(NAMES)}
@@ -47,6 +48,46 @@ def test_the_folder_of_a_job_and_its_list(tmp_path: Path, many: list[Picks], mon
             np.testing.assert_allclose(sources.read(file).xy, XY[name], atol=1e-3)
 
 
+def job(folder: Path, *names: str) -> Path:
+    """A picking job with a list, as RELION leaves it: one particle at (1, 2) in each micrograph."""
+    coordinates.write_all(folder, [Picks(f"M/{name}.mrc", Particles.of([(1, 2)])) for name in names], "relion")
+    return folder
+
+
+def test_files_beside_a_list_count_too(tmp_path: Path) -> None:
+    folder = job(tmp_path / "job", "a", "b")
+    coordinates.write(folder / "c.csv", Particles.of([(3, 4)]), "csv")
+    found = by_micrograph(folder)
+    assert {name: sources.read(file).xy.tolist() for name, file in found.items()} == {
+        "M/a.mrc": [[1, 2]],
+        "M/b.mrc": [[1, 2]],
+        "c": [[3, 4]],
+    }
+    assert list(by_name(folder)) == ["a", "b", "c"]
+
+
+def test_a_file_beside_a_list_counts_instead_of_the_listed_one(tmp_path: Path) -> None:
+    folder = job(tmp_path / "job", "a", "b")
+    coordinates.write(folder / "b.csv", Particles.of([(3, 4), (5, 6)]), "csv")
+    assert sources.read(by_micrograph(folder)["M/b.mrc"]).xy.tolist() == [[3, 4], [5, 6]]
+    assert len(by_micrograph(folder)) == 2
+    assert {one.picks.micrograph: len(one.picks.particles) for one in load([folder])} == {"M/a.mrc": 1, "M/b.mrc": 2}
+
+
+def test_a_file_that_is_only_named_as_a_list_does_not_hide_others(tmp_path: Path) -> None:
+    coordinates.write(tmp_path / "a.csv", Particles.of([(3, 4)]), "csv")
+    (tmp_path / "summary.star").write_text("data_summary\n_rlnFoo 3\n")
+    assert by_micrograph(tmp_path) == by_name(tmp_path) == {"a": tmp_path / "a.csv"}
+    assert [one.picks.micrograph for one in load([tmp_path])] == ["a"]
+
+
+def test_the_list_of_relion_3_names_no_micrograph(tmp_path: Path) -> None:
+    coordinates.write(tmp_path / "a_manualpick.star", Particles.of([(3, 4)]), "star")
+    coordinates.write(tmp_path / "b.csv", Particles.of([(3, 4)]), "csv")
+    (tmp_path / "coords_suffix_manualpick.star").write_text("CtfFind/job003/micrographs_ctf.star\n")
+    assert by_micrograph(tmp_path) == {"a": tmp_path / "a_manualpick.star", "b": tmp_path / "b.csv"}
+
+
 def test_files_of_one_micrograph(tmp_path: Path, many: list[Picks]) -> None:
     for one in many[1:]:
         coordinates.write(tmp_path / f"{Path(one.micrograph).stem}.csv", one.particles, "csv")
@@ -77,6 +118,17 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     file.write_text("micrograph,x,y\nb,3,4\nc,3,4\n")
     with pytest.raises(CoordinatesError, match="'a' is not in it any more"):
         sources.read(part)
+
+
+@pytest.mark.parametrize("text", ["x,y\n1,2\n", "micrograph,x,y\na,1,2\nb,3,4\n"])
+def test_the_content_of_a_file_that_has_vanished_is_an_error_of_coordinates(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(text)
+    source = by_micrograph(file)["a"]
+    assert sources.content(source)
+    file.unlink()
+    with pytest.raises(CoordinatesError, match=r"a\.csv.*cannot be read"):
+        sources.content(source)
 
 
 def test_a_position_counts_once_with_its_highest_score() -> None:

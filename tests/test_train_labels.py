@@ -12,6 +12,8 @@ from upicker.image.prepare import Prepared
 from upicker.io import coordinates
 from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
+from upicker.io.picks import Picks
+from upicker.io.sources import by_micrograph
 from upicker.particles import Particles
 from upicker.train.dataset import sample_from
 from upicker.train.holdback import all_regions, regions
@@ -223,6 +225,19 @@ def test_the_median_diameter_is_that_of_all_labels_that_have_one(tmp_path):
     assert median_diameter([tmp_path / f"{s}.csv" for s in "abc"]) == Length(30.0, "px")
     with pytest.raises(InputError, match=r"c\.csv.*no diameter.*--diameter"):
         median_diameter([tmp_path / "c.csv"])
+
+
+def test_the_median_diameter_of_labels_in_angstrom_and_of_refined_particles(tmp_path):
+    """cryoSPARC's diameters are in Angstrom; positions that need the micrograph's pixel size do not matter here."""
+    picks = [Picks(f"{s}.mrc", Particles.of([(30.0, 40.0)], 25.0), (70, 90), 2.0) for s in "ab"]
+    coordinates.write_all(tmp_path / "picks.cs", picks, "cs")
+    sources = list(by_micrograph(tmp_path / "picks.cs").values())
+    assert median_diameter(sources).value == pytest.approx(25.0)
+    assert median_diameter(sources, pixel_size_A=1.0).value == pytest.approx(50.0)
+    refined = tmp_path / "a.star"
+    refined.write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n30 40 6\n")
+    with pytest.raises(InputError, match="no diameter"):
+        median_diameter([refined])
 
 
 def write_micrograph(path: Path, shape: tuple[int, int]) -> Path:

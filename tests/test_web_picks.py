@@ -15,6 +15,7 @@ from waiting import PATIENCE_S, until
 from web_client import DIAMETER_PX, client, make_micrographs, make_project, pick_store
 
 from upicker import scoring
+from upicker.errors import InputError
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
@@ -386,6 +387,15 @@ def test_picks_are_read_from_what_any_program_writes(tmp_path, form):
     for picks, particles in zip(found.values, truth):
         assert picks is not None
         np.testing.assert_allclose(picks.particles.xy, particles.xy, atol=1e-3)
+
+
+def test_picks_beside_a_list_are_read_too(tmp_path):
+    coordinates.write_all(tmp_path / "job", [Picks("M/mic0.mrc", Particles.of([[30, 40]]))], "relion")
+    coordinates.write(tmp_path / "job/mic1.csv", Particles.of([[50, 60]]), "csv")
+    found = loading.read_picks(tmp_path / "job", ["mic0", "mic1"], lambda done, of: None)
+    assert [None if one is None else one.particles.xy.tolist() for one in found.values] == [[[30, 40]], [[50, 60]]]
+    with pytest.raises(InputError, match="none of the 2 names"):
+        loading.read_picks(tmp_path / "job", ["other"], lambda done, of: None)
 
 
 def test_a_damaged_file_is_named_and_the_others_are_shown(tmp_path, project):

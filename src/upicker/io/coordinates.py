@@ -7,7 +7,7 @@ contract of `upicker.particles`, in which the centre of the first stored pixel i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from upicker.io.atomic import replacing
 from upicker.io.formats import COMMON_FIRST, recognized
 from upicker.io.formats.content import Content, load
 from upicker.io.formats.format import Format
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, stem, to_contract
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, grouped, stem, to_contract
 from upicker.particles import Particles
 
 # The formats of `write`, and those of `write_all`, which also writes folders of a structure of their own.
@@ -110,8 +110,13 @@ def read_stored(path: Path) -> list[tuple[Path, Picks]]:
     listing = recognized(content).listing
     if listing is None:
         return [(path, picks) for picks in _parsed(content)]
+    return read_listed(listing.files(content))
+
+
+def read_listed(entries: Iterable[tuple[str, Path]]) -> list[tuple[Path, Picks]]:
+    """Read the files that a list names as `read_stored` does; picks get the names of the micrographs in the list."""
     found: list[tuple[Path, Picks]] = []
-    for name, file in listing.files(content):
+    for name, file in entries:
         inner = _parsed(_load(file))
         named = [replace(inner[0], micrograph=name)] if len(inner) == 1 else inner
         found += [(file, picks) for picks in named or [Picks(name, Particles.of([]))]]
@@ -225,7 +230,7 @@ def output_path(folder: Path, stem: str, format: str) -> Path:
 
 
 def lists(folder: Path) -> list[Path]:
-    """Return the lists in a folder, such as RELION's ``autopick.star``; each stands for all coordinates files of it."""
+    """Return the files in a folder that are named as lists are, such as RELION's ``autopick.star``."""
     patterns = [pattern for format in COMMON_FIRST if format.listing for pattern in format.listing.patterns]
     return sorted(file for pattern in patterns for file in Path(folder).glob(pattern))
 
@@ -241,6 +246,39 @@ def listed(path: Path) -> list[tuple[str, Path]] | None:
     content = _load(Path(path))
     listing = recognized(content).listing
     return None if listing is None else listing.files(content)
+
+
+def in_folder(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the coordinates files of a folder by micrograph: those of its list, and those named after a micrograph.
+
+    Of several lists the first counts. A file named after a listed micrograph, such as labels that were corrected in
+    another format, counts instead of the listed one.
+
+    Returns
+    -------
+    by_list : dict of str to Path
+        By the micrograph's name in the list; empty without a list.
+    by_name : dict of str to Path
+        All others, by the stem of their micrograph.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    CoordinatesError
+        If the list cannot be read, or a listed file does not exist.
+    """
+    by_name, named_as_lists = stems(folder), lists(folder)
+    by_list = next((dict(found) for file in named_as_lists if (found := listed(file)) is not None), None)
+    if by_list is None:
+        return {}, by_name
+    known = {file.resolve() for file in (*named_as_lists, *by_list.values())}
+    by_name = {name: file for name, file in by_name.items() if file.resolve() not in known}
+    listed_names = list(by_list)
+    rows = grouped([stem(name) for name in listed_names])
+    for name in [name for name in by_name if len(rows.get(name, ())) == 1]:
+        by_list[listed_names[rows[name][0]]] = by_name.pop(name)
+    return by_list, by_name
 
 
 def collections(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates
+from upicker.io.formats.content import load
 from upicker.io.picks import Picks, ReadOptions, stem, to_contract
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
@@ -53,7 +54,8 @@ def by_micrograph(path: Path) -> dict[str, Source]:
     Parameters
     ----------
     path : Path
-        A folder of coordinates files, perhaps with a list of them; such a list; or a file of one micrograph or of many.
+        A folder of coordinates files, perhaps with a list of some, see `upicker.io.coordinates.in_folder`; such a list;
+        or a file of one micrograph or of many.
 
     Returns
     -------
@@ -68,8 +70,8 @@ def by_micrograph(path: Path) -> dict[str, Source]:
         If a list or a file of many cannot be read.
     """
     if path.is_dir():
-        listed = coordinates.lists(path)[:1]
-        return dict(coordinates.listed(listed[0]) or ()) if listed else dict(coordinates.stems(path))
+        by_list, by_name = coordinates.in_folder(path)
+        return {**by_list, **by_name}
     if not path.exists():
         raise InputError(path, "there is no such folder or file of coordinates", "Check the path")
     if (found := coordinates.listed(path)) is not None:
@@ -86,11 +88,10 @@ def by_name(path: Path) -> dict[str, Source]:
     InputError, CoordinatesError
         As `by_micrograph`.
     """
-    found = by_micrograph(path)
-    if path.is_dir() and not coordinates.lists(path):
-        return found
+    # The names of files have no suffix of a micrograph any more.
+    found, named = coordinates.in_folder(path) if path.is_dir() else (by_micrograph(path), {})
     short = {stem(name): source for name, source in found.items()}
-    return short if len(short) == len(found) else found
+    return {**(short if len(short) == len(found) else found), **named}
 
 
 def stored(source: Source) -> Picks:
@@ -142,9 +143,15 @@ def read_one(source: Source, shape: tuple[int, int] | None = None, pixel_size_A:
 
 
 def content(source: Source) -> bytes:
-    """Return what is stored for a micrograph, to notice a change: all of a file, or the values of a part."""
+    """Return what is stored for a micrograph, to notice a change: all of a file, or the values of a part.
+
+    Raises
+    ------
+    CoordinatesError
+        If it cannot be read.
+    """
     if not isinstance(source, Part):
-        return source.read_bytes()
+        return load(source, source.stem).data
     picks = stored(source)
     particles = picks.particles
     origins = b"" if picks.origins_A is None else picks.origins_A.tobytes()

@@ -123,7 +123,7 @@ def load(inputs: Sequence[str | Path]) -> list[Found]:
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, quoted patterns, and folders: RELION's list in it, else the files named after micrographs.
+        Files, quoted patterns, and folders: the files that a list of RELION names, and those named after micrographs.
 
     Raises
     ------
@@ -134,24 +134,28 @@ def load(inputs: Sequence[str | Path]) -> list[Found]:
     """
     found: list[Found] = []
     seen: dict[str, Path] = {}
-    for file in [file for word in inputs for file in _files(str(word))]:
-        for _, picks in coordinates.read_stored(file):
-            other = seen.setdefault(picks.micrograph, file)
-            if other != file:
-                raise InputError(file, f"{other} also has picks of {picks.micrograph!r}", "Give one of the two")
-            found.append(Found(file, picks))
+    for file, picks in [one for word in inputs for one in _stored(str(word))]:
+        other = seen.setdefault(picks.micrograph, file)
+        if other != file:
+            raise InputError(file, f"{other} also has picks of {picks.micrograph!r}", "Give one of the two")
+        found.append(Found(file, picks))
     return found
 
 
-def _files(word: str) -> list[Path]:
+def _stored(word: str) -> list[tuple[Path, Picks]]:
+    """Return input files, which may be lists, and their picks."""
     path = Path(word).expanduser()
+    by_list, by_name = coordinates.in_folder(path) if path.is_dir() else ({}, {})
+    if path.is_dir() and not by_list and not by_name:
+        raise InputError(path, "has no coordinates file named after a micrograph", "Give the files themselves")
+    files = by_name.values() if path.is_dir() else _files(path, word)
+    beside = [(file, picks) for file in files for _, picks in coordinates.read_stored(file)]
+    return coordinates.read_listed(by_list.items()) + beside
+
+
+def _files(path: Path, word: str) -> list[Path]:
     if path.is_file():
         return [path]
-    if path.is_dir():
-        files = coordinates.lists(path)[:1] or list(coordinates.stems(path).values())
-        if not files:
-            raise InputError(path, "has no coordinates file named after a micrograph", "Give the files themselves")
-        return files
     files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not files:
         raise InputError(word, "there is no such file, folder or match", "Check the path")

@@ -18,6 +18,7 @@ from upicker.io.coverage import Coverage
 from upicker.io.inside import check_inside
 from upicker.io.micrographs import Reading
 from upicker.io.pairing import pair_folder
+from upicker.io.picks import ReadOptions, to_contract
 from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
@@ -118,8 +119,15 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
     return Split({p: f for p, f in training.items() if p not in held}, held, 0.0, unused)
 
 
-def median_diameter(files: Sequence[Source]) -> Length:
+def median_diameter(files: Sequence[Source], pixel_size_A: float | None = None) -> Length:
     """Return the median of the diameters in label files, in raw pixels; unreadable files among others are skipped.
+
+    Parameters
+    ----------
+    files : sequence of Path or Part
+        Where the labels are.
+    pixel_size_A : float, optional
+        Angstrom per pixel of the micrographs, for diameters in Angstrom; overrides that of the files.
 
     Raises
     ------
@@ -129,7 +137,9 @@ def median_diameter(files: Sequence[Source]) -> Length:
     found, unreadable = [], None
     for file in files:
         try:
-            found.append(sources.stored(file).particles)
+            # Only diameters count: origins and fractions would need the micrograph.
+            stored = replace(sources.stored(file), origins_A=None, fractions=False)
+            found.append(to_contract(sources.file_of(file), stored, ReadOptions(pixel_size_A=pixel_size_A)).particles)
         except CoordinatesError as error:
             unreadable = unreadable or error
     median = Particles.concatenate(found).median_diameter_px

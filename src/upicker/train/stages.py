@@ -156,7 +156,8 @@ def finetune(
     files = split(paths, labels, validation)
     result.unused = files.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
-    length = diameter or stored or median_diameter([*files.training.values(), *files.validation.values()])
+    sources = [*files.training.values(), *files.validation.values()]
+    length = diameter or stored or median_diameter(sources, job.reading.pixel_size_A)
     store = Store()
     with collected_warnings() as result.warnings, job.locked() as check:
         read = _read_labelled(files, length, job, result, store, inputs)

@@ -120,13 +120,10 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     """
     if not picks.is_dir():
         return _gathered(picks, [picks], names, progress)
-    lists = coordinates.lists(picks)
-    if lists:
-        return _gathered(picks, lists[:1], names, progress)
     found = _by_file(picks, names, progress)
     if found is not None:
         return found
-    files = [*coordinates.collections(picks), *coordinates.stems(picks).values()]
+    files = [*coordinates.collections(picks), *map(file_of, sources.by_micrograph(picks).values())]
     if not files:
         raise InputError(picks, "holds no coordinates files", "Give the folder that upicker pick wrote, or a file")
     return _gathered(picks, files, names, progress)
