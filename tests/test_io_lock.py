@@ -235,9 +235,33 @@ def test_torn_content_of_a_file_that_nobody_locks_is_free(tmp_path):
     lock(path, "me").release()
 
 
+@pytest.mark.parametrize("field", ["pid", "inode"])
+def test_a_number_beyond_all_bounds_says_nothing(tmp_path, field):
+    path = tmp_path / "lock"
+    write_holder(path, Identity.mine())
+    content = json.loads(path.read_text())
+    (content["process"] if field == "pid" else content)[field] = 1
+    path.write_text(json.dumps(content).replace(f'"{field}": 1', f'"{field}": 1e999'))
+    assert holder_of(path) is None
+    lock(path, "me").release()
+
+
+def test_without_a_machine_id_another_boot_may_be_another_machine(tmp_path, monkeypatch):
+    """Containers may have equal host names and no machine id, on different machines."""
+    monkeypatch.setattr(processes, "_MACHINE", tmp_path / "none")
+    before = replace(Identity.mine(), boot="that of another machine")
+    assert not before.has_ended
+    assert not processes.token_has_ended(before.token)
+    assert replace(Identity.mine(), started="1").has_ended
+
+
 def test_without_flock_the_user_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with pytest.warns(UPickerWarning, match="does not support locks"):
+    with pytest.warns(UPickerWarning, match="this file system does not support locks"):
+        held = lock(tmp_path / "lock", "me")
+    held.release()
+    monkeypatch.setattr("upicker.io.lock.fcntl", None)  # Windows
+    with pytest.warns(UPickerWarning, match="this system does not support locks"):
         held = lock(tmp_path / "lock", "me")
     held.release()
 

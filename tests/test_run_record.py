@@ -116,7 +116,8 @@ def test_what_is_written_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "no = [toml", "run = 3", "[[run]]\nx = 1", "top = 1\n[run]\nmicrographs = 4"]
+    "text",
+    [None, "", "no = [toml", "run = 3", "[[run]]\nx = 1", "top = 1\n[run]\nmicrographs = 4", f"x = {'[' * 9999}"],
 )
 def test_what_cannot_be_read_is_left_empty(tmp_path, text):
     if text is not None:

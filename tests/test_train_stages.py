@@ -24,6 +24,7 @@ from upicker.train import labels, stages
 from upicker.train.job import Job
 from upicker.train.log import CsvLog, Silent, totals
 from upicker.train.stages import finetune, pretrain
+from upicker.train.store import Store
 from upicker.units import Length, parse_length
 
 CONFIG = Config().with_changes(
@@ -480,6 +481,24 @@ def test_a_full_disk_is_an_error_before_anything_is_read_and_at_any_step(data, t
             patch.setattr(place, full)
             with pytest.raises(OutputError, match=r"m\.log\.csv: .*cannot be written \(No space left"):
                 pretrain(mics(data, 1), DIAMETER, job)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_full_disk_of_temporary_files_ends_the_training_instead_of_its_micrographs(
+    data, tmp_path, monkeypatch, stage
+):
+    room = Store._make_room
+
+    def full_after_one(store: Store, size: int) -> None:
+        if store._used > 0:
+            raise OSError(28, "No space left on device")
+        room(store, size)
+
+    monkeypatch.setattr(Store, "_make_room", full_after_one)
+    job = Job(tmp_path / "m.safetensors", CONFIG)
+    with pytest.raises(OutputError, match=r"No space left on device.*TMPDIR"):
+        pretrain(mics(data), DIAMETER, job) if stage == "pretrain" else finetune(mics(data), data / "labels", job)
+    assert names(tmp_path) == set()
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])

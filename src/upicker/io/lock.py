@@ -184,7 +184,7 @@ def holder_of(path: Path) -> Holder | None:
         content = json.loads(path.read_bytes())
         what, address, since, key = (str(content[name]) for name in ("what", "address", "since", "key"))
         return Holder(Identity.read(content["process"]), what, address, since, key, int(content.get("inode", 0)))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -233,7 +233,7 @@ def _by_exclusive_file(path: Path, holder: Holder) -> Lock:
             temporary.write_bytes(_encoded(holder))
     finally:
         taking.unlink(missing_ok=True)
-    found = "this file system does not support locks (flock)"
+    found = f"this {'system' if fcntl is None else 'file system'} does not support locks (flock)"
     remedy = "The lock file is kept all the same. After a crash of another machine, --force takes it"
     warnings.warn(UPickerWarning(path.parent, found, remedy), stacklevel=3)
     return Lock(path, holder, None)

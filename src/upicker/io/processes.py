@@ -55,7 +55,7 @@ class Identity:
 
         Raises
         ------
-        KeyError, TypeError, ValueError
+        KeyError, TypeError, ValueError, OverflowError
             If a field is missing or malformed.
         """
         texts = {name: content[name] for name in ("host", "machine", "boot", "namespace", "started")}
@@ -80,11 +80,15 @@ class Identity:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has provably ended; False as well where this machine cannot tell."""
+        """Whether it has provably ended; False as well where this machine cannot tell.
+
+        Machines of the same name are taken for one if they have the same machine id, as clones may. A container often
+        has none: there another boot id may be that of another machine, and proves nothing.
+        """
         if not self.is_here:
             return False
         if self.boot != (boot := boot_id()):
-            return bool(self.boot and boot)
+            return bool(self.machine and self.boot and boot)
         if self.namespace != _namespace():
             return False
         ticks = start_ticks(self.pid)

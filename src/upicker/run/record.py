@@ -183,7 +183,7 @@ def _read_toml(folder: Path) -> tuple[dict[str, object], dict[str, object], list
     """Return what ``run.toml`` says about the run, the knobs, and the micrographs that an earlier version listed."""
     try:
         tables = tomllib.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}, {}, []
     rooms = {room: table for room, table in tables.items() if isinstance(table, dict)}
     about = rooms.pop("run", {})

@@ -81,10 +81,12 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
             try:
                 micrograph = job.reading.read(path)
                 diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
-                micrographs.append(store.keep(masked(prepare(micrograph, diameter_px, config.image), config.image)))
-                inputs.add_micrograph(micrograph, diameter_px)
+                prepared = masked(prepare(micrograph, diameter_px, config.image), config.image)
             except UPickerError as error:
                 result.skipped.append((path, str(error)))
+            else:  # A full disk ends the training: the other micrographs would be skipped likewise.
+                micrographs.append(store.keep(prepared))
+                inputs.add_micrograph(micrograph, diameter_px)
             job.progress.step({})
         job.progress.finish()
         identity = {"config": config.to_tables(), **inputs.to_dict()}
@@ -202,10 +204,11 @@ def _read_labelled(
             micrograph, particles = read_pair(path, file, length, job.reading)
             diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
             prepared = masked(prepare(micrograph, diameter_px, image), image)
-            inputs.add_micrograph(micrograph, diameter_px)
-            labelled.append((file, LabelledMicrograph(store.keep(prepared), particles, path in files.validation)))
         except UPickerError as error:
             result.skipped.append((path, str(error)))
+        else:  # A full disk ends the training, as in `pretrain`.
+            inputs.add_micrograph(micrograph, diameter_px)
+            labelled.append((file, LabelledMicrograph(store.keep(prepared), particles, path in files.validation)))
         job.progress.step({})
     job.progress.finish()
     return labelled
