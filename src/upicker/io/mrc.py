@@ -43,8 +43,8 @@ class _Layout(NamedTuple):
     dtype: np.dtype
     start: int
     pixel_size_A: float | None
-    byte_range: tuple[float, float] | None
-    """The header's dmin and dmax where it is not known whether bytes are signed, see `_settled`."""
+    value_range: tuple[float, float] | None
+    """The header's dmin and dmax where it is not known whether integers are signed, see `_settled`."""
 
     @property
     def stored_shape(self) -> tuple[int, int]:
@@ -126,7 +126,7 @@ class Windows:
         self.shape = layout.shape
         self._path, self._layout = path, layout
         self._file = path.open("rb", buffering=0)
-        if layout.byte_range:
+        if layout.value_range:
             try:
                 rows = [self[row : row + 1, : self.shape[1]] for row in mrc_bytes.sampled(self.shape[0])]
             except MicrographError:
@@ -190,8 +190,8 @@ def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
     return layout.shape, layout.pixel_size_A
 
 
-def byte_dtype(path: Path, head: bytes, rows: np.ndarray) -> np.dtype:
-    """Return whether the bytes of a file of mode 0 are uint8 or int8.
+def integer_dtype(path: Path, head: bytes, rows: np.ndarray) -> np.dtype:
+    """Return whether the pixels of a file of mode 0 or 1 are unsigned or signed.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def byte_dtype(path: Path, head: bytes, rows: np.ndarray) -> np.dtype:
     head : bytes
         Its first 1024 bytes, uncompressed.
     rows : np.ndarray
-        Its pixels, `(n, W)` uint8 or int8.
+        Its pixels, `(n, W)`, as the file has them.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def byte_dtype(path: Path, head: bytes, rows: np.ndarray) -> np.dtype:
         If the header is not plausible.
     """
     layout = _layout(path, head)
-    return (_settled(layout, rows[mrc_bytes.sampled(len(rows))]) if layout.byte_range else layout).dtype
+    return (_settled(layout, rows[mrc_bytes.sampled(len(rows))]) if layout.value_range else layout).dtype
 
 
 def _frames(path: Path, file: IO[bytes], layout: _Layout) -> Iterator[np.ndarray]:
@@ -216,7 +216,7 @@ def _frames(path: Path, file: IO[bytes], layout: _Layout) -> Iterator[np.ndarray
     buffer = np.empty(layout.stored_shape, layout.dtype)
     for number in range(layout.sections):
         fill(path, file, buffer)
-        if number == 0 and layout.byte_range:
+        if number == 0 and layout.value_range:
             buffer = buffer.view(_settled(layout, buffer[mrc_bytes.sampled(len(buffer))]).dtype)
             _warn_of_unsigned(path, buffer)
         yield _unpacked(buffer, layout.shape[1]) if layout.mode == _FOUR_BITS else buffer
@@ -246,23 +246,27 @@ def _layout(path: Path, head: bytes) -> _Layout:
     unsigned = mode == 0 and stamped and not flags & 1
     dtype = np.dtype("u1" if unsigned else order + _DTYPES[mode])
     start = HEADER_BYTES + max(0, int(header["nsymbt"]))
-    doubtful = mode == 0 and not stamped
-    byte_range = (float(header["dmin"]), float(header["dmax"])) if doubtful else None
-    return _Layout((rows, columns), sections, mode, dtype, start, _pixel_size(header), byte_range)
+    doubtful = mode in (0, 1) and not stamped
+    value_range = (float(header["dmin"]), float(header["dmax"])) if doubtful else None
+    return _Layout((rows, columns), sections, mode, dtype, start, _pixel_size(header), value_range)
 
 
 def _settled(layout: _Layout, sample: np.ndarray) -> _Layout:
-    """Decide whether bytes are signed, by a sample of the first section's rows."""
-    assert layout.byte_range
-    unsigned = mrc_bytes.are_unsigned(np.ascontiguousarray(sample), *layout.byte_range)
-    return layout._replace(dtype=np.dtype("u1" if unsigned else "i1"), byte_range=None)
+    """Decide whether integers are signed, by a sample of the first section's rows."""
+    assert layout.value_range
+    unsigned = mrc_bytes.are_unsigned(np.ascontiguousarray(sample), *layout.value_range)
+    return layout._replace(dtype=mrc_bytes.other_type(layout.dtype, "u" if unsigned else "i"), value_range=None)
 
 
 def _warn_of_unsigned(path: Path, pixels: np.ndarray) -> None:
-    """Warn if bytes are read as unsigned, and it makes a difference."""
-    if pixels.dtype == np.uint8 and pixels.max() > 127:
-        found = "it holds unsigned bytes in MRC mode 0, where the standard has signed ones, and is read as 0..255"
-        warnings.warn(UPickerWarning(path, found, "If that is wrong, save it as MRC mode 1 or 2"), stacklevel=4)
+    """Warn if integers are read as unsigned, and it makes a difference."""
+    half = 2 ** (8 * pixels.itemsize - 1)
+    if pixels.dtype.kind != "u" or pixels.max() < half:
+        return
+    what, mode, other = ("bytes", 0, "1 or 2") if half == 128 else ("16-bit integers", 1, "2")
+    found = f"it holds unsigned {what} in MRC mode {mode}, where the standard has signed ones"
+    found += f", and is read as 0..{2 * half - 1}"
+    warnings.warn(UPickerWarning(path, found, f"If that is wrong, save it as MRC mode {other}"), stacklevel=4)
 
 
 def _header(head: bytes, order: _Order) -> Any:

@@ -106,8 +106,8 @@ def read(path: Path, voxel_size_A: float | None = None) -> tuple[np.ndarray, flo
         raise InputError(path, f"it holds {shape} values of type {data.dtype}, not a volume", "Give a density map")
     if sorted(order) == [1, 2, 3]:
         data = data.transpose([order.index(axis) for axis in (3, 2, 1)])
-    if data.dtype == np.int8:
-        data = data.view(mrc.byte_dtype(path, head, data.reshape(-1, data.shape[-1])))
+    if data.dtype.kind == "i":
+        data = data.view(mrc.integer_dtype(path, head, data.reshape(-1, data.shape[-1])))
     values = data.astype(np.float32)
     if not np.isfinite(values).all():
         raise InputError(path, "it has values that are not finite", "Export the map again")
