@@ -67,6 +67,18 @@ def test_picks_that_need_the_micrographs_sizes(tmp_path, capsys, simulated, mics
     assert err.count("mic2.mrc") == 1
 
 
+def test_says_so_if_no_micrograph_can_be_read(tmp_path, capsys):
+    mics, picks = tmp_path / "mics", tmp_path / "run_data.star"
+    mics.mkdir()
+    (mics / "mic0.mrc").write_bytes(b"")
+    head = "data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n"
+    picks.write_text(f"{head}mics/mic0.mrc 1 1 250\n")
+    code, out, err = upicker(capsys, "check-frame", picks, "--micrographs", mics, "--no-picture", "--diameter", "190A")
+    assert (code, out) == (1, "")
+    assert "mic0.mrc" in err
+    assert "No micrograph could be used." in err
+
+
 def test_the_advice_works(tmp_path, capsys, simulated, mics):
     picks = write(tmp_path / "picks", simulated, FRAMES[1].to_stored)
     mended = tmp_path / "mended"

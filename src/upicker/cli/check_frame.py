@@ -88,9 +88,6 @@ def check_frame(
                 failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
                 measured[outcome.path] = outcome.value
-    verdict = frames.judge(list(measured.values()))
-    out.print(_table(verdict))
-    note(_conclusion(verdict, found[0].file))
     show_warnings(noticed)
     if told := differing(pairing):
         note(told)
@@ -99,6 +96,9 @@ def check_frame(
     if not measured:
         problem("No micrograph could be used.")
         return 1
+    verdict = frames.judge(list(measured.values()))
+    out.print(_table(verdict))
+    note(_conclusion(verdict, found[0].file))
     if not no_picture:
         path = next(iter(sorted(measured, key=lambda one: -measured[one].particles)))
         micrograph = reading.read(path)

@@ -47,7 +47,7 @@ class Comparison:
 
 
 def load(labels: Path, picks: Path, endings: Endings = ANY, pixel_size_A: float | None = None) -> Comparison:
-    """Read two folders of coordinates and pair them by name; see `upicker.io.pairing.match`.
+    """Read labels and picks, each a folder or a file, and pair them by name; see `upicker.io.pairing.match`.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def cut_at(comparison: Comparison, folder: Path) -> float | None:
     kinds = {some.score_kind for some in picks}
     if not kinds or kinds & {ScoreKind.NONE, ScoreKind.GIVEN}:
         return None
-    threshold = record.read(folder).threshold
+    threshold = record.read(folder, micrographs=False).threshold
     if threshold is None:
         threshold = min(float(some.score.min()) for some in picks)
     return None if kinds == {ScoreKind.PROBABILITY} and threshold <= FLOOR else threshold

@@ -41,8 +41,8 @@ class Detecting:
         The particle diameter; None uses the one stored with the weights.
     reading : Reading
         Pixel sizes that override those of the files, and the gain reference.
-    labels : mapping of Path to Path
-        Completely labelled micrographs, and their label files.
+    labels : mapping of Path to Path or Part
+        Completely labelled micrographs, and where their labels are.
     """
 
     picker: Picker

@@ -1,8 +1,8 @@
 """Tables of numbers without a header: which columns hold the positions, if that is certain.
 
-Known are ``x y [diameter [score]]``, and SPIDER's documents, ``key count value ...``, whose values are the particle's
-number, x and y (as Scipion and Appion write them), or x and y. Other programs have other columns in the same places:
-IMOD's points end in z, IMAGIC's lists (``.plt``) begin with y. Nothing of these is guessed.
+Known are ``x y [diameter [score]]`` with one diameter for all, and SPIDER's documents, ``key count value ...``, whose
+values are the particle's number, x and y (as Scipion and Appion write them), or x and y. Other programs have other
+columns in the same places: IMOD's points end in z, IMAGIC's lists (``.plt``) begin with y. Nothing of these is guessed.
 """
 
 from __future__ import annotations
@@ -69,5 +69,5 @@ def _check_diameters(content: Content) -> None:
     low, high = float(values.min()), float(values.max())
     if low != high or (values[0] and low < _MIN_DIAMETER_PX):
         what = f"{low:g} to {high:g}" if low != high else f"{low:g}"
-        found = f"it has no header, and its third column ({what}) does not seem to be the diameter"
+        found = f"it has no header, and its third column ({what}) does not seem to be one diameter for all"
         raise CoordinatesError(content.path, found, "Name the columns in a first line, e.g. x,y,score or x,y,z")
