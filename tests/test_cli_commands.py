@@ -528,3 +528,14 @@ def test_a_range_of_diameters_is_refused_beside_a_template_that_is_given(capsys,
     assert "--max-diameter: it has no effect" in err
     more = ("--set", profile, "--max-diameter", "30px", "--set", "propose.template=false")
     assert propose(capsys, mics, "-o", "out", *more)[0] == 0
+
+
+def test_too_little_memory_is_told_without_a_traceback(capsys, monkeypatch, tmp_path):
+    def no_memory(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("upicker.train.stages.pretrain", no_memory)
+    path = micrograph(tmp_path / "mic.mrc")
+    code, _, err = upicker(capsys, "pretrain", path, "-o", tmp_path / "m.safetensors", "--diameter", "24px")
+    assert code == 1
+    assert "not enough memory (Unable to allocate 9 TiB). Use a larger machine" in " ".join(err.split())

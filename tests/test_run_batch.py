@@ -1,6 +1,7 @@
 """The loop over many files: what fails stays alone, also when a process dies."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,8 +15,9 @@ from command_line import environment
 from failing_work import FailingToStart, Killed, Raising, Work
 from waiting import until
 
-from upicker.errors import ConfigError, OutputError, UPickerWarning, collected_warnings
+from upicker.errors import ConfigError, InputError, OutputError, UPickerWarning, collected_warnings
 from upicker.run.batch import Outcome, each
+from upicker.run.pool import _Process
 
 PATHS = [Path(f"{name}.mrc") for name in ("a", "bad", "b", "bug", "c", "huge")]
 
@@ -126,6 +128,50 @@ def test_who_stops_early_leaves_no_process(tmp_path):
 def test_work_that_a_process_cannot_receive_is_an_error():
     with pytest.raises(OutputError, match="is gone"):
         list(each(PATHS, FailingToStart(OutputError("weights", "is gone")), 2))
+
+
+def test_too_many_open_files_are_an_error_that_tells_what_to_do(monkeypatch):
+    def too_many() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Pipe", too_many)
+    with pytest.raises(InputError, match=r"Too many open files.*fewer --jobs"):
+        list(each(PATHS, Work(), 2))
+
+
+def test_all_processes_start_before_the_first_is_sent_its_work(monkeypatch):
+    """Large work is sent only as fast as a process reads, which it does once it has started."""
+    events = []
+    start, give = _Process.__init__, _Process.give
+
+    def started(process: _Process, path: Path, packed: bytes) -> None:
+        events.append("start")
+        start(process, path, packed)
+
+    def given(process: _Process, path: Path) -> bool:
+        events.append("give")
+        return give(process, path)
+
+    monkeypatch.setattr(_Process, "__init__", started)
+    monkeypatch.setattr(_Process, "give", given)
+    assert len(list(each(PATHS[:3], Work(), 2))) == 3
+    assert events == ["start", "start", "give", "give", "give"]
+
+
+def test_processes_without_work_end_when_no_more_can_be_started(monkeypatch):
+    context = multiprocessing.get_context("spawn")
+    pipe, made = context.Pipe, []
+
+    def two() -> tuple:
+        if len(made) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(pipe())
+        return made[-1]
+
+    monkeypatch.setattr(context, "Pipe", two)
+    with pytest.raises(InputError, match="fewer --jobs"):
+        list(each(PATHS, Work(), 3))
+    assert multiprocessing.active_children() == []
 
 
 def _named_too_long(path: Path) -> str:

@@ -228,6 +228,27 @@ def test_knobs_of_proposals_are_compared_but_for_a_template_that_is_learned(mics
     assert changed_settings(replace(proposing(out), diameter=Length(250, "A"))) == ["diameter"]
 
 
+@pytest.mark.parametrize("first", [None, 4.0, 4.8])
+@pytest.mark.parametrize("second", [None, 4.0, 4.8])
+def test_pixel_sizes_of_headers_and_given_ones_are_compared(mics, tmp_path, first, second):
+    out = tmp_path / "out"
+    done(mics[:1], replace(proposing(out, template=False), reading=Reading(first)))
+    work = replace(proposing(out, template=False), reading=Reading(second))
+    same = (first or SCENE.pixel_size_A) == (second or SCENE.pixel_size_A)
+    assert changed_settings(work) == ([] if same else ["pixel size"])
+
+
+def test_weights_are_hashed_once(mics, tmp_path, monkeypatch):
+    model, hashed = tmp_path / "m.dat", []
+    model.write_bytes(b"weights")
+    monkeypatch.setattr("upicker.run.pick._sha256", lambda path: hashed.append(path) or "hash")
+    work = picking(tmp_path / "out", model)
+    done(mics[:1], work)
+    require_same_settings(work)
+    done(mics[:2], work, mics[1:2])
+    assert hashed == [model]
+
+
 def test_the_command_line_refuses_to_mix_and_says_how_to_go_on(capsys, mics, tmp_path):
     arguments = ("-o", tmp_path / "out", "--diameter", "260A", "--no-mask")
     assert upicker(capsys, "propose", *mics[:2], *arguments)[0] == 0

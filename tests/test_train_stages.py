@@ -1,6 +1,7 @@
 """Both stages end to end, on drawn discs with a network of toy size: what they write, skip and refuse."""
 
 import csv
+import pkgutil
 import shutil
 import warnings
 from dataclasses import replace
@@ -565,6 +566,29 @@ def test_a_training_whose_output_was_taken_writes_nothing_more(data, tmp_path):
     with pytest.raises(Held, match=r"another training .* has taken it over"):
         pretrain(mics(data, 1), DIAMETER, Job(output, CONFIG, progress=Meanwhile()))
     assert {path.name: path.read_bytes() for path in tmp_path.glob("m.[sc]*")} == taken[1]
+    taken[0].release()
+
+
+@pytest.mark.parametrize("last", ["loop.run", "_draw", "threshold.steady", "threshold.choose_again", "mark_complete"])
+def test_a_training_whose_output_is_taken_at_its_end_writes_nothing_more(data, tmp_path, monkeypatch, last):
+    """After each of these steps another training takes the output."""
+    name = f"upicker.train.{'' if last == 'threshold.steady' else 'stage.'}{last}"
+    step, taken = pkgutil.resolve_name(name), []
+
+    def taken_after(*args: object) -> object:
+        try:
+            return step(*args)
+        finally:
+            if not taken:
+                taken.append(lock(tmp_path / "m.lock", "another training", force=True))
+                taken.append({path.name: path.read_bytes() for path in tmp_path.glob("m.[scp]*")})
+
+    monkeypatch.setattr(name, taken_after)
+    job = Job(tmp_path / "m.safetensors", CONFIG)
+    with pytest.raises(Held, match="has taken it over"):
+        finetune(mics(data, 1), data / "labels", job)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("m.[scp]*")} == taken[1]
+    assert ("m.png" in taken[1]) == (last != "loop.run")
     taken[0].release()
 
 

@@ -49,9 +49,9 @@ def test_fine_tuning_with_few_micrographs_stores_it(data: Path, tmp_path, monkey
     asked = []
     real = threshold.choose_again
 
-    def noted(path, validation, training, config):
+    def noted(path, validation, training, *others):
         asked.append((len(validation), len(training), weights.read_header(path).threshold))
-        return real(path, validation, training, config)
+        return real(path, validation, training, *others)
 
     monkeypatch.setattr(threshold, "choose_again", noted)
     job = Job(tmp_path / "m.safetensors", CONFIG)

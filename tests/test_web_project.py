@@ -1,7 +1,12 @@
 """What a server shows, and where it is found."""
 
+import fcntl
 import json
+import os
 import socket
+import tempfile
+import threading
+from dataclasses import replace
 
 import pytest
 import web_client
@@ -24,11 +29,12 @@ from upicker.errors import ConfigError, InputError, OutputError
 from upicker.io import coordinates, mrc
 from upicker.io.lock import Held
 from upicker.io.micrographs import Reading
+from upicker.io.processes import Identity
 from upicker.particles import Particles
 from upicker.run import record
 from upicker.units import Length
 from upicker.web import serve
-from upicker.web.launching import has_screen
+from upicker.web.launching import has_screen, launch_file
 from upicker.web.project import NotFound, inspecting, labelling
 from upicker.web.serve import Address
 
@@ -79,7 +85,9 @@ def test_labels_say_the_diameter(tmp_path):
     assert labelling(paths, Reading(), tmp_path / "broken").diameter is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"diameter": 7}', '{"diameter": [], "opened": 3}', "\0\udcff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "[" * 99999, '{"diameter": 7}', '{"diameter": [], "opened": 3}', "\0\udcff"]
+)
 def test_a_broken_memory_is_forgotten(tmp_path, content):
     paths = make_micrographs(tmp_path / "mics", 1)
     state = tmp_path / "labels" / ".upicker"
@@ -180,6 +188,47 @@ def test_files_of_picks_in_one_folder_have_a_server_each(tmp_path):
     assert [inspecting(paths, Reading(), tmp_path / "a.star").opened(number) for number in (0, 1)] == [True, True]
     with pytest.raises(Held):
         inspecting(paths, Reading(), tmp_path / "a.star").claim("http://127.0.0.1:8766")
+
+
+def test_a_diameter_set_by_one_server_outlives_what_another_notes(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 2)
+    for name in ("a.star", "b.star"):
+        (tmp_path / name).write_text("data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\nmic0 1 2\n")
+    one, other = (inspecting(paths, Reading(), tmp_path / name) for name in ("a.star", "b.star"))
+    one.set_diameter(Length(100, "A"))
+    other.note_opened(1)
+    assert inspecting(paths, Reading(), tmp_path / "a.star").diameter == Length(100, "A")
+
+
+def test_servers_change_what_they_share_one_at_a_time(tmp_path):
+    paths = make_micrographs(tmp_path / "mics", 1)
+    project = labelling(paths, Reading(), tmp_path / "labels")
+    handle = os.open(project.state, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    changes = [lambda: project.mark_bad(0, True), lambda: project.set_diameter(Length(31, "px"))]
+    threads = [threading.Thread(target=change, daemon=True) for change in changes]
+    for thread in threads:
+        thread.start()
+        thread.join(0.2)
+    assert list(project.state.iterdir()) == []
+    os.close(handle)
+    for thread in threads:
+        thread.join()
+    assert {path.name for path in project.state.iterdir()} == {"bad.txt", "session.json"}
+
+
+def test_what_killed_servers_left_is_removed(tmp_path, monkeypatch):
+    ended = replace(Identity.mine(), started="1").token
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    for folder in (tmp_path, tmp_path / "labels/.upicker"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".upicker-{ended}-0123456789ab.html").touch()
+    labelling(make_micrographs(tmp_path / "mics", 1), Reading(), tmp_path / "labels")
+    assert list((tmp_path / "labels/.upicker").iterdir()) == []
+    with launch_file("http://127.0.0.1:8765") as path:
+        assert [*tmp_path.glob(".upicker-*")] == [path]
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not path.exists()
 
 
 def test_picks_that_nobody_may_write_to_are_shown_by_many(tmp_path):

@@ -127,6 +127,10 @@ def run(arguments: Sequence[str]) -> int:
     except UPickerError as error:
         problem(str(error))
         return 1
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        problem(f"There is not enough memory{reason}. Use a larger machine, fewer --jobs, or smaller micrographs.")
+        return 1
     except KeyboardInterrupt as stop:
         problem("Stopped. All files written are complete; continue with --resume (training) or --skip-existing.")
         return 143 if isinstance(stop, Terminated) else 130

@@ -75,7 +75,8 @@ def pretrain(
     resume
         Continue an earlier run with this output; a complete one is not repeated.
     force
-        Train even if a process on another machine seems to be training the same output, e.g. after a crash there.
+        Take the output over from another training (which then writes nothing more), or from one that crashed on
+        another machine.
     """
     from upicker.train import stages
     from upicker.train.job import Job
@@ -134,7 +135,8 @@ def finetune(
     resume
         Continue an earlier run with this output; a complete one is not repeated.
     force
-        Train even if a process on another machine seems to be training the same output, e.g. after a crash there.
+        Take the output over from another training (which then writes nothing more), or from one that crashed on
+        another machine.
     """
     from upicker.train import stages
     from upicker.train.job import Job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import filterfalse
@@ -74,7 +75,7 @@ class Finding(Protocol):
 
 def changed_settings(work: Finding) -> list[str]:
     """Return the settings, by name, that differ from those of the last run into the same folder; none without one."""
-    return _changed(record.read(work.outputs.folder, micrographs=False), work)
+    return _changed(record.read(work.outputs.folder), work)
 
 
 def require_same_settings(work: Finding) -> None:
@@ -172,7 +173,8 @@ def _changed(earlier: record.Record, work: Finding) -> list[str]:
     model = "model_sha256" if "model_sha256" in then else "model"
     changed = [] if _name(then.get(model)) == _name(now.get(model)) else ["model"]
     changed += [key for key in _SETTINGS if _name(then.get(key)) != _name(now.get(key))]
-    if None not in (sizes := (then.get("pixel_size_A"), now.get("pixel_size_A"))) and sizes[0] != sizes[1]:
+    sizes = then.get("pixel_size_A"), now.get("pixel_size_A")
+    if (None not in sizes and sizes[0] != sizes[1]) or _at_other_pixel_size(earlier, work.reading):
         changed.append("pixel size")
     knobs, default = record.flat(work.config), record.flat(Config())
     for key, value in knobs.items():
@@ -182,6 +184,19 @@ def _changed(earlier: record.Record, work: Finding) -> list[str]:
     if "propose" in work.rooms and given not in ("none", earlier.knobs.get("propose.profile")):
         changed.append("propose.profile")
     return changed
+
+
+def _at_other_pixel_size(earlier: record.Record, reading: Reading) -> bool:
+    """Return whether a micrograph of an earlier run would have another pixel size now, given or of its header.
+
+    Headers are looked up if the earlier run was given a pixel size, and of one micrograph only.
+    """
+    known = [(Path(one.path), one.pixel_size_A) for one in earlier.micrographs if one.path and one.pixel_size_A]
+    pairs = [(reading.size_of(path), then) for path, then in known]
+    if pairs and pairs[0][0] is None and "pixel_size_A" in earlier.about:
+        with suppress(UPickerError):
+            pairs.append((micrographs.size(known[0][0], None)[1], known[0][1]))
+    return any(now is not None and not math.isclose(now, then, rel_tol=1e-4) for now, then in pairs)
 
 
 def _name(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from upicker.config import Config
@@ -59,11 +60,15 @@ class Picking:
         """Return the particle diameter in a micrograph, raw pixels; raises ConfigError without a pixel size."""
         return (self.diameter or self.picker.diameter).to_px(pixel_size_A, str(path))
 
+    @cached_property
+    def _sha256(self) -> str | None:
+        return _sha256(self.picker.path)
+
     def about(self) -> dict[str, object]:
         """Return more for ``run.toml``."""
         return {
             "model": str(self.picker.path),
-            "model_sha256": _sha256(self.picker.path),
+            "model_sha256": self._sha256,
             "diameter": str(self.diameter or self.picker.diameter),
             "threshold": self.picker.threshold,
             **self.reading.about(),

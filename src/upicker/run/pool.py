@@ -74,6 +74,8 @@ def replies(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Gene
     idle: list[_Process] = []
     busy: list[_Process] = []
     try:
+        for path in paths[:jobs]:  # All start at the same time: each takes seconds.
+            idle.append(_Process(path, packed))
         while waiting or busy:
             while waiting and len(busy) < jobs:
                 busy.append(_given(waiting.popleft(), idle, packed))
@@ -123,22 +125,23 @@ class _Process:
         # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
         context = multiprocessing.get_context("spawn")
         self.path = path
-        self.pipe, other_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other_end,), daemon=True)
         try:
-            self.process.start()
+            self.pipe, other_end = context.Pipe()
+            with other_end:
+                self.process = context.Process(target=_serve, args=(other_end,), daemon=True)
+                self.process.start()
         except OSError as error:
             found = f"no process can be started for it ({error.strerror or error})"
             raise InputError(path, found, "Use fewer --jobs, or a larger machine") from error
-        finally:
-            other_end.close()
-        with suppress(OSError):
-            self.pipe.send_bytes(packed)
+        self._packed: bytes | None = packed
 
     def give(self, path: Path) -> bool:
         """Tell it to work on a file; return whether it lives."""
         self.path = path
         try:
+            if self._packed is not None:  # Large work is sent only as fast as the process reads, once it has started.
+                self.pipe.send_bytes(self._packed)
+                self._packed = None
             self.pipe.send(path)
         except OSError:
             return False
@@ -187,7 +190,8 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, OSError):
         try:
-            work = pipe.recv()
+            if (work := pipe.recv()) is None:
+                return
             _use_one_thread()
         except Exception as error:
             pipe.recv()

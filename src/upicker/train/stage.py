@@ -7,11 +7,13 @@ complete, ``<stem>.checkpoint``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from upicker.errors import InputError
+from upicker.io.lock import Held
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Header
@@ -52,7 +54,8 @@ class Stage:
     identity : mapping
         The knobs as they were given, and hashes of all that was read (`Inputs`).
     check : callable
-        Called before weights or a checkpoint are written: raises if another process took the output, see `Job.locked`.
+        Called before weights, a checkpoint or curves are written or removed: raises if another process took the output,
+        see `Job.locked`.
     """
 
     name: str
@@ -128,12 +131,17 @@ def run_stage(
     finally:
         if log is not None:
             log.close()
-            if state.step:
-                _draw(job.log, job.curves)
+            with suppress(Held):  # The curves of another training are left alone.
+                stage.check()
+                if state.step:
+                    _draw(job.log, job.curves)
     if job.ranks.is_first:
         if stage.threshold_on and state.best:
-            state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config)
+            stage.check()
+            state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config, stage.check)
+        stage.check()
         mark_complete(output, fingerprint)
+        stage.check()
         plan.checkpoint.unlink(missing_ok=True)
     result.steps, result.seconds, result.skipped_steps = state.step, state.seconds, state.skipped
     return _with_metrics(result, state.best)

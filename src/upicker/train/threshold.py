@@ -7,7 +7,7 @@ micrographs are as good for this: in a training of minutes the network picks the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,11 @@ from upicker.train.validation import ValidationMicrograph
 
 
 def choose_again(
-    path: Path, validation: Sequence[ValidationMicrograph], training: Sequence[ValidationMicrograph], config: Config
+    path: Path,
+    validation: Sequence[ValidationMicrograph],
+    training: Sequence[ValidationMicrograph],
+    config: Config,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Choose the threshold of a weights file again, and store it.
 
@@ -33,6 +37,8 @@ def choose_again(
         Training micrographs, or some of them.
     config : Config
         How to pick.
+    check : callable
+        Called before the file is written; raises if it must not be.
 
     Returns
     -------
@@ -50,5 +56,6 @@ def choose_again(
     threshold = min(steady(pairs)[0], 1.0)
     result = score(pairs[: len(validation)], threshold=threshold)
     row = {"threshold": threshold, "precision": result.precision, "recall": result.recall, "f1": result.f1}
+    check()
     weights.save(path, model, replace(header, **row))
     return row

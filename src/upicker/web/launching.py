@@ -16,6 +16,8 @@ import webbrowser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from upicker.io.atomic import remove_stale, temporary_name
+
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=referrer content=no-referrer>"
     '<meta http-equiv=refresh content="0;url={url}"><title>UPicker</title><p><a href="{url}">Open UPicker</a>'
@@ -31,8 +33,10 @@ def launch_file(url: str) -> Iterator[Path]:
     OSError
         If it cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix="upicker-", suffix=".html")  # with mode 0600
-    path = Path(name)
+    folder = Path(tempfile.gettempdir())
+    remove_stale(folder)  # what a killed server left holds its ticket
+    path = folder / temporary_name(".html")
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(_PAGE.format(url=html.escape(url)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,14 @@ from upicker.io.lock import Held, Lock, lock
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.run import record
+from upicker.run.outputs import writable
 from upicker.train.labels import median_diameter
 from upicker.units import Length, parse_length
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 STATE = ".upicker"
 _SESSION, _BAD = "session.json", "bad.txt"
@@ -189,7 +196,7 @@ class Project:
             If it cannot be saved; then nothing changes.
         """
         with self._lock:
-            self._save(diameter, self._opened)
+            self._save(self._opened, diameter)
             self.diameter = diameter
 
     def opened(self, number: int) -> bool:
@@ -201,7 +208,7 @@ class Project:
         with self._lock, contextlib.suppress(OutputError):
             if self.name(number) not in self._opened:
                 self._opened.add(self.name(number))
-                self._save(self.diameter, self._opened)
+                self._save(self._opened)
 
     def bad(self) -> set[str]:
         """Return the names of the micrographs that are marked as bad."""
@@ -222,18 +229,25 @@ class Project:
         name = self.name(number)
         if len(name.splitlines()) != 1:
             raise OutputError(self.state / _BAD, f"it cannot hold the name {name!r}", "Rename the micrograph")
-        with self._lock:
+        with self._lock, _one_at_a_time(self.state):
             names = self.bad() | {name} if bad else self.bad() - {name}
             with replacing(self.state / _BAD, lasting=True) as temporary:
                 temporary.write_text("".join(f"{one}\n" for one in sorted(names)), "utf-8", "surrogateescape")
 
-    def _save(self, diameter: Length | None, opened: set[str]) -> None:
+    def _save(self, opened: set[str], diameter: Length | None = None) -> None:
+        """Save opened micrographs, and the diameter if it was set, beside what other servers have saved.
+
+        Servers of several files of picks in one folder share the file.
+        """
         self.refuse_if_lost()
-        # Servers of several files of picks in one folder share this file.
-        opened |= _opened(_saved_session(self.state / _SESSION))
-        content = {"diameter": None if diameter is None else str(diameter), "opened": sorted(opened)}
-        with replacing(self.state / _SESSION) as temporary:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        with _one_at_a_time(self.state):
+            saved = _saved_session(self.state / _SESSION)
+            content = {
+                "diameter": saved.get("diameter") if diameter is None else str(diameter),
+                "opened": sorted(opened | _opened(saved)),
+            }
+            with replacing(self.state / _SESSION) as temporary:
+                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def labelling(
@@ -335,12 +349,10 @@ def _make(labels: Path, state: Path) -> None:
         remedy = f"Give a folder; upicker convert {labels} --to csv -o labels makes one of a file of labels"
         raise OutputError(labels, "this is a file, not a folder", remedy)
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        probe = state / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(labels, f"labels cannot be kept there ({error.strerror or error})", remedy) from error
+        writable(state)
+    except OutputError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error.found
+        raise OutputError(labels, f"labels cannot be kept there ({reason})", remedy) from error
 
 
 def _diameter_of_files(folder: Path) -> Length | None:
@@ -361,6 +373,18 @@ def _recorded(folder: Path) -> tuple[Config, Length | None, Path | None]:
     return config, found.diameter, found.model
 
 
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep other servers from changing what they share in a folder; without effect where it cannot be locked."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if fcntl is not None:
+                handle = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, handle)  # which unlocks it
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _opened(session: Mapping[str, object]) -> set[str]:
     """Return the names of opened micrographs in a saved session."""
     names = session.get("opened")
@@ -371,6 +395,6 @@ def _saved_session(path: Path) -> dict:
     """Return the state that the page saved; empty if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
