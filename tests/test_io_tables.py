@@ -73,3 +73,45 @@ def test_damaged_tables_are_refused_or_read_whole(tmp_path: Path, monkeypatch: p
             results.add(fuzz_tables.outcome(path, kind, document))
             path.unlink()  # a list of micrographs finds the files beside it
         assert results == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    "word", ["image", "mic", "micname", "_micName", "image_id", "slice", "mrc", "filename", "Micrograph Filename"]
+)
+def test_micrographs_are_told_apart_whatever_their_column_is_called(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text(f"{word},x,y\na,1,2\nb,3,4\na,5,6\n")
+    first, second = coordinates.read_all(path)
+    assert (first.micrograph, second.micrograph) == ("a", "b")
+    np.testing.assert_array_equal(first.particles.xy, [(1, 2), (5, 6)])
+    assert first.unread == second.unread == ()
+
+
+@pytest.mark.parametrize("word", ["z", "Z", "coordinate_z", "Z-Coordinate", "z_coord"])
+def test_positions_in_tomograms_are_refused(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y,{word}\n1,2,0\n3,4,12\n")
+    with pytest.raises(CoordinatesError, match=rf"positions in tomograms \(column {word}\)"):
+        coordinates.read(path)
+    path.write_text(f"x,y,{word}\n1,2,0\n3,4,\n")
+    assert len(coordinates.read(path)) == 2
+
+
+@pytest.mark.parametrize("word", ["fom", "probability", "confidence"])
+def test_scores_of_other_names_are_read(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y,{word}\n1,2,.5\n3,4,.25\n")
+    np.testing.assert_array_equal(coordinates.read(path).score, [0.5, 0.25])
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for text, unread in [
+        ("x,y,diameter_A,psi\n1,2,180,30\n", ("columns diameter_A, psi",)),
+        ("x,y,score,fom\n1,2,1,.5\n", ("column fom",)),
+        ("micrograph,image,x,y\na,1,2,3\nb,1,2,3\n", ("column image",)),
+        (",x,y,note\n0,1,2,\n", ()),  # an index without a name, and nothing in a column
+        ("x,y,diameter,score,flip,scale,score_kind\n1,2,9,.5,eman2,2,probability\n", ()),  # our own
+        ("image_name\tx_coord\ty_coord\tscore\na\t1\t2\t3\n", ()),
+    ]:
+        (tmp_path / "a.csv").write_text(text)
+        assert all(picks.unread == unread for picks in coordinates.read_all(tmp_path / "a.csv")), text
