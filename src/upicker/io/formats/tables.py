@@ -83,15 +83,24 @@ def read(content: Content) -> list[Picks]:
         rows = rows[1:]
         _refuse_tomogram(path, first, rows)
         unread = _unread(first, rows, at)
-    delimited.refuse_longer(path, rows, len(first))
+    delimited.refuse_uneven(path, rows, first)
     particles = _particles(path, rows, at)
     if "micrograph" not in at:
         return [_picks(path, rows, at, name, particles, unread)]
-    names = [(cells[at["micrograph"]] if at["micrograph"] < len(cells) else "") or name for _, cells in rows]
+    names = _micrographs(path, rows, at["micrograph"]) or [name] * len(rows)
     return [
         _picks(path, [rows[i] for i in index], at, word, particles.select(index), unread)
         for word, index in grouped(names).items()
     ]
+
+
+def _micrographs(path: Path, rows: list[tuple[int, list[str]]], at: int) -> list[str]:
+    """Return the micrograph of each row; nothing if no row names one."""
+    names = [cells[at] for _, cells in rows]
+    if any(names) and not all(names):
+        line = rows[names.index("")][0]
+        raise CoordinatesError(path, f"line {line} names no micrograph, unlike others", "Name it, or remove the line")
+    return names if any(names) else []
 
 
 def _named(path: Path, header: list[str]) -> dict[str, int]:
@@ -119,7 +128,7 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
 
 def _refuse_tomogram(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) -> None:
     for at, word in enumerate(delimited.plain(header)):
-        if word in _Z and np.nan_to_num(delimited.column(path, rows, at, 0.0)).any():
+        if word in _Z and np.nan_to_num(delimited.column(path, rows, at, math.nan)).any():
             found = f"it holds positions in tomograms (column {header[at]})"
             raise CoordinatesError(path, found, "Give picks of micrographs")
 
@@ -160,7 +169,7 @@ def _picks(
     known: dict[str, float] = {}
     for word in ("rows", "columns", "pixel_size_A"):
         if word in at and rows:
-            value = float(delimited.column(path, rows[:1], at[word], 0.0)[0])
+            value = float(delimited.column(path, rows[:1], at[word], math.nan)[0])
             if 0 < value < 1e7:
                 known[word] = value
     if {"score", "score_kind"} <= at.keys() and rows and at["score_kind"] < len(rows[0][1]):
