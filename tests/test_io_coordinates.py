@@ -94,7 +94,7 @@ def test_csv_columns_go_by_name_and_the_content_decides(tmp_path: Path, text: st
 
 
 def test_blank_cells_are_unknown_diameters_and_full_scores(tmp_path: Path) -> None:
-    particles = read_text(tmp_path, "x,y,diameter,score\n1,2,,\n3,4,0,.5\n5,6,nan,.25\n7,8\n")
+    particles = read_text(tmp_path, "x,y,diameter,score\n1,2,,\n3,4,0,.5\n5,6,nan,.25\n7,8,,<NA>\n")
     assert np.isnan(particles.diameter_px).all()
     np.testing.assert_array_equal(particles.score, [1, 0.5, 0.25, 1])
 
@@ -165,7 +165,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "infinite": ("mic.csv", b"x,y\n1,2\n3,inf\n", "line 3 has 'inf'"),
     "a word": ("mic.csv", b"x,y\n1,2\n3,four\n", "line 3 has 'four'"),
     "nan score": ("mic.csv", b"x,y,score\n1,2,0.5\n3,4,-inf\n", "line 3 has '-inf'"),
-    "short row": ("mic.csv", b"x,y\n1,2\n3\n", "line 3 has ''"),
+    "short row": ("mic.csv", b"x,y\n1,2\n3\n", "line 3 has 1 values, and the first line 2"),
     "star without coordinates": (
         "mic.star",
         b"data_\nloop_\n_rlnX\n1\n",

@@ -7,6 +7,8 @@ import pytest
 
 from upicker.errors import CoordinatesError
 from upicker.io import coordinates
+from upicker.io.picks import Picks
+from upicker.particles import Particles
 
 BOXES = "_CoordinateX\n_CoordinateY\n_Width\n_Height\n"
 STAR = "data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\ndata_0/a.mrc 1 2\n"
@@ -27,6 +29,11 @@ HALVES = {
     "short first row.box": ("100 200\n100 300 30 30\n", "line 2 has 4 values, and the first line 2"),
     "two rows in a line.box": ("1 2 30 30\n5 6 30 30 9 9 30 30\n", "line 2 has 8 values, and the first line 4"),
     "two rows in a line.csv": ("x,y,score\n1,2,1\n5,6,1,9,9,1\n", "line 3 has 6 values, and the first line 3"),
+    "cut.csv": ("x,y,score\n1,2,1\n5,6", "line 3 has 2 values, and the first line 3"),
+    "cut without a header.csv": ("1,2,40,.5\n5,6,40,\n7,8,40", "line 3 has 3 values, and the first line 4"),
+    "cut.txt": ("image_name\tx_coord\ty_coord\tscore\na\t1\t2\t3\nb\t3\t4\n", "line 3 has 3 values"),
+    "cut.box": ("1 2 30 30 0.5\n5 6 30 30\n", "line 2 has 4 values, and the first line 5"),
+    "not named.csv": ("micrograph,x,y\na,1,2\n,3,4\n", "line 3 names no micrograph"),
     "names of rows.csv": ("x,y\na,1,2\nb,3,4\n", "line 2 has 3 values, and the first line 2"),
 }
 
@@ -73,3 +80,67 @@ def test_damaged_tables_are_refused_or_read_whole(tmp_path: Path, monkeypatch: p
             results.add(fuzz_tables.outcome(path, kind, document))
             path.unlink()  # a list of micrographs finds the files beside it
         assert results == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    "word", ["image", "mic", "micname", "_micName", "image_id", "slice", "mrc", "filename", "Micrograph Filename"]
+)
+def test_micrographs_are_told_apart_whatever_their_column_is_called(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text(f"{word},x,y\na,1,2\nb,3,4\na,5,6\n")
+    first, second = coordinates.read_all(path)
+    assert (first.micrograph, second.micrograph) == ("a", "b")
+    np.testing.assert_array_equal(first.particles.xy, [(1, 2), (5, 6)])
+    assert first.unread == second.unread == ()
+
+
+@pytest.mark.parametrize("word", ["z", "Z", "coordinate_z", "Z-Coordinate", "z_coord"])
+def test_positions_in_tomograms_are_refused(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y,{word}\n1,2,0\n3,4,12\n")
+    with pytest.raises(CoordinatesError, match=rf"positions in tomograms \(column {word}\)"):
+        coordinates.read(path)
+    path.write_text(f"x,y,{word}\n1,2,0\n3,4,\n")
+    assert len(coordinates.read(path)) == 2
+
+
+@pytest.mark.parametrize("word", ["fom", "probability", "confidence"])
+def test_scores_of_other_names_are_read(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y,{word}\n1,2,.5\n3,4,.25\n")
+    np.testing.assert_array_equal(coordinates.read(path).score, [0.5, 0.25])
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for text, unread in [
+        ("x,y,diameter_A,psi\n1,2,180,30\n", ("columns diameter_A, psi",)),
+        ("x,y,score,fom\n1,2,1,.5\n", ("column fom",)),
+        ("micrograph,image,x,y\na,1,2,3\nb,1,2,3\n", ("column image",)),
+        (",x,y,note\n0,1,2,\n", ()),  # an index without a name, and nothing in a column
+        ("x,y,diameter,score,flip,scale,score_kind\n1,2,9,.5,eman2,2,probability\n", ()),  # our own
+        ("image_name\tx_coord\ty_coord\tscore\na\t1\t2\t3\n", ()),
+    ]:
+        (tmp_path / "a.csv").write_text(text)
+        assert all(picks.unread == unread for picks in coordinates.read_all(tmp_path / "a.csv")), text
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "None"])
+def test_a_score_that_is_no_number_is_not_the_best_one(tmp_path: Path, word: str) -> None:
+    cbox = f"data_cryolo\nloop_\n{BOXES}_Confidence\n1 2 30 30 0.5\n1 2 30 30 {word}\n"
+    topaz = f"image_name\tx_coord\ty_coord\tscore\n\na\t1\t2\t3\n\n\n\n\na\t3\t4\t{word}\n"
+    for name, text, line in [
+        ("a.csv", f"x,y,score\n1,2,.5\n3,4,{word}\n", 3),
+        ("a.txt", topaz, 8),
+        ("a.cbox", cbox, 9),
+        ("a.box", f"1 2 30 30 .5\n1 2 30 30 {word}\n", 2),
+    ]:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(CoordinatesError, match=f"line {line} has '{word}'"):
+            coordinates.read(tmp_path / name)
+
+
+def test_a_name_that_begins_like_a_comment_is_kept(tmp_path: Path) -> None:
+    picks = [Picks("#1.mrc", Particles.of([(1, 2)])), Picks("b.mrc", Particles.of([(3, 4)]))]
+    for format in ("csv", "tsv"):
+        coordinates.write_all(tmp_path / f"all.{format}", picks, format)
+        assert [p.micrograph for p in coordinates.read_all(tmp_path / f"all.{format}")] == ["#1.mrc", "b.mrc"]

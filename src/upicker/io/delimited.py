@@ -13,7 +13,7 @@ import numpy as np
 
 from upicker.errors import CoordinatesError
 
-_BLANK = ("nan", "na", "none", "<na>")
+_BLANK, _UNKNOWN = ("", "<na>"), ("nan", "na", "none")
 
 
 def delimiter(text: str) -> str | None:
@@ -36,7 +36,7 @@ def rows(text: str, delimiter: str | None) -> Iterable[tuple[int, list[str]]]:
             continue
         cells = line.split(delimiter) if delimiter is None or '"' not in line else _quoted(line, delimiter)
         cells = [cell.strip() for cell in cells]
-        if cells and not cells[0].startswith("#"):
+        if cells:
             yield number, cells
 
 
@@ -86,28 +86,29 @@ def _is_number(cell: str) -> bool:
     return cell.isascii() and "_" not in cell
 
 
-def refuse_longer(path: Path, rows: list[tuple[int, list[str]]], count: int) -> None:
-    """Refuse rows with more cells than `count`, except for blank ones and a comment, because these are not read.
+def refuse_uneven(path: Path, rows: list[tuple[int, list[str]]], first: list[str]) -> None:
+    """Refuse rows with other numbers of cells than the `first`, blank ones at the end and comments not counted.
 
     Raises
     ------
     CoordinatesError
         For the first of them; names the line of `path`.
     """
+    needed = max((i for i, cell in enumerate(first, 1) if cell), default=0)
     for line, cells in rows:
-        more = next((cell for cell in cells[count:] if cell), "#")
-        if not more.startswith("#"):
+        more = next((cell for cell in cells[len(first) :] if cell), "#")
+        if len(cells) < needed or not more.startswith("#"):
             raise CoordinatesError(
                 path,
-                f"line {line} has {len(cells)} values, and the first line {count}",
-                "The file is damaged: write it again",
+                f"line {line} has {len(cells)} values, and the first line {len(first)}",
+                "The file is damaged or cut short: write it again",
             )
 
 
 def column(path: Path, rows: list[tuple[int, list[str]]], at: int, default: float | None) -> np.ndarray:
     """Return column `at` of numbered rows as `(n,)` float64.
 
-    A blank or missing cell is `default`.
+    A blank cell is `default`, and so is NaN where that says "unknown", too.
 
     Raises
     ------
@@ -126,7 +127,8 @@ def column(path: Path, rows: list[tuple[int, list[str]]], at: int, default: floa
     values = np.empty(len(rows))
     for i, (line, cells) in enumerate(rows):
         cell = cells[at] if at < len(cells) else ""
-        blank = not cell or cell.lower() in _BLANK
+        unknown = default is None or math.isnan(default)
+        blank = cell.lower() in (_BLANK + _UNKNOWN if unknown else _BLANK)
         value = default if blank else float(cell) if _is_number(cell) else None
         if value is None or (not blank and not math.isfinite(value)):
             raise CoordinatesError(

@@ -56,7 +56,7 @@ def read(content: Content) -> list[Picks]:
         return [Picks(content.name, Particles.of([]))]
     modes = [cells[4] for _, cells in rows if len(cells) > 4 and cells[4] in _MODES]
     _check_no_ends(path, modes, len(rows))
-    delimited.refuse_longer(path, rows, len(rows[0][1]))
+    delimited.refuse_uneven(path, rows, rows[0][1])
     corner = np.stack([delimited.column(path, rows, at, None) for at in (0, 1)], 1)
     size = np.stack([delimited.column(path, rows, at, None) for at in (2, 3)], 1)
     if (size <= 0).any():

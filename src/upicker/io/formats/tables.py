@@ -25,16 +25,22 @@ _COLUMNS = {
     "x": ("x", "xcoordinate", "xpx", "xcoord"),
     "y": ("y", "ycoordinate", "ypx", "ycoord"),
     "diameter": ("diameter", "diameterpx"),
-    "score": ("score", "confidence"),
+    "score": ("score", "confidence", "probability", "fom"),
     "class_number": ("classnumber",),
     "psi_deg": ("psideg",),
     "label_key": ("labelkey",),
-    "micrograph": ("micrograph", "micrographname", "imagename", "filename"),
+    "micrograph": (
+        *("micrograph", "micrographname", "imagename", "filename", "micrographfilename", "micname", "mic", "mrc"),
+        *("image", "micrographid", "imageid", "slice"),
+    ),
     "rows": ("rows",),
     "columns": ("columns",),
     "pixel_size_A": ("pixelsizea",),
     "score_kind": ("scorekind",),
 }
+# Written by us for people.
+_FOR_PEOPLE = {"flip", "scale"}
+_Z = {"z", "zcoordinate", "coordinatez", "zpx", "zcoord"}
 # Of boxes; whether x and y are then their corners or their centres, nobody knows.
 _WIDTH, _HEIGHT = {"w", "width", "boxwidth"}, {"h", "height", "boxheight"}
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -63,26 +69,38 @@ def read(content: Content) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If there is no row, for missing, duplicate or doubtful columns, and cells that are not numbers.
+        If there is no row, for missing, duplicate or doubtful columns, cells that are not numbers, and positions in
+        tomograms.
     """
     path, rows, name = content.path, content.rows, content.name
     if not rows:
         raise CoordinatesError(path, "it has no line with values", _WRITE_AGAIN)
-    first = rows[0][1]
+    first, unread = rows[0][1], ()
     if delimited.is_numeric(first):
         at = headerless.columns(content)
     else:
         at = _named(path, first)
         rows = rows[1:]
-    delimited.refuse_longer(path, rows, len(first))
+        _refuse_tomogram(path, first, rows)
+        unread = _unread(first, rows, at)
+    delimited.refuse_uneven(path, rows, first)
     particles = _particles(path, rows, at)
     if "micrograph" not in at:
-        return [_picks(path, rows, at, name, particles)]
-    names = [(cells[at["micrograph"]] if at["micrograph"] < len(cells) else "") or name for _, cells in rows]
+        return [_picks(path, rows, at, name, particles, unread)]
+    names = _micrographs(path, rows, at["micrograph"]) or [name] * len(rows)
     return [
-        _picks(path, [rows[i] for i in index], at, word, particles.select(index))
+        _picks(path, [rows[i] for i in index], at, word, particles.select(index), unread)
         for word, index in grouped(names).items()
     ]
+
+
+def _micrographs(path: Path, rows: list[tuple[int, list[str]]], at: int) -> list[str]:
+    """Return the micrograph of each row; nothing if no row names one."""
+    names = [cells[at] for _, cells in rows]
+    if any(names) and not all(names):
+        line = rows[names.index("")][0]
+        raise CoordinatesError(path, f"line {line} names no micrograph, unlike others", "Name it, or remove the line")
+    return names if any(names) else []
 
 
 def _named(path: Path, header: list[str]) -> dict[str, int]:
@@ -108,6 +126,21 @@ def _named(path: Path, header: list[str]) -> dict[str, int]:
     return at
 
 
+def _refuse_tomogram(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) -> None:
+    for at, word in enumerate(delimited.plain(header)):
+        if word in _Z and np.nan_to_num(delimited.column(path, rows, at, math.nan)).any():
+            found = f"it holds positions in tomograms (column {header[at]})"
+            raise CoordinatesError(path, found, "Give picks of micrographs")
+
+
+def _unread(header: list[str], rows: list[tuple[int, list[str]]], at: dict[str, int]) -> tuple[str, ...]:
+    """Return in words which columns with a name and values are not read."""
+    known = {*at.values()} | {i for i, word in enumerate(delimited.plain(header)) if word in _FOR_PEOPLE | _Z}
+    others = [i for i, cell in enumerate(header) if cell and i not in known]
+    names = [header[i] for i in others if any(i < len(cells) and cells[i] for _, cells in rows)]
+    return (f"column{'s' * (len(names) > 1)} {', '.join(names)[:160]}",) if names else ()
+
+
 def _particles(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int]) -> Particles:
     xy = [delimited.column(path, rows, at[name], None) for name in ("x", "y")]
     diameter = delimited.column(path, rows, at["diameter"], math.nan) if "diameter" in at else np.float64(math.nan)
@@ -124,18 +157,25 @@ def _particles(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int]
     return replace(particles, extra=extra)
 
 
-def _picks(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int], name: str, particles: Particles) -> Picks:
+def _picks(
+    path: Path,
+    rows: list[tuple[int, list[str]]],
+    at: dict[str, int],
+    name: str,
+    particles: Particles,
+    unread: tuple[str, ...],
+) -> Picks:
     """Add the size and pixel size of the micrograph, and the kind of score, from the first row."""
     known: dict[str, float] = {}
     for word in ("rows", "columns", "pixel_size_A"):
         if word in at and rows:
-            value = float(delimited.column(path, rows[:1], at[word], 0.0)[0])
+            value = float(delimited.column(path, rows[:1], at[word], math.nan)[0])
             if 0 < value < 1e7:
                 known[word] = value
     if {"score", "score_kind"} <= at.keys() and rows and at["score_kind"] < len(rows[0][1]):
         particles = declared(particles, rows[0][1][at["score_kind"]])
     shape = (int(known["rows"]), int(known["columns"])) if {"rows", "columns"} <= known.keys() else None
-    return Picks(name, particles, shape if shape and min(shape) else None, known.get("pixel_size_A"))
+    return Picks(name, particles, shape if shape and min(shape) else None, known.get("pixel_size_A"), unread)
 
 
 def is_other(head: str) -> bool:
