@@ -406,3 +406,18 @@ def test_coco_images_have_ids_of_their_own(tmp_path: Path) -> None:
     path.write_text(json.dumps({"images": images, "annotations": []}))
     with pytest.raises(CoordinatesError, match="image 2 has the id of an earlier one: 1"):
         coordinates.read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        ("csv", r"would share it\. Write one file of all: -o .*out\.csv"),
+        ("box", r"would share it\. Convert the micrographs of each folder by themselves, into folders of their own"),
+        ("topaz", r"would have the same name in it\. Convert the micrographs of each folder by themselves"),
+    ],
+)
+def test_equal_names_in_two_folders_are_not_mixed(tmp_path: Path, format: str, message: str) -> None:
+    picks = [Picks(f"{folder}/001.mrc", some(), SHAPE) for folder in "AB"]
+    with pytest.raises(OutputError, match=rf"'A/001\.mrc' and 'B/001\.mrc' {message}"):
+        coordinates.write_all(tmp_path / "out", picks, format)
+    assert len(coordinates.read_all(*coordinates.write_all(tmp_path / "out.csv", picks, "csv"))) == 2
