@@ -384,6 +384,20 @@ def test_extract_counts_what_lies_outside_and_takes_repeated_positions_once(caps
         assert "discarded" not in err
 
 
+def test_extract_tells_once_what_it_does_not_keep(capsys, labelled):
+    columns = "_rlnCoordinateX\n_rlnCoordinateY\n_rlnAnglePsi\n_rlnClassNumber\n_rlnHelicalTubeID\n_rlnAnglePsiPrior\n"
+    for name in ("one", "two.v2"):
+        Path(f"labels/{name}.csv").unlink()
+        rows = "".join(f"{x} {y} 12.5 2 1 33\n" for x, y in CENTRES)
+        Path(f"labels/{name}.star").write_text(f"data_\nloop_\n{columns}{rows}")
+    for more in ((), ("--skip-existing",)):
+        args = ("labels", "--micrographs", labelled, "--box", "30px", "-o", "p.star", *more)
+        code, _, err = upicker(capsys, "extract", *args)
+        assert code == 0
+        told = "Not kept: filament numbers, angle priors (RELION's helical extraction needs them), classes, angles"
+        assert " ".join(err.split()).count(told) == 1
+
+
 def test_evaluate_and_convert_tell_of_repeated_positions(capsys, labelled):
     coordinates.write(Path("picks/one.csv"), Particles.of(CENTRES, DIAMETER), "csv")
     coordinates.write(Path("picks/two.v2.csv"), Particles.of(CENTRES, DIAMETER), "csv")

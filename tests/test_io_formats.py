@@ -372,3 +372,52 @@ def test_what_other_readers_see(tmp_path: Path) -> None:
     cbox = starfile.read(coordinates.write_all(tmp_path, picks, "cbox")[0])
     assert set(cbox) >= {"global", "cryolo", "cryolo_include"}
     np.testing.assert_allclose(cbox["cryolo"].CoordinateX + cbox["cryolo"].Width / 2, some().xy[:, 0], atol=1e-4)
+
+
+def _coco(folder: Path, annotations: list[dict], **more: object) -> Path:
+    path = folder / "all.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.mrc"}], "annotations": annotations} | more))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[0.1, 0.2, 0.05, 0.05], [0, 0, 0.1, 0.1]], "all its boxes lie between 0 and 1: they are fractions"),
+        ([[5, 5, 0, 8]], "annotation 1 has a box of size zero"),
+    ],
+)
+def test_coco_boxes_have_a_size_in_pixels(tmp_path: Path, boxes: list[list[float]], message: str) -> None:
+    with pytest.raises(CoordinatesError, match=message):
+        coordinates.read_all(_coco(tmp_path, [{"image_id": 1, "bbox": box} for box in boxes]))
+
+
+def test_coco_of_several_categories_names_them(tmp_path: Path) -> None:
+    entries = [{"image_id": 1, "category_id": key, "bbox": [9, 9, 8, 8]} for key in (1, 2, 1)]
+    categories = [{"id": 1, "name": "particle"}, {"id": 2, "name": "ice"}, {"id": 3, "name": "carbon"}]
+    with pytest.raises(CoordinatesError, match="annotations are of 2 categories: particle, ice"):
+        coordinates.read_all(_coco(tmp_path, entries, categories=categories))
+    assert len(coordinates.read(_coco(tmp_path, entries[:1] * 2, categories=categories))) == 2
+
+
+def test_coco_images_have_ids_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    images = [{"id": 1, "file_name": "a.mrc"}, {"id": 1, "file_name": "b.mrc"}]
+    path.write_text(json.dumps({"images": images, "annotations": []}))
+    with pytest.raises(CoordinatesError, match="image 2 has the id of an earlier one: 1"):
+        coordinates.read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        ("csv", r"would share it\. Write one file of all: -o .*out\.csv"),
+        ("box", r"would share it\. Convert the micrographs of each folder by themselves, into folders of their own"),
+        ("topaz", r"would have the same name in it\. Convert the micrographs of each folder by themselves"),
+    ],
+)
+def test_equal_names_in_two_folders_are_not_mixed(tmp_path: Path, format: str, message: str) -> None:
+    picks = [Picks(f"{folder}/001.mrc", some(), SHAPE) for folder in "AB"]
+    with pytest.raises(OutputError, match=rf"'A/001\.mrc' and 'B/001\.mrc' {message}"):
+        coordinates.write_all(tmp_path / "out", picks, format)
+    assert len(coordinates.read_all(*coordinates.write_all(tmp_path / "out.csv", picks, "csv"))) == 2

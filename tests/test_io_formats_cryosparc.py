@@ -283,6 +283,32 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     assert {picks.unread for picks in found} == {("filament numbers", "shifts of refinement")}
 
 
+@pytest.mark.parametrize(
+    ("field", "shape", "words"),
+    [
+        ("alignments2D/pose", (), "angles of 2D classification"),
+        ("alignments2D/class", (), "2D classes"),
+        ("alignments3D/pose", (3,), "angles of refinement"),
+        ("alignments3D/class", (), "3D classes"),
+    ],
+)
+def test_angles_and_classes_that_are_not_read_are_told(tmp_path: Path, field: str, shape: tuple, words: str) -> None:
+    good = np.load(written(tmp_path))
+    table = np.zeros(len(good), [*good.dtype.descr, (field, "<u4" if "class" in field else "<f4", shape)])
+    for name in good.dtype.names:
+        table[name] = good[name]
+    table[field] = 2
+    assert {picks.unread for picks in coordinates.read_all(saved(tmp_path / "b.cs", table))} == {(words,)}
+
+
+def test_a_group_announces_no_more_particles_than_its_table_has(tmp_path: Path) -> None:
+    group = written(tmp_path).with_suffix(".csg")
+    assert sum(len(picks.particles) for picks in coordinates.read_all(group)) == 5
+    group.write_text(group.read_text().replace("num_items: 5", "num_items: 9", 1))
+    with pytest.raises(CoordinatesError, match=r"it announces 9 particles, but picked\.cs has 5"):
+        coordinates.read_all(group)
+
+
 def test_scores_beyond_single_precision_are_clipped_and_told(tmp_path: Path) -> None:
     scores = np.array([3.5e38, -6.1e39, 0.5])
     particles = Particles.of([(30, 45), (30, 145), (60, 70)], 40, scores)

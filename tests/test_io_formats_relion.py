@@ -405,3 +405,22 @@ def test_a_size_of_one_micrograph_is_not_noted_for_all(tmp_path: Path) -> None:
     joined = tmp_path / "joined.star"
     joined.write_text(path.read_text() + path.read_text().replace("a.mrc", "c.mrc").replace("371 rows", "600 rows"))
     assert {p.shape for p in coordinates.read_all(joined)} == {None}
+
+
+def test_stacks_name_the_micrographs_where_nothing_else_does(tmp_path: Path) -> None:
+    head = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnImageName\n"
+    rows = (
+        "10 20 000001@Extract/job003/a.mrcs\n30 40 000001@Extract/job003/b.mrcs\n50 60 000002@Extract/job003/a.mrcs\n"
+    )
+    first, second = text_of(tmp_path, head + rows)
+    assert [Path(picks.micrograph).stem for picks in (first, second)] == ["a", "b"]
+    np.testing.assert_array_equal(first.particles.xy, [(10, 20), (50, 60)])
+    (only,) = text_of(tmp_path, head + rows.splitlines()[0] + "\n", "mic.star")
+    assert only.micrograph == "mic"
+
+
+@pytest.mark.parametrize("blank", ['""', '" "', "''"])
+def test_a_micrograph_without_a_name_is_refused(tmp_path: Path, blank: str) -> None:
+    head = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n"
+    with pytest.raises(CoordinatesError, match="line 7 has no name in _rlnMicrographName"):
+        text_of(tmp_path, f"{head}10 20 a.mrc\n30 40 {blank}\n")

@@ -225,3 +225,28 @@ def test_the_work_grows_with_the_names_not_with_their_pairs() -> None:
 def test_nothing_gives_nothing() -> None:
     assert match([], []) == Pairing()
     assert match(["a", "a"], []).unmatched_micrographs == ["a"]
+
+
+def test_a_number_in_front_is_seen_through_and_told() -> None:
+    names = ["M/000123456_mic1_patch_aligned_doseweighted.mrc", "M/000123457_mic2_patch_aligned_doseweighted.mrc"]
+    for ours, theirs in ((names, ["mic1.csv", "mic2.csv"]), (["mic1.mrc", "mic2.mrc"], names)):
+        found = match(ours, theirs)
+        assert found.pairs == dict(zip(ours, theirs))
+        assert differing(found) == "names differ by '000123456_' or '000123457_': numbers in front were left out"
+        assert match(ours, theirs, EXACT).pairs == {}
+
+
+@pytest.mark.parametrize(
+    ("micrographs", "files"),
+    [
+        (["000123_mic1.mrc", "000124_mic1.mrc"], ["mic1.csv"]),
+        (["000123_mic1.mrc", "000124_mic1.mrc"], ["000123_mic1.csv", "mic1.csv"]),
+        (["000123_mic1.mrc"], ["000124_mic1.csv"]),
+        (["123456_mic1.mrc"], ["mic1.csv"]),
+        (["000123_1.mrc"], ["1.csv"]),
+    ],
+)
+def test_a_number_in_front_is_not_guessed(micrographs: list[str], files: list[str]) -> None:
+    found = match(micrographs, files)
+    assert micrographs[-1] in found.unmatched_micrographs
+    assert files[-1] in found.unmatched_files

@@ -136,6 +136,8 @@ def extract(
         warning(f"{tally.outside} particles lie outside their micrographs, not extracted")
     if told := repeats(tally.repeated, "each extracted once"):
         warning(told)
+    if tally.lost:
+        warning(f"Not kept: {', '.join(tally.lost)}")
     if tally.unsized:
         warning("The pixel size is unknown, and RELION requires it: give --pixel-size, e.g. --pixel-size 1.77A")
     if pairing.unmatched_micrographs:
@@ -164,6 +166,7 @@ class _Tally:
     def __init__(self) -> None:
         self.dropped = self.outside = self.unsized = self.stacks = 0
         self.repeated: list[Repeated] = []
+        self.lost: dict[str, None] = {}
 
     def counting(self, outcomes: Outcomes) -> Outcomes:
         """Pass outcomes on, counting them."""
@@ -174,6 +177,7 @@ class _Tally:
                     self.dropped += outcome.value.dropped
                     self.outside += outcome.value.outside
                     self.repeated += outcome.value.repeated
+                    self.lost |= dict.fromkeys(outcome.value.lost)
                     self.stacks += entry is not None
                     self.unsized += entry is not None and entry.pixel_size_A is None
                 yield outcome

@@ -213,9 +213,16 @@ def _file_each(folder: Path, all_picks: Sequence[Picks], kind: Format) -> dict[P
         file = output_path(folder, stem(picks.micrograph), kind.name)
         if file in files:
             names = f"{files[file].micrograph!r} and {picks.micrograph!r}"
-            raise OutputError(file, f"the micrographs {names} would share it", "Rename one of them")
+            raise OutputError(file, f"the micrographs {names} would share it", _apart(folder, kind))
         files[file] = picks
     return files
+
+
+def _apart(folder: Path, kind: Format) -> str:
+    """Return how micrographs of the same name can be written."""
+    if kind.layout == "either":
+        return f"Write one file of all: -o {folder}{kind.ending}"
+    return "Convert the micrographs of each folder by themselves, into folders of their own"
 
 
 def output_path(folder: Path, stem: str, format: str) -> Path:

@@ -3,7 +3,7 @@
 cryoSPARC puts a number before a name, motion correction and pickers add words behind it, projects move, and leading
 zeros of numbers get lost. Names that are equal as they are count first; what is left is compared without these
 additions, and where that leaves a choice, nothing is chosen. Endings of programs that are not known here are seen
-through last: a file whose name begins with that of one micrograph belongs to it.
+through last: a file whose name begins with that of one micrograph belongs to it; and so are other numbers in front.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from upicker.io.sources import Part, Source, by_micrograph
 _COORDINATES = tuple({f".{format.ending.rpartition('.')[2]}" for format in FORMATS})
 # cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
 _UID = re.compile(r"^\d{17,21}_(?=.)")
+# Shorter numbers of other programs; without a zero in front it may be a date.
+_NUMBER = re.compile(r"^0\d{2,15}_(?=[^\W\d_])")
 _SUFFIX = re.compile(
     r"[_.-](?:patch_aligned|rigid_aligned|full_aligned|aligned|doseweighted|dose_weighted|non_dw|nodw|dws?|"
     r"fractions|eer|denoised|autopick|manualpick|autopicked|picks?|picked|particles|coords|labels|topaz|cryolo)$"
@@ -58,6 +60,8 @@ class Pairing(Generic[M, F]):
         Micrograph -> the files that match it equally well; always empty in what `pair` returns.
     endings : tuple of str
         What pairs of names differ by, where the file's begins with the micrograph's: ``_extract``.
+    numbers : tuple of str
+        What pairs of names differ by, where one has a number in front: ``000123456_``.
     """
 
     pairs: dict[M, F] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Pairing(Generic[M, F]):
     unmatched_files: list[F] = field(default_factory=list)
     ambiguous: dict[M, list[F]] = field(default_factory=dict)
     endings: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def pair(
         found.unmatched_micrographs,
         [files[name] for name in found.unmatched_files],
         endings=found.endings,
+        numbers=found.numbers,
     )
 
 
@@ -157,10 +163,18 @@ def unmatched(items: Sequence[Source | str], noun: str, lacking: str) -> str:
 
 
 def differing(pairing: Pairing) -> str:
-    """Return the sentence about endings that were seen through, empty if there were none."""
-    shown = " or ".join(f"'{ending}'" for ending in pairing.endings[:3])
-    more = f" and {len(pairing.endings) - 3} more" if len(pairing.endings) > 3 else ""
-    return f"names differ by {shown}{more}: files belong to the micrograph whose name they begin with" if shown else ""
+    """Return the sentence about endings and numbers that were seen through, empty if there were none."""
+    said = []
+    if pairing.endings:
+        said.append(f"{_shown(pairing.endings)}: files belong to the micrograph whose name they begin with")
+    if pairing.numbers:
+        said.append(f"{_shown(pairing.numbers)}: numbers in front were left out")
+    return "; ".join(said)
+
+
+def _shown(words: Sequence[str]) -> str:
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return f"names differ by {' or '.join(repr(word) for word in words[:3])}{more}"
 
 
 def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) -> Pairing[M, N]:
@@ -174,7 +188,8 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
        ``_DW``, ``_rigid_aligned``, ``_EER``, ``_autopick`` ...), regardless of case;
     4. and without leading zeros of numbers;
     5. files whose names begin with that of a micrograph (the longest counts), followed by ``_``, ``-`` or ``.`` and a
-       letter: ``mic1_extract`` belongs to ``mic1``, if no other file does.
+       letter: ``mic1_extract`` belongs to ``mic1``, if no other file does;
+    6. without a number that begins with 0 in front: ``000123456_mic1`` belongs to ``mic1``, if no other does.
 
     Where several names are equal, those whose folders agree (from the name upward) belong together; where folders do
     not decide, they are ambiguous.
@@ -184,7 +199,7 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
     micrographs, files : sequence of str or Path
         Names or paths, with or without suffix; equal ones count once.
     endings : Endings
-        An ending to leave out of all names, and whether there is the fifth round.
+        An ending to leave out of all names, and whether there are the last two rounds.
     """
     left, free = list(dict.fromkeys(micrographs)), list(dict.fromkeys(files))
     all_of_them = left
@@ -202,8 +217,14 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
     seen_through: list[str] = []
     for key in (_unnumbered, _core) if endings.any else ():
         left, free = _by_beginning(all_of_them, left, free, key, pairs, seen_through)
+    numbered = _by_number(all_of_them, list(dict.fromkeys(files)), left, set(free)) if endings.any else {}
+    pairs.update(numbered)
+    used = set(numbered.values())
+    numbers = [found[0] for pair in numbered.items() for one in pair if (found := _NUMBER.match(_bare(str(one))))]
+    left = [one for one in left if one not in numbered]
+    free = [file for file in free if file not in used]
     ordered = {one: pairs[one] for one in all_of_them if one in pairs}
-    return Pairing(ordered, left, free, ambiguous, tuple(dict.fromkeys(seen_through)))
+    return Pairing(ordered, left, free, ambiguous, tuple(dict.fromkeys(seen_through)), tuple(numbers))
 
 
 _Key = Callable[[str], str]
@@ -236,6 +257,20 @@ def _by_beginning(
     pairs.update(found)
     used = set(found.values())
     return [one for one in left if one not in found], [one for one in free if one not in used]
+
+
+def _by_number(micrographs: Sequence[M], files: Sequence[N], left: Sequence[M], free: Collection[N]) -> dict[M, N]:
+    """Pair those in `left` and `free` that differ by a number in front, where no other name of all is alike."""
+    ours, theirs = _grouped(micrographs, _numberless), _grouped(files, _numberless)
+    found: dict[M, N] = {}
+    for one in left:
+        name = _numberless(str(one))
+        [file, *others] = theirs.get(name, [None])
+        if file is None or others or len(ours[name]) > 1 or file not in free:
+            continue
+        if (_NUMBER.match(_bare(str(one))) is None) != (_NUMBER.match(_bare(str(file))) is None):
+            found[one] = file
+    return found
 
 
 def _beginning(name: str, names: Collection[str]) -> str:
@@ -378,6 +413,11 @@ def _core(text: str) -> str:
     while found := _SUFFIX.search(name, max(1, len(name) - _LONGEST_SUFFIX)):
         name = name[: found.start()]
     return name
+
+
+def _numberless(text: str) -> str:
+    """Return a bare name like `_core`, also without a number that begins with 0 in front."""
+    return _core(_NUMBER.sub("", _bare(text)))
 
 
 def _without_zeros(text: str) -> str:

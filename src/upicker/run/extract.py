@@ -17,6 +17,7 @@ from upicker.io.inside import check_inside
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
+from upicker.io.picks import EXTRA_WORDS
 from upicker.io.sources import Repeated, Source
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
@@ -43,12 +44,15 @@ class Extracted:
         Particles left out because they lie outside of the micrograph.
     repeated : list of Repeated
         Positions that stood more than once, each of which was extracted once.
+    lost : tuple of str
+        What the picks hold besides and ``particles.star`` does not, in words.
     """
 
     entry: StackEntry | None
     dropped: int
     outside: int = 0
     repeated: list[Repeated] = field(default_factory=list)
+    lost: tuple[str, ...] = ()
 
     @property
     def particles(self) -> int:
@@ -116,19 +120,19 @@ class Extracting:
         if earlier:
             shape, pixel_size_A, images = earlier
             boxing = self._boxing(pixel_size_A, path)
-            particles, outside, repeated = self._particles(path, shape, pixel_size_A)
+            particles, outside, repeated, lost = self._particles(path, shape, pixel_size_A)
             done = particles.select(fitting(particles, shape, boxing))
         if earlier and len(done) == images:
             entry = self._entry(target, path, done, pixel_size_A, boxing)
-            return Extracted(entry, len(particles) - len(done), outside, repeated)
+            return Extracted(entry, len(particles) - len(done), outside, repeated, lost)
         micrograph = self.reading.read(path)
         boxing = self._boxing(micrograph.pixel_size_A, path)
-        particles, outside, repeated = self._particles(path, micrograph.shape, micrograph.pixel_size_A)
+        particles, outside, repeated, lost = self._particles(path, micrograph.shape, micrograph.pixel_size_A)
         rows, columns = micrograph.shape
         kind = StackKind(self.float16, f"{note} {rows} {columns} {micrograph.pixel_size_A or 0:.8g}")
         done = _cut(micrograph, particles, boxing, target, kind)
         entry = self._entry(target, path, done, micrograph.pixel_size_A, boxing) if len(done) else None
-        return Extracted(entry, len(particles) - len(done), outside, repeated)
+        return Extracted(entry, len(particles) - len(done), outside, repeated, lost)
 
     def stack(self, path: Path) -> Path:
         """Return the file of a micrograph's stack."""
@@ -147,14 +151,15 @@ class Extracting:
 
     def _particles(
         self, path: Path, shape: tuple[int, int], pixel_size_A: float | None
-    ) -> tuple[Particles, int, list[Repeated]]:
-        """Return the particles to extract, how many lie outside the micrograph, and what stood more than once."""
+    ) -> tuple[Particles, int, list[Repeated], tuple[str, ...]]:
+        """Return the particles to extract, how many lie outside, what stood more than once, and what is not kept."""
         source = self.picks[path]
-        particles, repeated = sources.distinct(sources.read(source, shape, pixel_size_A), source)
+        picks = sources.read_one(source, shape, pixel_size_A)
+        particles, repeated = sources.distinct(picks.particles, source)
         inside, _ = check_inside(particles, shape, source)
         lowest = -np.inf if self.threshold is None else self.threshold
         kept = inside.above(lowest)
-        return kept, len(particles.above(lowest)) - len(kept), repeated
+        return kept, len(particles.above(lowest)) - len(kept), repeated, (*picks.unread, *_extras(picks.particles))
 
     def _entry(
         self, target: Path, path: Path, particles: Particles, pixel_size_A: float | None, boxing: Boxing
@@ -169,6 +174,15 @@ class Extracting:
         read = (self.reading.size_of(path), self.reading.gain, state and (state.st_size, state.st_mtime_ns))
         what = (how, self.threshold, read, "distinct")
         return hashlib.sha256(repr(what).encode() + sources.content(self.picks[path])).hexdigest()[:16]
+
+
+def _extras(particles: Particles) -> list[str]:
+    """Return in words what `Particles.extra` holds, which ``particles.star`` does not."""
+    return [
+        EXTRA_WORDS[name]
+        for name, values in particles.extra.items()
+        if name in EXTRA_WORDS and (any(values) if values.dtype.kind not in "iuf" else np.nan_to_num(values).any())
+    ]
 
 
 def _cut(micrograph: Micrograph, particles: Particles, boxing: Boxing, target: Path, kind: StackKind) -> Particles:

@@ -9,13 +9,12 @@ diameter is the box's mean side. Detections carry a ``score``, labels do not. Ba
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from upicker.errors import CoordinatesError
+from upicker.errors import CoordinatesError, listed
 from upicker.io import jsons
 from upicker.io.formats.content import Content
 from upicker.io.formats.format import Files, Format, Notes
@@ -35,7 +34,8 @@ def read(content: Content) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If an image has no id or name, or a box is not four numbers; the entry is named by its number.
+        If an image has no id or name, two have the same id, a box is not four numbers in pixels, or annotations are of
+        several categories; the entry is named by its number.
     """
     path, held = content.path, content.json
     images: dict[object, tuple[str, tuple[int, int] | None, float | None]] = {}
@@ -46,6 +46,8 @@ def read(content: Content) -> list[Picks]:
         size = image.get("pixel_size_A")
         size = jsons.number(path, size, f"image {i}") if size else None
         shape = (height, width) if height and width else None
+        if image["id"] in images:
+            raise CoordinatesError(path, f"image {i} has the id of an earlier one: {image['id']!r}", "Correct its id")
         images[image["id"]] = image["file_name"], shape, size if size and size > 0 else None
     boxes: dict[object, list[tuple[float, ...]]] = {key: [] for key in images}
     for i, entry in enumerate(jsons.items(path, held.get("annotations", []), "'annotations'"), 1):
@@ -53,11 +55,39 @@ def read(content: Content) -> list[Picks]:
         if not _is_key(key) or key not in boxes:
             raise CoordinatesError(path, f"annotation {i} belongs to no image", "Write the file again")
         boxes[key].append(_box(path, entry, i))
+    _refuse_categories(path, held)
+    _refuse_fractions(path, held)
     picks = []
     for key, (name, shape, size) in images.items():
         table = np.array(boxes[key], np.float64).reshape(-1, 4)
         picks.append(Picks(name, Particles.of(table[:, :2], table[:, 2], table[:, 3]), shape, size))
     return picks
+
+
+def _refuse_categories(path: Path, held: dict[str, Any]) -> None:
+    """Refuse annotations of several categories: which of them are the particles is not known."""
+    used = dict.fromkeys(str(entry.get("category_id")) for entry in held.get("annotations", []))
+    if len(used) < 2:
+        return
+    entries = [
+        entry for entry in jsons.items(path, held.get("categories", []), "'categories'") if isinstance(entry, dict)
+    ]
+    names = {str(entry.get("id")): str(entry.get("name")) for entry in entries}
+    raise CoordinatesError(
+        path,
+        f"its annotations are of {len(used)} categories: {listed([names.get(key, key)[:160] for key in used])}",
+        "Keep the annotations of the particles alone",
+    )
+
+
+def _refuse_fractions(path: Path, held: dict[str, Any]) -> None:
+    boxes = np.array([entry["bbox"] for entry in held.get("annotations", [])], np.float64)
+    if len(boxes) and ((boxes >= 0) & (boxes <= 1)).all() and (boxes % 1).any():
+        raise CoordinatesError(
+            path,
+            "all its boxes lie between 0 and 1: they are fractions, not pixels",
+            "Multiply x and width by the number of columns of the images, y and height by that of rows",
+        )
 
 
 def _is_key(value: object) -> bool:
@@ -71,10 +101,10 @@ def _box(path: Path, entry: dict[str, Any], i: int) -> tuple[float, float, float
         raise CoordinatesError(path, f"annotation {i} has no bbox of four numbers", "Correct or remove it")
     x, y, width, height = (jsons.number(path, value, f"annotation {i}") for value in box)
     score = jsons.number(path, entry["score"], f"annotation {i}") if entry.get("score") is not None else 1.0
-    if min(width, height) < 0:
-        raise CoordinatesError(path, f"annotation {i} has a box of negative size", "Correct or remove it")
-    diameter = (width + height) / 2
-    return x + width / 2 - 0.5, y + height / 2 - 0.5, diameter if diameter > 0 else math.nan, score
+    if min(width, height) <= 0:
+        size = "negative size" if min(width, height) < 0 else "size zero"
+        raise CoordinatesError(path, f"annotation {i} has a box of {size}", "Correct or remove it")
+    return x + width / 2 - 0.5, y + height / 2 - 0.5, (width + height) / 2, score
 
 
 def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:

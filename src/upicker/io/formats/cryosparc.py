@@ -41,11 +41,16 @@ _NEEDED = (_PATH, _X, _Y)
 _UNREAD = {
     "filament/": "filament numbers",
     "alignments2D/shift": "shifts of 2D classification",
+    "alignments2D/pose": "angles of 2D classification",
+    "alignments2D/class": "2D classes",
     "alignments3D/shift": "shifts of refinement",
+    "alignments3D/pose": "angles of refinement",
+    "alignments3D/class": "3D classes",
 }
 _SINGLE = float(np.finfo(np.float32).max)
 # The tables of a group; ">" stands for the folder of the .csg file.
 _METAFILE = re.compile(r"^ *metafile: *['\"]?>?([^'\"\r\n]{1,1000}?)['\"]? *\r?$", re.M)
+_ITEMS = re.compile(r"^ *num_items: *(\d{1,12}) *\r?$", re.M)
 _NUMBER = re.compile(r"^(\d{15,21})_")
 
 
@@ -70,7 +75,8 @@ def read(content: Content) -> list[Picks]:
     Raises
     ------
     CoordinatesError
-        If a table does not exist, fields are missing or of another kind, or values are not finite; the row is named.
+        If a table does not exist or has fewer rows than its group announces, fields are missing or of another kind, or
+        values are not finite; the row is named.
     """
     path = content.path
     if content.kind == "numpy":
@@ -79,7 +85,12 @@ def read(content: Content) -> list[Picks]:
     missing = next((file for file in files if not is_file(file)), None)
     if missing is not None:
         raise CoordinatesError(path, f"its table {missing.name[:160]!r} does not exist", "Put it beside the .csg file")
-    return _picks(path, _fields(files[0], files[0].read_bytes(), files[1:]))
+    fields = _fields(files[0], files[0].read_bytes(), files[1:])
+    said, rows = max(map(int, _ITEMS.findall(content.text)), default=0), len(fields[_X])
+    if said > rows:
+        found = f"it announces {said} particles, but {files[0].name} has {rows}"
+        raise CoordinatesError(path, found, "Export the group from cryoSPARC again")
+    return _picks(path, fields)
 
 
 def _is_group(text: str) -> bool:

@@ -149,7 +149,7 @@ def write(folder: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
             raise OutputError(
                 file,
                 f"the micrographs {files[file].micrograph!r} and {picks.micrograph!r} would share it",
-                "Rename one of them",
+                "Convert the micrographs of each folder by themselves, into jobs of their own",
             )
         files[file] = picks
     for file, picks in files.items():

@@ -35,6 +35,7 @@ from upicker.particles import Particles
 X, Y, SCORE = "_rlnCoordinateX", "_rlnCoordinateY", "_rlnAutopickFigureOfMerit"
 CLASS, PSI = "_rlnClassNumber", "_rlnAnglePsi"
 MICROGRAPH, COORDINATES = "_rlnMicrographName", "_rlnMicrographCoordinates"
+IMAGE = "_rlnImageName"
 Z, TOMOGRAM = "_rlnCoordinateZ", "_rlnTomoName"
 OWN_SIZE, IMAGE_SIZE = "_rlnMicrographPixelSize", "_rlnImagePixelSize"
 UNSET = -999.0
@@ -114,11 +115,8 @@ def _of_table(content: Content, table: Table, optics: dict[str, dict[str, float]
     particles, origins_A = _particles(path, table, optics)
     if SCORE in table.columns:
         particles = declared(particles, noted_score(note))
-    names = [name] * len(table.rows)
-    if MICROGRAPH in table.columns:
-        at = table.columns.index(MICROGRAPH)
-        names = [row[at] or name for row in table.rows]
-    elif not names:
+    names = _micrographs(path, table) or [name] * len(table.rows)
+    if not names and MICROGRAPH not in table.columns:
         return [Picks(name, particles, shape, noted_size)]
     unread = _unread(path, table)
     return [
@@ -132,6 +130,24 @@ def _of_table(content: Content, table: Table, optics: dict[str, dict[str, float]
         )
         for word, rows in grouped(names).items()
     ]
+
+
+def _micrographs(path: Path, table: Table) -> list[str]:
+    """Return the micrograph of each row: by its name, else by that of its stack if there are several; else nothing.
+
+    RELION extracts a stack for each micrograph: ``000001@Extract/job003/Movies/a.mrcs``.
+    """
+    if MICROGRAPH in table.columns:
+        names = [row[table.columns.index(MICROGRAPH)] for row in table.rows]
+        for line, name in zip(table.lines, names):
+            if not name.strip():
+                raise CoordinatesError(path, f"line {line} has no name in {MICROGRAPH}", "Write it, or remove the line")
+        return names
+    if IMAGE not in table.columns:
+        return []
+    names = [row[table.columns.index(IMAGE)] for row in table.rows]
+    stacks = [name.partition("@")[2] for name in names]
+    return stacks if all(stacks) and len(set(stacks)) > 1 else []
 
 
 def _column(path: Path, table: Table, label: str, default: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from upicker.errors import OutputError
 from upicker.io.delimited import short
 from upicker.io.formats import tables
 from upicker.io.formats.content import Content
@@ -22,7 +23,19 @@ def sniff(content: Content) -> bool:
 
 
 def write(path: Path, all_picks: list[Picks], options: WriteOptions) -> Files:
-    """Yield a table as Topaz reads and writes them."""
+    """Yield a table as Topaz reads and writes them.
+
+    Raises
+    ------
+    OutputError
+        If two micrographs would have the same name.
+    """
+    names: dict[str, str] = {}
+    for micrograph in (picks.micrograph for picks in all_picks):
+        if (other := names.setdefault(stem(micrograph), micrograph)) != micrograph:
+            found = f"the micrographs {other!r} and {micrograph!r} would have the same name in it"
+            remedy = "Convert the micrographs of each folder by themselves, into files of their own"
+            raise OutputError(path, found, remedy)
     lines = ["image_name\tx_coord\ty_coord\tscore\n"]
     for picks in (from_contract(path, p, options) for p in all_picks):
         name = stem(picks.micrograph)
