@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
 
+from upicker.errors import CoordinatesError
 from upicker.io import coordinates
+from upicker.io.micrographs import Reading
 from upicker.particles import Particles, ScoreKind
 from upicker.report import findings, pictures
 from upicker.report.charts import Axis, Chart, ticks
@@ -17,6 +19,7 @@ from upicker.report.findings import gather
 from upicker.report.inputs import Inputs
 from upicker.report.page import MAX_ROWS, render, write
 from upicker.run import compare
+from upicker.units import Length
 
 HOSTILE = "a<script>alert(1)<script>&amp;\"'$x_{\u202e"
 VOID = {"meta", "img", "br"}
@@ -157,6 +160,25 @@ def test_labels_of_other_micrographs_are_left_out(folder):
     assert page.facts()["precision"] == alone["precision"]
     assert "Labelled micrographs without picks, whose labels count as missed: 1." in page.words
     assert "left out: 1." in page.words
+
+
+def test_labels_of_refined_particles_need_the_pixel_size(folder):
+    head = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n"
+    for number in range(2):
+        (folder / f"labels/m{number}.csv").unlink()
+        rows = "".join(f"{x + 10} {y} 20\n" for x, y in CENTRES)
+        (folder / f"labels/m{number}_autopick.star").write_text(head + rows)
+    given = {"labels": folder / "labels", "threshold": 0.5, "diameter": Length(DIAMETER, "px")}
+    facts = made(folder, reading=Reading(2.0), **given)[0].facts()
+    assert 0.5 < float(facts["recall"]) < 1
+    with pytest.raises(CoordinatesError, match="pixel size"):
+        made(folder, **given)
+
+
+def test_endings_of_names_that_were_seen_through_are_told(folder):
+    (folder / "labels/m1.csv").rename(folder / "labels/m1_bad.csv")
+    page, _ = made(folder, labels=folder / "labels", threshold=0.5)
+    assert "names differ by '_bad'" in page.words
 
 
 def test_counts_are_those_above_the_threshold(folder):

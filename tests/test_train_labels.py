@@ -50,6 +50,14 @@ def test_a_fraction_of_few_micrographs_is_a_band_of_each(tmp_path):
     assert (division.band, division.validation, len(division.training)) == (0.2, {}, FEW - 1)
 
 
+@pytest.mark.parametrize("other", [0.2, "held"])
+def test_endings_of_names_that_were_seen_through_are_told(tmp_path, other):
+    held = label(tmp_path / "held", "b_bad") if other == "held" else other
+    labels = label(tmp_path / "labels", "a" if other == "held" else "a_bad", "c")
+    assert split(mics("a", "b", "c"), labels, held).differing.startswith("names differ by '_bad'")
+    assert split(mics("a", "c"), label(tmp_path / "exact", "a", "c"), 0.2).differing == ""
+
+
 @pytest.mark.parametrize("n", [1, FEW - 1, FEW + 3])
 def test_without_validation_everything_is_trained_on(tmp_path, n):
     stems = [f"m{i}" for i in range(n)]

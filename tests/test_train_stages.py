@@ -287,10 +287,11 @@ def test_a_diameter_in_angstrom_needs_a_pixel_size_and_takes_the_headers(data, t
 
 def test_finetuning_trains_on_labels_and_reports_unused_files(data, tmp_path):
     labels = tmp_path / "labels"
-    for stem in ("m0", "m1", "ghost"):
+    for stem in ("m0", "m1_bad", "ghost"):
         coordinates.write(labels / f"{stem}.csv", Particles.of(centres(0), 20.0), "csv")
     told, output = Told(), tmp_path / "m.safetensors"
     result = finetune(mics(data, 4), labels, Job(output, CONFIG, progress=told), validation=0.4)
+    assert any("names differ by '_bad'" in str(one) for one in result.warnings)
     assert set(result.unused) == {mics(data)[2], mics(data)[3], labels / "ghost.csv"}
     assert result.trained_on == 2
     assert told.stages == [("labels", 2, 0), ("finetune", 4, 0)]

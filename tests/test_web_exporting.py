@@ -13,9 +13,11 @@ from web_client import client, make_project, pick_store
 from upicker.errors import OutputError
 from upicker.io import coordinates
 from upicker.io.formats import COMMON_FIRST
+from upicker.io.micrographs import Reading
+from upicker.particles import Particles
 from upicker.run import record
 from upicker.web.inspecting import exporting
-from upicker.web.project import Project
+from upicker.web.project import Project, inspecting
 from upicker.web.responses import Refused
 
 # Exports, and is killed when it begins to write the file of a number; the entries count as one.
@@ -100,6 +102,31 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, project, monkeypatch):
         exporting.export(store, "csv", 0.3, "file", overwrite=True)
     with pytest.raises(Refused, match="contains files"):
         exporting.export(store, "csv", 0.3, "file")
+
+
+def without_diameter(folder: Path) -> Project:
+    """Return a project in which neither the diameter nor the pixel size is known."""
+    project = make_project(folder, labels=False, picks=True, pixel_size_A=None)
+    for file in (folder / "picks").iterdir():
+        coordinates.write(file, Particles.of(coordinates.read(file).xy), "csv")
+    return inspecting(project.micrographs, Reading(), folder / "picks")
+
+
+@pytest.mark.parametrize(("format", "what"), [("cs", "pixel size"), ("box", "diameter")])
+def test_an_export_that_lacks_something_leaves_an_earlier_one_as_it_is(tmp_path, monkeypatch, format, what):
+    monkeypatch.chdir(tmp_path)
+    store = pick_store(without_diameter(tmp_path))
+    exporting.export(store, "csv", 0.0, "out")
+    before = files_below(tmp_path / "out")
+    with pytest.raises(OutputError, match=what):
+        exporting.export(store, format, 0.0, "out", overwrite=True)
+    assert files_below(tmp_path / "out") == before
+
+
+def test_an_unknown_diameter_is_left_out_of_the_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exporting.export(pick_store(without_diameter(tmp_path)), "csv", 0.0, "out")
+    assert [entry.diameter_px for entry in record.read(tmp_path / "out").micrographs] == [None] * 3
 
 
 def test_an_export_that_is_killed_loses_nothing_and_is_completed_by_another(tmp_path, project):

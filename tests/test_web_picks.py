@@ -17,6 +17,7 @@ from web_client import DIAMETER_PX, client, make_micrographs, make_project, pick
 from upicker import scoring
 from upicker.errors import InputError
 from upicker.io import coordinates
+from upicker.io.labels import LabelFolder
 from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
 from upicker.particles import Particles, ScoreKind
@@ -396,6 +397,22 @@ def test_picks_beside_a_list_are_read_too(tmp_path):
     assert [None if one is None else one.particles.xy.tolist() for one in found.values] == [[[30, 40]], [[50, 60]]]
     with pytest.raises(InputError, match="none of the 2 names"):
         loading.read_picks(tmp_path / "job", ["other"], lambda done, of: None)
+
+
+def test_endings_of_names_that_were_seen_through_are_told(tmp_path):
+    coordinates.write(tmp_path / "mic0_bad.csv", Particles.of([[30, 40]]), "csv")
+    for given in (tmp_path, tmp_path / "mic0_bad.csv"):
+        found = loading.read_picks(given, ["mic0"], lambda done, of: None)
+        assert [problem for problem in found.problems if "names differ by '_bad'" in problem]
+
+
+def test_labels_of_refined_particles_need_the_pixel_size(tmp_path):
+    head = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n"
+    (tmp_path / "mic0.star").write_text(f"{head}30 40 6\n")
+    labels = LabelFolder(tmp_path, [Path("mic0.mrc")])
+    [found] = loading.read_labels(labels, lambda done, of: None, 1.5).values
+    assert found is not None
+    assert found.xy.tolist() == [[26, 40]]
 
 
 def test_a_damaged_file_is_named_and_the_others_are_shown(tmp_path, project):

@@ -16,7 +16,7 @@ from upicker.io import coordinates, cryoppp, micrographs
 from upicker.io.inside import check_inside
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
-from upicker.io.pairing import pair_folder, unmatched
+from upicker.io.pairing import differing, pair_folder, unmatched
 from upicker.io.sources import DistinctReader, repeats
 from upicker.particles import Particles
 from upicker.run import frames
@@ -130,13 +130,15 @@ def prepare(source: Source, folder: Path, config: Config, jobs: int = 1) -> Data
         If a file cannot be read or written.
     """
     pairing = pair_folder(source.micrographs, source.labels)
-    read = DistinctReader()
+    read = DistinctReader(source.reading.pixel_size_A)
     found = {path: read(labels) for path, labels in pairing.pairs.items()}
     diameter = source.diameter or _median(source.labels, list(found.values()))
     frame, note = _frame(source, found, diameter, config, jobs)
     notes = [note]
     if pairing.unmatched_files:
         notes.append(unmatched(pairing.unmatched_files, "label file", "a micrograph, not used"))
+    if told := differing(pairing):
+        notes.append(told)
     if told := repeats(read.repeated, "counted once"):
         notes.append(told)
     outside = 0

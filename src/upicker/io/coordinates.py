@@ -17,7 +17,7 @@ from upicker.errors import ConfigError, CoordinatesError, InputError, OutputErro
 from upicker.io.atomic import replacing
 from upicker.io.formats import COMMON_FIRST, recognized
 from upicker.io.formats.content import Content, load
-from upicker.io.formats.format import Format
+from upicker.io.formats.format import Files, Format
 from upicker.io.picks import Picks, ReadOptions, WriteOptions, grouped, stem, to_contract
 from upicker.particles import Particles
 
@@ -156,7 +156,7 @@ def write(
     path = Path(path)
     kind = format_of(format, FORMATS)
     picks = Picks(_without(path, kind.ending), particles, shape, pixel_size_A)
-    _write_files(kind, path, [picks], replace(_DEFAULT_WRITE, named=False))
+    _write_files(kind.write(path, [picks], replace(_DEFAULT_WRITE, named=False)))
 
 
 def write_all(
@@ -190,7 +190,17 @@ def write_all(
     OutputError
         As `write`; also if two micrographs would share a file, or a name holds control characters.
     """
-    target = Path(target)
+    return _write_files(_files_of_all(Path(target), all_picks, format, options))
+
+
+def check_all(target: Path, all_picks: Sequence[Picks], format: str, options: WriteOptions = _DEFAULT_WRITE) -> None:
+    """Check that `write_all` could write these particles, without writing; arguments and errors as there."""
+    for _ in _files_of_all(Path(target), all_picks, format, options):
+        pass
+
+
+def _files_of_all(target: Path, all_picks: Sequence[Picks], format: str, options: WriteOptions) -> Files:
+    """Yield the files of many micrographs and their contents."""
     kind = format_of(format, TARGETS)
     for picks in all_picks:
         if any(ord(letter) < 32 or letter in "\x7f\x85\u2028\u2029" for letter in picks.micrograph):
@@ -199,12 +209,13 @@ def write_all(
             )
     is_file = bool(target.suffix) and not target.suffix[1:2].isdigit() and not target.is_dir()
     if kind.layout == "folder" or (kind.layout in ("either", "together") and is_file):
-        return _write_files(kind, target, list(all_picks), options)
-    if kind.layout == "together":
-        return _write_files(kind, target / kind.file_of_all, list(all_picks), options)
-    files = {target: all_picks[0]} if is_file and len(all_picks) == 1 else _file_each(target, all_picks, kind)
-    alone = replace(options, named=False)
-    return [written for file, picks in files.items() for written in _write_files(kind, file, [picks], alone)]
+        yield from kind.write(target, list(all_picks), options)
+    elif kind.layout == "together":
+        yield from kind.write(target / kind.file_of_all, list(all_picks), options)
+    else:
+        files = {target: all_picks[0]} if is_file and len(all_picks) == 1 else _file_each(target, all_picks, kind)
+        for file, picks in files.items():
+            yield from kind.write(file, [picks], replace(options, named=False))
 
 
 def _file_each(folder: Path, all_picks: Sequence[Picks], kind: Format) -> dict[Path, Picks]:
@@ -360,9 +371,9 @@ def _refuse_fractions(path: Path, found: Sequence[Picks]) -> None:
         )
 
 
-def _write_files(kind: Format, target: Path, all_picks: list[Picks], options: WriteOptions) -> list[Path]:
+def _write_files(files: Files) -> list[Path]:
     written = []
-    for path, content in kind.write(target, all_picks, options):
+    for path, content in files:
         with replacing(path) as temporary:
             temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         written.append(path)

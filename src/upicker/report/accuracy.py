@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upicker import scoring
 from upicker.io import sources
-from upicker.io.pairing import match, pair
+from upicker.io.pairing import differing, match, pair
 from upicker.io.sources import DistinctReader
 from upicker.particles import Particles
 from upicker.report.inputs import Inputs, Progress
@@ -85,7 +85,7 @@ def compared(
     theirs, no_picks = {label: pick for pick, label in pairing.pairs.items()}, Particles.of([])
     processed = match(list(files), list(dict.fromkeys([*inputs.micrographs, *listed]))).pairs
     empty = [name for name in pairing.unmatched_files if name in processed]
-    read = DistinctReader()
+    read = DistinctReader(inputs.reading.pixel_size_A)
     pairs = {
         name: (picks[theirs[name]] if name in theirs else no_picks, read(file))
         for name, file in files.items()
@@ -97,6 +97,8 @@ def compared(
         side_px = inputs.diameter.to_px(inputs.reading.pixel_size_A, "--diameter")
     each, pooled = compare.scores(comparison, side_px, inputs.by, lowest)
     notes = [f"{told}."] if (told := sources.repeats(read.repeated, "counted once")) else []
+    if told := differing(pairing):
+        notes.append(f"Labels and picks: {told}.")
     if comparison.without_picks:
         notes.append(
             f"Labelled micrographs without picks, whose labels count as missed: {len(comparison.without_picks)}."

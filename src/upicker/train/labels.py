@@ -17,7 +17,7 @@ from upicker.io import sources
 from upicker.io.coverage import Coverage
 from upicker.io.inside import check_inside
 from upicker.io.micrographs import Reading
-from upicker.io.pairing import pair_folder
+from upicker.io.pairing import differing, pair_folder
 from upicker.io.picks import ReadOptions, to_contract
 from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles
@@ -75,12 +75,15 @@ class Split:
         Fraction of the rows of each micrograph in `training` that is validated on instead.
     unused : list of Path or Part
         Micrographs without labels, and labels without a micrograph.
+    differing : str
+        See `upicker.io.pairing.differing`.
     """
 
     training: dict[Path, Source]
     validation: dict[Path, Source] = field(default_factory=dict)
     band: float = 0.0
     unused: list[Source] = field(default_factory=list)
+    differing: str = ""
 
 
 def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Split:
@@ -106,17 +109,19 @@ def split(paths: Sequence[Path], labels: Path, validation: Path | float) -> Spli
     pairing = pair_folder(paths, labels)
     training = pairing.pairs
     unused = [*pairing.unmatched_micrographs, *pairing.unmatched_files]
+    told = differing(pairing)
     if isinstance(validation, Path):
-        held = pair_folder(paths, validation).pairs
+        validating = pair_folder(paths, validation)
+        held, told = validating.pairs, told or differing(validating)
         training = {path: file for path, file in training.items() if path not in held}
         if not training:
             raise InputError(labels, "all labelled micrographs are for validation", "Label others to train on")
-        return Split(training, held, 0.0, [path for path in unused if path not in held])
+        return Split(training, held, 0.0, [path for path in unused if path not in held], told)
     if not validation or len(training) < FEW:
-        return Split(training, {}, validation, unused)
+        return Split(training, {}, validation, unused, told)
     numbers = spread(len(training), validation)
     held = {path: file for i, (path, file) in enumerate(training.items()) if i in numbers}
-    return Split({p: f for p, f in training.items() if p not in held}, held, 0.0, unused)
+    return Split({p: f for p, f in training.items() if p not in held}, held, 0.0, unused, told)
 
 
 def median_diameter(files: Sequence[Source], pixel_size_A: float | None = None) -> Length:

@@ -162,6 +162,9 @@ def finetune(
     length = diameter or stored or median_diameter(sources, job.reading.pixel_size_A)
     store = Store()
     with collected_warnings() as result.warnings, job.locked() as check:
+        if files.differing:
+            remedy = "Rename or move those that are not meant"
+            warnings.warn(UPickerWarning(labels, files.differing, remedy), stacklevel=1)
         read = _read_labelled(files, length, job, result, store, inputs)
         for file, one in read:
             inputs.add_labels(one.particles, covered[file], one.held)

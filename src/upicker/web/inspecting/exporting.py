@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
         entries.append(_entry(store.project, number, kept))
     if not picks:
         raise Refused(400, "picks", "no micrograph has any", "Pick first")
-    _prepare(target)
+    _prepare(target, picks, format)
     files = coordinates.write_all(target, picks, format)
     written = sum(len(kept.particles) for kept in picks)
     about = {"threshold": threshold, "picks": str(store.picks), "format": format, "rejected": left_out}
@@ -90,16 +91,17 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
     }
 
 
-def _prepare(target: Path) -> None:
+def _prepare(target: Path, picks: Sequence[Picks], format: str) -> None:
     """Make the folder, and remove the ``run.toml`` of an earlier export: the new one follows once all files are there.
 
     Raises
     ------
     OutputError
-        If it cannot be made.
+        If it cannot be made, or the format requires something unknown; an earlier export keeps its ``run.toml`` then.
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
+        coordinates.check_all(target, picks, format)
         (target / record.NAME).unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -171,7 +173,7 @@ def _entry(project: Project, number: int, kept: Picks) -> Entry | None:
         rows=kept.shape[0],
         columns=kept.shape[1],
         pixel_size_A=kept.pixel_size_A,
-        diameter_px=float("nan") if diameter_px is None else round(diameter_px, 3),
+        diameter_px=None if diameter_px is None else round(diameter_px, 3),
         particles=len(kept.particles),
         score=kept.particles.score_kind.declaration,
     )

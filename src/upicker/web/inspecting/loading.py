@@ -12,7 +12,7 @@ import numpy as np
 from upicker.errors import CoordinatesError, InputError, UPickerError
 from upicker.io import coordinates, sources
 from upicker.io.labels import LabelFolder
-from upicker.io.pairing import pair, pair_folder
+from upicker.io.pairing import Pairing, differing, pair, pair_folder
 from upicker.io.picks import Picks
 from upicker.io.sources import DistinctReader, Source, file_of
 from upicker.particles import Particles
@@ -129,7 +129,7 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     return _gathered(picks, files, names, progress)
 
 
-def read_labels(labels: LabelFolder, progress: Progress) -> Read[Particles]:
+def read_labels(labels: LabelFolder, progress: Progress, pixel_size_A: float | None = None) -> Read[Particles]:
     """Read the labels of all micrographs.
 
     Parameters
@@ -138,12 +138,14 @@ def read_labels(labels: LabelFolder, progress: Progress) -> Read[Particles]:
         The folder of labels.
     progress : callable
         As for `read_picks`.
+    pixel_size_A : float, optional
+        Angstrom per pixel of the micrographs; the origins of refined particles may need it.
     """
     numbers = range(len(labels.micrographs))
     files = {number: file for number in numbers if (file := labels.file(number)) is not None}
     if not files:
         return Read([None] * len(numbers), [f"{labels.folder}: no file is named after one of the micrographs."])
-    read = DistinctReader()
+    read = DistinctReader(pixel_size_A)
     found = _read_each(files, len(numbers), read, progress)
     if told := sources.repeats(read.repeated, "counted once"):
         found.problems.append(told)
@@ -174,7 +176,7 @@ def _by_file(folder: Path, names: Sequence[str], progress: Progress) -> Read[Pic
     numbers = {name: number for number, name in enumerate(names)}
     files = {numbers[name]: file for name, file in pairing.pairs.items()}
     found = _read_each(files, len(names), _one_micrograph, progress)
-    return replace(found, unmatched=len(pairing.unmatched_files))
+    return replace(found, problems=[*found.problems, *_told(pairing)], unmatched=len(pairing.unmatched_files))
 
 
 def _read_each(files: Mapping[int, F], count: int, read: Callable[[F], T], progress: Progress) -> Read[T]:
@@ -203,7 +205,13 @@ def _gathered(where: Path, files: Sequence[Path], names: Sequence[str], progress
                 raise
             problems.append(str(error))
     pairing = pair(names, found, where, required=bool(found))
+    problems += _told(pairing)
     return Read([pairing.pairs.get(name) for name in names], problems, len(pairing.unmatched_files))
+
+
+def _told(pairing: Pairing[str, F]) -> list[str]:
+    """Return what to say of endings of names that were seen through."""
+    return [f"Picks and micrographs: {told}."] if (told := differing(pairing)) else []
 
 
 def side_px(labels: Particles, own_px: float | None, picks: Particles | None) -> float | None:

@@ -265,7 +265,8 @@ class PickStore:
         found = loading.read_picks(self.picks, names, partial(self._report, 0.0, end_of_picks))
         labels = loading.Read[Particles]([None] * len(names))
         if self.labels is not None:
-            labels = loading.read_labels(self.labels, partial(self._report, end_of_picks, 0.95))
+            progress = partial(self._report, end_of_picks, 0.95)
+            labels = loading.read_labels(self.labels, progress, self.project.reading.pixel_size_A)
         rejections = _rejections(self._file)
         unmatchable: list[str] = []
         for number, (picks, truth) in enumerate(zip(found.values, labels.values)):
