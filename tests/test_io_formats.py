@@ -237,6 +237,8 @@ def test_cryolo(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(picks.particles.score, [0.25, 0.75])
     with pytest.raises(CoordinatesError, match="tomogram"):
         read_text(tmp_path, name, CBOX.replace("40 <NA>", "40 1").replace("200 <NA>", "200 2"))
+    with pytest.raises(CoordinatesError, match=r"tomogram \(column _CoordinateZ\)"):
+        read_text(tmp_path, name, CBOX.replace("40 <NA>", "40 7").replace("200 <NA>", "200 7"))
     with pytest.raises(CoordinatesError, match="line 20 has a box without a size"):
         read_text(tmp_path, name, CBOX.replace("30 30", "30 0"))
     with pytest.raises(CoordinatesError, match="no columns"):
@@ -303,6 +305,8 @@ def test_eman2_in_tomograms(tmp_path: Path) -> None:
     with pytest.raises(CoordinatesError, match="positions in a tomogram"):
         read_text(tmp_path, "mic_info.json", '{"boxes": [], "boxes_3d": [[10, 20, 30, "manual", 0, 0]]}')
     assert read_text(tmp_path, "mic_info.json", '{"boxes": [[1, 2, "manual"]], "boxes_3d": []}')
+    with pytest.raises(CoordinatesError, match=r"box 2 has a third number \(12\).*tomogram"):
+        read_text(tmp_path, "mic_info.json", '{"boxes": [[1, 2, 0], [3, 4, 12]]}')
 
 
 def test_columns_that_one_of_several_micrographs_has_are_kept(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ contract of `upicker.particles`, in which the centre of the first stored pixel i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError
+from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError, UPickerWarning
 from upicker.io.atomic import replacing
 from upicker.io.formats import COMMON_FIRST, recognized
 from upicker.io.formats.content import Content, load
@@ -324,14 +325,36 @@ def stems(folder: Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "Give the folder of coordinates files")
-    found: dict[str, tuple[int, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    files: dict[str, dict[int, Path]] = {}
+    for path in folder.iterdir():
         rank, name = _rank(path.name)
-        if not name or (name in found and rank >= found[name][0]) or not path.is_file():
-            continue
-        if not _holds_other(path, _PREFERENCE[rank][1]):
-            found[name] = rank, path
-    return {name: path for name, (_, path) in sorted(found.items())}
+        if name and path.is_file():
+            files.setdefault(name, {})[rank] = path
+    found, beside = {}, {}
+    for name, ranked in sorted(files.items()):
+        held = (rank for rank in sorted(ranked) if not _holds_other(ranked[rank], _PREFERENCE[rank][1]))
+        taken = next(held, None)
+        if taken is not None:
+            found[name] = ranked.pop(taken)
+            beside |= dict.fromkeys(_alike(taken, ranked), found[name])
+    _warn_of_others(folder, beside)
+    return found
+
+
+def _alike(taken: int, others: dict[int, Path]) -> list[Path]:
+    """Return the less preferred files of the same format: a run writes only one, so these hold other picks."""
+    kind = _PREFERENCE[taken][1]
+    alike = [path for rank, path in sorted(others.items()) if rank > taken and _PREFERENCE[rank][1] is kind]
+    return [path for path in alike if not _holds_other(path, kind)]
+
+
+def _warn_of_others(folder: Path, beside: dict[Path, Path]) -> None:
+    """Name one of the files that are not used, and count the others, in one warning."""
+    if beside:
+        (other, taken), *more = beside.items()
+        rest = f" (and so for {len(more)} more)" if more else ""
+        what = f"{other.name} is not used, because {taken.name} is of the same micrograph{rest}"
+        warnings.warn(UPickerWarning(folder, what, "Give a folder with one of them"), stacklevel=3)
 
 
 def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:

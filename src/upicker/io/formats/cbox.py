@@ -55,8 +55,8 @@ def read(content: Content) -> list[Picks]:
         line = table.lines[int(np.argmax(np.minimum(width, height) <= 0))]
         raise CoordinatesError(path, f"line {line} has a box without a size", "Write it again with crYOLO")
     slices = _column(path, table, _Z, np.nan)
-    if len(np.unique(slices[np.isfinite(slices)])) > 1:
-        raise CoordinatesError(path, "it holds picks of many slices of a tomogram", "Give picks of micrographs")
+    if np.nan_to_num(slices).any():
+        raise CoordinatesError(path, f"it holds positions in a tomogram (column {_Z})", "Give picks of micrographs")
     box = (width + height) / 2
     own = (_column(path, table, "_EstWidth", np.nan) + _column(path, table, "_EstHeight", np.nan)) / 2
     diameter = np.where(own > 0, own, box)

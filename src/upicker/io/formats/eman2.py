@@ -51,6 +51,9 @@ def read(content: Content) -> list[Picks]:
     for i, box in enumerate(jsons.items(path, content.json["boxes"], "'boxes'"), 1):
         if not isinstance(box, list) or len(box) < 2:
             raise CoordinatesError(path, f"box {i} is not [x, y, kind]", "Save the boxes again in EMAN2")
+        if len(box) > 2 and isinstance(box[2], int | float) and jsons.number(path, box[2], f"box {i}"):
+            found = f"box {i} has a third number ({box[2]:g}): it holds positions in a tomogram"
+            raise CoordinatesError(path, found, "Give picks of micrographs")
         score = jsons.number(path, box[3], f"box {i}") if len(box) > 3 else 1.0
         rows.append((jsons.number(path, box[0], f"box {i}"), jsons.number(path, box[1], f"box {i}"), score))
     table = np.array(rows, np.float64).reshape(-1, 3)

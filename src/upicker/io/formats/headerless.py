@@ -2,7 +2,8 @@
 
 Known are ``x y [diameter [score]]`` with one diameter for all, and SPIDER's documents, ``key count value ...``, whose
 values are the particle's number, x and y (as Scipion and Appion write them), or x and y. Other programs have other
-columns in the same places: IMOD's points end in z, IMAGIC's lists (``.plt``) begin with y. Nothing of these is guessed.
+columns in the same places: IMOD's points end in z, IMAGIC's lists (``.plt``) begin with y, boxes have a width and a
+height. Nothing of these is guessed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def columns(content: Content) -> dict[str, int]:
     if not 2 <= count <= 4:
         raise CoordinatesError(path, f"it has {count} columns and no header naming them", _WITH_HEADER)
     if count > 2:
+        _check_not_numbered(content)
         _check_diameters(content)
+    if count > 3:
+        _check_scores(content)
     return dict(zip(_ORDER, range(count)))
 
 
@@ -61,6 +65,23 @@ def _spider(content: Content) -> dict[str, int]:
         found = f"it is a SPIDER document of {count - 2} values, not of number, x and y"
         raise CoordinatesError(content.path, found, "Write the positions as CSV with the header x,y")
     return {"x": 3, "y": 4} | ({"score": 5} if count == 6 else {})
+
+
+def _check_not_numbered(content: Content) -> None:
+    """Refuse a first column that counts the rows."""
+    words = [cells[0] for _, cells in content.rows]
+    if any(words == [str(i) for i in range(first, first + len(words))] for first in (0, 1)):
+        found = "it has no header, and its first column counts the rows"
+        raise CoordinatesError(content.path, found, "Name the columns in a first line, e.g. number,x,y")
+
+
+def _check_scores(content: Content) -> None:
+    """Refuse a fourth column that is the side of boxes rather than a score."""
+    values = delimited.column(content.path, content.rows, 3, 1.0)
+    if (values == values[0]).all() and values[0] > 1 and values[0] % 1 == 0:
+        found = f"it has no header, and its fourth column ({values[0]:g}) does not seem to be a score"
+        remedy = "Name the columns in a first line, e.g. x,y,diameter,score; boxes are read from files named .box"
+        raise CoordinatesError(content.path, found, remedy)
 
 
 def _check_diameters(content: Content) -> None:
