@@ -1,6 +1,7 @@
 """The report: one file that needs no other, with the figures of `evaluate`, whatever files are called."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
 from upicker.errors import CoordinatesError
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
+from upicker.io.picks import Picks
 from upicker.particles import Particles, ScoreKind
 from upicker.report import findings, pictures
 from upicker.report.charts import Axis, Chart, ticks
@@ -367,3 +369,40 @@ def test_the_command_says_where_the_report_is(folder, monkeypatch, capsys):
     code, out, err = upicker(capsys, "report", "all.csv")
     assert code == 0
     assert "no micrographs were found" in err
+
+
+@pytest.fixture
+def two_folders(tmp_path) -> Path:
+    """One file with the picks of A/001 and B/001, the first with a position twice, and labels of the same names."""
+    for number, name in enumerate("ABC"):
+        micrograph(tmp_path / "M" / name / "001.mrc", number)
+    first = Particles.concatenate([picks_of(0), picks_of(0).select(np.array([0]))])
+    both = [Picks("M/A/001.mrc", first, SHAPE), Picks("M/B/001.mrc", picks_of(1), SHAPE)]
+    coordinates.write_all(tmp_path / "all.csv", [*both, Picks("M/D/004.mrc", picks_of(2), SHAPE)], "csv")
+    labels = [replace(picks, particles=Particles.of(CENTRES, DIAMETER)) for picks in both]
+    coordinates.write_all(tmp_path / "labels.csv", labels, "csv")
+    return tmp_path
+
+
+def test_one_file_of_equal_names_in_two_folders_is_reported_whole(two_folders):
+    given = tuple(sorted(two_folders.glob("M/*/001.mrc")))
+    found = gather(Inputs(two_folders / "all.csv", given, labels=two_folders / "labels.csv"), silent)
+    assert found.counts.tolist() == [6, 6, 6]
+    assert list(found.picks) == ["M/A/001.mrc", "M/B/001.mrc", "M/D/004.mrc"]
+    assert found.paths == {"M/A/001.mrc": given[0], "M/B/001.mrc": given[1]}
+    assert found.accuracy is not None
+    assert (found.accuracy.pooled.picks, found.accuracy.pooled.labels) == (12, 2 * len(CENTRES))
+
+
+def test_what_stands_twice_or_alone_is_told(two_folders, monkeypatch, capsys):
+    monkeypatch.chdir(two_folders)
+    code, out, err = upicker(capsys, "report", "all.csv", "--micrographs", "M/*/001.mrc")
+    assert (code, "18 particles in 3 micrographs" in out) == (0, True)
+    words = Page(Path("report.html").read_text(encoding="utf-8")).words
+    for told in (
+        "1 position stands twice in all.csv, counted once",
+        "1 micrograph without picks: 001.mrc",
+        "1 pick file without a micrograph, counted but not shown: 004.mrc",
+    ):
+        assert told in " ".join(err.split())
+        assert told in words

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from upicker.cli.console import note, warning
-from upicker.cli.options import Gain, PixelSize, Size, listed_micrographs
+from upicker.cli.options import Gain, PixelSize, Size, entries
 from upicker.cli.progress import bar
 
 
@@ -51,8 +51,9 @@ def report(
     from upicker.report.inputs import Inputs
     from upicker.report.page import write
 
-    paths, reading = listed_micrographs(micrographs, pixel_size, gain) if micrographs else ([], Reading(pixel_size))
-    inputs = Inputs(picks, tuple(paths), reading, labels, threshold, diameter, by)
+    listed = entries(micrographs, by_path=True) if micrographs else []
+    reading = Reading.of(listed, pixel_size, gain) if listed else Reading(pixel_size)
+    inputs = Inputs(picks, tuple(entry.path for entry in listed), reading, labels, threshold, diameter, by)
     with bar() as progress:
         task = progress.add_task("report", total=None, note="")
 
@@ -63,6 +64,8 @@ def report(
     note(f"report: {int(found.counts.sum())} particles in {len(found.counts)} micrographs -> {output}")
     if found.problems:
         warning(f"{len(found.problems)} files of picks could not be read, e.g. {found.problems[0]}")
+    for told in found.notes:
+        warning(told)
     if not found.paths:
         warning("no micrographs were found, so the report shows no particles; give --micrographs")
     return 0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from upicker.errors import InputError, UPickerError
-from upicker.io import coordinates
-from upicker.io.pairing import pair
-from upicker.io.picks import stem
+from upicker.io import coordinates, sources
+from upicker.io.pairing import differing, pair, unmatched
+from upicker.io.sources import DistinctReader
 from upicker.particles import Particles, ScoreKind, common_kind
 from upicker.report.accuracy import Accuracy, compared
 from upicker.report.inputs import Inputs, Progress
@@ -50,6 +50,8 @@ class Findings:
         The ``run.toml`` beside the picks.
     problems : list of str
         Files that could not be read.
+    notes : list of str
+        Remarks for the reader: positions that stand twice, names that differ, what was left over when pairing.
     """
 
     inputs: Inputs
@@ -61,6 +63,7 @@ class Findings:
     accuracy: Accuracy | None
     run: Record
     problems: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def scores(self) -> np.ndarray:
@@ -108,10 +111,11 @@ def gather(inputs: Inputs, progress: Progress) -> Findings:
     run = record.read(inputs.folder)
     listed = [Path(entry.path) for entry in run.micrographs if entry.path]
     problems: list[str] = []
-    picks = _read(inputs.picks, problems, progress)
+    notes: list[str] = []
+    picks = _read(inputs, problems, notes, progress)
     threshold = run.threshold if inputs.threshold is None else inputs.threshold
     lowest = -np.inf if threshold is None else threshold
-    paths = _paths(inputs, picks, listed)
+    paths = _paths(inputs, picks, listed, notes)
     return Findings(
         inputs=inputs,
         picks=picks,
@@ -122,6 +126,7 @@ def gather(inputs: Inputs, progress: Progress) -> Findings:
         accuracy=None if inputs.labels is None else compared(inputs, picks, listed, lowest, progress),
         run=run,
         problems=problems,
+        notes=notes,
     )
 
 
@@ -154,40 +159,45 @@ def _median(particles: Sequence[Particles]) -> Length | None:
     return None if median is None else Length(median, "px")
 
 
-def _read(picks: Path, problems: list[str], progress: Progress) -> dict[str, Particles]:
-    """Return the picks of all micrographs by name."""
-    if picks.is_file():
-        found = {stem(each.micrograph): each.particles for each in coordinates.read_all(picks)}
-        if not found:
-            raise InputError(picks, "it holds no picks", "Give the folder or the file that upicker pick wrote")
-        return found
-    files = coordinates.stems(picks)
+def _read(inputs: Inputs, problems: list[str], notes: list[str], progress: Progress) -> dict[str, Particles]:
+    """Return the picks of all micrographs by name, each position once."""
+    found = sources.by_name(inputs.picks)
+    reader = DistinctReader(inputs.reading.pixel_size_A)
     read: dict[str, Particles] = {}
     first: UPickerError | None = None
-    for number, (name, file) in enumerate(files.items()):
-        progress("reading picks", number, len(files))
+    for number, (name, source) in enumerate(found.items()):
+        progress("reading picks", number, len(found))
         try:
-            read[name] = coordinates.read(file)
+            read[name] = reader(source)
         except UPickerError as error:
             problems.append(str(error))
             first = first or error
     if first is not None and not read:
         raise first
+    if not read and inputs.picks.is_file():
+        raise InputError(inputs.picks, "it holds no picks", "Give the folder or the file that upicker pick wrote")
     if not read:
         known = ", ".join(coordinates.FORMATS)
-        raise InputError(picks, "holds no coordinate files", f"Give a folder with one for each micrograph ({known})")
+        remedy = f"Give a folder with one for each micrograph ({known})"
+        raise InputError(inputs.picks, "holds no coordinate files", remedy)
+    notes += [told] if (told := sources.repeats(reader.repeated, "counted once")) else []
     return read
 
 
-def _paths(inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path]) -> dict[str, Path]:
+def _paths(inputs: Inputs, picks: Mapping[str, Particles], listed: Sequence[Path], notes: list[str]) -> dict[str, Path]:
     """Find the micrographs of the picks."""
     candidates = list(dict.fromkeys(inputs.micrographs or (path for path in listed if path.is_file())))
     if not candidates:
         return {}
     given = bool(inputs.micrographs)
     where = "--micrographs" if given else inputs.picks
-    pairs = pair(candidates, {name: name for name in picks}, where, required=given).pairs
-    return {name: path for path, name in pairs.items()}
+    pairing = pair(candidates, {name: name for name in picks}, where, required=given)
+    notes += [told] if (told := differing(pairing)) else []
+    if given and pairing.unmatched_micrographs:
+        notes.append(unmatched([str(path) for path in pairing.unmatched_micrographs], "micrograph", "picks"))
+    if given and pairing.unmatched_files:
+        notes.append(unmatched(pairing.unmatched_files, "pick file", "a micrograph, counted but not shown"))
+    return {name: path for path, name in pairing.pairs.items()}
 
 
 def _written(path: Path | None) -> float:
