@@ -31,7 +31,7 @@ from matplotlib.ticker import NullFormatter
 from upicker import scoring
 from upicker.benchmark.trial import Trial
 from upicker.draw import methods, style
-from upicker.io import coordinates
+from upicker.io import coordinates, folders
 from upicker.io.names import plain
 from upicker.io.pairing import match
 from upicker.particles import Particles
@@ -275,7 +275,7 @@ def _others(of: Experiment) -> list[tuple[str, Path]]:
 
 
 def _foreign(trial: Trial, folder: Path) -> list[tuple]:
-    files = coordinates.stems(folder)
+    files = folders.stems(folder)
     pairs = match([plain(path) for path in trial.split.test], list(files)).pairs
     nothing = Particles.of([])
     picks = [coordinates.read(files[pairs[n]]) if (n := plain(p)) in pairs else nothing for p in trial.split.test]

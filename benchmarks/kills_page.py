@@ -16,7 +16,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
-from upicker.io import coordinates
+from upicker.io import coordinates, folders
 
 NAME = "label"
 SHAPE = (260, 300)
@@ -117,7 +117,7 @@ def _labels(folder: Path) -> set[tuple[str, float, float]]:
     """Return the labels in the files."""
     return {
         (name, round(float(x), 2), round(float(y), 2))
-        for name, file in coordinates.stems(folder).items()
+        for name, file in folders.stems(folder).items()
         for x, y in coordinates.read(file).xy
     }
 

@@ -33,7 +33,7 @@ import kills
 import numpy as np
 from kills_page import Page
 
-from upicker.io import coordinates, mrc
+from upicker.io import coordinates, folders, mrc
 from upicker.run import record
 from upicker.simulate.scene import Scene, make
 
@@ -106,7 +106,7 @@ def watched(arguments: list[str], folder: Path, out: Path, count: int, portion: 
 def threshold_of(few: list[str], folder: Path) -> str:
     """Return the threshold at which the network, hardly trained, picks as many particles as there are."""
     kills.run(["pick", *few, "--model", "weights.safetensors", "-o", "few", "--threshold", "0"], folder)
-    scores = np.concatenate([coordinates.read(file).score for file in coordinates.stems(folder / "few").values()])
+    scores = np.concatenate([coordinates.read(file).score for file in folders.stems(folder / "few").values()])
     return f"{np.sort(scores)[-TILE.particles * len(few) :][0]:.4f}"
 
 
@@ -202,7 +202,7 @@ def measured(folder: Path, options: argparse.Namespace) -> int:
         for what, seconds in opened(folder, out, mics).items():
             print(f"{name}: {what}: {seconds:.1f} s", flush=True)
             bad += seconds > MOST_S
-        print(f"{name}: {len(coordinates.stems(out))} files", flush=True)
+        print(f"{name}: {len(folders.stems(out))} files", flush=True)
     print(f"{bad} findings")
     return 1 if bad else 0
 

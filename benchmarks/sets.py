@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from upicker import scoring
-from upicker.io import coordinates, micrographs, star
+from upicker.io import coordinates, folders, micrographs, star
 from upicker.particles import Particles
 from upicker.scoring import Score
 
@@ -112,7 +112,7 @@ def scored(folder: SetFolder, paths: tuple[Path, ...], picks: Path, threshold: f
 
     A micrograph without a file of picks has none.
     """
-    files = coordinates.stems(picks)
+    files = folders.stems(picks)
     pairs = []
     for path in paths:
         file = files.get(path.stem)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from upicker.io import coordinates, micrographs, mrc
+from upicker.io import coordinates, folders, micrographs, mrc
 from upicker.particles import Particles
 from upicker.scoring import score
 
@@ -114,7 +114,7 @@ def measured(commands: list[list[str]], environment: dict[str, str], folder: Pat
 
 
 def of_folder(folder: Path) -> Picks:
-    return {name: coordinates.read(file) for name, file in coordinates.stems(folder).items()}
+    return {name: coordinates.read(file) for name, file in folders.stems(folder).items()}
 
 
 def ours(name: str, source: Path, arguments: list[str], threshold: float) -> Program:
@@ -210,7 +210,7 @@ def compare(options: argparse.Namespace, before: Path | None, work: Path) -> Non
         images.append(work / "mics" / f"{path.stem}.mrc")
         images[-1].parent.mkdir(exist_ok=True)
         mrc.write(images[-1], micrographs.read(path).pixels, PIXEL_SIZE_A)
-        labels[path.stem] = coordinates.read(coordinates.stems(DATA / "coords")[path.stem])
+        labels[path.stem] = coordinates.read(folders.stems(DATA / "coords")[path.stem])
     costs: dict[tuple[str, int], list[Cost]] = {}
     found: dict[str, Picks] = {}
     some = programs(options, before)

@@ -300,3 +300,9 @@ def test_the_printed_file_holds_every_knob_and_marks_defaults():
 def test_the_page_of_knobs_is_current():
     page = Path(__file__).parents[1] / "docs/config.md"
     assert page.read_text(encoding="utf-8") == as_markdown(), "run: make docs"
+
+
+def test_a_file_that_is_nested_too_deeply_is_named(tmp_path):
+    (tmp_path / "deep.toml").write_text("x = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ConfigError, match=r"deep\.toml"):
+        read_changes(tmp_path / "deep.toml")

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError, UPickerWarning
-from upicker.io import coordinates, sources
+from upicker.io import coordinates, folders, sources
 from upicker.io.inside import check_inside
 from upicker.io.picks import ReadOptions
 from upicker.particles import Particles
@@ -322,11 +322,11 @@ def test_files_are_found_by_the_micrographs_stem(tmp_path: Path) -> None:
     }
     # Only files of the same format are others for certain; one run may write several formats.
     with pytest.warns(UPickerWarning, match=r"b_autopick\.star is not used, because b_manualpick\.star") as warned:
-        found = coordinates.stems(tmp_path)
+        found = folders.stems(tmp_path)
     assert len(warned) == 1
     assert {stem: path.name for stem, path in found.items()} == expected
     with pytest.raises(InputError, match="no such folder"):
-        coordinates.stems(tmp_path / "no")
+        folders.stems(tmp_path / "no")
 
 
 def test_real_labels(shared: Path) -> None:
@@ -335,7 +335,7 @@ def test_real_labels(shared: Path) -> None:
         ("apoferritin", 72, 152),
         ("proteasome20s", 24, 50),
     ):
-        files = coordinates.stems(shared / "data" / name / "coords")
+        files = folders.stems(shared / "data" / name / "coords")
         assert len(files) >= 11
         for path in files.values():
             labels = coordinates.read(path)

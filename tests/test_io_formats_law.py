@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from upicker.errors import OutputError
-from upicker.io import coordinates
+from upicker.io import coordinates, folders
 from upicker.io.formats import FORMATS, recognized
 from upicker.io.formats.content import load
 from upicker.io.formats.format import QUANTITIES, Format
@@ -103,9 +103,9 @@ def test_files_beside_each_other_are_found_by_the_micrographs_names(tmp_path: Pa
     picks = [full(), replace(full(), micrograph="M/job001/x.y.mrc")]
     files = coordinates.write_all(tmp_path, picks, format.name)
     if format.endings:
-        assert coordinates.stems(tmp_path) == {"00123": files[0], "x.y": files[1]}
+        assert folders.stems(tmp_path) == {"00123": files[0], "x.y": files[1]}
     if format.listing:
-        assert coordinates.lists(tmp_path) == files[-1:]
+        assert folders.lists(tmp_path) == files[-1:]
     single = {"each": 2, "either": 2, "together": 1, "folder": 2}[format.layout]
     assert len(files) == single + format.repeats
 

@@ -6,7 +6,7 @@ import starfile
 from command_line import TOY
 
 from upicker.cli import demo as shown
-from upicker.io import coordinates, micrographs
+from upicker.io import coordinates, folders, micrographs
 from upicker.run.demo import Plan, demo
 from upicker.simulate.contamination import Contamination
 from upicker.simulate.scene import Scene
@@ -40,11 +40,11 @@ def test_it_goes_the_whole_way(done):
 
 def test_learned_and_judged_micrographs_are_not_the_same(done):
     folder, _ = done
-    labels, truth = (set(coordinates.stems(folder / name)) for name in ("labels", "truth"))
+    labels, truth = (set(folders.stems(folder / name)) for name in ("labels", "truth"))
     assert len(labels) == 1
     assert len(truth) == 2
     assert not labels & truth
-    assert set(coordinates.stems(folder / "picked")) == truth
+    assert set(folders.stems(folder / "picked")) == truth
 
 
 def test_the_filter_finds_the_simulated_particles(done):

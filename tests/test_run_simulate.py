@@ -10,7 +10,7 @@ import starfile
 from scipy.spatial.transform import Rotation
 
 from upicker.errors import ConfigError, InputError
-from upicker.io import coordinates, micrographs
+from upicker.io import coordinates, folders, micrographs
 from upicker.run import machine, simulate, truth
 from upicker.run.masks import Masks
 from upicker.run.simulate import DataSet, simulate_all
@@ -108,7 +108,7 @@ def test_csv_and_star_are_read_as_the_same_true_centres(done):
         assert np.allclose(csv.diameter_px, 30.0)
         decoys = coordinates.read(done.folder / "decoys" / f"{path.stem}.csv")
         assert np.allclose(decoys.xy, made.decoys.xy, atol=1e-3)
-    found = coordinates.stems(done.folder / "truth")
+    found = folders.stems(done.folder / "truth")
     assert list(found) == [path.stem for path in done.paths]
 
 

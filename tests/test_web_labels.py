@@ -14,7 +14,7 @@ from web_work import add, move, remove, setting
 
 from upicker.errors import InputError, OutputError
 from upicker.geometry import Region
-from upicker.io import coordinates, mrc
+from upicker.io import coordinates, folders, mrc
 from upicker.io.coverage import FILE, Coverage, read_coverage
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
@@ -290,7 +290,7 @@ def test_labels_begun_on_the_page_are_partial_until_somebody_says_otherwise(proj
     assert covered(project, False)["mic0"] == Coverage(True)
     # No labels, and no coverage set: as before.
     send(again, 0, remove("a"), remove("b"), setting("coverage", "unset"))
-    assert not coordinates.stems(folder_of(project))
+    assert not folders.stems(folder_of(project))
     assert covered(project, False) == {}
     assert again.state(0)["coverage"] == "unset"
     send(again, 0, add("c"))
@@ -350,7 +350,7 @@ def test_changes_are_done_all_or_none(project):
     with pytest.raises(Refused):
         send(store, 0, add("good"), add("wrong", -2))
     assert store.state(0)["particles"] == []
-    assert not coordinates.stems(folder_of(project))
+    assert not folders.stems(folder_of(project))
 
 
 def test_revisions_that_never_were_are_refused(project):
@@ -383,7 +383,7 @@ def test_other_names_are_kept_as_they_are(tmp_path, name):
     mrc.write(path, np.random.default_rng(0).normal(size=SHAPE), 2.0)
     project = labelling([path], Reading(), tmp_path / "labels")
     send(label_store(project), 0, add("a"), setting("coverage", "complete"), setting("bad", True))
-    (file,) = coordinates.stems(folder_of(project)).values()
+    (file,) = folders.stems(folder_of(project)).values()
     assert read_coverage(folder_of(project), True) == {file: Coverage(False)}
     assert label_store(project).counts() == [{"labels": 1, "coverage": "complete", "bad": True}]
 

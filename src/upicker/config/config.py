@@ -98,7 +98,7 @@ def read_changes(path: Path) -> dict[str, object]:
     """
     try:
         tables = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(path, f"cannot be read as TOML ({error})", "Give a file with tables like [train]") from error
     tables.pop("run", None)
     changes = flatten(tables, str(path))

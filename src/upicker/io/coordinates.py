@@ -7,19 +7,18 @@ contract of `upicker.particles`, in which the centre of the first stored pixel i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import ConfigError, CoordinatesError, InputError, OutputError, UPickerWarning
+from upicker.errors import ConfigError, CoordinatesError, OutputError
 from upicker.io.atomic import replacing
 from upicker.io.formats import COMMON_FIRST, recognized
 from upicker.io.formats.content import Content, load
 from upicker.io.formats.format import Files, Format
-from upicker.io.picks import Picks, ReadOptions, WriteOptions, grouped, stem, to_contract
+from upicker.io.picks import Picks, ReadOptions, WriteOptions, stem, to_contract
 from upicker.particles import Particles
 
 # The formats of `write`, and those of `write_all`, which also writes folders of a structure of their own.
@@ -27,8 +26,7 @@ FORMATS = tuple(format.name for format in COMMON_FIRST if format.layout != "fold
 TARGETS = tuple(format.name for format in COMMON_FIRST)
 _BY_NAME = {format.name: format for format in COMMON_FIRST}
 # Of several files for one micrograph the first is taken.
-_PREFERENCE = tuple((ending, format) for format in COMMON_FIRST for ending in format.endings)
-_HEAD_BYTES = 65_536
+PREFERENCE = tuple((ending, format) for format in COMMON_FIRST for ending in format.endings)
 _DEFAULT_READ, _DEFAULT_WRITE = ReadOptions(), WriteOptions()
 
 
@@ -248,12 +246,6 @@ def output_path(folder: Path, stem: str, format: str) -> Path:
     return Path(folder) / f"{stem}{format_of(format, FORMATS).ending}"
 
 
-def lists(folder: Path) -> list[Path]:
-    """Return the files in a folder that are named as lists are, such as RELION's ``autopick.star``."""
-    patterns = [pattern for format in COMMON_FIRST if format.listing for pattern in format.listing.patterns]
-    return sorted(file for pattern in patterns for file in Path(folder).glob(pattern))
-
-
 def listed(path: Path) -> list[tuple[str, Path]] | None:
     """Return micrographs and coordinates files that a list such as ``autopick.star`` names; None for other files.
 
@@ -265,96 +257,6 @@ def listed(path: Path) -> list[tuple[str, Path]] | None:
     content = _load(Path(path))
     listing = recognized(content).listing
     return None if listing is None else listing.files(content)
-
-
-def in_folder(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return the coordinates files of a folder by micrograph: those of its list, and those named after a micrograph.
-
-    Of several lists the first counts. A file named after a listed micrograph, such as labels that were corrected in
-    another format, counts instead of the listed one.
-
-    Returns
-    -------
-    by_list : dict of str to Path
-        By the micrograph's name in the list; empty without a list.
-    by_name : dict of str to Path
-        All others, by the stem of their micrograph.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder.
-    CoordinatesError
-        If the list cannot be read, or a listed file does not exist.
-    """
-    by_name, named_as_lists = stems(folder), lists(folder)
-    by_list = next((dict(found) for file in named_as_lists if (found := listed(file)) is not None), None)
-    if by_list is None:
-        return {}, by_name
-    known = {file.resolve() for file in (*named_as_lists, *by_list.values())}
-    by_name = {name: file for name, file in by_name.items() if file.resolve() not in known}
-    listed_names = list(by_list)
-    rows = grouped([stem(name) for name in listed_names])
-    for name in [name for name in by_name if len(rows.get(name, ())) == 1]:
-        by_list[listed_names[rows[name][0]]] = by_name.pop(name)
-    return by_list, by_name
-
-
-def collections(folder: Path) -> list[Path]:
-    """Return the files of a folder that may hold the particles of many micrographs, and are not named after one."""
-    suffixes = {Path(format.file_of_all).suffix for format in COMMON_FIRST if format.file_of_all}
-    return sorted(
-        file
-        for suffix in suffixes - {ending for ending, _ in _PREFERENCE}
-        for file in Path(folder).glob(f"*{suffix}")
-        if file.is_file()
-    )
-
-
-def stems(folder: Path) -> dict[str, Path]:
-    """Return the coordinates files of a folder by the stem of their micrograph, sorted by it.
-
-    Files of the same suffixes that hold something else (a log in CSV, a STAR file without coordinates or with
-    extracted particles) are left out; damaged ones are not, so that `read` can name them.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(folder, "there is no such folder", "Give the folder of coordinates files")
-    files: dict[str, dict[int, Path]] = {}
-    for path in folder.iterdir():
-        rank, name = _rank(path.name)
-        if name and path.is_file():
-            files.setdefault(name, {})[rank] = path
-    found, beside = {}, {}
-    for name, ranked in sorted(files.items()):
-        held = (rank for rank in sorted(ranked) if not _holds_other(ranked[rank], _PREFERENCE[rank][1]))
-        taken = next(held, None)
-        if taken is not None:
-            found[name] = ranked.pop(taken)
-            beside |= dict.fromkeys(_alike(taken, ranked), found[name])
-    _warn_of_others(folder, beside)
-    return found
-
-
-def _alike(taken: int, others: dict[int, Path]) -> list[Path]:
-    """Return the less preferred files of the same format: a run writes only one, so these hold other picks."""
-    kind = _PREFERENCE[taken][1]
-    alike = [path for rank, path in sorted(others.items()) if rank > taken and _PREFERENCE[rank][1] is kind]
-    return [path for path in alike if not _holds_other(path, kind)]
-
-
-def _warn_of_others(folder: Path, beside: dict[Path, Path]) -> None:
-    """Name one of the files that are not used, and count the others, in one warning."""
-    if beside:
-        (other, taken), *more = beside.items()
-        rest = f" (and so for {len(more)} more)" if more else ""
-        what = f"{other.name} is not used, because {taken.name} is of the same micrograph{rest}"
-        warnings.warn(UPickerWarning(folder, what, "Give a folder with one of them"), stacklevel=3)
 
 
 def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:
@@ -371,7 +273,7 @@ def format_of(name: str, known: Sequence[str] = TARGETS) -> Format:
 
 
 def _load(path: Path) -> Content:
-    return load(path, _without(path, *(ending for ending, _ in _PREFERENCE)))
+    return load(path, _without(path, *(ending for ending, _ in PREFERENCE)))
 
 
 def _parsed(content: Content) -> list[Picks]:
@@ -407,22 +309,3 @@ def _without(path: Path, *endings: str) -> str:
     """Return a file's name without the longest matching one of `endings`, else without its suffix."""
     fitting = [ending for ending in endings if path.name.endswith(ending) and path.name != ending]
     return path.name[: -len(max(fitting, key=len))] if fitting else path.stem
-
-
-def _rank(name: str) -> tuple[int, str]:
-    """Return the index in `_PREFERENCE` and the micrograph's stem, empty for other files."""
-    fitting = [(len(ending), i) for i, (ending, _) in enumerate(_PREFERENCE) if name.endswith(ending)]
-    if not fitting or name.startswith("."):
-        return len(_PREFERENCE), ""
-    length, rank = max(fitting)
-    return rank, name[:-length]
-
-
-def _holds_other(path: Path, kind: Format) -> bool:
-    """Tell whether a file certainly holds something else than coordinates; False for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return False
-    return kind.is_other(head.decode("utf-8-sig", "ignore"))

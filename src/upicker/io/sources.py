@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from upicker.errors import CoordinatesError, InputError
-from upicker.io import coordinates
+from upicker.io import coordinates, folders
 from upicker.io.formats.content import load
 from upicker.io.picks import Picks, ReadOptions, stem, to_contract
 from upicker.io.stamp import Stamp, stamp
@@ -54,7 +54,7 @@ def by_micrograph(path: Path) -> dict[str, Source]:
     Parameters
     ----------
     path : Path
-        A folder of coordinates files, perhaps with a list of some, see `upicker.io.coordinates.in_folder`; such a list;
+        A folder of coordinates files, perhaps with a list of some, see `upicker.io.folders.in_folder`; such a list;
         or a file of one micrograph or of many.
 
     Returns
@@ -70,7 +70,7 @@ def by_micrograph(path: Path) -> dict[str, Source]:
         If a list or a file of many cannot be read.
     """
     if path.is_dir():
-        by_list, by_name = coordinates.in_folder(path)
+        by_list, by_name = folders.in_folder(path)
         return {**by_list, **by_name}
     if not path.exists():
         raise InputError(path, "there is no such folder or file of coordinates", "Check the path")
@@ -89,7 +89,7 @@ def by_name(path: Path) -> dict[str, Source]:
         As `by_micrograph`.
     """
     # The names of files have no suffix of a micrograph any more.
-    found, named = coordinates.in_folder(path) if path.is_dir() else (by_micrograph(path), {})
+    found, named = folders.in_folder(path) if path.is_dir() else (by_micrograph(path), {})
     short = {stem(name): source for name, source in found.items()}
     return {**(short if len(short) == len(found) else found), **named}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from upicker.errors import ConfigError, InputError, UPickerError
-from upicker.io import coordinates
+from upicker.io import coordinates, folders
 from upicker.io.lists import Listed
 from upicker.io.micrographs import Reading, size
 from upicker.io.pairing import ANY, Endings, Pairing, differing, pair
@@ -145,7 +145,7 @@ def load(inputs: Sequence[str | Path]) -> list[Found]:
 def _stored(word: str) -> list[tuple[Path, Picks]]:
     """Return input files, which may be lists, and their picks."""
     path = Path(word).expanduser()
-    by_list, by_name = coordinates.in_folder(path) if path.is_dir() else ({}, {})
+    by_list, by_name = folders.in_folder(path) if path.is_dir() else ({}, {})
     if path.is_dir() and not by_list and not by_name:
         raise InputError(path, "has no coordinates file named after a micrograph", "Give the files themselves")
     files = by_name.values() if path.is_dir() else _files(path, word)

@@ -25,7 +25,7 @@ import numpy as np
 
 from upicker import __version__
 from upicker.errors import ConfigError, InputError, OutputError
-from upicker.io import coordinates, micrographs, mrc, rasters
+from upicker.io import coordinates, folders, micrographs, mrc, rasters
 from upicker.io.atomic import replacing
 from upicker.io.star import Table
 from upicker.run import truth
@@ -108,9 +108,7 @@ class DataSet:
         """Return files in the folder of truth that belong to none of the micrographs."""
         names = {path.stem for path in self.paths}
         folder = self.folder / "truth"
-        return (
-            [file for stem, file in coordinates.stems(folder).items() if stem not in names] if folder.is_dir() else []
-        )
+        return [file for stem, file in folders.stems(folder).items() if stem not in names] if folder.is_dir() else []
 
     def __call__(self, path: Path) -> MicrographFacts:
         """Simulate the micrograph at `path`, whose name has its number, and write it and its truth.
@@ -264,7 +262,7 @@ def _check_same(path: Path, about: dict[str, object]) -> None:
         there = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"cannot be read ({error})", "Choose another folder with -o") from error
     here = tomllib.loads(_record(about, []))
     theirs, ours = there.get("scene", {}), here["scene"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, OutputError, UPickerError
-from upicker.io import coordinates, micrographs
+from upicker.io import folders, micrographs
 from upicker.io.atomic import replacing
 from upicker.io.lock import Held, Lock, lock
 from upicker.io.micrographs import Reading
@@ -357,7 +357,7 @@ def _make(labels: Path, state: Path) -> None:
 
 def _diameter_of_files(folder: Path) -> Length | None:
     """Return the median diameter in the first files of a folder; None if they have none."""
-    files = list(coordinates.stems(folder).values())[:_FILES_FOR_DIAMETER]
+    files = list(folders.stems(folder).values())[:_FILES_FOR_DIAMETER]
     try:
         return median_diameter(files) if files else None
     except InputError:

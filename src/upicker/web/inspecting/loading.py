@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from upicker.errors import CoordinatesError, InputError, UPickerError
-from upicker.io import coordinates, sources
+from upicker.io import coordinates, folders, sources
 from upicker.io.labels import LabelFolder
 from upicker.io.pairing import Pairing, differing, pair, pair_folder
 from upicker.io.picks import Picks
@@ -123,7 +123,7 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     found = _by_file(picks, names, progress)
     if found is not None:
         return found
-    files = [*coordinates.collections(picks), *map(file_of, sources.by_micrograph(picks).values())]
+    files = [*folders.collections(picks), *map(file_of, sources.by_micrograph(picks).values())]
     if not files:
         raise InputError(picks, "holds no coordinates files", "Give the folder that upicker pick wrote, or a file")
     return _gathered(picks, files, names, progress)

@@ -307,7 +307,7 @@ def _rejections(file: Path) -> dict[str, list[list[float]]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))["rejected"]
         return {str(name): [[float(x), float(y)] for x, y in positions] for name, positions in content.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -80,7 +80,7 @@ def read(folder: Path) -> Job | None:
         process = Process(int(record["pid"]), str(record["process_start"]))
         about = float(record["started"]), int(record["stops"])
         return Job(folder.name, folder, str(record["kind"]), process, *about, record)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -141,7 +141,7 @@ class Proposals:
 
     def cached(self, number: int, work: Proposing) -> dict[str, Any] | None:
         """Return the proposals computed before from the same settings; None if there are none."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             content = json.loads(self._file(number, work).read_text("utf-8"))
             if content.pop("digest") == self._digest(number, work):
                 return content
