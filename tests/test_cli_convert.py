@@ -3,11 +3,13 @@
 import gzip
 import inspect
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
-from command_line import upicker
+from command_line import environment, upicker
 
 from upicker.cli.convert import convert
 from upicker.errors import MicrographError
@@ -254,3 +256,21 @@ def test_help_names_all_formats_and_flips(capsys):
     assert code == 0
     listed = out[out.index("Formats ─") :]
     assert re.findall(r"^│ (\S+)  ", listed, re.M) == list(coordinates.TARGETS)
+
+
+def test_a_file_that_is_not_used_is_named_in_one_line(tmp_path):
+    for ending in ("manualpick", "autopick"):
+        coordinates.write(tmp_path / "in" / f"a_{ending}.star", Particles.of([(1, 2)]), "star")
+    command = [sys.executable, "-m", "upicker", "convert", tmp_path / "in", "--to", "csv", "-o", tmp_path / "out"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[0] == (
+        f"{tmp_path / 'in'}: a_autopick.star is not used, because a_manualpick.star is of the same micrograph."
+        " Give a folder with one of them."
+    )
+
+
+def test_what_is_not_read_of_a_table_is_named(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("x,y,psi,radius_A\n1,2,30,90\n")
+    code, _, err = upicker(capsys, "convert", tmp_path / "a.csv", "--to", "star", "-o", tmp_path / "out")
+    assert code == 0
+    assert "Not kept: columns psi, radius_A" in err

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
@@ -39,8 +41,8 @@ from upicker.cli import (
     suggest,
     training,
 )
-from upicker.cli.console import problem
-from upicker.errors import ConfigError, UPickerError
+from upicker.cli.console import problem, warning
+from upicker.errors import ConfigError, UPickerError, UPickerWarning
 
 
 def name_of(command: Callable[..., int]) -> str:
@@ -140,11 +142,23 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Run the command line of this process, and exit."""
     signal.signal(signal.SIGTERM, _terminated)
+    warnings.showwarning = _show_warning
     if sys.argv[1:2] and sys.argv[1] in COMPUTING:
         from upicker.run.allocator import keep_freed_memory
 
         keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
+
+
+_others = warnings.showwarning
+
+
+def _show_warning(message: Warning | str, *rest: Any) -> None:
+    """Print the package's warnings without a line of code, and others as usual."""
+    if isinstance(message, UPickerWarning):
+        warning(str(message))
+    else:
+        _others(message, *rest)
 
 
 def _names() -> set[str]:
