@@ -424,4 +424,5 @@ def test_equal_names_in_two_folders_are_not_mixed(tmp_path: Path, format: str, m
     picks = [Picks(f"{folder}/001.mrc", some(), SHAPE) for folder in "AB"]
     with pytest.raises(OutputError, match=rf"'A/001\.mrc' and 'B/001\.mrc' {message}"):
         coordinates.write_all(tmp_path / "out", picks, format)
-    assert len(coordinates.read_all(*coordinates.write_all(tmp_path / "out.csv", picks, "csv"))) == 2
+    (written,) = coordinates.write_all(tmp_path / "out.csv", picks, "csv")
+    assert len(coordinates.read_all(written)) == 2

@@ -16,22 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from upicker.errors import InputError, listed
-from upicker.io.formats import FORMATS
-from upicker.io.names import COMPRESSED, SUFFIXES, is_micrograph_name, plain
+from upicker.io.name_keys import NUMBER, bare, core, last, named, numberless, unnumbered, without, without_zeros
 from upicker.io.sources import Part, Source, by_micrograph
 
-_COORDINATES = tuple({f".{format.ending.rpartition('.')[2]}" for format in FORMATS})
-# cryoSPARC's numbers have 17 to 21 digits; a date with its time has 14.
-_UID = re.compile(r"^\d{17,21}_(?=.)")
-# Shorter numbers of other programs; without a zero in front it may be a date.
-_NUMBER = re.compile(r"^0\d{2,15}_(?=[^\W\d_])")
-_SUFFIX = re.compile(
-    r"[_.-](?:patch_aligned|rigid_aligned|full_aligned|aligned|doseweighted|dose_weighted|non_dw|nodw|dws?|"
-    r"fractions|eer|denoised|autopick|manualpick|autopicked|picks?|picked|particles|coords|labels|topaz|cryolo)$"
-)
-_LONGEST_SUFFIX = 16
-# Not those of 1.05, which is another number than 1.5.
-_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 # What may follow the name of a micrograph: a number would rather be part of another one's name.
 _ENDING = re.compile(r"[_.-](?=[^\W\d_])")
 # At most this many pairs of equal names are compared folder by folder; more stay ambiguous.
@@ -207,20 +194,20 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
     ambiguous: dict[M, list[N]] = {}
 
     def without_ending(key: _Key) -> _Key:
-        return lambda text: key(_without(text, endings.given))
+        return lambda text: key(without(text, endings.given))
 
-    rounds = [*_as_they_are(left, free), *((key, key) for key in (_bare, _core, _without_zeros))]
+    rounds = [*_as_they_are(left, free), *((key, key) for key in (bare, core, without_zeros))]
     for ours, theirs in rounds:
         left, free = _round(left, free, ours, theirs, pairs, ambiguous)
     for ours, theirs in rounds if endings.given else ():
         left, free = _round(left, free, without_ending(ours), without_ending(theirs), pairs, ambiguous)
     seen_through: list[str] = []
-    for key in (_unnumbered, _core) if endings.any else ():
+    for key in (unnumbered, core) if endings.any else ():
         left, free = _by_beginning(all_of_them, left, free, key, pairs, seen_through)
     numbered = _by_number(all_of_them, list(dict.fromkeys(files)), left, set(free)) if endings.any else {}
     pairs.update(numbered)
     used = set(numbered.values())
-    numbers = [found[0] for pair in numbered.items() for one in pair if (found := _NUMBER.match(_bare(str(one))))]
+    numbers = [found[0] for both in numbered.items() for one in both if (found := NUMBER.match(bare(str(one))))]
     left = [one for one in left if one not in numbered]
     free = [file for file in free if file not in used]
     ordered = {one: pairs[one] for one in all_of_them if one in pairs}
@@ -235,7 +222,7 @@ def _as_they_are(micrographs: Sequence[M], files: Sequence[N]) -> list[tuple[_Ke
 
     Names of files may or may not have the suffix of their micrograph: ``tab.tif`` may mean itself, or ``tab.tif.mrc``.
     """
-    keys: list[tuple[_Key, _Key]] = [(_named, _last), (_last, _last), (_last, _named)]
+    keys: list[tuple[_Key, _Key]] = [(named, last), (last, last), (last, named)]
 
     def agreeing(ours: _Key, theirs: _Key) -> int:
         found = _grouped(files, theirs)
@@ -249,11 +236,11 @@ def _by_beginning(
 ) -> tuple[list[M], list[N]]:
     """Pair micrographs in `left` with the only file that begins with their name; see `_round`."""
     names = {key(str(one)) for one in micrographs}
-    beginning = {file: _beginning(_unnumbered(str(file)), names) for file in free}
+    beginning = {file: _beginning(unnumbered(str(file)), names) for file in free}
     found: dict[M, N] = {}
     candidates = [file for file in free if beginning[file]]
-    _round(left, candidates, key, lambda text: _beginning(_unnumbered(text), names), found, {})
-    endings += [_unnumbered(str(file), lower=False)[len(beginning[file]) :] for file in found.values()]
+    _round(left, candidates, key, lambda text: _beginning(unnumbered(text), names), found, {})
+    endings += [unnumbered(str(file), lower=False)[len(beginning[file]) :] for file in found.values()]
     pairs.update(found)
     used = set(found.values())
     return [one for one in left if one not in found], [one for one in free if one not in used]
@@ -261,14 +248,14 @@ def _by_beginning(
 
 def _by_number(micrographs: Sequence[M], files: Sequence[N], left: Sequence[M], free: Collection[N]) -> dict[M, N]:
     """Pair those in `left` and `free` that differ by a number in front, where no other name of all is alike."""
-    ours, theirs = _grouped(micrographs, _numberless), _grouped(files, _numberless)
+    ours, theirs = _grouped(micrographs, numberless), _grouped(files, numberless)
     found: dict[M, N] = {}
     for one in left:
-        name = _numberless(str(one))
+        name = numberless(str(one))
         [file, *others] = theirs.get(name, [None])
         if file is None or others or len(ours[name]) > 1 or file not in free:
             continue
-        if (_NUMBER.match(_bare(str(one))) is None) != (_NUMBER.match(_bare(str(file))) is None):
+        if (NUMBER.match(bare(str(one))) is None) != (NUMBER.match(bare(str(file))) is None):
             found[one] = file
     return found
 
@@ -299,12 +286,12 @@ def _no_pair(micrographs: Sequence[str | Path], names: Sequence[str]) -> tuple[s
     found = (
         f"none of the {len(names)} names (e.g. '{names[0]}') matches one of the {len(micrographs)} micrographs{some}"
     )
-    ours, theirs = ({_unnumbered(str(one)) for one in some} for some in (micrographs, names[:1]))
+    ours, theirs = ({unnumbered(str(one)) for one in some} for some in (micrographs, names[:1]))
     name = next(iter(theirs))
     beginning = max((one for one in ours if name.startswith(one) and name != one), key=len, default="")
     if not beginning:
         return found, remedy
-    ending = _unnumbered(names[0], lower=False)[len(beginning) :]
+    ending = unnumbered(names[0], lower=False)[len(beginning) :]
     return f"{found}; names differ by '{ending}'", f"If they belong together, give --suffix {ending}"
 
 
@@ -370,55 +357,3 @@ def _grouped(items: Iterable[N], key: _Key) -> dict[str, list[N]]:
     for item in items:
         groups[key(str(item))].append(item)
     return groups
-
-
-def _last(text: str) -> str:
-    """Return a name without its folder."""
-    return text.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def _without(text: str, ending: str) -> str:
-    """Return a name without a given ending, regardless of case."""
-    name = _bare(text)
-    return name[: -len(ending)] if ending and name.lower().endswith(ending.lower()) else text
-
-
-def _named(text: str) -> str:
-    """Return the name that the files of a micrograph have."""
-    name = _last(text)
-    return plain(name) if is_micrograph_name(name) else name
-
-
-def _bare(text: str) -> str:
-    """Return a name without its folder and the suffix of a micrograph or of coordinates."""
-    name = _last(text)
-    for suffixes in (COMPRESSED, SUFFIXES + _COORDINATES):
-        stem, dot, suffix = name.rpartition(".")
-        if stem and dot + suffix.lower() in suffixes:
-            name = stem
-    return name
-
-
-def _unnumbered(text: str, lower: bool = True) -> str:
-    """Return a bare name without cryoSPARC's number, in lower case."""
-    name = _UID.sub("", _bare(text))
-    return name.lower() if lower else name
-
-
-def _core(text: str) -> str:
-    """Return a bare name without further suffixes and the additions of programs, in lower case."""
-    name = _unnumbered(text)
-    while (bare := _bare(name)) != name:
-        name = bare
-    while found := _SUFFIX.search(name, max(1, len(name) - _LONGEST_SUFFIX)):
-        name = name[: found.start()]
-    return name
-
-
-def _numberless(text: str) -> str:
-    """Return a bare name like `_core`, also without a number that begins with 0 in front."""
-    return _core(_NUMBER.sub("", _bare(text)))
-
-
-def _without_zeros(text: str) -> str:
-    return _ZEROS.sub("", _core(text))
