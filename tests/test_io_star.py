@@ -87,3 +87,11 @@ def test_optics_groups_stand_before_their_table_or_behind_it() -> None:
         tables = star.parse(text, "a.star")
         found = [star.optics_of(one, tables) for one in tables if one.name == "particles"]
         assert [one.rows[0][0] if one else " " for one in found] == list(numbers)
+
+
+def test_a_table_that_has_lost_its_first_lines_does_not_vanish_before_another():
+    lost = "_rlnCoordinateX #1\n_rlnCoordinateY #2\n9 11\n"
+    whole = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\n"
+    with pytest.raises(CoordinatesError, match="line 1 names the column _rlnCoordinateX before the first data_ line"):
+        star.parse(lost + whole, "a.star")
+    assert [table.rows for table in star.parse("Written by somebody\n" + whole, "a.star")] == [[["1", "2"]]]

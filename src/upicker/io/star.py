@@ -70,7 +70,7 @@ def parse(text: str, where: str | Path) -> list[Table]:
     ------
     CoordinatesError
         If a row has fewer or more words than there are columns or stands outside of a loop, a table has a column
-        twice, or the last loop has none; `where` names the file.
+        twice or before the first block, or the last loop has none; `where` names the file.
     """
     tables: list[Table] = []
     looped = False
@@ -92,7 +92,7 @@ def parse(text: str, where: str | Path) -> list[Table]:
                 tables.append(Table(tables[-1].name if tables else "", start=number))
             looped = True
         elif not tables:
-            continue
+            _refuse_label(first, number, where)
         elif first.startswith("_"):
             _add_label(tables[-1], words, number, looped, where)
         elif looped:
@@ -101,6 +101,13 @@ def parse(text: str, where: str | Path) -> list[Table]:
             raise CoordinatesError(where, f"line {number} has values outside a loop_", "Write the file again")
     _refuse_cut(tables, looped, where)
     return tables
+
+
+def _refuse_label(word: str, number: int, where: str | Path) -> None:
+    """Refuse a label before the first block: its table has lost its beginning, and its rows would be passed over."""
+    if word.startswith("_"):
+        found = f"line {number} names the column {word[:60]} before the first data_ line"
+        raise CoordinatesError(where, found, "The file is cut short or damaged: write it again")
 
 
 def _refuse_cut(tables: list[Table], looped: bool, where: str | Path) -> None:
