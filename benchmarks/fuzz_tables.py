@@ -442,12 +442,14 @@ def changed(kind: str, random: Random, documents: list[Document]) -> Document:
 def is_another(path: Path, kind: str, document: Document) -> bool:
     """Tell whether nothing in a file shows that it is damaged.
 
-    So without a header with columns x y, or x y diameter, in a file not named .box, and with two short rows that make
-    one; in a STAR file with the first word of a row, such as ``data_1/a.mrc``, before a new loop.
+    So with two short rows that make one; without a header with columns x y, or x y diameter, in a file not named .box;
+    in a STAR file with the first word of a row, such as ``data_1/a.mrc``, before a new loop.
     """
     written = path.read_text()
     if kind != "box":
-        return re.search(r"^\s*[\"']?data_\S*/[^\n]*$\s*(loop_|_\w+ )", written, re.M) is not None
+        short = [row for block in document.blocks for row in block.rows if len(row.words) < len(block.columns)]
+        cut = re.search(r"^\s*[\"']?data_\S*/[^\n]*$\s*(loop_|_\w+ )", written, re.M)
+        return cut is not None or any(row.style == "joined" for row in short)
     joined = any(row.style == "joined" and len(row.words) < 4 for row in document.blocks[0].rows)
     return joined or (path.suffix == ".txt" and len(written.split("\n")[0].split()) < 4)
 

@@ -95,3 +95,10 @@ def test_a_table_that_has_lost_its_first_lines_does_not_vanish_before_another():
     with pytest.raises(CoordinatesError, match="line 1 names the column _rlnCoordinateX before the first data_ line"):
         star.parse(lost + whole, "a.star")
     assert [table.rows for table in star.parse("Written by somebody\n" + whole, "a.star")] == [[["1", "2"]]]
+
+
+def test_a_name_that_begins_like_a_label_is_a_row_or_a_row_that_is_cut():
+    [table] = star.parse("data_\nloop_\n_rlnMicrographName #1\n_a.mrc\n_b.MRC\n", "a.star")
+    assert table.rows == [["_a.mrc"], ["_b.MRC"]]
+    with pytest.raises(CoordinatesError, match="line 5 has 1 values for 2 columns"):
+        star.parse("data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_a.mrc\n", "a.star")

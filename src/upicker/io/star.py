@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from upicker.errors import CoordinatesError, OutputError
+from upicker.io.names import SUFFIXES
 
 _WORD = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|\S+")
 # What a line may begin with that is no row; and the words that readers of STAR files keep for themselves.
@@ -119,8 +120,9 @@ def _refuse_cut(tables: list[Table], looped: bool, where: str | Path) -> None:
 def _is_row(words: list[str], table: Table, lines: Sequence[str], number: int) -> bool:
     """Tell whether line `number`, which is in a loop but begins like a block, a loop or a label, is one of its rows."""
     if words[0].startswith("_"):
-        # A label stands alone, or with its number.
-        return bool(table.rows) or words[1:] not in ([], [str(len(table.columns) + 1)])
+        # A label stands alone, or with its number, and does not end as the name of an image.
+        is_image = words[0].lower().endswith(SUFFIXES)
+        return bool(table.rows) or is_image or words[1:] not in ([], [str(len(table.columns) + 1)])
     if len(words) > 1 or words[0] == "loop_":
         return len(words) > 1
     # A block has a loop or labels; a name alone is a row, in a table of several columns one that is cut short.
