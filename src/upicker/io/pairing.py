@@ -202,9 +202,11 @@ def match(micrographs: Sequence[M], files: Sequence[N], endings: Endings = ANY) 
     for ours, theirs in rounds if endings.given else ():
         left, free = _round(left, free, without_ending(ours), without_ending(theirs), pairs, ambiguous)
     seen_through: list[str] = []
-    for key in (unnumbered, core) if endings.any else ():
+    # With tens of thousands of names the keys of all of them take a second: none where nothing is left.
+    for key in (unnumbered, core) if endings.any and left and free else ():
         left, free = _by_beginning(all_of_them, left, free, key, pairs, seen_through)
-    numbered = _by_number(all_of_them, list(dict.fromkeys(files)), left, set(free)) if endings.any else {}
+    any_left = endings.any and left and free
+    numbered = _by_number(all_of_them, list(dict.fromkeys(files)), left, set(free)) if any_left else {}
     pairs.update(numbered)
     used = set(numbered.values())
     numbers = [found[0] for both in numbered.items() for one in both if (found := NUMBER.match(bare(str(one))))]
