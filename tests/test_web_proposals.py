@@ -168,9 +168,10 @@ def test_the_worker_works_fails_and_comes_back():
 
 
 def gone(number: int) -> bool:
-    """Tell whether a process has ended."""
+    """Tell whether a process has ended, with all its threads: until then its parent cannot wait for it."""
     try:
-        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        ended = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return ended and len(list(Path(f"/proc/{number}/task").iterdir())) == 1
     except OSError:
         return True
 
