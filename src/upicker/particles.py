@@ -43,7 +43,11 @@ class Micrograph:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows, columns."""
-        return self.pixels.shape[0], self.pixels.shape[1]
+        return self.pixels.shape
+
+    def rows(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Return every `step`-th row from `start` to `stop`, `(n, W)` float32, perhaps a view of the pixels."""
+        return self.pixels[start:stop:step].astype(np.float32, copy=False)
 
 
 class ScoreKind(StrEnum):

@@ -96,7 +96,7 @@ class Picking:
         OutputError
             If the output cannot be written.
         """
-        micrograph = self.reading.read(path)
+        micrograph = self.reading.by_rows(path)
         diameter_px = self.diameter_px(path, micrograph.pixel_size_A)
         return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
 
