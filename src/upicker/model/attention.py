@@ -100,8 +100,8 @@ class MSDeformAttn(nn.Module):
         query : Tensor
             `(B, Q, D)`, positional embedding added.
         reference_points : Tensor
-            `(B, Q, 2)` points, offsets then counted in pixels of each level; or `(B, Q, 4)` boxes (centre
-            form), offsets then counted in half box sides. In 0..1.
+            `(B, Q, N, 2)` points, offsets then counted in cells of each level; or `(B, Q, N, 4)` boxes (centre
+            form), offsets then counted in half box sides. 0..1 spans each level.
         memory : Tensor
             `(B, L, D)`, the tokens to sample from.
         spatial_shapes : list of tuple of int
@@ -118,8 +118,8 @@ class MSDeformAttn(nn.Module):
         offsets = self.sampling_offsets(query).view(B, Q, H, N, P, 2).to(reference_points.dtype)
         weights = self.attention_weights(query).view(B, Q, H, N * P).softmax(-1).view(B, Q, H, N, P)
         if reference_points.shape[-1] == 4:
-            unit = reference_points[:, :, None, None, None, 2:] * (0.5 / P)
+            unit = reference_points[:, :, None, :, None, 2:] * (0.5 / P)
         else:
             unit = 1 / offsets.new_tensor([(w, h) for h, w in spatial_shapes])[:, None]
-        locations = reference_points[:, :, None, None, None, :2] + offsets * unit
+        locations = reference_points[:, :, None, :, None, :2] + offsets * unit
         return self.output_proj(ms_deform_attn(value, spatial_shapes, locations, weights))

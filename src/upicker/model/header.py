@@ -20,14 +20,14 @@ from upicker.units import Length, parse_length
 # and shapes still fit: a renamed or reshaped parameter, but also another order of a box's coordinates, other waves of
 # the sine embedding, another unit of the sampling offsets, an activation or a norm moved, another scale of the input
 # pixels. Not for new fields of the header or for knobs: those have errors of their own.
-FORMAT = 1
+FORMAT = 2
 
 # A header has a few thousand characters.
 MOST_CHARACTERS = 2**20
 # Of what a file says, so much is quoted in an error.
 MOST_QUOTED = 200
 # Without these knobs positions and sizes would silently be those of the defaults.
-REQUIRED = (("image", "working_diameter_px"), ("train", "tile_px"))
+REQUIRED = (("image", "working_diameter_px"),)
 
 
 @dataclass(frozen=True)

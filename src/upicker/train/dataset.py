@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     images : Tensor
         `(B, 1, t, t)`.
     targets : list of Tensor
-        Per tile `(m, 4)` boxes, centre form, 0..1 from the outer edge of the first to that of the last pixel.
+        Per tile `(m, 4)` boxes, centre form, particle diameters from the outer corner of the first pixel.
     rng : np.random.Generator
         For the other random numbers of the step.
     unsure : list of Tensor or None
@@ -91,8 +91,8 @@ def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(
     for index, own in list(zip(chosen, rng.spawn(len(chosen)), strict=True))[part]:
         drawn = draw_tile(samples, index, config, own)
         images.append(torch.from_numpy(drawn.pixels))
-        targets.append(torch.from_numpy(_boxes(drawn.select(drawn.is_sure))))
-        unsure.append(torch.from_numpy(_boxes(drawn.select(~drawn.is_sure))))
+        targets.append(torch.from_numpy(_boxes(drawn.select(drawn.is_sure), config)))
+        unsure.append(torch.from_numpy(_boxes(drawn.select(~drawn.is_sure), config)))
     some = any(sample.sure is not None for sample in samples)
     return Batch(torch.stack(images)[:, None], targets, rng, unsure if some else None)
 
@@ -119,10 +119,10 @@ def tile(
         `(t, t)` and `(m, 4)` float32, boxes as in `batch`.
     """
     drawn = draw_tile(samples, index, config, rng)
-    return drawn.pixels, _boxes(drawn.select(drawn.is_sure))
+    return drawn.pixels, _boxes(drawn.select(drawn.is_sure), config)
 
 
-def _boxes(drawn: Sample) -> np.ndarray:
+def _boxes(drawn: Sample, config: Config) -> np.ndarray:
     """Return `(m, 4)` float32, as `Batch.targets`."""
     side = np.repeat(drawn.side[:, None], 2, 1)
-    return (np.concatenate([drawn.xy + 0.5, side], 1) / len(drawn.pixels)).astype(np.float32)
+    return (np.concatenate([drawn.xy + 0.5, side], 1) / config.image.working_diameter_px).astype(np.float32)

@@ -31,6 +31,10 @@ from upicker.train.validation import Pair, ValidationMicrograph, metrics_of
 ROUND_FACTOR = 0.5
 # A training of fewer than twice so many validations is not ended early by default.
 LEAST_PATIENCE = 4
+# Positions are embedded from an origin up to so many particle diameters away: a tile of 4096 pixels is 170 wide.
+ORIGINS = 128.0
+# In training there are at least so many queries for each particle of the most crowded tile.
+QUERIES_PER_OBJECT = 1.5
 # After so many steps in a row without a finite gradient none will follow: the weights have diverged.
 MOST_SKIPPED = 10
 
@@ -223,6 +227,8 @@ def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:
     unsure = None if unsure is None else [boxes.to(device) for boxes in unsure]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     denoising = prepare_denoising(targets, config.denoise, generator)
+    origin = (torch.rand(len(targets), 2, generator=generator) * ORIGINS).to(device)
+    at_least = round(QUERIES_PER_OBJECT * max(map(len, targets), default=0))
     criterion, num_boxes = SetCriterion(config.loss), _num_boxes(targets)
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
@@ -231,7 +237,8 @@ def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:
     for part, tiles in zip(parts, images.chunk(len(parts)), strict=True):
         part_targets, part_denoising = targets[part], _part(denoising, part)
         with autocast(config, device):
-            outputs = state.model(tiles.to(device, memory_format=torch.channels_last), part_denoising)
+            tiles = tiles.to(device, memory_format=torch.channels_last)
+            outputs = state.model(tiles, part_denoising, origin[part], at_least)
         # The criterion divides by the number of boxes (or a multiple) in the tiles that it is given. It has to be that
         # of all tiles of the step, or tiles with few objects would weigh more in a part of their own.
         weight = _num_boxes(part_targets) / num_boxes
