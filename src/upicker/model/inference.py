@@ -288,8 +288,8 @@ class InferenceDetector:
         Returns
         -------
         scores, boxes : Tensor
-            `(B, Q)` in 0..1; `(B, Q, 4)` in centre form, in pixels of the tile, 0 at its outer corner; float32. Q is
-            that of the tile with most queries; the others' further ones have a score of 0.
+            `(B, Q)` in 0..1; `(B, Q, 4)` in centre form, in pixels of the tile, 0 at the centre of the first one;
+            float32. Q is that of the tile with most queries; the others' further ones have a score of 0.
         """
         src, fixed = self._tokens(images)
         for layer, constant in zip(self.encoder, fixed.constants, strict=True):
@@ -302,7 +302,8 @@ class InferenceDetector:
             output = self.norm(tgt)
             boxes = refined(boxes, self.box(output).float())
         scores = F.linear(output.float(), *self.score)[..., 0].sigmoid()
-        return scores * used, boxes * self.diameter_px
+        centres, sides = (boxes * self.diameter_px).chunk(2, -1)
+        return scores * used, torch.cat([centres - 0.5, sides], -1)
 
     def _tokens(self, images: Tensor) -> tuple[Tensor, Fixed]:
         """Return the tokens `(B, L, D)` of all levels, and what is fixed for them."""

@@ -38,7 +38,6 @@ class TorchNetwork:
         """`(B, 1, h, w)` float32 -> scores `(B, Q)`, boxes `(B, Q, 4)`; see `upicker.pick.network.Network`."""
         images = torch.from_numpy(tiles).to(self._device, memory_format=torch.channels_last)
         scores, boxes = self._network(images)
-        boxes[..., :2] -= 0.5
         return scores.cpu().numpy(), boxes.cpu().numpy()
 
 
