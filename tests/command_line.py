@@ -36,7 +36,7 @@ TOY = {
     "model.feedforward": 16,
     "model.encoder_layers": 1,
     "model.decoder_layers": 1,
-    "model.queries": 20,
+    "model.query_density": 1,
 }
 
 

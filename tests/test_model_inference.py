@@ -58,9 +58,10 @@ def test_scores_and_boxes_are_those_of_training(config, every_token):
         precise = in_training_order(copy.deepcopy(model).double(), images.double())
         for ours, theirs, exact in zip(fast(images), in_training_order(model, images), precise, strict=True):
             assert ours.dtype == torch.float32
-            unit = DIAMETER_PX if ours.ndim == 3 else 1.0
-            torch.testing.assert_close(ours / unit, theirs / unit, atol=1e-5, rtol=1e-6)
-            torch.testing.assert_close(ours.double() / unit, exact / unit, atol=1e-5, rtol=1e-6)
+            # Of boxes, a fraction of the tile.
+            atol = 5e-5 * (side if ours.ndim == 3 else 0.2)
+            torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
+            torch.testing.assert_close(ours.double(), exact, atol=atol, rtol=0)
     assert fast(images)[0].std() > 1e-4  # they do differ
 
 
@@ -82,7 +83,7 @@ def test_attention_weights_of_any_size_are_those_of_softmax(shift, every_token):
             getattr(layer, "self_attn", layer).attention_weights.bias += shift
     images = tiles(64)
     for ours, theirs in zip(InferenceDetector(model)(images), in_training_order(model, images), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours, theirs, atol=1e-5 * (2 * 64 if ours.ndim == 3 else 1), rtol=0)
 
 
 def test_many_tiles_of_a_large_level_are_sampled_at_their_places():
@@ -144,7 +145,7 @@ def test_the_number_of_queries_is_no_cap():
     assert fast(tiles(64, 1))[0].shape[1] <= 2
 
 
-def test_bfloat16_gives_float32_near_float32():
+def test_bfloat16_gives_float32_near_float32(every_token):
     model = detector(SMALL)
     scores, boxes = InferenceDetector(model, torch.bfloat16)(tiles(96))
     exact, _ = InferenceDetector(model)(tiles(96))

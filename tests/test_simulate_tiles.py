@@ -34,7 +34,7 @@ PIXEL_A = 5.0
 SMALL = Config().with_changes(
     {
         "model.widths": "16,16,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 64,
-        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.queries": 40, "train.batch": 2,
+        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.query_density": 1.2, "train.batch": 2,
         "image.working_diameter_px": 16, "train.tile_px": 96, "train.device": "cpu", "train.bfloat16": False,
     }
 )  # fmt: skip

@@ -31,7 +31,7 @@ from upicker.units import Length, parse_length
 CONFIG = Config().with_changes(
     {
         "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
-        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 16,
+        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.query_density": 1,
         "image.working_diameter_px": 16, "train.tile_px": 64, "train.batch": 1, "train.validate_every": 2,
         "train.pretrain_steps": 4, "train.finetune_steps": 4, "train.device": "cpu", "train.bfloat16": False,
     }
@@ -414,7 +414,6 @@ def test_finetuning_starts_from_the_weights_given(data, pretrained, tmp_path):
         ("model.dim", 64, 32),
         ("model.widths", "8,8,16,16,24", r"\(8, 8, 16, 16, 16\)"),
         ("image.working_diameter_px", 20, 16.0),
-        ("train.tile_px", 96, 64),
     ],
 )
 def test_what_the_weights_fix_is_refused_by_name(data, pretrained, tmp_path, knob, value, theirs):

@@ -37,7 +37,7 @@ from upicker.model.transformer import (
 )
 
 # Tokens to which the encoder gives a lower score become no queries.
-LEAST_SCORE = 0.01
+LEAST_SCORE = 0.005
 
 
 class Levels:

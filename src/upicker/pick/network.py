@@ -90,4 +90,5 @@ def changed(stored: Config, changes: Mapping[str, object]) -> Config:
 def _fixed(stored: Config) -> dict[str, object]:
     """Return what weights depend on: architecture and working scale."""
     scale = {"image.working_diameter_px": stored.image.working_diameter_px}
-    return {f"model.{name}": value for name, value in asdict(stored.model).items()} | scale
+    architecture = {f"model.{name}": value for name, value in asdict(stored.model).items() if name != "query_density"}
+    return architecture | scale
