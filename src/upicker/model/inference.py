@@ -3,7 +3,7 @@
 What training needs and picking does not is left out, and what is the same for all tiles is computed once:
 
 - weights are cast once, instead of at each use;
-- tokens that are hardly a particle become no queries: their number follows what a tile holds (`LEAST_SCORE`);
+- the number of queries follows what a tile holds (`LEAST_SCORE`, `ENOUGH`);
 - sampling offsets and attention weights come from one matrix product. The embedding of the level goes into it as
   ``W (src + pos) + b = W src + (W pos + b)``, whose second term is constant;
 - bilinear samples of all levels, heads and points of a query are one weighted sum of rows of a table (`embedding_bag`),
@@ -17,6 +17,7 @@ Shape letters as in `upicker.model.attention`.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -36,8 +37,9 @@ from upicker.model.transformer import (
     out_of_reach,
 )
 
-# Tokens to which the encoder gives a lower score become no queries.
-LEAST_SCORE = 0.005
+# Tokens to which the encoder gives a lower score become no queries; those of at least the second one all do. Between
+# them it is as many as in training, by the tile's area.
+LEAST_SCORE, ENOUGH = 0.005, 0.1
 
 
 class Levels:
@@ -263,6 +265,7 @@ class InferenceDetector:
     def __init__(self, model: Detector, dtype: torch.dtype = torch.float32) -> None:
         config, self.diameter_px, self.dtype = model.config, model.diameter_px, dtype
         self.dim, self.heads, self.points = config.dim, config.heads, config.points
+        self.query_density = config.query_density
         self.device = model.level_embed.device
         self.backbone, self.input_proj = (_copy(module, dtype) for module in (model.backbone, model.input_proj))
         self.level_embed = _copied(model.level_embed, torch.float32)
@@ -294,7 +297,8 @@ class InferenceDetector:
         src, fixed = self._tokens(images)
         for layer, constant in zip(self.encoder, fixed.constants, strict=True):
             src = layer(src, constant, fixed.levels)
-        boxes, used = self._selected(src, fixed.proposals)
+        rows, columns = images.shape[2:]
+        boxes, used = self._selected(src, fixed.proposals, self.query_density * rows * columns / self.diameter_px**2)
         tgt = self.content.expand(*boxes.shape[:2], -1)
         for layer in self.decoder:
             pos = self.query_pos(sine_embedding(boxes, self.dim // 2).to(self.dtype))
@@ -326,17 +330,22 @@ class InferenceDetector:
         constants = [F.pad(own, (0, len(levels.cells) // 2)) + layer.sampling.constant(pos) for layer in self.encoder]
         return Fixed(levels, constants, torch.cat([centres, torch.ones_like(centres)], 1))
 
-    def _selected(self, memory: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the boxes `(B, Q, 4)` of the tokens whose scores reach `LEAST_SCORE`, by falling score.
+    def _selected(self, memory: Tensor, proposals: Tensor, usual: float) -> tuple[Tensor, Tensor]:
+        """Return the boxes `(B, Q, 4)` of the tokens that become queries, by falling score.
 
-        Also `(B, Q)` bool, whether a query is one of these: Q is the largest number of a tile, and at least 1.
+        Also `(B, Q)` bool, whether a query is one of its tile: Q is the largest number of a tile, and at least 1.
+        `usual` is the number of queries in training.
         """
         output = self.enc_norm(F.linear(memory, *self.enc_output))
         scores = F.linear(output, *self.enc_class)[..., 0].float().sigmoid()
-        number = max(1, int((scores >= LEAST_SCORE).sum(1).max()))
-        highest, top = scores.topk(number, 1)
+        number = max(1, math.ceil(usual), int((scores >= ENOUGH).sum(1).max()))
+        highest, top = scores.topk(min(number, scores.shape[1]), 1)
+        rank = torch.arange(highest.shape[1], device=scores.device)
+        used = (highest >= LEAST_SCORE) & ((rank < max(1, usual)) | (highest >= ENOUGH))
+        number = max(1, int(used.sum(1).max()))
+        used, top = used[:, :number], top[:, :number]
         chosen = output.gather(1, top[..., None].expand(-1, -1, output.shape[-1]))
-        return refined(proposals[top], self.enc_box(chosen).float()), highest >= LEAST_SCORE
+        return refined(proposals[top], self.enc_box(chosen).float()), used
 
 
 def _seen(boxes: Tensor, used: Tensor) -> Tensor:
