@@ -1,4 +1,4 @@
-"""Deformable attention against a plain second implementation, its own derivatives, and transformers."""
+"""Deformable attention against plain second implementations, its own derivatives, and transformers."""
 
 import importlib
 import math
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from upicker.model.attention import MSDeformAttn, ms_deform_attn
+from upicker.model.attention import MSDeformAttn, ms_deform_attn, samples_by_grid
 from upicker.model.position import FASTEST, SLOWEST, Pyramid, sine_embedding
 
 SHAPES = [(7, 5), (4, 3), (2, 1)]
@@ -71,6 +71,74 @@ def test_derivatives_of_sampling_are_right():
     cells = locations.detach() * torch.tensor([(w, h) for h, w in SHAPES])[:, None] - 0.5
     assert ((cells - cells.round()).abs() > 1e-4).all()
     assert torch.autograd.gradcheck(lambda v, p, w: ms_deform_attn(v, SHAPES, p, w), (values, locations, weights))
+
+
+def sum_and_gradients(sampling, given: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """The sums of a way of sampling, and the gradients of values, locations and weights."""
+    values, locations, weights = (t.detach().clone().requires_grad_() for t in given)
+    sums = sampling(values, SHAPES, locations, weights)
+    random = torch.Generator().manual_seed(7)
+    of_sums = torch.randn(sums.shape, generator=random).to(sums.dtype)
+    return [sums.detach(), *torch.autograd.grad(sums, (values, locations, weights), of_sums)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "of_values", "far"),
+    [
+        (torch.float64, torch.float64, 1e-12),
+        (torch.float32, torch.float32, 1e-5),
+        # bfloat16 has eight bits: the ends of both ways are rounded alike, but for a last bit.
+        (torch.float32, torch.bfloat16, 2**-7),
+    ],
+)
+def test_sums_and_gradients_are_those_of_grid_sample(precision, of_values, far):
+    values, locations, weights = random_input(5)
+    locations = torch.cat([locations, 5 * locations - 2, 1e6 * locations], 1)  # far outside, too
+    given = values.to(of_values), locations.to(precision), weights.repeat(1, 3, 1, 1, 1).to(of_values)
+    for found, expected in zip(sum_and_gradients(ms_deform_attn, given), sum_and_gradients(samples_by_grid, given)):
+        assert found.dtype == expected.dtype
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= far * expected.abs().max()
+
+
+def test_places_outside_the_map_give_nothing_and_have_no_gradient():
+    """Just outside, at the zeros around a level, and so far that no whole number holds the pixel."""
+    values, locations, weights = random_input(6)
+    for outside in (-1.0, -0.5, 1.5, 2.0, 40.0, -1e30, 1e30):
+        given = values.float(), torch.full_like(locations, outside).float(), weights.float()
+        for found in sum_and_gradients(ms_deform_attn, given):
+            assert not found.any(), outside
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_place_that_is_not_finite_spoils_its_own_query_only(value, axis):
+    """Training skips a step whose gradient is not finite; it must neither crash nor train on garbage."""
+    values, locations, weights = (t.float() for t in random_input(7))
+    locations[1, 2, 0, 1, 3, axis] = value
+    sums, _, of_locations, _ = sum_and_gradients(ms_deform_attn, (values, locations, weights))
+    spoilt = ~sums.isfinite().view(B, Q, H, WIDTH).all(-1)
+    assert spoilt.nonzero().tolist() == [[1, 2, 0]]
+    assert not of_locations[1, 2, 0, 1, 3].isfinite().all()
+
+
+def test_gradients_are_computed_only_where_they_are_asked_for():
+    values, locations, weights = random_input(8)
+    whole = sum_and_gradients(ms_deform_attn, (values, locations, weights))
+    for i, asked in enumerate((values, locations, weights)):
+        asked.requires_grad_()
+        sums = ms_deform_attn(values, SHAPES, locations, weights)
+        random = torch.Generator().manual_seed(7)
+        of_sums = torch.randn(sums.shape, generator=random).to(sums.dtype)
+        torch.testing.assert_close(torch.autograd.grad(sums, asked, of_sums)[0], whole[i + 1])
+        asked.requires_grad_(False)
+
+
+def test_no_query_is_no_sum():
+    values, locations, weights = random_input(9)
+    sums, of_values, *_ = sum_and_gradients(ms_deform_attn, (values, locations[:, :0], weights[:, :0]))
+    assert sums.shape == (B, 0, H * WIDTH)
+    assert not of_values.any()
 
 
 def test_derivatives_of_the_whole_module_are_right():

@@ -1,6 +1,8 @@
 """The detector for picking computes what the detector of training does."""
 
 import copy
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 from upicker.config import Config, ModelConfig
 from upicker.model import inference
 from upicker.model.detector import Detector
-from upicker.model.inference import LEAST_SCORE, InferenceDetector, Levels
+from upicker.model.inference import ENOUGH, InferenceDetector, Levels
 from upicker.model.position import Pyramid
 
 DIAMETER_PX = 16.0
@@ -47,6 +49,7 @@ def in_training_order(model: Detector, images: torch.Tensor) -> tuple[torch.Tens
 def every_token(monkeypatch):
     """Every token becomes a query, as in training with enough of them."""
     monkeypatch.setattr(inference, "LEAST_SCORE", 0.0)
+    monkeypatch.setattr(inference, "ENOUGH", 0.0)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -107,13 +110,12 @@ def test_what_is_not_finite_in_one_tile_stays_there():
 
 
 def scoring_tokens(share: float) -> Detector:
-    """A detector whose encoder gives about this share of the tokens a score of at least `LEAST_SCORE`."""
-    model = detector(SMALL)
+    """A detector that is sure of this share of the tokens (`ENOUGH`), and needs few queries otherwise."""
+    model = detector(replace(SMALL, query_density=0.1))
     with torch.no_grad():
         memory, _ = model.encode(tiles(64, 3))
         logits = model.enc_out_class_embed(model.enc_output_norm(model.enc_output(memory))).flatten()
-        least = torch.tensor(LEAST_SCORE).logit()
-        model.enc_out_class_embed.bias += least - logits.quantile(1 - share)
+        model.enc_out_class_embed.bias += torch.tensor(ENOUGH).logit() - logits.quantile(1 - share)
     return model
 
 
@@ -134,15 +136,23 @@ def test_a_batch_is_its_singles_though_tiles_have_other_numbers_of_queries():
 
 
 def test_the_number_of_queries_is_no_cap():
-    """Particles of half the diameter, packed as densely as discs can be: each may have a query, in a tile of any size."""
+    """Particles of half the diameter, packed as densely as discs can be, may each have a query; at any size of tile."""
     fast = InferenceDetector(scoring_tokens(1.0))
     half_px = Config().image.working_diameter_px / 2
     for side in (64, 128):
         images = tiles(side, 1)
         densest = 2 / 3**0.5 * images.shape[2] * images.shape[3] / half_px**2
         assert fast(images)[0].shape[1] > densest
-    fast = InferenceDetector(scoring_tokens(1e-6))
-    assert fast(tiles(64, 1))[0].shape[1] <= 2
+
+
+def test_where_nothing_is_sure_the_number_of_queries_is_that_of_training_and_on_empty_ice_one():
+    model = scoring_tokens(0.0)
+    images = tiles(64, 1)
+    assert InferenceDetector(model)(images)[0].shape[1] == math.ceil(0.1 * 64 * 96 / DIAMETER_PX**2)
+    with torch.no_grad():
+        model.enc_out_class_embed.bias -= 30
+    scores, _ = InferenceDetector(model)(images)
+    assert scores.tolist() == [[0.0]]
 
 
 def test_bfloat16_gives_float32_near_float32(every_token):

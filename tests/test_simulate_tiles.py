@@ -138,8 +138,8 @@ def test_tiles_are_what_training_takes():
         assert image.dtype == boxes.dtype == torch.float32
         assert boxes.shape[1] == 4
         assert float(image.abs().max()) <= PLAIN.image.clip_sigma
-        assert ((boxes[:, :2] >= 0) & (boxes[:, :2] <= 1)).all()
-        assert (boxes[:, 2:] == 16 / 96).all()
+        assert ((boxes[:, :2] >= 0) & (boxes[:, :2] <= 96 / 16)).all()
+        assert (boxes[:, 2:] == 1).all()
         ice = image[image != 0]
         assert 0.6 < 1.4826 * float((ice - ice.median()).abs().median()) < 1.4
         counts.append(len(boxes))

@@ -135,7 +135,8 @@ def tiles(shape: tuple[int, int], largest: int, overlap: float, multiple: int) -
 
 def _starts(length: int, largest: int, overlap: float, multiple: int) -> tuple[int, list[int]]:
     """Return the side of the tiles along one axis, and the first pixels of evenly spaced ones."""
-    assert 0 <= overlap < largest and largest % multiple == 0
+    assert 0 <= overlap < largest
+    assert largest % multiple == 0
     count = 1 if length <= largest else 1 + math.ceil((length - largest) / (largest - overlap))
     size = multiple * math.ceil((length + (count - 1) * overlap) / count / multiple)
     return size, [round(i * max(0, length - size) / max(1, count - 1)) for i in range(count)]
