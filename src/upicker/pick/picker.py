@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from upicker.errors import UPickerWarning
+from upicker.errors import UPickerWarning, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.particles import Micrograph, Particles
@@ -101,13 +100,12 @@ class Picker:
         prepared = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
         found = detect(self._network, prepared, self.config).above(self.threshold)
         if not len(found) and self.threshold >= 1 and self.config.pick.threshold is None:
-            warnings.warn(
+            warn(
                 UPickerWarning(
                     micrograph.path or micrograph.name,
                     f"nothing was picked: the threshold stored with {self.path.name} is 1, as these weights found no "
                     "particle when they were validated",
                     "Train longer, or give --threshold",
-                ),
-                stacklevel=2,
+                )
             )
         return found
