@@ -11,6 +11,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import environment
@@ -168,9 +169,9 @@ def test_all_processes_start_before_the_first_is_sent_its_work(monkeypatch):
     events = []
     start, give = _Process.__init__, _Process.give
 
-    def started(process: _Process, path: Path, packed: bytes) -> None:
+    def started(process: _Process, *arguments: Any) -> None:
         events.append("start")
-        start(process, path, packed)
+        start(process, *arguments)
 
     def given(process: _Process, path: Path) -> bool:
         events.append("give")
