@@ -3,7 +3,6 @@
 import csv
 import pkgutil
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, warn
 from upicker.io import coordinates, micrographs
 from upicker.io.lock import Held, lock
 from upicker.io.micrographs import Reading
@@ -255,7 +254,7 @@ def test_warnings_of_micrographs_are_gathered_not_printed(data, tmp_path, monkey
     read = Reading.read
 
     def noticing(self, path):
-        warnings.warn(UPickerWarning(path, "it is a movie"), stacklevel=1)
+        warn(UPickerWarning(path, "it is a movie"))
         return read(self, path)
 
     monkeypatch.setattr(Reading, "read", noticing)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from upicker.errors import UPickerWarning
+from upicker.errors import UPickerWarning, warn
 from upicker.image.mask import masked
-from upicker.image.prepare import prepare
+from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect
 from upicker.pick.network import LoadedNetwork, load
@@ -96,18 +96,31 @@ class Picker:
         MicrographError
             If the micrograph does not fit the diameter.
         """
+        return self.picks(self.prepared(micrograph, diameter_px), micrograph.path or micrograph.name)
+
+    def prepared(self, micrograph: Micrograph, diameter_px: float | None = None) -> Prepared:
+        """Do the first step of `pick`, which needs no network: the micrograph as the network is shown it.
+
+        Raises
+        ------
+        ConfigError, MicrographError
+            As `pick`.
+        """
         if diameter_px is None:
             diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
-        prepared = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
+        found = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
+        return replace(found, unflattened=None)
+
+    def picks(self, prepared: Prepared, where: Path | str) -> Particles:
+        """Do the second step of `pick`; `where` names the micrograph in warnings."""
         found = detect(self._network, prepared, self.config).above(self.threshold)
         if not len(found) and self.threshold >= 1 and self.config.pick.threshold is None:
-            warnings.warn(
+            warn(
                 UPickerWarning(
-                    micrograph.path or micrograph.name,
+                    where,
                     f"nothing was picked: the threshold stored with {self.path.name} is 1, as these weights found no "
                     "particle when they were validated",
                     "Train longer, or give --threshold",
-                ),
-                stacklevel=2,
+                )
             )
         return found

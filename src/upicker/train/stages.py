@@ -5,13 +5,12 @@ Each reads its data and makes training samples of them; the rest is `upicker.tra
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.errors import InputError, UPickerError, UPickerWarning, collected_warnings
+from upicker.errors import InputError, UPickerError, UPickerWarning, collected_warnings, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
@@ -164,7 +163,7 @@ def finetune(
     with collected_warnings() as result.warnings, job.locked() as check:
         if files.differing:
             remedy = "Rename or move those that are not meant"
-            warnings.warn(UPickerWarning(labels, files.differing, remedy), stacklevel=1)
+            warn(UPickerWarning(labels, files.differing, remedy))
         read = _read_labelled(files, length, job, result, store, inputs)
         for file, one in read:
             inputs.add_labels(one.particles, covered[file], one.held)
@@ -181,7 +180,7 @@ def finetune(
         job = replace(job, config=config)
         regions, held, threshold_on = _parts(labelled, margin, files.band, config)
         if validation and not countable(held):
-            warnings.warn(NOT_VALIDATED, stacklevel=1)
+            warn(NOT_VALIDATED)
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in regions})
