@@ -82,7 +82,7 @@ class Detecting:
             If a file cannot be read, or the diameter does not fit.
         """
         micrograph = self.reading.read(path)
-        diameter_px = (self.diameter or self.picker.diameter).to_px(micrograph.pixel_size_A, str(path))
+        diameter_px = self.picker.diameter_or(self.diameter).to_px(micrograph.pixel_size_A, str(path))
         detections = self.picker.pick(micrograph, diameter_px)
         if path not in self.labels:
             return Detected(path, detections.score)
