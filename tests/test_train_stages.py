@@ -20,7 +20,7 @@ from upicker.io.processes import Identity
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train import labels, stages
+from upicker.train import labels, reading, stages
 from upicker.train.job import Job
 from upicker.train.log import CsvLog, Silent, totals
 from upicker.train.stages import finetune, pretrain
@@ -159,7 +159,7 @@ def test_pretraining_learns_the_sizes_that_proposals_carry(data, tmp_path, monke
         np.testing.assert_array_equal(held.labels.diameter_px, proposed.diameter_px)
         raise InputError("here", "enough")
 
-    monkeypatch.setattr(stages, "propose", lambda *_: proposed)
+    monkeypatch.setattr(reading, "propose", lambda *_: proposed)
     monkeypatch.setattr(stages, "run_stage", enough)
     with pytest.raises(InputError, match="enough"):
         pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "pre.safetensors", CONFIG))
@@ -703,13 +703,13 @@ def test_a_checkpoint_is_continued_on_another_processor(data, pretrained, tmp_pa
     output = tmp_path / "pre.safetensors"
     with pytest.raises(KeyboardInterrupt):
         pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=Told(stop_at=3)))
-    real = stages.prepare
+    real = reading.prepare
 
     def other(*args):
         prepared = real(*args)
         return replace(prepared, pixels=np.nextafter(prepared.pixels, np.float32(9)))
 
-    monkeypatch.setattr(stages, "prepare", other)
+    monkeypatch.setattr(reading, "prepare", other)
     told = Told()
     pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, resume=True, progress=told))
     assert told.stages[-1] == ("pretrain", 4, 3)

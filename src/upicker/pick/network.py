@@ -33,8 +33,8 @@ class LoadedNetwork:
         The function.
     config : Config
         Stored with the weights, with the user's changes.
-    diameter : Length
-        Particle diameter that the weights were trained for.
+    diameter : Length or None
+        Particle diameter that the weights were trained for; None: any, so that the user gives it.
     threshold : float or None
         Lowest score of a pick, chosen by training.
     device : str
@@ -43,7 +43,7 @@ class LoadedNetwork:
 
     network: Network
     config: Config
-    diameter: Length
+    diameter: Length | None
     threshold: float | None
     device: str
 

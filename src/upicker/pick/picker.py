@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from upicker.errors import UPickerWarning, warn
+from upicker.errors import ConfigError, UPickerWarning, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect
 from upicker.pick.network import LoadedNetwork, load
+from upicker.units import Length
 
 # Lowest score of a pick where neither the weights nor the config have a threshold.
 DEFAULT_THRESHOLD = 0.3
@@ -35,8 +36,8 @@ class Picker:
         The weights file.
     config : Config
         The merged config.
-    diameter : Length
-        The particle diameter that the weights were trained for.
+    diameter : Length or None
+        The particle diameter that the weights were trained for; None: any.
     threshold : float
         Lowest score of a pick; may be set.
     has_threshold : bool
@@ -74,6 +75,20 @@ class Picker:
         picker.threshold = self.threshold
         return picker
 
+    def diameter_or(self, given: Length | None = None) -> Length:
+        """Return the diameter that is given, or else that of the weights.
+
+        Raises
+        ------
+        ConfigError
+            If there is neither.
+        """
+        diameter = given or self.diameter
+        if diameter is None:
+            found = f"{self.path} is for particles of any size, so the diameter is not known"
+            raise ConfigError("--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px")
+        return diameter
+
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.
 
@@ -92,7 +107,7 @@ class Picker:
         Raises
         ------
         ConfigError
-            If the diameter is in Angstrom and the pixel size is not known.
+            If the diameter is in Angstrom and the pixel size is not known, or there is no diameter.
         MicrographError
             If the micrograph does not fit the diameter.
         """
@@ -107,7 +122,8 @@ class Picker:
             As `pick`.
         """
         if diameter_px is None:
-            diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
+            length = self.diameter_or()
+            diameter_px = length.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
         found = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
         return replace(found, unflattened=None)
 

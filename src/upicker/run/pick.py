@@ -64,7 +64,7 @@ class Picking:
 
     def diameter_px(self, path: Path, pixel_size_A: float | None) -> float:
         """Return the particle diameter in a micrograph, raw pixels; raises ConfigError without a pixel size."""
-        return (self.diameter or self.picker.diameter).to_px(pixel_size_A, str(path))
+        return self.picker.diameter_or(self.diameter).to_px(pixel_size_A, str(path))
 
     @cached_property
     def _sha256(self) -> str | None:
@@ -75,7 +75,7 @@ class Picking:
         return {
             "model": str(self.picker.path),
             "model_sha256": self._sha256,
-            "diameter": str(self.diameter or self.picker.diameter),
+            "diameter": str(self.picker.diameter_or(self.diameter)),
             "threshold": self.picker.threshold,
             **self.reading.about(),
         }

@@ -90,7 +90,7 @@ class Detecting:
     def load(self, path: Path) -> Ready:
         """Do the first step, for which no network is needed: read a micrograph, and prepare it."""
         micrograph = self.reading.read(path)
-        diameter_px = (self.diameter or self.picker.diameter).to_px(micrograph.pixel_size_A, str(path))
+        diameter_px = self.picker.diameter_or(self.diameter).to_px(micrograph.pixel_size_A, str(path))
         return Ready(micrograph.without_pixels(), self.picker.prepared(micrograph, diameter_px))
 
     def finish(self, ready: Ready) -> Detected:
