@@ -12,6 +12,7 @@ from upicker.config import ModelConfig
 from upicker.model.backbone import RESNETS, CompactBackbone, ResNet
 from upicker.model.boxes import at_least_float32, inverse_sigmoid
 from upicker.model.denoising import DenoisingQueries
+from upicker.model.norm import GroupNorm
 from upicker.model.position import grid_points, sine_embedding
 from upicker.model.transformer import MLP, DeformableTransformerDecoder, DeformableTransformerEncoder
 
@@ -162,4 +163,4 @@ class Detector(nn.Module):
 
 def _projection(in_channels: int, dim: int, kernel: int) -> nn.Sequential:
     stride = 1 if kernel == 1 else 2
-    return nn.Sequential(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2), nn.GroupNorm(32, dim))
+    return nn.Sequential(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2), GroupNorm(32, dim))
