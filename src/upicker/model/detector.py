@@ -13,6 +13,7 @@ from upicker.config import ModelConfig
 from upicker.model.backbone import RESNETS, CompactBackbone, ResNet
 from upicker.model.boxes import at_least_float32, refined
 from upicker.model.denoising import DenoisingQueries
+from upicker.model.norm import GroupNorm
 from upicker.model.position import Pyramid
 from upicker.model.transformer import MLP, DeformableTransformerDecoder, DeformableTransformerEncoder
 
@@ -183,4 +184,4 @@ def pyramid_of(features: Sequence[Tensor], diameter_px: float) -> Pyramid:
 
 def _projection(in_channels: int, dim: int, kernel: int) -> nn.Sequential:
     stride = 1 if kernel == 1 else 2
-    return nn.Sequential(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2), nn.GroupNorm(32, dim))
+    return nn.Sequential(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2), GroupNorm(32, dim))

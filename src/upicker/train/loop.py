@@ -144,7 +144,9 @@ def initial_state(model: Detector, plan: Plan, resume: bool) -> State:
     """Return the state to train from: new, or that of the checkpoint if `resume` and there is one."""
     model = to_device(model, plan.config).eval()
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, plan.config.train), lr=plan.learning_rate)
+    # One pass over the weights and their moments instead of a dozen, where there is such an implementation.
+    fused = device_of(plan.config).type in {"cpu", "cuda"}
+    optimizer = torch.optim.AdamW(_parameter_groups(model, plan.config.train), lr=plan.learning_rate, fused=fused)
     state = State(model, average, optimizer)
     if resume and plan.checkpoint.is_file():
         checkpoint.load(plan.checkpoint, state, plan.identity)
@@ -295,8 +297,7 @@ def _update_average(state: State, decay: float) -> None:
     """Move the average towards the weights, faster in the first steps, so that it soon forgets the random start."""
     weight = 1 - min(decay, state.step / (state.step + 10)) if decay else 1.0
     with torch.no_grad():
-        for mean, new in zip(state.average.parameters(), state.model.parameters(), strict=True):
-            mean.lerp_(new, weight)
+        torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), weight)
 
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
