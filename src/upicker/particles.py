@@ -49,6 +49,11 @@ class Micrograph:
         """Return every `step`-th row from `start` to `stop`, `(n, W)` float32, perhaps a view of the pixels."""
         return self.pixels[start:stop:step].astype(np.float32, copy=False)
 
+    def without_pixels(self) -> Micrograph:
+        """Return it with pixels that are all 0 and take no memory, for those who need the shape and the names."""
+        nothing = np.broadcast_to(np.float32(0), self.shape)
+        return Micrograph(nothing, self.name, self.pixel_size_A, self.path)
+
 
 class ScoreKind(StrEnum):
     """What the scores of particles are. Scores of different kinds must not be compared."""

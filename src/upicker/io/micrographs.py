@@ -5,14 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import InputError, MicrographError, UPickerWarning
+from upicker.errors import InputError, MicrographError, UPickerWarning, warn
 from upicker.io import lists, movies, mrc, names, plausible, rasters
 from upicker.io.by_rows import ByRows
 from upicker.io.compression import compression, opened
@@ -207,13 +206,12 @@ def _read_image(path: Path, gain: Path | None) -> StoredImage:
     stored = _read_file(path)
     pixels = stored.pixels
     if stored.frames > 1:
-        warnings.warn(
+        warn(
             UPickerWarning(
                 path,
                 f"it is a movie, of which the plain sum is used ({stored.frames} frames)",
                 "Correct the motion first, then pick: drift blurs particles and shifts them",
-            ),
-            stacklevel=3,
+            )
         )
         if gain is not None:
             pixels = movies.with_gain(path, stored, _read_file(Path(gain)), Path(gain))

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from upicker.model.norm import GroupNorm
 
-def _norm(channels: int) -> nn.GroupNorm:
+
+def _norm(channels: int) -> GroupNorm:
     # Not batch normalisation: a batch holds two tiles, far too few for its statistics.
-    return nn.GroupNorm(8, channels)
+    return GroupNorm(8, channels)
 
 
 class ResidualBlock(nn.Module):
