@@ -72,7 +72,8 @@ def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
     first = smooth(pixels)
     residual = pixels - first
     centre, sigma = robust(residual)
-    return first + smooth(np.clip(residual, centre - 3 * sigma, centre + 3 * sigma))
+    first += smooth(np.clip(residual, centre - 3 * sigma, centre + 3 * sigma, out=residual))
+    return first
 
 
 def bilateral(pixels: np.ndarray, diameter_px: float) -> np.ndarray:

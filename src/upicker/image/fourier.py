@@ -66,11 +66,12 @@ def resample(bands: Iterable[np.ndarray], raw_shape: tuple[int, int], shape: tup
         return _joined(bands, raw_shape)
     half, column_sums = _transformed_rows(bands, raw_shape, shape[1])
     slopes = _slope(np.real(half[:, 0]) / columns), _slope(column_sums / rows)
+    kept = half.shape[1]
     spectrum = _transformed_columns(half, shape)
+    del half  # As large as the result, or larger.
     # The plane's own spectrum: one ramp is the same in all columns, the other in all rows.
     down, across = np.arange(rows) * slopes[0], np.arange(columns) * slopes[1]
     spectrum[:, 0] -= _transformed_columns(columns * down[:, None].astype(np.complex128), (shape[0], 1))[:, 0]
-    kept = half.shape[1]
     spectrum[0, :kept] -= rows * np.asarray(fft.rfft(across))[:kept]
     out = _inverse(spectrum, raw_shape, shape)
     out += (np.arange(shape[0]) * (rows / shape[0] * slopes[0])).astype(np.float32)[:, None]
