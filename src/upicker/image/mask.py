@@ -255,7 +255,7 @@ def _upper_halves(heights: np.ndarray, wide: np.ndarray) -> np.ndarray:
     """Keep of each connected part of `wide` what is higher than half its highest pixel."""
     parts = np.asarray(cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)[1], np.int32)
     highest = np.zeros(parts.max() + 1, np.float32)
-    np.maximum.at(highest, parts.ravel(), heights.ravel())
+    np.maximum.at(highest, parts[wide], heights[wide])
     return wide & (heights > highest[parts] / 2)
 
 

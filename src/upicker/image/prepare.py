@@ -14,8 +14,9 @@ import numpy as np
 from upicker.config import ImageConfig
 from upicker.errors import InputError, MicrographError
 from upicker.geometry import Frame
-from upicker.image.filters import background, bilateral, clahe, equalized, finite_fraction, repaired, robust
+from upicker.image.filters import background, bilateral, clahe, equalized, robust
 from upicker.image.fourier import resample
+from upicker.image.repair import finite_fraction, repaired, sampled
 from upicker.particles import Micrograph
 
 SMALLEST_IMAGE_PX = 16
@@ -88,11 +89,12 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     Non-finite pixels are always repaired: one alone would spread over the whole micrograph.
     """
     where = str(micrograph.path or micrograph.name)
-    frame = _frame(micrograph.pixels.shape, diameter_px, config, where)
-    raw = micrograph.pixels.astype(np.float32, copy=False)
-    if finite_fraction(raw) < 0.5:
+    frame = _frame(micrograph.shape, diameter_px, config, where)
+    sample = sampled(micrograph)
+    if finite_fraction(micrograph, sample) < 0.5:
         raise MicrographError(where, "most of its pixels are not finite numbers", "Export the micrograph again")
-    image = resample(repaired(raw, hot=config.repair), frame.working_shape)
+    bands = repaired(micrograph, sample, hot=config.repair)
+    image = resample(bands, frame.raw_shape, frame.working_shape)
     sign = -1.0 if config.particles == "dark" else 1.0
     diameter = diameter_px * frame.scale
     pixels = image

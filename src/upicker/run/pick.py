@@ -106,7 +106,7 @@ class Picking:
 
     def load(self, path: Path) -> Ready:
         """Do the first step, for which no network is needed: read a micrograph, and prepare it."""
-        micrograph = self.reading.read(path)
+        micrograph = self.reading.by_rows(path)
         diameter_px = self.diameter_px(path, micrograph.pixel_size_A)
         prepared = self.picker.prepared(micrograph, diameter_px)
         return Ready(micrograph if self.outputs.overlay else micrograph.without_pixels(), prepared)

@@ -84,7 +84,7 @@ class Proposing:
         UPickerError
             As when called.
         """
-        micrograph = self.reading.read(path)
+        micrograph = self.reading.by_rows(path)
         prepared = at_working_scale(micrograph, self.diameter_px(path, micrograph.pixel_size_A), self.config)
         if self.masks is None:
             return micrograph, prepared
