@@ -1,14 +1,16 @@
 """The file of a training over many sets: what it says, and what it is refused for."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from command_line import micrograph
+from command_line import ROOT, micrograph
 
 from upicker.errors import ConfigError, InputError, UPickerError
 from upicker.io import coordinates
 from upicker.particles import Particles
 from upicker.simulate.specimens.specimen import BUILT_IN
+from upicker.simulate.tiles import Variety
 from upicker.train.sets import VALIDATE_EVERY, read
 from upicker.units import Length
 
@@ -128,3 +130,10 @@ def test_what_a_file_is_refused_for(folder, text, says):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UPickerError, match="cannot be read as TOML"):
         read(tmp_path / "none.toml")
+
+
+def test_the_document_lists_all_that_varies_with_its_default():
+    text = (ROOT / "docs" / "general-model.md").read_text()
+    for one in fields(Variety):
+        default = list(one.default) if isinstance(one.default, tuple) else one.default
+        assert f"| `{one.name}` | {default} |" in text

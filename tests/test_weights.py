@@ -230,7 +230,8 @@ HOSTILE = {
     "surrogate knob": knobs("train", **{"\ud800\x1b[31m": 2}),
     "no working scale": lambda header: header | {"config": header["config"] | {"image": {"mask": True}}},
     "diameter not a length": field("diameter", "wide"),
-    "diameter null": field("diameter", None),
+    # None is one: of particles of any size.
+    "diameter missing": lambda header: {name: value for name, value in header.items() if name != "diameter"},
     "diameter a number": field("diameter", 108),
     "diameter infinite": field("diameter", "1e999px"),
     "diameter negative": field("diameter", "-5px"),
