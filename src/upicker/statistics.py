@@ -42,7 +42,7 @@ def median(values: np.ndarray) -> float:
         return float(np.median(flat))
     sample = np.sort(flat[::step])
     low, high = sample[int(0.47 * len(sample))], sample[int(0.53 * len(sample))]
-    between = flat[(flat >= low) & (flat <= high)]
+    between = np.compress((flat >= low) & (flat <= high), flat)
     first = (count - 1) // 2 - np.count_nonzero(flat < low)
     last = first + 1 - count % 2
     if first < 0 or last >= len(between):  # The sample was not like the rest.
