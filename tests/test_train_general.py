@@ -1,16 +1,17 @@
 """Training over many sets: which tiles it draws, what it leaves, and that nothing but its inputs matters."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command_line import CENTRES, DIAMETER, TOY, micrograph, upicker
+from command_line import CENTRES, DIAMETER, SHAPE, TOY, micrograph, upicker
 
 from upicker.config import Config
-from upicker.errors import ConfigError
-from upicker.io import coordinates, micrographs
+from upicker.errors import ConfigError, InputError
+from upicker.io import coordinates, micrographs, mrc
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
@@ -22,6 +23,8 @@ from upicker.train.mixture import Mixture, TileSource
 from upicker.train.sample import Sample
 from upicker.train.sets import read
 from upicker.train.simulated import KEPT_ASIDE, SimulatedTiles
+from upicker.train.stages import finetune, pretrain
+from upicker.units import Length
 
 # Not as narrow as the toy of other tests: see `test_train_ranks`.
 NETWORK = TOY | {"model.widths": "16,16,16,16,16", "train.device": "cpu", "train.bfloat16": False, "train.batch": 2}
@@ -179,6 +182,29 @@ def test_what_is_learned_from_matters(folder, whole, tmp_path):
     found = [whole, *(trained(folder, tmp_path / f"{n}.safetensors", text) for n, text in enumerate(texts))]
     prints = {weights.read_header(path).fingerprint for path in found}
     assert len(prints) == 4
+
+
+def test_pretraining_and_fine_tuning_start_from_it_with_a_diameter_of_their_own(folder, whole, tmp_path):
+    mics = sorted((folder / "mics").iterdir())
+    jobs = [Job(tmp_path / f"{name}.safetensors", CONFIG.with_changes({"train.seed": 2})) for name in ("p", "f", "n")]
+    pretrain(mics[:2], Length(25, "px"), jobs[0], whole)
+    finetune(mics, folder / "labels", jobs[1], whole, validation=0)
+    assert [weights.read_header(job.output).diameter for job in jobs[:2]] == ["25px", "24px"]
+    for number in range(3):
+        coordinates.write(tmp_path / "points" / f"m{number}.star", Particles.of(CENTRES), "star")
+    with pytest.raises(InputError, match=r"no diameter.*Give --diameter"):
+        finetune(mics, tmp_path / "points", jobs[2], whole, validation=0)
+    with pytest.raises(ConfigError, match=r"model.dim is 32: fixed by the weights"):
+        pretrain(mics, Length(25, "px"), replace(jobs[2], config=CONFIG.with_changes({"model.dim": 64})), whole)
+
+
+def test_an_empty_set_teaches_that_there_is_nothing(folder, tmp_path):
+    """Whose label files have no rows; a set in which nothing is proposed is refused."""
+    mrc.write(tmp_path / "mics" / "empty.mrc", np.random.default_rng(9).normal(100, 4, SHAPE), 2.0)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "empty.csv").write_text("x,y,diameter\n")
+    empty = f'[[set]]\nname = "e"\nmicrographs = "{tmp_path}/mics"\nlabels = "{tmp_path}/labels"\ndiameter = "24px"\n'
+    trained(folder, tmp_path / "e.safetensors", SIMULATED + empty)
 
 
 def test_the_command_trains_tells_and_picks_with_a_diameter(folder, tmp_path, monkeypatch, capsys):

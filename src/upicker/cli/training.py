@@ -26,7 +26,6 @@ from upicker.cli.options import (
 )
 from upicker.cli.progress import TrainingBar
 from upicker.config import Config, preset_changes
-from upicker.config import preset as preset_config
 from upicker.errors import UPickerError, listed
 
 if TYPE_CHECKING:
@@ -47,8 +46,9 @@ def pretrain(
     *mics: Micrographs,
     output: Output,
     diameter: Size,
+    init: Path | None = None,
     self_train: int | None = None,
-    preset: str = "compact",
+    preset: str | None = None,
     backbone_weights: Backbone = "none",
     resume: Annotated[bool, Flag] = False,
     force: Annotated[bool, Flag] = False,
@@ -67,11 +67,13 @@ def pretrain(
         Weights file to write, e.g. pre.safetensors.
     diameter
         Particle diameter, e.g. 190A or 108px.
+    init
+        Weights to start from, e.g. from "upicker train"; by default random weights.
     self_train
         Rounds of self-training after pretraining, in which confident picks replace the proposals; for weights that are
         used without fine-tuning. By default 0 (knob teacher.rounds).
     preset
-        "compact" (for a laptop) or "paper" (the paper's network, for a GPU).
+        "compact" (for a laptop) or "paper" (the paper's network, for a GPU); by default that of --init, or "compact".
     resume
         Continue an earlier run with this output; a complete one is not repeated.
     force
@@ -82,11 +84,12 @@ def pretrain(
     from upicker.train.job import Job
 
     with processes() as ranks:
-        changed = changes(config, changes_, teacher__rounds=self_train)
-        merged = preset_config(preset).with_changes(changed)
+        given = preset_changes(preset) | changes(config, changes_, teacher__rounds=self_train)
+        merged = Config().with_changes(given)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
-        job = Job(output, merged, reading, resume, TrainingBar(), backbone_of(backbone_weights), ranks, force=force)
-        result = stages.pretrain(paths, diameter, job)
+        backbone = backbone_of(backbone_weights)
+        job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
+        result = stages.pretrain(paths, diameter, job, init)
         return report_stage("pretrained", result, len(paths), "proposals")
 
 
@@ -120,7 +123,7 @@ def finetune(
     output
         Weights file to write, e.g. model.safetensors.
     init
-        Weights to start from, from "upicker pretrain" or "upicker finetune"; by default random weights.
+        Weights to start from, from "upicker train", "pretrain" or "finetune"; by default random weights.
     diameter
         Particle diameter, e.g. 190A; by default that of --init, or of the labels.
     validation

@@ -98,7 +98,8 @@ def _scales(one: GivenSet, job: Job, result: StageResult, store: Store, inputs: 
     job, settings = replace(job, reading=one.reading), one.settings
     assert isinstance(settings, SetConfig)
     regions, length = _labelled(one, job, result, store, inputs)
-    if not any(len(region.known) for _, region in regions):
+    # Labels may say that there is nothing; where nothing is proposed, something is wrong.
+    if not regions or (one.labels is None and not any(len(region.known) for _, region in regions)):
         found = f"no micrograph of it can be used; {result.skipped[-1][1]}" if result.skipped else "it has no particles"
         raise InputError(f"[[set]] {one.name}", found.rstrip("."), "Check its files and its diameter")
     result.trained_on += len({path for path, _ in regions})

@@ -47,7 +47,7 @@ NOT_VALIDATED = UPickerWarning(
 )
 
 
-def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
+def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | None = None) -> StageResult:
     """Pretrain on unlabelled micrographs: proposals serve as pseudo-labels (the paper's "Pretraining process").
 
     Parameters
@@ -58,17 +58,20 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         Particle diameter.
     job : Job
         Output, config and the rest.
+    initial : Path, optional
+        Weights to start from, as those of `finetune`; by default a random start.
 
     Raises
     ------
     UPickerError
         If no micrograph can be used, or the output cannot be written; an unusable micrograph among others is
-        skipped and reported.
+        skipped and reported. If a knob is set that `initial` fixes otherwise.
     """
-    config, result = job.config, StageResult(job.output)
+    result = StageResult(job.output)
     start.check(job)
     inputs, store = Inputs(), Store()
-    model = start.random_start(job, inputs)
+    model, _, config = start.start(initial, job, inputs)
+    job = replace(job, config=config)
     with collected_warnings() as result.warnings, job.locked() as check:
         micrographs = [one for _, one in read_unlabelled(paths, diameter, job, result, store, inputs)]
         identity = {"config": config.to_tables(), **inputs.to_dict()}
@@ -80,7 +83,8 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
-        stage = Stage("pretrain", model, diameter, train.pretrain_steps, train.learning_rate)
+        rate = train.finetune_learning_rate if initial else train.learning_rate
+        stage = Stage("pretrain", model, diameter, train.pretrain_steps, rate)
         stage = replace(stage, identity=identity, check=check)
         if rounds := selftrain.round_starts(config):
             teacher, validation = selftrain.SelfTeacher(regions, config, job.ranks), []
