@@ -24,7 +24,7 @@ _CORE = "--set train.threads=1 --set train.device=cpu --set pick.views=1"
 _TRAIN = f"{_CORE} --set train.tile_px=192 --set train.validate_every=15"
 _SMALL = (
     "--set {backbone}=resnet18 --set model.levels=4 --set model.dim=64 --set model.feedforward=128"
-    " --set model.encoder_layers=1 --set model.decoder_layers=2 --set model.queries=60"
+    " --set model.encoder_layers=1 --set model.decoder_layers=2 --set model.query_density=0.8"
 )
 _AUGMENT = (
     "--set augment.rotate_deg=30 --set augment.scale=0.2 --set augment.mosaic=0.5 --set augment.paste=2"
@@ -36,7 +36,7 @@ NETWORKS: dict[str, dict[str, object]] = {
     "compact": {},
     "resnet18": {
         "{backbone}": "resnet18", "model.levels": 4, "model.dim": 64, "model.feedforward": 128,
-        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.queries": 60,
+        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.query_density": 0.8,
     },
     "resnet50": {"{backbone}": "resnet50", "model.levels": 4, "model.decoder_layers": 1, "model.encoder_layers": 1},
 }  # fmt: skip

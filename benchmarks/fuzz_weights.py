@@ -18,7 +18,7 @@ from upicker.model import weights
 # As small as a network can be.
 KNOBS = {
     "model.widths": "8,8,8,8,8", "model.dim": 32, "model.heads": 2, "model.points": 1, "model.feedforward": 1,
-    "model.encoder_layers": 1, "model.decoder_layers": 1, "model.levels": 1, "model.queries": 1,
+    "model.encoder_layers": 1, "model.decoder_layers": 1, "model.levels": 1, "model.query_density": 1,
 }  # fmt: skip
 VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 2, 7, 64, 4096, 10**6, 10**9, 2**63, 10**40, 1.5, 1e308, -1e308, float("nan"),

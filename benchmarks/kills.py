@@ -43,7 +43,7 @@ TOY = {
     "train.batch": 1, "train.pretrain_steps": 24, "train.finetune_steps": 24, "train.validate_every": 4,
     "train.threads": 1, "train.device": "cpu", "pick.views": 1, "model.widths": "8,8,8,8,8", "model.dim": 32,
     "model.heads": 2, "model.feedforward": 16, "model.encoder_layers": 1, "model.decoder_layers": 1,
-    "model.queries": 20,
+    "model.query_density": 1,
 }  # fmt: skip
 KNOBS = [word for key, value in TOY.items() for word in ("--set", f"{key}={value}")]
 LIST = """# version 30001

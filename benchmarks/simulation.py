@@ -24,7 +24,8 @@ from upicker.simulate import scene as scenes
 from upicker.simulate.scene import Scene, make
 from upicker.simulate.specimens.specimen import BUILT_IN
 from upicker.simulate.tiles import TilePlan
-from upicker.train.simulated import SimulatedBatches, SimulatedTiles
+from upicker.train.mixture import Mixture
+from upicker.train.simulated import SimulatedTiles
 
 FILES = "3j9i.pdb.gz", "4v7r.mrc.gz"
 SHOWN = 7
@@ -62,8 +63,8 @@ def tiles(count: int, workers: int) -> None:
     for ending, name in (("train/simulated.py", "__getitem__"), ("simulate/scene.py", "make")):
         for stage, spent in stages(profile, (ending, name))[:SHOWN]:
             print(f"| {name}: {stage} | {1e3 * spent / (count // 4):.1f} ms |")
-    batches = SimulatedBatches(SimulatedTiles(plan, config), workers)
     size = config.train.batch
+    batches = Mixture(SimulatedTiles(plan, config), [], config, size, workers)
     first = met * workers // size
     for step in range(first):
         batches(step)

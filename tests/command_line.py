@@ -25,6 +25,7 @@ TOY = {
     "image.working_diameter_px": 32,
     "train.tile_px": 96,
     "train.batch": 1,
+    "train.learning_rate": 0.01,
     "train.pretrain_steps": 4,
     "train.finetune_steps": 4,
     "train.validate_every": 2,
@@ -36,7 +37,7 @@ TOY = {
     "model.feedforward": 16,
     "model.encoder_layers": 1,
     "model.decoder_layers": 1,
-    "model.queries": 20,
+    "model.query_density": 1,
 }
 
 

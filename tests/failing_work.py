@@ -2,11 +2,12 @@
 
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from upicker.errors import MicrographError
+from upicker.errors import ConfigError, MicrographError, UPickerWarning, warn
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,48 @@ class Killed:
         if path.stem == "bad" and len((self.notes / path.stem).read_text().split()) <= self.times:
             os.kill(os.getpid(), signal.SIGKILL)
         return os.getpid()
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """Work in two steps, each of which fails by the file's name, e.g. of ``finish_bad.mrc``.
+
+    With `notes`, a folder, each step notes its process and thread in a file of the step and the file's name, and
+    ``..._kill`` kills its process the first `times` times.
+    """
+
+    readers: int = 1
+    notes: Path | None = None
+    times: int = 1
+
+    def __call__(self, path: Path) -> str:
+        return self.finish(self.load(path))
+
+    def load(self, path: Path) -> Path:
+        warn(UPickerWarning(path, "it was loaded"))
+        self._step("load", path)
+        return path
+
+    def finish(self, loaded: Path) -> str:
+        warn(UPickerWarning(loaded, "it was finished"))
+        self._step("finish", loaded)
+        return loaded.stem.upper()
+
+    def _step(self, step: str, path: Path) -> None:
+        if self.notes is not None:
+            note = self.notes / f"{step} {path.stem}"
+            with note.open("a") as file:
+                file.write(f"{os.getpid()} {threading.current_thread().name}\n")
+            if path.stem == f"{step}_kill" and len(note.read_text().splitlines()) <= self.times:
+                os.kill(os.getpid(), signal.SIGKILL)
+        errors = {
+            f"{step}_bad": MicrographError(path, "is broken", "Mend it"),
+            f"{step}_bug": ZeroDivisionError("nought"),
+            f"{step}_huge": MemoryError(),
+            f"{step}_knob": ConfigError("propose.top_k", "is no number"),
+        }
+        if path.stem in errors:
+            raise errors[path.stem]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ CONFIG = Config().with_changes(
         "image.working_diameter_px": DIAMETER,
         "image.mask": False,
         "train.tile_px": 64,
+        "pick.tile_px": 64,
         "train.device": "cpu",
         "pick.views": 1,
     }
@@ -34,15 +35,15 @@ class Dots:
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert tiles.dtype == np.float32
-        n, channels, size, columns = tiles.shape
-        assert (channels, columns) == (1, size)
+        n, channels, _, columns = tiles.shape
+        assert channels == 1
         self.largest_batch = max(self.largest_batch, n)
         wide = np.pad(tiles[:, 0], ((0, 0), (1, 1), (1, 1)))
         highest = maximum_filter(wide, (1, 3, 3))[:, 1:-1, 1:-1]
         top = np.where((tiles[:, 0] >= highest) & (tiles[:, 0] > 0.05), tiles[:, 0], 0).reshape(n, -1)
         at = np.argsort(-top, axis=1, kind="stable")[:, : self.queries]
         heights = np.take_along_axis(top, at, 1)
-        y, x = at // size, at % size
+        y, x = at // columns, at % columns
 
         def vertex(dy: int, dx: int) -> np.ndarray:
             of = np.arange(n)[:, None]
@@ -50,7 +51,7 @@ class Dots:
             return 0.5 * (before - after) / np.minimum(before - 2 * middle + after, np.float32(-1e-6))
 
         centre = np.stack([x + vertex(0, 1), y + vertex(1, 0)], -1)
-        boxes = np.concatenate([(centre + 0.5) / size, np.full_like(centre, self.side / size)], -1)
+        boxes = np.concatenate([centre, np.full_like(centre, self.side)], -1)
         return np.clip(heights, 0, 1).astype(np.float32), boxes.astype(np.float32)
 
 

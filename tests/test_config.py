@@ -112,7 +112,7 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(key, given):
         ("denoise.groups", -1),
         ("denoise.label_noise", 2),
         ("model.heads", 0),
-        ("model.queries", 0),
+        ("model.query_density", 0),
         ("loss.l1_weight", -1),
         ("pick.batch", 0),
         ("pick.threshold", 1.1),
@@ -220,7 +220,7 @@ def test_flat_names_are_those_of_the_nested_tables():
 def test_presets_are_the_defaults_and_the_papers_architecture():
     assert preset("compact") == Config()
     paper = preset("paper").model
-    assert (paper.backbone, paper.levels, paper.dim, paper.queries) == ("resnet50", 4, 256, 900)
+    assert (paper.backbone, paper.levels, paper.dim) == ("resnet50", 4, 256)
     assert (paper.encoder_layers, paper.decoder_layers) == (6, 6)
     assert set(PRESETS) == {"compact", "paper"}
     with pytest.raises(ConfigError, match="The nearest is 'paper'"):

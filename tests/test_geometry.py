@@ -19,21 +19,40 @@ def test_a_frame_undoes_itself_with_different_scales_along_both_axes():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(0, 100))
 def test_every_place_is_owned_by_exactly_one_tile_that_covers_it(height, width, overlap):
-    cover = tiles((height, width), 128, overlap)
+    (rows, columns), cover = tiles((height, width), 128, overlap, 32)
+    assert rows % 32 == columns % 32 == 0
+    assert max(rows, columns) <= 128 + 32  # a multiple may be reached by rounding only
     xy = np.random.default_rng(height).uniform((-0.5, -0.5), (width - 0.5, height - 0.5), (200, 2))
     owners = np.array([tile.owns(xy) for tile in cover])
     assert (owners.sum(0) == 1).all()
     for tile, owned in zip(cover, owners, strict=True):
         inside = xy[owned] - (tile.x, tile.y)
         assert (inside >= -0.5).all()
-        assert (inside <= 127.5).all()
+        assert (inside <= (columns - 0.5, rows - 0.5)).all()
 
 
 def test_neighbouring_tiles_overlap_by_what_is_asked():
-    starts = sorted({tile.x for tile in tiles((300, 1213), 384, 64)})
+    (rows, columns), cover = tiles((300, 1213), 384, 64, 32)
+    starts = sorted({tile.x for tile in cover})
     assert starts[0] == 0
-    assert starts[-1] + 384 == 1213
-    assert (np.diff(starts) <= 384 - 64).all()
+    assert starts[-1] + columns == 1213
+    assert (np.diff(starts) <= columns - 64).all()
+    assert rows == 320
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "number"),
+    [
+        ((328, 328), (352, 352), 1),
+        ((910, 910), (480, 480), 4),
+        ((910, 1280), (480, 480), 6),
+        ((500, 100), (288, 128), 2),
+        ((1, 481), (32, 288), 2),
+    ],
+)
+def test_tiles_are_few_and_as_small_as_their_number_allows(shape, size, number):
+    found, cover = tiles(shape, 480, 48, 32)
+    assert (found, len(cover)) == (size, number)
 
 
 @pytest.mark.parametrize(

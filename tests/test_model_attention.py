@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from upicker.model.attention import MSDeformAttn, ms_deform_attn, samples_by_grid
-from upicker.model.position import FASTEST, SLOWEST, grid_points, sine_embedding
+from upicker.model.position import FASTEST, SLOWEST, Pyramid, sine_embedding
 
 SHAPES = [(7, 5), (4, 3), (2, 1)]
 B, Q, H, P, WIDTH = 2, 6, 3, 4, 2
@@ -58,7 +58,9 @@ def test_sampling_agrees_with_a_plain_loop():
 def test_a_location_at_the_centre_of_a_cell_gives_that_cell():
     """The convention that boxes rely on: 0..1 spans the outer edges of the pixels of each level."""
     values = torch.arange(35.0, dtype=torch.float64).view(1, 35, 1, 1)
-    locations = grid_points((7, 5)).double().view(1, 35, 1, 1, 1, 2)
+    pyramid = Pyramid([(7, 5)], [0.5])
+    places = pyramid.centres(dtype=torch.float64) / pyramid.extents(dtype=torch.float64)
+    locations = places.view(1, 35, 1, 1, 1, 2)
     found = ms_deform_attn(values, [(7, 5)], locations, torch.ones(1, 35, 1, 1, 1, dtype=torch.float64))
     torch.testing.assert_close(found.flatten(), torch.arange(35.0, dtype=torch.float64), atol=1e-5, rtol=0)
 
@@ -146,7 +148,7 @@ def test_derivatives_of_the_whole_module_are_right():
         torch.nn.init.normal_(parameter, std=0.5, generator=random)
     shapes = [(3, 4), (2, 2)]
     queries, memory = (torch.randn(1, n, 4, generator=random, dtype=torch.float64) for n in (3, 16))
-    boxes = torch.rand(1, 3, 4, generator=random, dtype=torch.float64) * 0.5 + 0.2
+    boxes = torch.rand(1, 3, 2, 4, generator=random, dtype=torch.float64) * 0.5 + 0.2
     given = tuple(t.requires_grad_() for t in (queries, boxes, memory))
     assert torch.autograd.gradcheck(lambda q, r, m: module(q, r, m, shapes), given)
 
@@ -181,11 +183,11 @@ def test_the_module_agrees_with_transformers(form):
                 getattr(mine, name).copy_(drawn)
                 getattr(theirs, name).copy_(drawn)
     queries, memory = (torch.randn(B, n, 24, generator=random, dtype=torch.float64) for n in (Q, L))
-    reference_points = torch.rand(B, Q, form, generator=random, dtype=torch.float64)
+    reference_points = torch.rand(B, Q, 3, form, generator=random, dtype=torch.float64)
     expected, _ = other(
         queries,
         encoder_hidden_states=memory,
-        reference_points=reference_points[:, :, None].expand(-1, -1, 3, -1),
+        reference_points=reference_points,
         spatial_shapes=torch.tensor(SHAPES),
         spatial_shapes_list=SHAPES,
     )
@@ -207,24 +209,27 @@ def test_boxes_twice_as_large_are_sampled_twice_as_far():
     module = MSDeformAttn(8, 2, 1, 1)
     seen = []
     for side in (0.1, 0.2):
-        memory = grid_points((20, 20))[None] @ torch.eye(2, 8)
+        memory = Pyramid([(20, 20)], [0.05]).centres()[None] @ torch.eye(2, 8)
         torch.nn.init.eye_(module.value_proj.weight)
         torch.nn.init.eye_(module.output_proj.weight)
-        found = module(torch.zeros(1, 1, 8), torch.tensor([[[0.5, 0.5, side, side]]]), memory, [(20, 20)])
+        found = module(torch.zeros(1, 1, 8), torch.tensor([[[[0.5, 0.5, side, side]]]]), memory, [(20, 20)])
         seen.append(found.detach()[0, 0, :2] - 0.5)
     torch.testing.assert_close(seen[1], 2 * seen[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(seen[0], torch.tensor([0.05, 0.0]), atol=1e-5, rtol=0)
 
 
-def test_cell_centres_run_row_by_row():
-    centres = grid_points((2, 4))
-    torch.testing.assert_close(centres[:, 0], torch.tensor([0.125, 0.375, 0.625, 0.875] * 2))
-    torch.testing.assert_close(centres[:, 1], torch.tensor([0.25] * 4 + [0.75] * 4))
+def test_cell_centres_run_row_by_row_and_level_by_level():
+    pyramid = Pyramid([(2, 4), (1, 2)], [0.25, 0.5])
+    centres = pyramid.centres()
+    torch.testing.assert_close(centres[:, 0], torch.tensor([0.125, 0.375, 0.625, 0.875] * 2 + [0.25, 0.75]))
+    torch.testing.assert_close(centres[:, 1], torch.tensor([0.125] * 4 + [0.375] * 4 + [0.25] * 2))
+    torch.testing.assert_close(pyramid.extents(), torch.tensor([[1.0, 0.5], [1.0, 0.5]]))
+    assert pyramid.of_tokens(torch.tensor([[1.0], [2.0]])).flatten().tolist() == [1.0] * 8 + [2.0] * 2
 
 
 def test_products_of_sine_embeddings_depend_on_the_distance_only():
     """Near positions have similar embeddings, positions one particle apart do not."""
-    x = torch.linspace(0.1, 0.9, 81, dtype=torch.float64)[:, None]
+    x = torch.linspace(10, 20, 81, dtype=torch.float64)[:, None]
     known = sine_embedding(x, 64)
     assert known.shape == (81, 64)
     products = known @ known.T / 32
@@ -232,8 +237,7 @@ def test_products_of_sine_embeddings_depend_on_the_distance_only():
         diagonal = products.diagonal(step)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-9, rtol=0)
     torch.testing.assert_close(products.diagonal(), torch.ones(81, dtype=torch.float64))
-    one_particle = round(0.08 / 0.01)
-    assert float(products[0, one_particle]) < 0.7
+    assert float(products[0, round(1 / 0.125)]) < 0.7
     assert SLOWEST < 1 < FASTEST
 
 

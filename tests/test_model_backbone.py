@@ -15,7 +15,7 @@ def test_the_paper_preset_builds_with_the_papers_sizes():
     assert model.backbone.channels == (512, 1024, 2048)
     assert (len(model.encoder.layers), len(model.decoder.layers)) == (6, 6)
     assert [proj[0].kernel_size for proj in model.input_proj] == [(1, 1)] * 3 + [(3, 3)]  # type: ignore[index]
-    assert model.query_embed.weight.shape == (900, 256)
+    assert model.queries_of(576, 576) == 900
     assert 35e6 < sum(p.numel() for p in model.parameters()) < 60e6
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from upicker.model.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, generalized_box_iou, inverse_sigmoid
+from upicker.model.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, generalized_box_iou, refined
 
 
 def boxes(n: int, seed: int) -> torch.Tensor:
@@ -70,9 +70,24 @@ def test_generalized_iou_falls_with_distance_even_without_overlap():
     assert (generalized_box_iou(moving, moving[:1]).diff() < 0).all()
 
 
-def test_inverse_sigmoid_undoes_and_stays_finite_at_the_ends():
-    x = torch.linspace(1e-4, 1 - 1e-4, 101, dtype=torch.float64)
-    torch.testing.assert_close(inverse_sigmoid(x).sigmoid(), x)
-    ends = inverse_sigmoid(torch.tensor([-0.1, 0.0, 1.0, 1.1]))
-    assert ends.isfinite().all()
-    assert float(ends[1]) == pytest.approx(-float(ends[2]), rel=1e-3)
+def test_boxes_move_by_their_sides_and_grow_by_factors():
+    box = torch.tensor([[3.0, 5.0, 2.0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(refined(box, torch.zeros(1, 4)), box)
+    moved = refined(box, torch.tensor([[0.5, -1.0, np.log(2.0), np.log(0.5)]], dtype=torch.float64))
+    torch.testing.assert_close(moved, torch.tensor([[4.0, 4.5, 4.0, 0.25]], dtype=torch.float64))
+
+
+def test_boxes_move_alike_wherever_they_are_and_whatever_their_size():
+    delta = 0.3 * torch.randn(20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    some, place, scale = boxes(20, 3) + 0.2, torch.tensor([100.0, -7.0, 0, 0]), 0.6
+    torch.testing.assert_close(refined(some + place, delta), refined(some, delta) + place)
+    torch.testing.assert_close(refined(some * scale, delta), refined(some, delta) * scale)
+
+
+def test_boxes_stay_finite_and_positive_after_any_step():
+    box = torch.tensor([[1.0, 1.0, 1.0, 1.0]], requires_grad=True)
+    for step in (1e3, -1e3):
+        found = refined(box, torch.full((1, 4), step))
+        assert found.isfinite().all()
+        assert (found[:, 2:] > 0).all()
+        assert torch.autograd.grad(found.sum(), box)[0].isfinite().all()

@@ -18,13 +18,13 @@ from upicker.model.matcher import HungarianMatcher
 CONFIG = LossConfig()
 CRITERION, MATCHER = SetCriterion(CONFIG), HungarianMatcher(CONFIG)
 TINY = ModelConfig(
-    widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=2, queries=12
+    widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=2, query_density=0.75
 )
 
 
 def drawn(n: int, seed: int) -> torch.Tensor:
     random = torch.Generator().manual_seed(seed)
-    return torch.cat([torch.rand(n, 2, generator=random), torch.rand(n, 2, generator=random) * 0.3 + 0.05], 1)
+    return torch.cat([torch.rand(n, 2, generator=random) * 4, torch.rand(n, 2, generator=random) + 0.4], 1)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -35,7 +35,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def model() -> Detector:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Detector(TINY, 0.25)
+        return Detector(TINY, 16.0)
 
 
 def gradients(model: Detector, loss: torch.Tensor) -> dict[str, torch.Tensor | None]:

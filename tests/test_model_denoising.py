@@ -11,15 +11,15 @@ from upicker.model.detector import Detector, DetectorOutput
 
 CONFIG = DenoiseConfig(groups=3, label_noise=0.5, positive_noise=0.4, negative_noise=0.8)
 TINY = ModelConfig(
-    widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=2, queries=10
+    widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=2, query_density=0.6
 )
 
 
 def inner(n: int, seed: int = 0) -> torch.Tensor:
-    """Boxes so far from the border that no noise reaches it."""
+    """Boxes in a tile of 4 x 4 particle diameters."""
     random = torch.Generator().manual_seed(seed)
     return torch.cat(
-        [torch.rand(n, 2, generator=random) * 0.6 + 0.2, torch.rand(n, 2, generator=random) * 0.1 + 0.02], 1
+        [torch.rand(n, 2, generator=random) * 2.4 + 0.8, torch.rand(n, 2, generator=random) * 0.8 + 0.4], 1
     )
 
 
@@ -110,17 +110,17 @@ def test_lambda_l_is_the_fraction_of_replaced_labels(fraction):
     assert float(kept) == pytest.approx(1 - fraction, abs=0.0 if fraction in (0, 1) else 0.04)
 
 
-def test_boxes_at_the_border_stay_in_the_tile():
-    border = torch.tensor([[0.0, 0.5, 0.1, 0.1], [1.0, 1.0, 0.2, 0.2], [0.5, 0.01, 0.9, 0.05]]).repeat(50, 1)
+def test_boxes_at_the_border_move_as_others_do():
+    border = torch.tensor([[0.0, 2.0, 1.0, 1.0], [4.0, 4.0, 0.8, 0.8], [2.0, 0.04, 3.6, 0.5]]).repeat(50, 1)
     denoising = made([border])
-    assert (denoising.boxes > 0).all()
-    low, high = (
-        denoising.boxes[..., :2] - denoising.boxes[..., 2:] / 2,
-        denoising.boxes[..., :2] + denoising.boxes[..., 2:] / 2,
-    )
-    assert float(low.min()) >= -1e-4
-    assert float(high.max()) <= 1 + 1e-4
     torch.testing.assert_close(denoising.targets[0, :150], border)
+    assert (denoising.boxes[..., 2:] > 0).all()
+    assert float(moves(denoising)[0][denoising.negative[0]].min()) >= 0.4 - 1e-4
+
+
+def test_sides_stay_positive_under_any_noise():
+    denoising = made([inner(200)], replace(CONFIG, positive_noise=1.0, negative_noise=3.0))
+    assert (denoising.boxes[..., 2:] > 0).all()
 
 
 def test_the_generator_decides_everything():
@@ -151,7 +151,7 @@ def model() -> Detector:
     """A detector away from its start, whose heads depend on all of their input."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Detector(TINY, 0.2)
+        model = Detector(TINY, 16.0)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     return model.eval().requires_grad_(False)

@@ -7,21 +7,23 @@ import torch
 
 from upicker.config import Config, DenoiseConfig, ModelConfig
 from upicker.model import weights
-from upicker.model.boxes import inverse_sigmoid
+from upicker.model.boxes import refined
 from upicker.model.denoising import prepare_denoising
 from upicker.model.detector import PRIOR_PROBABILITY, Detector
+from upicker.model.transformer import REACH
 
 TINY = ModelConfig(
-    widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=3, queries=12
+    widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=3, query_density=0.75
 )
-TARGETS = [torch.tensor([[0.3, 0.4, 0.2, 0.2], [0.7, 0.6, 0.2, 0.2]]), torch.zeros(0, 4)]
+DIAMETER_PX = 16.0
+TARGETS = [torch.tensor([[1.2, 1.6, 0.8, 0.8], [2.8, 2.4, 0.8, 0.8]]), torch.zeros(0, 4)]
 
 
 def built(config: ModelConfig, spread: float = 0.0) -> Detector:
     """A detector from a fixed seed; `spread` moves every parameter away from its start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Detector(config, 0.2)
+        model = Detector(config, DIAMETER_PX)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += spread * torch.randn(parameter.shape)
@@ -52,11 +54,13 @@ def test_shapes_and_ranges_of_the_output(config, size):
     with torch.no_grad():
         output = model(images(2, *size), denoising_queries())
     assert len(output.aux_logits) + 1 == len(output.aux_boxes) + 1 == len(output.dn_logits) == config.decoder_layers
+    number = round(0.75 * size[0] * size[1] / DIAMETER_PX**2)
     for logits, boxes in output.layers:
-        assert logits.shape == (2, 12, 1)
-        assert boxes.shape == (2, 12, 4)
+        assert logits.shape == (2, number, 1)
+        assert boxes.shape == (2, number, 4)
         assert logits.isfinite().all()
-        assert ((boxes > 0) & (boxes < 1)).all()
+        beyond = 32 * 2 ** max(0, config.levels - 3) / DIAMETER_PX  # the outer cells of the coarsest level
+        assert ((boxes > 0) & (boxes[..., :2].amax(-1, keepdim=True) < max(size) / DIAMETER_PX + beyond)).all()
     assert output.dn_logits[0].shape == (2, 2 * 2 * 2, 1)
     assert output.dn_boxes[0].shape == (2, 2 * 2 * 2, 4)
 
@@ -79,7 +83,7 @@ def test_a_batch_is_its_singles():
 
 
 def test_fewer_tokens_than_queries_give_fewer_detections():
-    model = built(replace(TINY, queries=500))
+    model = built(replace(TINY, query_density=50))
     with torch.no_grad():
         output = model(images(2, 64, 64), denoising_queries())
     tokens = 8 * 8 + 4 * 4 + 2 * 2
@@ -90,7 +94,7 @@ def test_a_fresh_detector_expects_few_particles_of_the_expected_size():
     model = built(TINY)
     with torch.no_grad():
         output = model(images(1, 64, 64))
-    assert float(output.enc_boxes[..., 2:].min()) == pytest.approx(0.2, abs=1e-4)
+    torch.testing.assert_close(output.enc_boxes[..., 2:], torch.ones(1, 12, 2))
     torch.testing.assert_close(output.pred_boxes, output.enc_boxes, atol=1e-4, rtol=0)
     assert float(output.pred_logits.sigmoid().median()) == pytest.approx(PRIOR_PROBABILITY, abs=3 * PRIOR_PROBABILITY)
 
@@ -98,8 +102,8 @@ def test_a_fresh_detector_expects_few_particles_of_the_expected_size():
 def test_query_selection_takes_the_tokens_with_the_highest_scores():
     model = built(TINY, 0.1)
     with torch.no_grad():
-        memory, shapes = model.encode(images(2, 64, 96))
-        logits, boxes = model.select_queries(memory, shapes)
+        memory, pyramid = model.encode(images(2, 64, 96))
+        logits, boxes = model.select_queries(memory, pyramid, 12)
         every = model.enc_out_class_embed(model.enc_output_norm(model.enc_output(memory)))[..., 0]
     torch.testing.assert_close(logits[..., 0], every.sort(1, descending=True).values[:, :12])
     assert boxes.shape == (2, 12, 4)
@@ -112,7 +116,7 @@ def test_the_content_of_queries_is_learned_and_does_not_depend_on_the_image():
     model.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     with torch.no_grad():
         model(images(2, 64, 64))
-    assert torch.equal(seen[0], model.query_embed.weight.expand(2, -1, -1))
+    assert torch.equal(seen[0], model.query_embed.weight.expand(2, 12, -1))
 
 
 def decoder_steps(model: Detector) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
@@ -125,11 +129,11 @@ def decoder_steps(model: Detector) -> tuple[list[torch.Tensor], list[torch.Tenso
 
     hook = model.decoder.bbox_embed.register_forward_hook(keep)
     with torch.no_grad():
-        memory, shapes = model.encode(images(1, 64, 64))
-        _, first = model.select_queries(memory, shapes)
+        memory, pyramid = model.encode(images(1, 64, 64))
+        _, first = model.select_queries(memory, pyramid, 12)
     first = first.requires_grad_()
-    content = model.query_embed.weight[None, : first.shape[1]]
-    _, boxes = model.decoder(content, first, memory, shapes)
+    content = model.query_embed.weight.expand(1, 12, -1)
+    _, boxes = model.decoder(content, first, memory, pyramid)
     hook.remove()
     return steps, boxes, first
 
@@ -147,12 +151,12 @@ def test_look_forward_twice(layer):
 
 
 def test_boxes_are_refined_step_by_step():
-    """Each box is the sum of all steps so far, in logits; looking forward twice changes gradients only."""
+    """Each box is what all steps so far make of the first; looking forward twice changes gradients only."""
     steps, boxes, first = decoder_steps(built(TINY, 0.1))
-    at = inverse_sigmoid(first)
+    at = first
     for step, box in zip(steps, boxes, strict=True):
-        at = at + step
-        torch.testing.assert_close(at.sigmoid(), box, atol=1e-4, rtol=0)
+        at = refined(at, step)
+        torch.testing.assert_close(at, box, atol=1e-4, rtol=0)
 
 
 def test_the_query_selection_gets_no_gradient_from_the_decoders_boxes():
@@ -188,7 +192,39 @@ def test_the_detector_does_not_change_its_input():
     assert torch.equal(tiles, before)
 
 
-def test_the_expected_side_is_the_working_diameter_in_tiles():
-    config = Config().with_changes({"image.working_diameter_px": 24, "train.tile_px": 96})
+def test_the_unit_of_length_is_the_working_diameter():
+    config = Config().with_changes({"image.working_diameter_px": 20})
     with torch.device("meta"):
-        assert weights.build(config).box_side == 0.25
+        assert weights.build(config).diameter_px == 20
+
+
+def test_more_queries_where_a_tile_holds_more_particles():
+    model = built(TINY)
+    with torch.no_grad():
+        assert model(images(1, 64, 64), at_least=40).pred_logits.shape == (1, 40, 1)
+        assert model(images(1, 64, 64), at_least=3).pred_logits.shape == (1, 12, 1)
+
+
+def test_what_lies_far_away_does_not_change_a_query():
+    """Queries beyond reach of each other are as if alone, however many there are in a tile."""
+    model = built(TINY, 0.1)
+    memory, pyramid = model.encode(images(1, 64, 224))
+    near = torch.rand(1, 5, 4, generator=torch.Generator().manual_seed(2)) + 0.5
+    beyond, close = (torch.cat([near, near + torch.tensor([step, 0, 0, 0])], 1) for step in (REACH + 3, 0.1))
+    with torch.no_grad():
+        alone, far, crowded = (
+            model.decoder(model.query_embed.weight.expand(1, boxes.shape[1], -1), boxes, memory, pyramid)[0][1][:, :5]
+            for boxes in (near, beyond, close)
+        )
+    torch.testing.assert_close(far, alone, atol=1e-5, rtol=0)
+    assert (crowded - alone).abs().max() > 1e-3
+
+
+def test_the_origin_moves_what_is_embedded_and_no_box():
+    model = built(TINY)  # before training, boxes stay where the encoder put them
+    with torch.no_grad():
+        here = model(images(2, 64, 64))
+        there = model(images(2, 64, 64), origin=torch.tensor([[30.0, 2.0], [0.0, 0.0]]))
+    torch.testing.assert_close(here.pred_boxes, there.pred_boxes)
+    assert not torch.allclose(here.pred_logits[0], there.pred_logits[0], atol=1e-4)
+    torch.testing.assert_close(here.pred_logits[1], there.pred_logits[1])

@@ -20,7 +20,7 @@ from upicker.model.detector import Detector
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 CONFIG = Config().with_changes(
     {"model.dim": 32, "model.heads": 4, "model.feedforward": 16, "model.encoder_layers": 0, "model.decoder_layers": 1}
-    | {"model.queries": 4, "model.backbone": "resnet18"}
+    | {"model.query_density": 0.1, "model.backbone": "resnet18"}
 )
 
 

@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import environment
 from failing_work import FailingToStart, Killed, Raising, Work
 from waiting import until
 
-from upicker.errors import ConfigError, InputError, OutputError, UPickerWarning, collected_warnings
+from upicker.errors import ConfigError, InputError, OutputError, UPickerWarning, collected_warnings, warn
 from upicker.run.batch import Outcome, each
 from upicker.run.pool import _Process
 
@@ -39,7 +42,7 @@ def test_each_file_has_its_outcome_and_failures_stop_nothing(jobs):
 
 
 def _noticing(path: Path) -> str:
-    warnings.warn(UPickerWarning(path, "it is odd", "Look at it"), stacklevel=1)
+    warn(UPickerWarning(path, "it is odd", "Look at it"))
     return path.stem
 
 
@@ -56,8 +59,30 @@ def test_other_warnings_go_where_they_always_go():
         with pytest.warns(RuntimeWarning, match="overflow"):
             warnings.warn("overflow", RuntimeWarning, stacklevel=1)
         for _ in range(2):
-            warnings.warn(UPickerWarning("a", "b"), stacklevel=1)
+            warn(UPickerWarning("a", "b"))
     assert [str(one) for one in noticed] == ["a: b."] * 2
+
+
+def test_warnings_are_those_of_their_thread():
+    inside, left = threading.Event(), threading.Event()
+
+    def other() -> list[UPickerWarning]:
+        with collected_warnings() as noticed:
+            inside.set()
+            assert left.wait(60)
+            warn(UPickerWarning("b", "of the other thread"))
+        return noticed
+
+    with ThreadPoolExecutor(1) as executor:
+        with collected_warnings() as noticed:
+            found = executor.submit(other)
+            assert inside.wait(60)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                warn(UPickerWarning("a", "of this one"))
+        left.set()
+        assert [str(one) for one in found.result()] == ["b: of the other thread."]
+    assert [str(one) for one in noticed] == ["a: of this one."]
 
 
 def test_the_death_of_a_process_is_laid_to_its_file():
@@ -144,9 +169,9 @@ def test_all_processes_start_before_the_first_is_sent_its_work(monkeypatch):
     events = []
     start, give = _Process.__init__, _Process.give
 
-    def started(process: _Process, path: Path, packed: bytes) -> None:
+    def started(process: _Process, *arguments: Any) -> None:
         events.append("start")
-        start(process, path, packed)
+        start(process, *arguments)
 
     def given(process: _Process, path: Path) -> bool:
         events.append("give")

@@ -28,13 +28,14 @@ from upicker.simulate.tiles import TilePlan, Tiles
 from upicker.train import loop
 from upicker.train.log import CsvLog, Silent
 from upicker.train.loop import Plan
-from upicker.train.simulated import SimulatedBatches, SimulatedTiles
+from upicker.train.mixture import Mixture
+from upicker.train.simulated import SimulatedTiles
 
 PIXEL_A = 5.0
 SMALL = Config().with_changes(
     {
         "model.widths": "16,16,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 64,
-        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.queries": 40, "train.batch": 2,
+        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.query_density": 1.2, "train.batch": 2,
         "image.working_diameter_px": 16, "train.tile_px": 96, "train.device": "cpu", "train.bfloat16": False,
     }
 )  # fmt: skip
@@ -104,9 +105,13 @@ def test_a_tile_is_the_same_whoever_draws_it_and_when():
     assert not np.array_equal(moved.micrograph.pixels, images[0])
 
 
+def batches_of(workers: int = 0) -> Mixture:
+    return Mixture(SimulatedTiles(PLAN, SMALL), [], SMALL, 2, workers)
+
+
 def test_workers_draw_what_one_process_draws_and_no_tile_twice():
     def draw(workers: int) -> list[torch.Tensor]:
-        batches = SimulatedBatches(SimulatedTiles(PLAN, SMALL), workers)
+        batches = batches_of(workers)
         return [torch.cat([images, *(b.sum() * torch.ones_like(images[:1]) for b in targets)])
                 for images, targets, *_ in map(batches, range(4))]  # fmt: skip
 
@@ -119,31 +124,38 @@ def test_workers_draw_what_one_process_draws_and_no_tile_twice():
 
 
 def test_a_batch_depends_on_its_step_alone():
-    batches = SimulatedBatches(SimulatedTiles(PLAN, SMALL))
+    batches = batches_of()
     first = [batches(step) for step in (0, 1, 2)]
     for step in (2, 0, 1):
         images, targets, rng, _ = batches(step)
         assert torch.equal(images, first[step][0])
         assert all(torch.equal(a, b) for a, b in zip(targets, first[step][1], strict=True))
     assert images.shape == (2, 1, 96, 96)
-    assert rng.integers(2**31) == np.random.default_rng((SMALL.train.seed, 1)).integers(2**31)
+    assert rng.integers(2**31) == first[1].rng.integers(2**31)
 
 
 def test_tiles_are_what_training_takes():
-    tiles = SimulatedTiles(PLAN, PLAIN)
-    counts = []
+    tiles, made = SimulatedTiles(PLAN, PLAIN), Tiles(PLAN, 96 + 16, 16.0)
+    counts, sizes = [], set()
     for index in range(8):
-        image, boxes = tiles[index]
+        image, boxes, unsure = tiles[index]
+        assert unsure.shape == (0, 4)
         assert image.shape == (1, 96, 96)
         assert image.dtype == boxes.dtype == torch.float32
         assert boxes.shape[1] == 4
         assert float(image.abs().max()) <= PLAIN.image.clip_sigma
-        assert ((boxes[:, :2] >= 0) & (boxes[:, :2] <= 1)).all()
-        assert (boxes[:, 2:] == 16 / 96).all()
+        assert ((boxes[:, :2] >= 0) & (boxes[:, :2] <= 96 / 16)).all()
+        # A box has the particle's own size, half to twice the given diameter.
+        own = made.make(index).particles.diameter_px
+        assert own == pytest.approx(np.full(len(own), own[:1].sum()))
+        assert (boxes[:, 2:].numpy() * 16 == pytest.approx(own[0])) if len(boxes) else True
+        sizes |= {round(float(size), 3) for size in own}
         ice = image[image != 0]
         assert 0.6 < 1.4826 * float((ice - ice.median()).abs().median()) < 1.4
         counts.append(len(boxes))
     assert len(set(counts)) > 3
+    assert len(sizes) > 2
+    assert 8 <= min(sizes) < 16 < max(sizes) <= 32
 
 
 def test_training_learns_from_tiles(tmp_path: Path):
@@ -153,7 +165,7 @@ def test_training_learns_from_tiles(tmp_path: Path):
         config=SMALL,
         steps=3,
         learning_rate=1e-3,
-        samples=SimulatedBatches(SimulatedTiles(PLAN, SMALL)),
+        samples=batches_of(),
         validation=[],
         checkpoint=tmp_path / "run.checkpoint",
         identity={},

@@ -101,7 +101,7 @@ def test_intensity_and_noise_stay_within_their_strengths():
 @pytest.mark.parametrize("config", [PLAIN, CONFIG], ids=["plain", "augmented"])
 @pytest.mark.parametrize("shape", [(90, 131), (48, 48), (30, 100), (40, 31)])
 def test_boxes_lie_on_the_dots_of_their_tile(config, shape):
-    """0..1 runs from the outer edge of the first pixel to that of the last: a dot at pixel i is at (i + 0.5) / t."""
+    """Boxes count from the outer corner of the first pixel, in diameters: a dot at pixel i is at (i + 0.5) / d."""
     config = config.with_changes({"augment.noise": 0.0, "augment.intensity": 0.0})
     sample = dotted(shape, 40, 0)
     seen = 0
@@ -111,14 +111,14 @@ def test_boxes_lie_on_the_dots_of_their_tile(config, shape):
         assert images.dtype == torch.float32
         for image, boxes in zip(images[:, 0].numpy(), targets, strict=True):
             assert boxes.dtype == torch.float32
-            places = boxes[:, :2].numpy() * 48 - 0.5
+            places = boxes[:, :2].numpy() * config.image.working_diameter_px - 0.5
             np.testing.assert_allclose(places, np.rint(places), atol=1e-4)
             column, row = np.rint(places).astype(int).T
             heights = image[row, column]
             assert (heights > 0.5).all()
             # Each dot of the tile has its box, and each box the size of its own dot.
             assert len(boxes) == np.count_nonzero(image)
-            expected = sample.side[np.rint(heights).astype(int) - 1] / 48
+            expected = sample.side[np.rint(heights).astype(int) - 1] / config.image.working_diameter_px
             np.testing.assert_allclose(boxes[:, 2:].numpy(), np.stack([expected, expected], 1), rtol=1e-5)
             seen += len(boxes)
     assert seen > 0
@@ -127,7 +127,7 @@ def test_boxes_lie_on_the_dots_of_their_tile(config, shape):
 def test_a_centre_between_pixels_at_the_edge_belongs_to_the_tile():
     sample = Sample(np.zeros((48, 48), np.float32), np.array([[-0.4, 47.4], [20.0, 47.6]]), np.array([8.0, 8.0]))
     _, targets, *_ = batch([sample], PLAIN, 0)
-    torch.testing.assert_close(targets[0][:, :2], torch.tensor([[0.1 / 48, 47.9 / 48]]))
+    torch.testing.assert_close(targets[0][:, :2], torch.tensor([[0.1, 47.9]]) / PLAIN.image.working_diameter_px)
 
 
 def test_the_same_step_draws_the_same_and_other_steps_and_seeds_draw_others():

@@ -27,7 +27,7 @@ from upicker.train.validation import ValidationMicrograph
 CONFIG = Config().with_changes(
     {
         "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 64,
-        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.queries": 16,
+        "model.encoder_layers": 1, "model.decoder_layers": 2, "model.query_density": 1,
         "image.working_diameter_px": 16, "train.tile_px": 64, "train.batch": 2, "train.validate_every": 2,
         "train.device": "cpu", "train.bfloat16": False, "pick.batch": 8, "pick.overlap_diameters": 0.5,
     }

@@ -226,6 +226,40 @@ def test_two_processes_pretrain_as_one_with_twice_the_batch(project, monkeypatch
 
 
 @pytest.mark.slow
+def test_two_processes_train_on_many_sets_as_one_with_twice_the_batch(project, monkeypatch):
+    monkeypatch.chdir(project)
+    sets = """
+        steps = 3
+        check_every = 2
+        [simulated]
+        pool = 2
+        views = 4
+        kept_aside = 2
+        [[set]]
+        name = "a"
+        micrographs = "mics/m0.mrc"
+        labels = "labels"
+        given = [1, 1.5]
+        [[check]]
+        name = "c"
+        micrographs = "mics/m[12].mrc"
+        labels = "labels"
+    """
+    Path("SETS.toml").write_text(sets)
+    paths = [project / f"train-{how}" / "m.safetensors" for how in ("one", "two")]
+    train = ["train", "SETS.toml"]
+    commands = [train + words("train", str(path), tiles)[4:] for path, tiles in zip(paths, (2, 1), strict=True)]
+    for path in paths:
+        path.parent.mkdir()
+    assert run([*commands[0], "--workers", "0"]) == 0
+    done = torchrun(project, ["-m", "upicker", *commands[1], "--workers", "1"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained: 3 steps on 1 of 1 micrographs") == 1
+    assert done.stderr.count("check c, step 3: best F1") == 1
+    same(*paths)
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_between_the_same_steps_and_they_go_on(project, monkeypatch):
     one, two = on_one(project, "finetune", monkeypatch), project / "finetune-two" / "m.safetensors"
     two.parent.mkdir()

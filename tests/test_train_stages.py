@@ -3,7 +3,6 @@
 import csv
 import pkgutil
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning
+from upicker.errors import ConfigError, InputError, OutputError, UPickerError, UPickerWarning, warn
 from upicker.io import coordinates, micrographs
 from upicker.io.lock import Held, lock
 from upicker.io.micrographs import Reading
@@ -21,7 +20,7 @@ from upicker.io.processes import Identity
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
-from upicker.train import labels, stages
+from upicker.train import labels, reading, stages
 from upicker.train.job import Job
 from upicker.train.log import CsvLog, Silent, totals
 from upicker.train.stages import finetune, pretrain
@@ -31,7 +30,7 @@ from upicker.units import Length, parse_length
 CONFIG = Config().with_changes(
     {
         "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
-        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 16,
+        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.query_density": 1,
         "image.working_diameter_px": 16, "train.tile_px": 64, "train.batch": 1, "train.validate_every": 2,
         "train.pretrain_steps": 4, "train.finetune_steps": 4, "train.device": "cpu", "train.bfloat16": False,
     }
@@ -160,7 +159,7 @@ def test_pretraining_learns_the_sizes_that_proposals_carry(data, tmp_path, monke
         np.testing.assert_array_equal(held.labels.diameter_px, proposed.diameter_px)
         raise InputError("here", "enough")
 
-    monkeypatch.setattr(stages, "propose", lambda *_: proposed)
+    monkeypatch.setattr(reading, "propose", lambda *_: proposed)
     monkeypatch.setattr(stages, "run_stage", enough)
     with pytest.raises(InputError, match="enough"):
         pretrain(mics(data, 1), DIAMETER, Job(tmp_path / "pre.safetensors", CONFIG))
@@ -255,7 +254,7 @@ def test_warnings_of_micrographs_are_gathered_not_printed(data, tmp_path, monkey
     read = Reading.read
 
     def noticing(self, path):
-        warnings.warn(UPickerWarning(path, "it is a movie"), stacklevel=1)
+        warn(UPickerWarning(path, "it is a movie"))
         return read(self, path)
 
     monkeypatch.setattr(Reading, "read", noticing)
@@ -414,7 +413,6 @@ def test_finetuning_starts_from_the_weights_given(data, pretrained, tmp_path):
         ("model.dim", 64, 32),
         ("model.widths", "8,8,16,16,24", r"\(8, 8, 16, 16, 16\)"),
         ("image.working_diameter_px", 20, 16.0),
-        ("train.tile_px", 96, 64),
     ],
 )
 def test_what_the_weights_fix_is_refused_by_name(data, pretrained, tmp_path, knob, value, theirs):
@@ -705,13 +703,13 @@ def test_a_checkpoint_is_continued_on_another_processor(data, pretrained, tmp_pa
     output = tmp_path / "pre.safetensors"
     with pytest.raises(KeyboardInterrupt):
         pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, progress=Told(stop_at=3)))
-    real = stages.prepare
+    real = reading.prepare
 
     def other(*args):
         prepared = real(*args)
         return replace(prepared, pixels=np.nextafter(prepared.pixels, np.float32(9)))
 
-    monkeypatch.setattr(stages, "prepare", other)
+    monkeypatch.setattr(reading, "prepare", other)
     told = Told()
     pretrain(mics(data, 2), DIAMETER, Job(output, CONFIG, resume=True, progress=told))
     assert told.stages[-1] == ("pretrain", 4, 3)

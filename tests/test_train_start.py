@@ -10,8 +10,10 @@ from upicker.errors import ConfigError
 from upicker.train.start import config_for
 
 KNOBS = {knob.key: knob for room in fields(Config) for knob in knobs_of(type(getattr(Config(), room.name))).values()}
-FIXED = {key for key in KNOBS if key.startswith("model.")} | {"image.working_diameter_px", "train.tile_px"}
-BROUGHT = {key for key in KNOBS if key.startswith("image.")} | {"train.learning_rate", "train.finetune_learning_rate"}
+FIXED = {key for key in KNOBS if key.startswith("model.")} - {"model.query_density"} | {"image.working_diameter_px"}
+BROUGHT = {key for key in KNOBS if key.startswith("image.")} | {
+    "model.query_density", "train.tile_px", "train.learning_rate", "train.finetune_learning_rate",
+}  # fmt: skip
 
 
 def value_of(config: Config, key: str) -> object:

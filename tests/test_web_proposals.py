@@ -114,7 +114,7 @@ def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
 
     toy = {
         "model.widths": "8,8,8,8,8", "model.dim": 32, "model.heads": 2, "model.feedforward": 16,
-        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 20, "train.tile_px": 96,
+        "model.encoder_layers": 1, "model.decoder_layers": 1, "model.query_density": 1, "train.tile_px": 96,
         "image.working_diameter_px": 16, "train.device": "cpu", "image.mask": False, "pick.views": 1,
     }  # fmt: skip
     config = Config().with_changes(toy)

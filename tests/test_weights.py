@@ -22,7 +22,7 @@ from upicker.units import Length
 
 TINY = {
     "model.widths": "8,8,16,16,16", "model.dim": 32, "model.heads": 4, "model.feedforward": 32,
-    "model.encoder_layers": 1, "model.decoder_layers": 1, "model.queries": 9,
+    "model.encoder_layers": 1, "model.decoder_layers": 1, "model.query_density": 0.6,
     "train.tile_px": 64, "image.working_diameter_px": 16, "pick.nms_iou": None, "propose.range_penalty": "inf",
 }  # fmt: skip
 CONFIG = Config().with_changes(TINY)
@@ -116,7 +116,7 @@ def test_a_file_cannot_be_saved_below_a_file(saved):
 
 
 def test_another_architecture_is_refused(saved):
-    for change in ({"model.dim": 64}, {"model.decoder_layers": 2}, {"model.encoder_layers": 0}, {"model.queries": 8}):
+    for change in ({"model.dim": 64}, {"model.decoder_layers": 2}, {"model.encoder_layers": 0}):
         with pytest.raises(WeightsError, match="another architecture") as caught:
             weights.load_into(fresh(CONFIG.with_changes(change)), saved)
         assert caught.value.where == str(saved)
@@ -229,7 +229,6 @@ HOSTILE = {
     "unknown knob": knobs("train", bacth=2),
     "surrogate knob": knobs("train", **{"\ud800\x1b[31m": 2}),
     "no working scale": lambda header: header | {"config": header["config"] | {"image": {"mask": True}}},
-    "no tile": lambda header: header | {"config": {k: v for k, v in header["config"].items() if k != "train"}},
     "diameter not a length": field("diameter", "wide"),
     "diameter null": field("diameter", None),
     "diameter a number": field("diameter", 108),
@@ -262,8 +261,12 @@ HOSTILE = {
 }
 HOSTILE |= {
     f"{name} {value!r:.20}": knobs("model", **{name: value})
-    for name in ("levels", "dim", "heads", "points", "feedforward", "encoder_layers", "decoder_layers", "queries")
+    for name in ("levels", "dim", "heads", "points", "feedforward", "encoder_layers", "decoder_layers")
     for value in (1_000_000, 10**400, -1, float("inf"), float("nan"), "wide", None, [1], 1.5)
+}
+HOSTILE |= {
+    f"query_density {value!r:.20}": knobs("model", query_density=value)
+    for value in (1_000_000, 10**400, -1, float("inf"), float("nan"), "wide", None, [1])
 }
 HOSTILE |= {
     f"widths {value!r:.20}": knobs("model", widths=value)
@@ -296,7 +299,7 @@ def test_a_hostile_header_is_refused_before_any_module_is_made(saved, monkeypatc
     [
         {"dim": 4096},
         {"widths": [4096] * 5},
-        {"feedforward": 65536, "queries": 10000},
+        {"feedforward": 65536},
         {"heads": 2},
         {"points": 64},
         {"backbone": "resnet50"},
@@ -356,9 +359,10 @@ def test_a_network_that_cannot_be_built_is_refused_by_its_knob(change):
 @pytest.mark.parametrize(
     ("found", "words", "remedy"),
     [
-        (0, "these are weights of format 0; this version reads format 1", "Train again"),
-        (2, "these are weights of format 2; this version reads format 1", "Update UPicker"),
-        ("one", "these are weights of format one; this version reads format 1", "Train again"),
+        (0, "these are weights of format 0; this version reads format 2", "Train again"),
+        (1, "these are weights of format 1; this version reads format 2", "Train again"),
+        (3, "these are weights of format 3; this version reads format 2", "Update UPicker"),
+        ("one", "these are weights of format one; this version reads format 2", "Train again"),
         (None, "these are weights without a format number", "Train again"),
     ],
 )
@@ -380,13 +384,13 @@ def test_weights_from_before_there_were_formats_are_refused(saved):
 
 def test_the_format_is_in_the_header(saved):
     with safe_open(saved, "pt") as file:
-        assert json.loads(file.metadata()["upicker"])["format"] == FORMAT == 1
-    assert weights.read_header(saved).format == 1
+        assert json.loads(file.metadata()["upicker"])["format"] == FORMAT == 2
+    assert weights.read_header(saved).format == 2
 
 
 def test_raising_the_format_makes_older_files_unreadable(saved, monkeypatch):
-    monkeypatch.setattr("upicker.model.header.FORMAT", 2)
-    assert "weights of format 1; this version reads format 2" in refused(saved).found
+    monkeypatch.setattr("upicker.model.header.FORMAT", 3)
+    assert "weights of format 2; this version reads format 3" in refused(saved).found
 
 
 @pytest.mark.parametrize("changes", [{}, {"model.backbone": "resnet18", "model.levels": 4}])

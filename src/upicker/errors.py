@@ -18,6 +18,7 @@ Each gives the file (or option), what was found there, and what to do. Our own m
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class OutputError(UPickerError):
 
 
 class UPickerWarning(UserWarning):
-    """Something about a file that the user should know though the work continues; issued with `warnings.warn`.
+    """Something about a file that the user should know though the work continues; issued with `warn`.
 
     Parameters
     ----------
@@ -86,22 +87,36 @@ class UPickerWarning(UserWarning):
         return type(self), (self.where, self.found, self.remedy)
 
 
+class _Collecting(threading.local):
+    """Who collects the warnings of a thread: the lists of the blocks that it is in, the innermost one last."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[UPickerWarning]] = []
+
+
+_collecting = _Collecting()
+
+
+def warn(warning: UPickerWarning) -> None:
+    """Issue a warning: to the `collected_warnings` of this thread, or else as Python's `warnings.warn`."""
+    if _collecting.lists:
+        _collecting.lists[-1].append(warning)
+    else:
+        warnings.warn(warning, stacklevel=3)
+
+
 @contextmanager
 def collected_warnings() -> Iterator[list[UPickerWarning]]:
-    """Collect the package's warnings that are issued while a block runs; others are shown as usual."""
+    """Collect what this thread issues with `warn` while a block runs.
+
+    Those of other threads are theirs; Python's own filters and `warnings.catch_warnings` are the whole process's.
+    """
     found: list[UPickerWarning] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UPickerWarning)
-        others = warnings.showwarning
-
-        def show(message: Warning | str, *rest: object) -> None:
-            if isinstance(message, UPickerWarning):
-                found.append(message)
-            else:
-                others(message, *rest)  # type: ignore[arg-type]  # The arguments of `warnings.showwarning`.
-
-        warnings.showwarning = show
+    _collecting.lists.append(found)
+    try:
         yield found
+    finally:
+        _collecting.lists.pop()
 
 
 def listed(paths: Sequence[Path | str], most: int = 10) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of an image at the working scale, and the rectangle in it whose particles it owns.
+    """A rectangle of an image at the working scale, and the rectangle in it whose particles it owns.
 
     Tiles overlap, so a particle may be detected in several; it is taken from the one tile that owns its centre.
 
@@ -98,34 +99,47 @@ class Tile:
         return (x >= x0 - slack) & (x < x1 + slack) & (y >= y0 - slack) & (y < y1 + slack)
 
 
-def tiles(shape: tuple[int, int], size: int, overlap: float) -> list[Tile]:
-    """Cover an image with square tiles that overlap by at least `overlap` working pixels.
+def tiles(shape: tuple[int, int], largest: int, overlap: float, multiple: int) -> tuple[tuple[int, int], list[Tile]]:
+    """Cover an image with the fewest tiles, all of one size, that overlap by at least `overlap` working pixels.
+
+    The tiles are as small as their number allows: an image a little larger than a tile is not covered by four whole
+    ones.
 
     Parameters
     ----------
     shape : tuple of int
-        Rows, columns. It may be smaller than a tile, which then extends beyond the image.
-    size : int
-        Side of a tile, working pixels.
+        Rows, columns.
+    largest : int
+        Longest side of a tile, working pixels; a multiple of `multiple`.
     overlap : float
-        Smallest overlap of neighbouring tiles, working pixels; less than `size`.
+        Smallest overlap of neighbouring tiles, working pixels; less than `largest`.
+    multiple : int
+        Sides of tiles are multiples of it, so that a tile may extend beyond the image by less than that.
+
+    Returns
+    -------
+    size : tuple of int
+        Rows, columns of a tile.
+    tiles : list of Tile
+        Row by row.
     """
-    rows, columns = _starts(shape[0], size, overlap), _starts(shape[1], size, overlap)
-    row_cuts, column_cuts = _cuts(rows, size), _cuts(columns, size)
-    return [
+    (height, rows), (width, columns) = (_starts(length, largest, overlap, multiple) for length in shape)
+    row_cuts, column_cuts = _cuts(rows, height), _cuts(columns, width)
+    cover = [
         Tile(x, y, (column_cuts[j], row_cuts[i], column_cuts[j + 1], row_cuts[i + 1]))
         for i, y in enumerate(rows)
         for j, x in enumerate(columns)
     ]
+    return (height, width), cover
 
 
-def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """Return the first pixels of evenly spaced tiles along one axis."""
-    assert 0 <= overlap < size
-    if length <= size:
-        return [0]
-    count = 1 + int(np.ceil((length - size) / (size - overlap)))
-    return [round(i * (length - size) / (count - 1)) for i in range(count)]
+def _starts(length: int, largest: int, overlap: float, multiple: int) -> tuple[int, list[int]]:
+    """Return the side of the tiles along one axis, and the first pixels of evenly spaced ones."""
+    assert 0 <= overlap < largest
+    assert largest % multiple == 0
+    count = 1 if length <= largest else 1 + math.ceil((length - largest) / (largest - overlap))
+    size = multiple * math.ceil((length + (count - 1) * overlap) / count / multiple)
+    return size, [round(i * max(0, length - size) / max(1, count - 1)) for i in range(count)]
 
 
 def _cuts(starts: list[int], size: int) -> list[float]:

@@ -45,6 +45,10 @@ class Micrograph:
         """Rows, columns."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
+    def without_pixels(self) -> Micrograph:
+        """Return it with pixels that are all 0 and take no memory, for those who need the shape and the names."""
+        return replace(self, pixels=np.broadcast_to(np.float32(0), self.shape))
+
 
 class ScoreKind(StrEnum):
     """What the scores of particles are. Scores of different kinds must not be compared."""

@@ -39,6 +39,7 @@ from upicker.cli import (
     report,
     simulate,
     suggest,
+    train,
     training,
 )
 from upicker.cli.console import problem, warning
@@ -62,6 +63,7 @@ USAGE = {
     propose.propose: "MICS... -o DIR --diameter 108px [OPTIONS]",
     training.pretrain: "MICS... -o pre.safetensors --diameter 108px [OPTIONS]",
     training.finetune: "MICS... --labels DIR [--init pre.safetensors] -o model.safetensors [OPTIONS]",
+    train.train: "SETS.toml -o general.safetensors [OPTIONS]",
     label.label: "MICS... --labels DIR [--diameter 190A] [--model model.safetensors] [OPTIONS]",
     suggest.suggest: "MICS... --model model.safetensors [--labels DIR] [-o ranking.csv] [OPTIONS]",
     pick.pick: "MICS... --model model.safetensors -o DIR [OPTIONS]",
@@ -83,6 +85,7 @@ COMPUTING = {
     for command in (
         training.pretrain,
         training.finetune,
+        train.train,
         suggest.suggest,
         pick.pick,
         relion_job.relion_job,

@@ -92,6 +92,14 @@ class TrainingBar:
         text = f"{self._stage}, step {row['step']:.0f} of {self._total}: F1 {row['f1']:.3f} ({figures})"
         self._bar.console.print(text, markup=False, soft_wrap=True)
 
+    def checked(self, name: str, figures: Mapping[str, float]) -> None:
+        """Print the figures of a set that is only checked."""
+        text = (
+            f"check {name}, step {figures['step']:.0f}: best F1 {figures['f1']:.3f} at {figures['threshold']:.3f}, "
+            f"{figures['f1_fixed']:.3f} at {figures['fixed']:g}"
+        )
+        self._bar.console.print(text, markup=False, soft_wrap=True)
+
     def finish(self) -> None:
         """Remove the bar."""
         self._bar.stop()

@@ -81,13 +81,13 @@ def pretrain(
     from upicker.train import stages
     from upicker.train.job import Job
 
-    with _processes() as ranks:
+    with processes() as ranks:
         changed = changes(config, changes_, teacher__rounds=self_train)
         merged = preset_config(preset).with_changes(changed)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
-        job = Job(output, merged, reading, resume, TrainingBar(), _backbone(backbone_weights), ranks, force=force)
+        job = Job(output, merged, reading, resume, TrainingBar(), backbone_of(backbone_weights), ranks, force=force)
         result = stages.pretrain(paths, diameter, job)
-        return _report("pretrained", result, len(paths))
+        return report_stage("pretrained", result, len(paths), "proposals")
 
 
 def finetune(
@@ -141,19 +141,19 @@ def finetune(
     from upicker.train import stages
     from upicker.train.job import Job
 
-    with _processes() as ranks:
+    with processes() as ranks:
         given = preset_changes(preset) | changes(config, changes_)
         merged = Config().with_changes(given)
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         held = _validation(validation)
-        backbone = _backbone(backbone_weights)
+        backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
         result = stages.finetune(paths, existing_labels(labels), job, init, diameter, held, partial)
-        return _report("fine-tuned", result, len(paths))
+        return report_stage("fine-tuned", result, len(paths))
 
 
 @contextmanager
-def _processes() -> Iterator[Ranks]:
+def processes() -> Iterator[Ranks]:
     """Join the processes of torchrun. Only the first prints; others print errors that the first does not meet."""
     from upicker.train.ranks import join
 
@@ -166,7 +166,8 @@ def _processes() -> Iterator[Ranks]:
             raise
 
 
-def _backbone(text: str) -> str | None:
+def backbone_of(text: str) -> str | None:
+    """Return ImageNet weights as given, or None."""
     return None if text == "none" else text
 
 
@@ -183,15 +184,26 @@ def _validation(text: str) -> Path | float:
     return fraction
 
 
-def _report(title: str, result: StageResult, total: int) -> int:
-    """Print the results of a stage; return the exit code."""
+def report_stage(title: str, result: StageResult, total: int, truth: str = "validation labels") -> int:
+    """Print the results of a stage; return the exit code.
+
+    Parameters
+    ----------
+    title : str
+        What was done.
+    result : StageResult
+        The result.
+    total : int
+        Number of micrographs that were given.
+    truth : str
+        What was validated on.
+    """
     from upicker.io.pairing import unmatched
 
     early = ", stopped early" if result.stopped_early else ""
     used = f"{result.steps} steps on {result.trained_on} of {total} micrographs, {result.seconds:.0f} s{early}"
     note(f"{title}: {'already complete' if result.was_complete else used} -> {result.path}")
     if result.f1 is not None:
-        truth = "proposals" if title == "pretrained" else "validation labels"
         note(
             f"against {truth}: F1 {result.f1:.3f}, precision {result.precision:.3f}, recall"
             f" {result.recall:.3f} at threshold {result.threshold:.3f}, which is stored with the weights"

@@ -121,8 +121,8 @@ class Knob:
 
     @property
     def key(self) -> str:
-        """``room.name``."""
-        return f"{self.room}.{self.name}"
+        """``room.name``; without a room, the name."""
+        return f"{self.room}.{self.name}" if self.room else self.name
 
     @property
     def takes(self) -> str:

@@ -37,4 +37,10 @@ class ModelConfig(Room):
     feedforward: int = knob(512, "Hidden width of the feed-forward networks.", low=1, high=65536)
     encoder_layers: int = knob(2, "Layers of the encoder.", low=0, high=64)
     decoder_layers: int = knob(3, "Layers of the decoder.", low=1, high=64)
-    queries: int = knob(200, "Object queries, i.e. the largest number of detections per tile.", low=1, high=10000)
+    query_density: float = knob(
+        1.4,
+        "Object queries per squared particle diameter of a tile in training; more where a tile holds more particles. "
+        "Picking takes as many as the micrograph asks for.",
+        above=0,
+        high=100,
+    )

@@ -13,7 +13,10 @@ class PickConfig(Room):
     """Picking with trained weights."""
 
     overlap_diameters: float = knob(2.0, "Overlap of neighbouring tiles, in particle diameters.", low=0)
-    batch: int = knob(4, "Tiles computed together.", low=1)
+    tile_px: int = knob(
+        480, "Longest side of a tile, in working pixels; a small micrograph is one tile of its size.", low=32, high=8192
+    )
+    batch: int = knob(2, "Tiles computed together.", low=1)
     views: int | None = knob(
         None,
         "Rotated and mirrored versions of each micrograph whose detections are averaged; time grows with them.",

@@ -13,7 +13,7 @@ from upicker.config.propose import COUNT
 class TrainConfig(Room):
     """Both training stages, and the device that training and picking use."""
 
-    tile_px: int = knob(288, "Side of a tile in training and picking, in working pixels.", low=32, high=4096)
+    tile_px: int = knob(288, "Side of a tile in training, in working pixels.", low=32, high=4096)
     batch: int = knob(2, "Tiles computed together, per process; a step uses batch x accumulate x processes.", low=1)
     accumulate: int = knob(1, "Batches per step, one after the other: large steps in little memory.", low=1)
     proposals: str = knob(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-from upicker.errors import InputError, UPickerWarning
+from upicker.errors import InputError, UPickerWarning, warn
 from upicker.io import coordinates
 from upicker.io.formats import COMMON_FIRST
 from upicker.io.formats.format import Format
@@ -108,7 +107,7 @@ def _warn_of_others(folder: Path, beside: dict[Path, Path]) -> None:
         (other, taken), *more = beside.items()
         rest = f" (and so for {len(more)} more)" if more else ""
         what = f"{other.name} is not used, because {taken.name} is of the same micrograph{rest}"
-        warnings.warn(UPickerWarning(folder, what, "Give a folder with one of them"), stacklevel=3)
+        warn(UPickerWarning(folder, what, "Give a folder with one of them"))
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -15,7 +15,6 @@ import errno
 import json
 import os
 import uuid
-import warnings
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from upicker.errors import OutputError, UPickerWarning
+from upicker.errors import OutputError, UPickerWarning, warn
 from upicker.io.atomic import replacing
 from upicker.io.processes import Identity
 
@@ -235,7 +234,7 @@ def _by_exclusive_file(path: Path, holder: Holder) -> Lock:
         taking.unlink(missing_ok=True)
     found = f"this {'system' if fcntl is None else 'file system'} does not support locks (flock)"
     remedy = "The lock file is kept all the same. After a crash of another machine, --force takes it"
-    warnings.warn(UPickerWarning(path.parent, found, remedy), stacklevel=3)
+    warn(UPickerWarning(path.parent, found, remedy))
     return Lock(path, holder, None)
 
 

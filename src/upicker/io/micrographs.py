@@ -6,14 +6,13 @@ import glob
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import InputError, MicrographError, UPickerWarning
+from upicker.errors import InputError, MicrographError, UPickerWarning, warn
 from upicker.io import lists, movies, mrc, names, rasters
 from upicker.io.compression import compression, opened
 from upicker.io.lists import Listed
@@ -154,13 +153,12 @@ def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None 
     stored = _read_file(path)
     pixels = stored.pixels
     if stored.frames > 1:
-        warnings.warn(
+        warn(
             UPickerWarning(
                 path,
                 f"it is a movie, of which the plain sum is used ({stored.frames} frames)",
                 "Correct the motion first, then pick: drift blurs particles and shifts them",
-            ),
-            stacklevel=2,
+            )
         )
         if gain is not None:
             pixels = movies.with_gain(path, stored, _read_file(Path(gain)), Path(gain))

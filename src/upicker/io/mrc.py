@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -11,7 +10,7 @@ import mrcfile
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from upicker.errors import MicrographError, UPickerWarning
+from upicker.errors import MicrographError, UPickerWarning, warn
 from upicker.io import mrc_bytes
 from upicker.io.atomic import replacing
 from upicker.io.compression import check_expansion, compression, fill, opened, skip
@@ -266,7 +265,7 @@ def _warn_of_unsigned(path: Path, pixels: np.ndarray) -> None:
     what, mode, other = ("bytes", 0, "1 or 2") if half == 128 else ("16-bit integers", 1, "2")
     found = f"it holds unsigned {what} in MRC mode {mode}, where the standard has signed ones"
     found += f", and is read as 0..{2 * half - 1}"
-    warnings.warn(UPickerWarning(path, found, f"If that is wrong, save it as MRC mode {other}"), stacklevel=4)
+    warn(UPickerWarning(path, found, f"If that is wrong, save it as MRC mode {other}"))
 
 
 def _header(head: bytes, order: _Order) -> Any:

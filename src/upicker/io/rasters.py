@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from upicker.errors import MicrographError, UPickerWarning
+from upicker.errors import MicrographError, UPickerWarning, warn
 from upicker.io.atomic import replacing
 from upicker.io.compression import check_expansion
 from upicker.io.movies import check_movie, summed
@@ -124,9 +123,7 @@ def _tiff(path: Path, file: tifffile.TiffFile, max_side: int) -> StoredImage:
         raise MicrographError(path, f"it is a volume of {page.imagedepth} sections", "Give a single image")
     if _white_is_zero(page):
         found = "white is zero in this TIFF (PhotometricInterpretation), so its values are inverted, as viewers show it"
-        warnings.warn(
-            UPickerWarning(path, found, "If particles are bright then, save it with black as zero"), stacklevel=2
-        )
+        warn(UPickerWarning(path, found, "If particles are bright then, save it with black as zero"))
     if frames == 1:
         return StoredImage(_tiff_page(path, page), _tiff_pixel_size(file, page), "tiff")
     kind = "eer" if file.is_eer else "tiff"
@@ -153,7 +150,7 @@ def _series(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
         raise MicrographError(path, found, "Save the micrograph alone")
     columns, rows = sides[areas.index(max(areas))]
     found = f"it holds images of several sizes, {kinds}, of which the largest is read"
-    warnings.warn(UPickerWarning(path, found, f"If it is not that of {columns} x {rows}, save it alone"), stacklevel=2)
+    warn(UPickerWarning(path, found, f"If it is not that of {columns} x {rows}, save it alone"))
     return file.series[areas.index(max(areas))]
 
 

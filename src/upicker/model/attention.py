@@ -111,8 +111,8 @@ class MSDeformAttn(nn.Module):
         query : Tensor
             `(B, Q, D)`, positional embedding added.
         reference_points : Tensor
-            `(B, Q, 2)` points, offsets then counted in pixels of each level; or `(B, Q, 4)` boxes (centre
-            form), offsets then counted in half box sides. In 0..1.
+            `(B, Q, N, 2)` points, offsets then counted in cells of each level; or `(B, Q, N, 4)` boxes (centre
+            form), offsets then counted in half box sides. 0..1 spans each level.
         memory : Tensor
             `(B, L, D)`, the tokens to sample from.
         spatial_shapes : list of tuple of int
@@ -130,13 +130,17 @@ class MSDeformAttn(nn.Module):
         logits = self.attention_weights(query).to(reference_points.dtype).view(B, Q, H, N * P)
         # One unit for each offset: broadcasting along pairs takes ten times as long.
         if reference_points.shape[-1] == 4:
-            unit = reference_points[..., 2:].repeat(1, 1, H * N * P) * (0.5 / P)
+            unit = self._per_offset(reference_points[..., 2:] * (0.5 / P))
         else:
-            sides = 1 / offsets.new_tensor([(w, h) for h, w in spatial_shapes])
-            unit = sides[:, None].expand(H, N, P, 2).flatten()
-        locations = reference_points[:, :, None, :2] + (offsets * unit).view(B, Q, -1, 2)
+            unit = self._per_offset(1 / offsets.new_tensor([[[(w, h) for h, w in spatial_shapes]]]))
+        locations = self._per_offset(reference_points[..., :2]) + offsets * unit
         weights = _softmax(logits).view(B, Q, H, N, P)
         return self.output_proj(ms_deform_attn(value, spatial_shapes, locations.view(B, Q, H, N, P, 2), weights))
+
+    def _per_offset(self, of_levels: Tensor) -> Tensor:
+        """`(B, Q, N, 2)` x, y of each level -> `(B, Q, 2 HNP)`, those of all offsets."""
+        B, Q, N, _ = of_levels.shape
+        return of_levels[..., None, :].expand(B, Q, N, self.points, 2).reshape(B, Q, -1).repeat(1, 1, self.heads)
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -1,9 +1,13 @@
-"""Boxes as tensors: centre form `(cx, cy, w, h)` and corner form `(x0, y0, x1, y1)`, in tiles (0..1)."""
+"""Boxes as tensors: centre form `(cx, cy, w, h)` and corner form `(x0, y0, x1, y1)`, in particle diameters."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+LOG_LARGEST = math.log(16.0)
 
 
 def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -46,9 +50,24 @@ def _area(low: Tensor, high: Tensor) -> Tensor:
     return (high - low).clamp_min(0).prod(-1)
 
 
-def inverse_sigmoid(x: Tensor) -> Tensor:
-    """Return the logits of values in 0..1, clamped away from the ends."""
-    return torch.logit(x, eps=1e-5)
+def refined(boxes: Tensor, delta: Tensor) -> Tensor:
+    """Move boxes by what a head predicts: centres in units of the boxes' sides, sides by factors.
+
+    Parameters
+    ----------
+    boxes : Tensor
+        `(..., 4)` centre form, sides positive.
+    delta : Tensor
+        `(..., 4)` shifts of the centre over the sides, logarithms of the factors of the sides.
+
+    Returns
+    -------
+    Tensor
+        `(..., 4)`; sides are limited to 1/16 to 16 particle diameters, so that no number overflows.
+    """
+    sides = boxes[..., 2:]
+    log_sides = (sides.log() + delta[..., 2:]).clamp(-LOG_LARGEST, LOG_LARGEST)
+    return torch.cat([boxes[..., :2] + delta[..., :2] * sides, log_sides.exp()], -1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

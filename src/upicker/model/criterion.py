@@ -53,7 +53,7 @@ class SetCriterion:
         outputs : DetectorOutput
             The detector's predictions.
         targets : list of Tensor
-            Per tile `(m, 4)` boxes, centre form, 0..1.
+            Per tile `(m, 4)` boxes, centre form, particle diameters.
         denoising : DenoisingQueries or None
             The denoising queries that the detector was given.
         unsure : sequence of Tensor, optional

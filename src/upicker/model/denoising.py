@@ -36,7 +36,7 @@ class DenoisingQueries:
     labels : Tensor
         `(B, 2GM)` int64, 1 = particle, 0 = replaced by label noise: index into the detector's `label_enc`.
     boxes : Tensor
-        `(B, 2GM, 4)` noised boxes, centre form, 0..1.
+        `(B, 2GM, 4)` noised boxes, centre form, particle diameters.
     targets : Tensor
         `(B, 2GM, 4)` the boxes to reconstruct.
     positive, negative : Tensor
@@ -80,7 +80,7 @@ def prepare_denoising(
     Parameters
     ----------
     targets : list of Tensor
-        Per tile `(m, 4)` boxes, centre form, 0..1; m may be 0 and may differ.
+        Per tile `(m, 4)` boxes, centre form, particle diameters; m may be 0 and may differ.
     config : DenoiseConfig
         lambda_l, lambda_p, lambda_n and the number of groups.
     generator : torch.Generator
@@ -95,7 +95,7 @@ def prepare_denoising(
     if largest == 0 or config.groups == 0:
         return None
     device = targets[0].device
-    padded = torch.full((len(targets), largest, 4), 0.5, device=device)
+    padded = torch.ones(len(targets), largest, 4, device=device)
     valid = torch.zeros(len(targets), largest, dtype=torch.bool, device=device)
     for i, boxes in enumerate(targets):
         padded[i, : len(boxes)] = boxes
@@ -112,7 +112,10 @@ def prepare_denoising(
     size = low + (high - low) * uniform(*repeated.shape)
     sign = torch.where(uniform(*repeated.shape) < 0.5, -1.0, 1.0)
     corners = box_cxcywh_to_xyxy(repeated) + sign * size * repeated[..., 2:].repeat(1, 1, 2) / 2
-    boxes = box_xyxy_to_cxcywh(corners.clamp(0, 1)).clamp(1e-4, 1)
+    low, high = corners[..., :2], corners[..., 2:]
+    # Corners that have passed each other change places: a side is never negative.
+    boxes = box_xyxy_to_cxcywh(torch.cat([torch.minimum(low, high), torch.maximum(low, high)], -1))
+    boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp_min(1 / 16)], -1)
     replaced = uniform(*repeated.shape[:2]) < config.label_noise
     return DenoisingQueries(
         labels=(~replaced).long(),

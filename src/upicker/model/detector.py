@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,19 +11,22 @@ from torch import Tensor, nn
 
 from upicker.config import ModelConfig
 from upicker.model.backbone import RESNETS, CompactBackbone, ResNet
-from upicker.model.boxes import at_least_float32, inverse_sigmoid
+from upicker.model.boxes import at_least_float32, refined
 from upicker.model.denoising import DenoisingQueries
 from upicker.model.norm import GroupNorm
-from upicker.model.position import grid_points, sine_embedding
+from upicker.model.position import Pyramid
 from upicker.model.transformer import MLP, DeformableTransformerDecoder, DeformableTransformerEncoder
 
 # Initial probability of a particle: few queries hold one, and the first steps need not be spent on learning that.
 PRIOR_PROBABILITY = 0.01
+# Stride of the first feature level, pixels.
+FIRST_STRIDE = 8
 
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """Predictions for a batch of tiles; boxes in centre form, 0..1.
+    """Predictions for a batch of tiles; boxes in centre form, particle diameters from the tile's
+    outer corner.
 
     Attributes
     ----------
@@ -59,13 +63,13 @@ class Detector(nn.Module):
     ----------
     config : ModelConfig
         Architecture.
-    box_side : float
-        Expected side of a box over the side of the tile: the initial size of all boxes.
+    diameter_px : float
+        Particle diameter in pixels of the tiles: the unit of all lengths, and the initial side of all boxes.
     """
 
-    def __init__(self, config: ModelConfig, box_side: float) -> None:
+    def __init__(self, config: ModelConfig, diameter_px: float) -> None:
         super().__init__()
-        self.config, self.box_side = config, box_side
+        self.config, self.diameter_px = config, diameter_px
         self.backbone = ResNet(config.backbone) if config.backbone in RESNETS else CompactBackbone(config.widths)
         channels = list(self.backbone.channels)
         self.input_proj = nn.ModuleList(_projection(c, config.dim, 1) for c in channels[: config.levels])
@@ -80,34 +84,45 @@ class Detector(nn.Module):
         self.enc_output_norm = nn.LayerNorm(config.dim)
         self.enc_out_class_embed = nn.Linear(config.dim, 1)
         self.enc_out_bbox_embed = MLP(config.dim, config.dim, 4).zero_init()
-        self.query_embed = nn.Embedding(config.queries, config.dim)
+        self.query_embed = nn.Embedding(1, config.dim)
         self.label_enc = nn.Embedding(2, config.dim)
         self.decoder = DeformableTransformerDecoder(config)
         self.class_embed = nn.Linear(config.dim, 1)
         for head in (self.enc_out_class_embed, self.class_embed):
             nn.init.constant_(head.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
 
-    def forward(self, images: Tensor, denoising: DenoisingQueries | None = None) -> DetectorOutput:
+    def forward(
+        self,
+        images: Tensor,
+        denoising: DenoisingQueries | None = None,
+        origin: Tensor | None = None,
+        at_least: int = 1,
+    ) -> DetectorOutput:
         """Detect.
 
         Parameters
         ----------
         images : Tensor
-            `(B, 1, t, t)` prepared tiles.
+            `(B, 1, h, w)` prepared tiles.
         denoising : DenoisingQueries, optional
             Denoising queries, in training.
+        origin : Tensor, optional
+            See `DeformableTransformerDecoder`.
+        at_least : int
+            Number of queries, if that of the tile's area is smaller: in training as many as a crowded tile needs.
         """
-        memory, spatial_shapes = self.encode(images)
-        enc_logits, enc_boxes = self.select_queries(memory, spatial_shapes)
-        # Mixed query selection: boxes of the selected tokens, contents learned. The decoder's losses do not train the
-        # selection through the boxes; it has a loss of its own.
-        tgt = self.query_embed.weight.expand(len(images), -1, -1)[:, : enc_boxes.shape[1]]
+        memory, pyramid = self.encode(images)
+        number = max(at_least, self.queries_of(*images.shape[2:]))
+        enc_logits, enc_boxes = self.select_queries(memory, pyramid, number)
+        # Mixed query selection: boxes of the selected tokens, a content that is learned. The decoder's losses do not
+        # train the selection through the boxes; it has a loss of its own.
+        tgt = self.query_embed.weight.expand(*enc_boxes.shape[:2], -1)
         reference_points, attn_mask, n_dn = enc_boxes.detach(), None, 0
         if denoising is not None:
             tgt = torch.cat([self.label_enc(denoising.labels), tgt], 1)
             reference_points = torch.cat([denoising.boxes, reference_points], 1)
             attn_mask, n_dn = denoising.attn_mask(enc_boxes.shape[1]), len(denoising)
-        hs, boxes = self.decoder(tgt, reference_points, memory, spatial_shapes, attn_mask)
+        hs, boxes = self.decoder(tgt, reference_points, memory, pyramid, attn_mask, origin)
         # In float32 whatever the rest computes in: rounded to bfloat16, many picks would have equal scores.
         with torch.autocast(images.device.type, enabled=False):
             logits = [self.class_embed(at_least_float32(output)) for output in hs]
@@ -124,41 +139,47 @@ class Detector(nn.Module):
             dn_boxes=[x[:, :n_dn] for x in boxes] if n_dn else [],
         )
 
-    def encode(self, images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Return the memory, the encoder's tokens `(B, L, D)`, and the levels' rows, columns."""
+    def queries_of(self, rows: int, columns: int) -> int:
+        """Return the number of queries in training for a tile of so many pixels."""
+        return max(1, round(self.config.query_density * rows * columns / self.diameter_px**2))
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Pyramid]:
+        """Return the memory, the encoder's tokens `(B, L, D)`, and their levels."""
         features = self.backbone(images)
         srcs = [proj(feature) for proj, feature in zip(self.input_proj, features, strict=False)]
         for proj in list(self.input_proj)[len(features) :]:
             srcs.append(proj(features[-1] if len(srcs) == len(features) else srcs[-1]))
-        spatial_shapes = [(src.shape[2], src.shape[3]) for src in srcs]
+        pyramid = pyramid_of(srcs, self.diameter_px)
         src = torch.cat([src.flatten(2).transpose(1, 2) for src in srcs], 1)
-        reference_points = torch.cat([grid_points(shape, images.device, images.dtype) for shape in spatial_shapes])[
-            None
-        ]
-        sizes = torch.tensor([h * w for h, w in spatial_shapes], device=images.device)
-        level_embed = self.level_embed.repeat_interleave(sizes, 0)
-        pos = sine_embedding(reference_points, self.config.dim // 2) + level_embed
-        return self.encoder(src, pos, reference_points, spatial_shapes), spatial_shapes
+        centres = pyramid.centres(images.device)[:, None] / pyramid.extents(images.device)
+        return self.encoder(src, pyramid.of_tokens(self.level_embed), centres[None], pyramid.shapes), pyramid
 
-    def select_queries(self, memory: Tensor, spatial_shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def select_queries(self, memory: Tensor, pyramid: Pyramid, number: int) -> tuple[Tensor, Tensor]:
         """Select the encoder tokens with the highest scores; their boxes become the queries' first reference boxes.
 
-        Half of DINO's *mixed query selection*: positions come from the image, contents from `query_embed`. Contents
+        Half of DINO's *mixed query selection*: positions come from the image, the content from `query_embed`. Contents
         taken from the tokens, too, would be ambiguous, since a token may cover several particles or a part of one.
+        All queries share one content: with one of their own, their number could not follow the size of the tile.
 
         Returns
         -------
         logits, boxes : Tensor
-            `(B, Q, 1)`, `(B, Q, 4)` of the `Q` selected tokens (fewer if there are fewer tokens).
+            `(B, Q, 1)`, `(B, Q, 4)` of the `Q` selected tokens: `number`, or all if there are fewer.
         """
         output_memory = self.enc_output_norm(self.enc_output(memory))
         logits = at_least_float32(self.enc_out_class_embed(output_memory))
-        top = logits[..., 0].topk(min(self.config.queries, logits.shape[1]), 1).indices[..., None]
-        centres = torch.cat([grid_points(shape, memory.device, logits.dtype) for shape in spatial_shapes])
-        proposals = torch.cat([centres, torch.full_like(centres, self.box_side)], 1).expand(len(memory), -1, -1)
+        top = logits[..., 0].topk(min(number, logits.shape[1]), 1).indices[..., None]
+        centres = pyramid.centres(memory.device, logits.dtype)
+        proposals = torch.cat([centres, torch.ones_like(centres)], 1).expand(len(memory), -1, -1)
         delta = self.enc_out_bbox_embed(output_memory.gather(1, top.expand(-1, -1, output_memory.shape[-1])))
-        boxes = (at_least_float32(delta) + inverse_sigmoid(proposals.gather(1, top.expand(-1, -1, 4)))).sigmoid()
+        boxes = refined(proposals.gather(1, top.expand(-1, -1, 4)), at_least_float32(delta))
         return logits.gather(1, top), boxes
+
+
+def pyramid_of(features: Sequence[Tensor], diameter_px: float) -> Pyramid:
+    """Return the levels of feature maps `(B, D, h, w)`, each at half the resolution of the one before."""
+    strides = [FIRST_STRIDE * 2**i / diameter_px for i in range(len(features))]
+    return Pyramid([(feature.shape[2], feature.shape[3]) for feature in features], strides)
 
 
 def _projection(in_channels: int, dim: int, kernel: int) -> nn.Sequential:

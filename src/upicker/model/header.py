@@ -20,14 +20,14 @@ from upicker.units import Length, parse_length
 # and shapes still fit: a renamed or reshaped parameter, but also another order of a box's coordinates, other waves of
 # the sine embedding, another unit of the sampling offsets, an activation or a norm moved, another scale of the input
 # pixels. Not for new fields of the header or for knobs: those have errors of their own.
-FORMAT = 1
+FORMAT = 2
 
 # A header has a few thousand characters.
 MOST_CHARACTERS = 2**20
 # Of what a file says, so much is quoted in an error.
 MOST_QUOTED = 200
 # Without these knobs positions and sizes would silently be those of the defaults.
-REQUIRED = (("image", "working_diameter_px"), ("train", "tile_px"))
+REQUIRED = (("image", "working_diameter_px"),)
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Header:
     ----------
     config : dict
         The merged config, as nested tables.
-    diameter : str
-        The particle diameter that the weights were trained for, with its unit.
+    diameter : str or None
+        The particle diameter that the weights were trained for, with its unit; None: any.
     stage : str
-        ``"pretrain"`` or ``"finetune"``.
+        ``"pretrain"``, ``"finetune"`` or ``"train"``.
     threshold : float or None
         Lowest score of a pick, chosen by training.
     f1, precision, recall : float or None
@@ -57,7 +57,7 @@ class Header:
     """
 
     config: dict
-    diameter: str
+    diameter: str | None
     stage: str
     threshold: float | None
     f1: float | None
@@ -69,9 +69,9 @@ class Header:
     format: int = FORMAT
 
     @property
-    def length(self) -> Length:
-        """The particle diameter as a length."""
-        return parse_length(self.diameter)
+    def length(self) -> Length | None:
+        """The particle diameter as a length; None: any."""
+        return None if self.diameter is None else parse_length(self.diameter)
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -112,7 +112,8 @@ def quoted(text: object) -> str:
 def _require_sound(header: Header) -> None:
     """Refuse fields of the wrong type or outside their range; `TypeError`, `ValueError` or `ConfigError`."""
     for name in ("diameter", "stage", "version", "fingerprint"):
-        if not isinstance(getattr(header, name), str):
+        value = getattr(header, name)
+        if not isinstance(value, str) and (name != "diameter" or value is not None):
             raise TypeError(f"'{name}' is not text")
     for name in ("threshold", "f1", "precision", "recall"):
         value = getattr(header, name)
@@ -125,7 +126,8 @@ def _require_sound(header: Header) -> None:
     for room, name in REQUIRED:
         if name not in header.config.get(room, {}):
             raise ValueError(f"'{room}.{name}' is missing")
-    parse_length(header.diameter)
+    if header.diameter is not None:
+        parse_length(header.diameter)
 
 
 def _require_format(path: Path, found: object) -> None:

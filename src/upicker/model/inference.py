@@ -3,8 +3,9 @@
 What training needs and picking does not is left out, and what is the same for all tiles is computed once:
 
 - weights are cast once, instead of at each use;
-- sampling offsets and attention weights come from one matrix product. The positional embedding goes into it as
-  ``W (src + pos) + b = W src + (W pos + b)``, whose second term is constant for a tile size;
+- the number of queries follows what a tile holds (`LEAST_SCORE`, `ENOUGH`);
+- sampling offsets and attention weights come from one matrix product. The embedding of the level goes into it as
+  ``W (src + pos) + b = W src + (W pos + b)``, whose second term is constant;
 - bilinear samples of all levels, heads and points of a query are one weighted sum of rows of a table (`embedding_bag`),
   where each level has a ring of zeros around it, so that samples outside need no test;
 - the attention weights are normalised after that sum, as the sum is linear in them.
@@ -16,6 +17,7 @@ Shape letters as in `upicker.model.attention`.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,10 +27,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from upicker.model.attention import MSDeformAttn
-from upicker.model.boxes import inverse_sigmoid
-from upicker.model.detector import Detector
-from upicker.model.position import grid_points, sine_embedding
-from upicker.model.transformer import MLP, DeformableTransformerDecoderLayer, DeformableTransformerEncoderLayer
+from upicker.model.boxes import refined
+from upicker.model.detector import Detector, pyramid_of
+from upicker.model.position import Pyramid, sine_embedding
+from upicker.model.transformer import (
+    MLP,
+    DeformableTransformerDecoderLayer,
+    DeformableTransformerEncoderLayer,
+    out_of_reach,
+)
+
+# Tokens to which the encoder gives a lower score become no queries; those of at least the second one all do. Between
+# them it is as many as in training, by the tile's area.
+LEAST_SCORE, ENOUGH = 0.005, 0.1
 
 
 class Levels:
@@ -39,13 +50,14 @@ class Levels:
 
     Parameters
     ----------
-    shapes : list of tuple of int
-        Rows, columns of the N levels.
+    pyramid : Pyramid
+        The N levels.
     heads, points : int
         H, P.
     """
 
-    def __init__(self, shapes: list[tuple[int, int]], heads: int, points: int, device: torch.device) -> None:
+    def __init__(self, pyramid: Pyramid, heads: int, points: int, device: torch.device) -> None:
+        shapes = pyramid.shapes
         self.shapes, self.heads, self.points = shapes, heads, points
         self.width = max(columns for _, columns in shapes) + 2
         self.starts = [0]
@@ -59,7 +71,9 @@ class Levels:
         head = torch.arange(heads, device=device)[:, None, None]
         first = ((start[:, None] + 1) * self.width + 1) * heads + head
         self.first = first.expand(heads, len(shapes), points).reshape(-1)
-        self.size = self._per_sample(size)
+        strides = torch.tensor(pyramid.strides, dtype=torch.float32, device=device)
+        # Cells per particle diameter.
+        self.cells = self._per_sample((1 / strides)[:, None].expand(-1, 2))
 
     def _per_sample(self, of_levels: Tensor) -> Tensor:
         """`(N, 2)` x, y of each level -> `(2 HNP)`, those of all samples' x and then y."""
@@ -191,17 +205,23 @@ class DecoderLayer:
         self.norm1, self.norm2, self.norm3 = (_norm(norm, dtype) for norm in (layer.norm1, layer.norm2, layer.norm3))
         self.linear1, self.linear2 = _cast(layer.linear1, dtype), _cast(layer.linear2, dtype)
 
-    def __call__(self, tgt: Tensor, query_pos: Tensor, boxes: Tensor, memory: Tensor, levels: Levels) -> Tensor:
-        """Refine the queries `(B, Q, D)`; `boxes` `(B, Q, 4)` are their reference boxes."""
+    def __call__(
+        self, tgt: Tensor, query_pos: Tensor, boxes: Tensor, seen: Tensor, memory: Tensor, levels: Levels
+    ) -> Tensor:
+        """Refine the queries `(B, Q, D)`.
+
+        `boxes` `(B, Q, 4)` are their reference boxes; `seen` `(B, 1, Q, Q)` is True where the row's query attends to
+        the column's.
+        """
         query, key = F.linear(tgt + query_pos, *self.query_key).chunk(2, -1)
         q, k, v = (self._split(x) for x in (query, key, F.linear(tgt, *self.value)))
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended = F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2)
         tgt = self.norm1(F.linear(attended, *self.output).add_(tgt))
         predicted = F.linear(tgt + query_pos, self.sampling.cast).float().add_(self.sampling.bias)
-        samples = len(levels.size)
+        samples = len(levels.cells)
         # Offsets count in half box sides.
-        unit = _repeated(boxes[..., 2:] * (0.5 / self.points), samples) * levels.size
-        centre = _repeated(boxes[..., :2], samples) * levels.size - 0.5
+        unit = _repeated(boxes[..., 2:] * (0.5 / self.points), samples) * levels.cells
+        centre = _repeated(boxes[..., :2], samples) * levels.cells - 0.5
         place = predicted[..., :samples]
         torch.addcmul(centre, place, unit, out=place)
         tgt = self.norm2(self.sampling(predicted, memory, levels).add_(tgt))
@@ -223,7 +243,7 @@ class Fixed:
     constants : list of Tensor
         For each encoder layer `(L, 3 HNP)`: what positions add to the samples and to the logits of their weights.
     proposals : Tensor
-        `(L, 4)` logits of the boxes that the tokens start from.
+        `(L, 4)` boxes that the tokens start from.
     """
 
     levels: Levels
@@ -243,8 +263,9 @@ class InferenceDetector:
     """
 
     def __init__(self, model: Detector, dtype: torch.dtype = torch.float32) -> None:
-        config, self.box_side, self.dtype = model.config, model.box_side, dtype
-        self.dim, self.heads, self.points, self.queries = config.dim, config.heads, config.points, config.queries
+        config, self.diameter_px, self.dtype = model.config, model.diameter_px, dtype
+        self.dim, self.heads, self.points = config.dim, config.heads, config.points
+        self.query_density = config.query_density
         self.device = model.level_embed.device
         self.backbone, self.input_proj = (_copy(module, dtype) for module in (model.backbone, model.input_proj))
         self.level_embed = _copied(model.level_embed, torch.float32)
@@ -260,18 +281,33 @@ class InferenceDetector:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, 1, t, t)` prepared tiles -> scores `(B, Q)` in 0..1, boxes `(B, Q, 4)` in centre form; float32."""
+        """Detect.
+
+        Parameters
+        ----------
+        images : Tensor
+            `(B, 1, h, w)` prepared tiles.
+
+        Returns
+        -------
+        scores, boxes : Tensor
+            `(B, Q)` in 0..1; `(B, Q, 4)` in centre form, in pixels of the tile, 0 at the centre of the first one;
+            float32. Q is that of the tile with most queries; the others' further ones have a score of 0.
+        """
         src, fixed = self._tokens(images)
         for layer, constant in zip(self.encoder, fixed.constants, strict=True):
             src = layer(src, constant, fixed.levels)
-        boxes = self._selected(src, fixed.proposals)
-        tgt = self.content[: boxes.shape[1]].expand(len(images), -1, -1)
+        rows, columns = images.shape[2:]
+        boxes, used = self._selected(src, fixed.proposals, self.query_density * rows * columns / self.diameter_px**2)
+        tgt = self.content.expand(*boxes.shape[:2], -1)
         for layer in self.decoder:
             pos = self.query_pos(sine_embedding(boxes, self.dim // 2).to(self.dtype))
-            tgt = layer(tgt, pos, boxes, src, fixed.levels)
+            tgt = layer(tgt, pos, boxes, _seen(boxes, used), src, fixed.levels)
             output = self.norm(tgt)
-            boxes = (self.box(output).float() + inverse_sigmoid(boxes)).sigmoid()
-        return F.linear(output.float(), *self.score)[..., 0].sigmoid(), boxes
+            boxes = refined(boxes, self.box(output).float())
+        scores = F.linear(output.float(), *self.score)[..., 0].sigmoid()
+        centres, sides = (boxes * self.diameter_px).chunk(2, -1)
+        return scores * used, torch.cat([centres - 0.5, sides], -1)
 
     def _tokens(self, images: Tensor) -> tuple[Tensor, Fixed]:
         """Return the tokens `(B, L, D)` of all levels, and what is fixed for them."""
@@ -279,29 +315,43 @@ class InferenceDetector:
         srcs = [proj(feature) for proj, feature in zip(self.input_proj, features, strict=False)]
         for proj in list(self.input_proj)[len(features) :]:
             srcs.append(proj(features[-1] if len(srcs) == len(features) else srcs[-1]))
-        shapes = tuple((src.shape[2], src.shape[3]) for src in srcs)
+        pyramid = pyramid_of(srcs, self.diameter_px)
+        shapes = tuple(pyramid.shapes)
         if shapes not in self._fixed:
-            self._fixed = {shapes: self._fix(list(shapes))}
+            self._fixed = {shapes: self._fix(pyramid)}
         return torch.cat([src.flatten(2).transpose(1, 2) for src in srcs], 1), self._fixed[shapes]
 
-    def _fix(self, shapes: list[tuple[int, int]]) -> Fixed:
-        levels = Levels(shapes, self.heads, self.points, self.device)
-        centres = torch.cat([grid_points(shape, self.device) for shape in shapes])
-        sizes = torch.tensor([h * w for h, w in shapes], device=self.device)
-        pos = sine_embedding(centres, self.dim // 2) + self.level_embed.repeat_interleave(sizes, 0)
+    def _fix(self, pyramid: Pyramid) -> Fixed:
+        levels = Levels(pyramid, self.heads, self.points, self.device)
+        centres = pyramid.centres(self.device)
+        pos = pyramid.of_tokens(self.level_embed)
         # Offsets count in pixels of each level, from the token's own position.
-        own = _repeated(centres, len(levels.size)) * levels.size - 0.5
-        constants = [F.pad(own, (0, len(levels.size) // 2)) + layer.sampling.constant(pos) for layer in self.encoder]
-        proposals = inverse_sigmoid(torch.cat([centres, torch.full_like(centres, self.box_side)], 1))
-        return Fixed(levels, constants, proposals)
+        own = _repeated(centres, len(levels.cells)) * levels.cells - 0.5
+        constants = [F.pad(own, (0, len(levels.cells) // 2)) + layer.sampling.constant(pos) for layer in self.encoder]
+        return Fixed(levels, constants, torch.cat([centres, torch.ones_like(centres)], 1))
 
-    def _selected(self, memory: Tensor, proposals: Tensor) -> Tensor:
-        """Return the boxes `(B, Q, 4)` of the tokens with the highest scores; see `Detector.select_queries`."""
+    def _selected(self, memory: Tensor, proposals: Tensor, usual: float) -> tuple[Tensor, Tensor]:
+        """Return the boxes `(B, Q, 4)` of the tokens that become queries, by falling score.
+
+        Also `(B, Q)` bool, whether a query is one of its tile: Q is the largest number of a tile, and at least 1.
+        `usual` is the number of queries in training.
+        """
         output = self.enc_norm(F.linear(memory, *self.enc_output))
-        logits = F.linear(output, *self.enc_class)[..., 0].float()
-        top = logits.topk(min(self.queries, logits.shape[1]), 1).indices
+        scores = F.linear(output, *self.enc_class)[..., 0].float().sigmoid()
+        number = max(1, math.ceil(usual), int((scores >= ENOUGH).sum(1).max()))
+        highest, top = scores.topk(min(number, scores.shape[1]), 1)
+        rank = torch.arange(highest.shape[1], device=scores.device)
+        used = (highest >= LEAST_SCORE) & ((rank < max(1, usual)) | (highest >= ENOUGH))
+        number = max(1, int(used.sum(1).max()))
+        used, top = used[:, :number], top[:, :number]
         chosen = output.gather(1, top[..., None].expand(-1, -1, output.shape[-1]))
-        return (self.enc_box(chosen).float() + proposals[top]).sigmoid()
+        return refined(proposals[top], self.enc_box(chosen).float()), used
+
+
+def _seen(boxes: Tensor, used: Tensor) -> Tensor:
+    """Return `(B, 1, Q, Q)` bool: each query attends to itself, and to those used within reach."""
+    itself = torch.eye(boxes.shape[1], dtype=torch.bool, device=boxes.device)
+    return ((~out_of_reach(boxes) & used[:, None]) | itself)[:, None]
 
 
 def _repeated(xy: Tensor, samples: int) -> Tensor:

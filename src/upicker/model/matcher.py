@@ -34,7 +34,7 @@ class HungarianMatcher:
         logits, boxes : Tensor
             `(Q, 1)`, `(Q, 4)`.
         targets : Tensor
-            `(m, 4)` its objects, centre form, 0..1.
+            `(m, 4)` its objects, centre form, particle diameters.
 
         Returns
         -------

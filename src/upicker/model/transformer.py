@@ -8,8 +8,12 @@ from torch.nn import functional as F
 
 from upicker.config import ModelConfig
 from upicker.model.attention import MSDeformAttn
-from upicker.model.boxes import at_least_float32, inverse_sigmoid
-from upicker.model.position import sine_embedding
+from upicker.model.boxes import at_least_float32, refined
+from upicker.model.position import Pyramid, sine_embedding
+
+# Queries attend to those whose reference boxes are at most so many diameters away: duplicates and neighbours. What is
+# further away would only make the result depend on the size of the tile.
+REACH = 3.0
 
 
 class MLP(nn.Module):
@@ -55,13 +59,14 @@ class DeformableTransformerEncoderLayer(nn.Module):
         src : Tensor
             `(B, L, D)`, the tokens.
         pos : Tensor
-            `(1, L, D)` sine embedding of their positions plus that of their level.
+            `(L, D)` embedding of their level; that of their positions is left out, so that a particle looks the same
+            wherever it lies in a tile.
         reference_points : Tensor
-            `(1, L, 2)` the tokens' own positions, 0..1.
+            `(1, L, N, 2)` the tokens' own positions, 0..1 of each level.
         spatial_shapes : list of tuple of int
             Rows, columns of the levels.
         """
-        reference_points = reference_points.expand(len(src), -1, -1)
+        reference_points = reference_points.expand(len(src), -1, -1, -1)
         src2 = self.self_attn(src + pos, reference_points, src, spatial_shapes)
         src = self.norm1(src + src2)
         return self.norm2(src + self.linear2(F.relu(self.linear1(src))))
@@ -103,7 +108,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         reference_points: Tensor,
         memory: Tensor,
         spatial_shapes: list[tuple[int, int]],
-        attn_mask: Tensor | None,
+        attn_mask: Tensor,
     ) -> Tensor:
         """Refine the queries.
 
@@ -112,19 +117,21 @@ class DeformableTransformerDecoderLayer(nn.Module):
         tgt, query_pos : Tensor
             `(B, Q, D)` content of the queries, and the embedding of their reference boxes.
         reference_points : Tensor
-            `(B, Q, 4)` reference boxes, centre form, 0..1: the query samples around the centre, in units of the box.
+            `(B, Q, N, 4)` reference boxes, centre form, 0..1 of each level: the query samples around the centre, in
+            units of the box.
         memory : Tensor
             `(B, L, D)`.
         spatial_shapes : list of tuple of int
             Rows, columns of the levels.
-        attn_mask : Tensor or None
-            `(Q, Q)` bool for the self-attention, True where the row's query must not attend to the column's.
+        attn_mask : Tensor
+            `(B, Q, Q)` bool for the self-attention, True where the row's query must not attend to the column's.
         """
         query = tgt + query_pos
         # On a CPU the gradient of attention takes three times as long in bfloat16 as in float32.
         with torch.autocast("cpu", enabled=False):
             query, value = (x.to(self.norm1.weight.dtype) for x in (query, tgt))
-            tgt2, _ = self.self_attn(query, query, value, attn_mask=attn_mask, need_weights=False)
+            mask = attn_mask.repeat_interleave(self.self_attn.num_heads, 0)
+            tgt2, _ = self.self_attn(query, query, value, attn_mask=mask, need_weights=False)
         tgt = self.norm1(tgt + tgt2)
         tgt2 = self.cross_attn(tgt + query_pos, reference_points, memory, spatial_shapes)
         tgt = self.norm2(tgt + tgt2)
@@ -134,8 +141,8 @@ class DeformableTransformerDecoderLayer(nn.Module):
 class DeformableTransformerDecoder(nn.Module):
     """Decoder layers with iterative box refinement and look forward twice (DINO, the paper's ref. 27).
 
-    Each layer moves the reference boxes by the output of `bbox_embed`, in logits, and the next layer samples the
-    memory around the moved boxes. `bbox_embed` and `norm` are shared by the layers.
+    Each layer moves the reference boxes by the output of `bbox_embed` (`upicker.model.boxes.refined`), and the next
+    layer samples the memory around the moved boxes. `bbox_embed` and `norm` are shared by the layers.
 
     The reference boxes carry no gradient from layer to layer, which keeps training stable. The loss of layer i is
     therefore computed on another box: the reference of layer i without that detachment (`undetached`), moved by layer
@@ -156,8 +163,9 @@ class DeformableTransformerDecoder(nn.Module):
         tgt: Tensor,
         reference_points: Tensor,
         memory: Tensor,
-        spatial_shapes: list[tuple[int, int]],
+        pyramid: Pyramid,
         attn_mask: Tensor | None = None,
+        origin: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Decode.
 
@@ -166,9 +174,17 @@ class DeformableTransformerDecoder(nn.Module):
         tgt : Tensor
             `(B, Q, D)` content of the queries.
         reference_points : Tensor
-            `(B, Q, 4)` first reference boxes, centre form, 0..1.
-        memory, spatial_shapes, attn_mask
-            As for a layer.
+            `(B, Q, 4)` first reference boxes, centre form, particle diameters.
+        memory : Tensor
+            `(B, L, D)`.
+        pyramid : Pyramid
+            Its levels.
+        attn_mask : Tensor, optional
+            `(Q, Q)` bool, True where the row's query must not attend to the column's; beside that, none attends to
+            those further away than `REACH`.
+        origin : Tensor, optional
+            `(B, 2)` what is added to positions before they are embedded, particle diameters: at random in training,
+            so that only differences of positions mean anything. By default 0.
 
         Returns
         -------
@@ -177,13 +193,27 @@ class DeformableTransformerDecoder(nn.Module):
         """
         hs, boxes = [], []
         undetached = reference_points
+        extents = pyramid.extents(memory.device, reference_points.dtype).repeat(1, 2)
         for layer in self.layers:
             reference_points = undetached.detach()
-            query_pos = self.ref_point_head(sine_embedding(reference_points, self.dim // 2))
-            tgt = layer(tgt, query_pos, reference_points, memory, spatial_shapes, attn_mask)
+            embedded = reference_points
+            if origin is not None:
+                embedded = torch.cat([reference_points[..., :2] + origin[:, None], reference_points[..., 2:]], -1)
+            query_pos = self.ref_point_head(sine_embedding(embedded, self.dim // 2))
+            mask = out_of_reach(reference_points)
+            if attn_mask is not None:
+                mask = mask | attn_mask
+            tgt = layer(tgt, query_pos, reference_points[:, :, None] / extents, memory, pyramid.shapes, mask)
             output = self.norm(tgt)
             delta = at_least_float32(self.bbox_embed(output))
             hs.append(output)
-            boxes.append((delta + inverse_sigmoid(undetached)).sigmoid())
-            undetached = (delta + inverse_sigmoid(reference_points)).sigmoid()
+            boxes.append(refined(undetached, delta))
+            undetached = refined(reference_points, delta)
         return hs, boxes
+
+
+def out_of_reach(boxes: Tensor) -> Tensor:
+    """`(B, Q, 4)` reference boxes -> `(B, Q, Q)` bool, True where two are too far apart to attend to each other."""
+    x, y = boxes[..., 0], boxes[..., 1]
+    dx, dy = (a[:, :, None] - a[:, None, :] for a in (x, y))
+    return dx * dx + dy * dy > REACH**2

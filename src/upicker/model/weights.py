@@ -41,7 +41,7 @@ def build(config: Config) -> Detector:
         If such a network cannot be built.
     """
     _require_buildable(config.model)
-    return Detector(config.model, config.image.working_diameter_px / config.train.tile_px)
+    return Detector(config.model, config.image.working_diameter_px)
 
 
 def _require_buildable(model: ModelConfig) -> None:

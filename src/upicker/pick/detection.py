@@ -30,6 +30,8 @@ SLACK = 0.15
 SAME_IOU = 0.4
 # Detections of different views that are closer than this many diameters are one particle.
 SAME_DIAMETERS = 0.3
+# Sides of tiles are multiples of the stride of the coarsest features, so that these fit.
+MULTIPLE = 32
 # Number of views, unless the config gives it: all for small micrographs, of up to this many squared particle diameters,
 # since that costs no more than the usual number for a large one.
 SMALL, ALL_VIEWS, USUAL_VIEWS = 800, len(VIEWS), 4
@@ -99,25 +101,26 @@ def _interval(first: float, last: float, at_least: int, length: int) -> slice:
 
 def _detect_in_view(network: Network, pixels: np.ndarray, config: Config) -> Particles:
     """Return the detections in an array at the working scale, merged over its tiles."""
-    size = config.train.tile_px
-    cover = tiles(pixels.shape, size, min(config.pick.overlap_diameters * config.image.working_diameter_px, size // 2))
+    largest = MULTIPLE * max(1, config.pick.tile_px // MULTIPLE)
+    overlap = min(config.pick.overlap_diameters * config.image.working_diameter_px, largest // 2)
+    size, cover = tiles(pixels.shape, largest, overlap, MULTIPLE)
     batches = [cover[start : start + config.pick.batch] for start in range(0, len(cover), config.pick.batch)]
-    found = [part for batch in batches for part in _detect_in_tiles(network, pixels, batch, config)]
+    found = [part for batch in batches for part in _detect_in_tiles(network, pixels, size, batch, config)]
     everything = Particles.concatenate(found)
     tile = np.repeat(np.arange(len(found)), [len(part) for part in found])
     return everything.select(_unsuppressed(everything, SAME_IOU, tile))
 
 
-def _detect_in_tiles(network: Network, pixels: np.ndarray, batch: list[Tile], config: Config) -> Iterator[Particles]:
-    """Yield, per tile, the detections that it owns, in working pixels."""
-    size = config.train.tile_px
+def _detect_in_tiles(
+    network: Network, pixels: np.ndarray, size: tuple[int, int], batch: list[Tile], config: Config
+) -> Iterator[Particles]:
+    """Yield, per tile of `size`, the detections that it owns, in working pixels."""
     # Beyond the micrograph a tile is 0, as the background of a prepared one.
     corners = np.array([(tile.x, tile.y) for tile in batch])
-    scores, boxes = network(cut(pixels, corners, (size, size), "zero")[:, None])
-    scores, boxes = scores.astype(np.float64), boxes.astype(np.float64) * size
+    scores, boxes = network(cut(pixels, corners, size, "zero")[:, None])
+    scores, boxes = scores.astype(np.float64), boxes.astype(np.float64)
     for tile, score, box in zip(batch, scores, boxes, strict=True):
-        # A tile spans 0..1 from the outer edge of its first pixel, whose centre is at 0.
-        xy = box[:, :2] - 0.5 + (tile.x, tile.y)
+        xy = box[:, :2] + (tile.x, tile.y)
         kept = (score >= FLOOR) & tile.owns(xy, SLACK * config.image.working_diameter_px)
         yield Particles.of(xy[kept], np.sqrt(box[kept, 2] * box[kept, 3]), score[kept])
 

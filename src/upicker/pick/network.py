@@ -16,9 +16,10 @@ from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.units import Length
 
-# Tiles `(B, 1, t, t)` float32 at the working scale, 0 = background -> scores `(B, Q)` float32 in 0..1, and boxes
-# `(B, Q, 4)` float32 in centre form (x, y, width, height), where 0..1 spans the outer edges of the tile. Q may be
-# anything, and differ from batch to batch.
+# Tiles `(B, 1, h, w)` float32 at the working scale, 0 = background -> scores `(B, Q)` float32 in 0..1, and boxes
+# `(B, Q, 4)` float32 in centre form (x, y, width, height), in pixels of the tile, the centre of the first one at 0. Any
+# size of tile that is a multiple of `upicker.pick.detection.MULTIPLE` works. Q may be anything, and differ from batch
+# to batch.
 Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -32,8 +33,8 @@ class LoadedNetwork:
         The function.
     config : Config
         Stored with the weights, with the user's changes.
-    diameter : Length
-        Particle diameter that the weights were trained for.
+    diameter : Length or None
+        Particle diameter that the weights were trained for; None: any, so that the user gives it.
     threshold : float or None
         Lowest score of a pick, chosen by training.
     device : str
@@ -42,7 +43,7 @@ class LoadedNetwork:
 
     network: Network
     config: Config
-    diameter: Length
+    diameter: Length | None
     threshold: float | None
     device: str
 
@@ -86,7 +87,8 @@ def changed(stored: Config, changes: Mapping[str, object]) -> Config:
     return config
 
 
-def _fixed(config: Config) -> dict[str, object]:
-    """Return what weights depend on: architecture, working scale, and the tile in which positions are embedded."""
-    scale = {"image.working_diameter_px": config.image.working_diameter_px, "train.tile_px": config.train.tile_px}
-    return {f"model.{name}": value for name, value in asdict(config.model).items()} | scale
+def _fixed(stored: Config) -> dict[str, object]:
+    """Return what weights depend on: architecture and working scale."""
+    scale = {"image.working_diameter_px": stored.image.working_diameter_px}
+    architecture = {f"model.{name}": value for name, value in asdict(stored.model).items() if name != "query_density"}
+    return architecture | scale

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from upicker.errors import UPickerWarning
+from upicker.errors import ConfigError, UPickerWarning, warn
 from upicker.image.mask import masked
-from upicker.image.prepare import prepare
+from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect
 from upicker.pick.network import LoadedNetwork, load
+from upicker.units import Length
 
 # Lowest score of a pick where neither the weights nor the config have a threshold.
 DEFAULT_THRESHOLD = 0.3
@@ -35,8 +36,8 @@ class Picker:
         The weights file.
     config : Config
         The merged config.
-    diameter : Length
-        The particle diameter that the weights were trained for.
+    diameter : Length or None
+        The particle diameter that the weights were trained for; None: any.
     threshold : float
         Lowest score of a pick; may be set.
     has_threshold : bool
@@ -74,6 +75,20 @@ class Picker:
         picker.threshold = self.threshold
         return picker
 
+    def diameter_or(self, given: Length | None = None) -> Length:
+        """Return the diameter that is given, or else that of the weights.
+
+        Raises
+        ------
+        ConfigError
+            If there is neither.
+        """
+        diameter = given or self.diameter
+        if diameter is None:
+            found = f"{self.path} is for particles of any size, so the diameter is not known"
+            raise ConfigError("--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px")
+        return diameter
+
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.
 
@@ -92,22 +107,36 @@ class Picker:
         Raises
         ------
         ConfigError
-            If the diameter is in Angstrom and the pixel size is not known.
+            If the diameter is in Angstrom and the pixel size is not known, or there is no diameter.
         MicrographError
             If the micrograph does not fit the diameter.
         """
+        return self.picks(self.prepared(micrograph, diameter_px), micrograph.path or micrograph.name)
+
+    def prepared(self, micrograph: Micrograph, diameter_px: float | None = None) -> Prepared:
+        """Do the first step of `pick`, which needs no network: the micrograph as the network is shown it.
+
+        Raises
+        ------
+        ConfigError, MicrographError
+            As `pick`.
+        """
         if diameter_px is None:
-            diameter_px = self.diameter.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
-        prepared = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
+            length = self.diameter_or()
+            diameter_px = length.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
+        found = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
+        return replace(found, unflattened=None)
+
+    def picks(self, prepared: Prepared, where: Path | str) -> Particles:
+        """Do the second step of `pick`; `where` names the micrograph in warnings."""
         found = detect(self._network, prepared, self.config).above(self.threshold)
         if not len(found) and self.threshold >= 1 and self.config.pick.threshold is None:
-            warnings.warn(
+            warn(
                 UPickerWarning(
-                    micrograph.path or micrograph.name,
+                    where,
                     f"nothing was picked: the threshold stored with {self.path.name} is 1, as these weights found no "
                     "particle when they were validated",
                     "Train longer, or give --threshold",
-                ),
-                stacklevel=2,
+                )
             )
         return found

@@ -35,7 +35,7 @@ class TorchNetwork:
         self._network = InferenceDetector(to_device(model, config), precision(config, self._device))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`(B, 1, t, t)` float32 -> scores `(B, Q)`, boxes `(B, Q, 4)`, centre form, 0..1 of the tile."""
+        """`(B, 1, h, w)` float32 -> scores `(B, Q)`, boxes `(B, Q, 4)`; see `upicker.pick.network.Network`."""
         images = torch.from_numpy(tiles).to(self._device, memory_format=torch.channels_last)
         scores, boxes = self._network(images)
         return scores.cpu().numpy(), boxes.cpu().numpy()

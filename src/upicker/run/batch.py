@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError, UPickerWarning, collected_warnings
+from upicker.run.ahead import TwoSteps, loaded_ahead
 from upicker.run.pool import Reply, replies
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ class Outcome(Generic[T]):
     error : UPickerError or None
         Why it failed; None if it did not.
     seconds : float
-        The time spent on it.
+        The time spent on it; what was loaded ahead waits without being counted.
     warnings : tuple of UPickerWarning
         Warnings for the user, though it did not fail.
     """
@@ -52,7 +54,7 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         The files.
     work : callable
         Takes a path. With ``jobs > 1`` it is sent to other processes, so it must be picklable: an instance of a
-        class at module level.
+        class at module level. If it is a `upicker.run.ahead.TwoSteps`, files are loaded ahead.
     jobs : int
         Number of processes; 1 works in this process, file after file in the given order.
 
@@ -69,12 +71,38 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         If a knob is wrong rather than a file.
     """
     if jobs <= 1 or len(paths) <= 1:
-        for path in paths:
-            yield _attempt(work, path)
+        yield from _outcomes(work, paths)
         return
-    with closing(replies(paths, partial(_attempt, work), min(jobs, len(paths)))) as found:
+    with closing(replies(paths, partial(_outcomes, work), min(jobs, len(paths)), _readers(work))) as found:
         for reply in found:
             yield _outcome(reply)
+
+
+def _readers(work: Callable[[Path], T]) -> int:
+    """Return how many files are loaded ahead."""
+    return work.readers if isinstance(work, TwoSteps) else 0
+
+
+def _outcomes(work: Callable[[Path], T], paths: Iterable[Path]) -> Generator[Outcome[T], None, None]:
+    """Work on files in the given order; if the work has two steps, the first is done ahead."""
+    if not isinstance(work, TwoSteps) or not work.readers:
+        for path in paths:
+            yield _attempt(work, path, path)
+        return
+    with closing(loaded_ahead(paths, partial(_loaded, work), work.readers)) as loaded:
+        for one in loaded:
+            yield one if one.error is not None else _finished(work, one)
+
+
+def _loaded(work: TwoSteps, path: Path) -> Outcome[Any]:
+    return _attempt(work.load, path, path)
+
+
+def _finished(work: TwoSteps, loaded: Outcome[Any]) -> Outcome[Any]:
+    """Do the second step for a file; its time and warnings are those of both."""
+    outcome = _attempt(work.finish, loaded.value, loaded.path)
+    seconds, warnings = loaded.seconds + outcome.seconds, (*loaded.warnings, *outcome.warnings)
+    return replace(outcome, seconds=seconds, warnings=warnings)
 
 
 def _outcome(reply: Reply[Outcome[T]]) -> Outcome[T]:
@@ -89,14 +117,14 @@ def _outcome(reply: Reply[Outcome[T]]) -> Outcome[T]:
     return replace(reply.value, warnings=(UPickerWarning(reply.path, found, remedy), *reply.value.warnings))
 
 
-def _attempt(work: Callable[[Path], T], path: Path) -> Outcome[T]:
-    """Work on one file, and catch errors that concern this file only."""
+def _attempt(work: Callable[[A], T], argument: A, path: Path) -> Outcome[T]:
+    """Work on one file, or do a step of it, and catch errors that concern this file only."""
     start = time.perf_counter()
     value, error = None, None
     noticed: list[UPickerWarning] = []
     try:
         with collected_warnings() as noticed:
-            value = work(path)
+            value = work(argument)
     except OutputError as failure:
         cause = failure.__cause__
         if not (isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG):

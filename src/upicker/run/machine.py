@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+# Memory that a process may need for the largest micrographs; less was measured (benchmarks/RESULTS.md).
+PROCESS_BYTES = 2 * 2**30
 _LAPTOP_BYTES = 8 * 2**30
 
 

@@ -24,6 +24,11 @@ class Destination(Protocol):
         """The folder of all files."""
         ...
 
+    @property
+    def overlay(self) -> bool:
+        """Whether the pixels of micrographs are drawn; `write` needs them."""
+        ...
+
     def prepare(self) -> None:
         """Make the folder; raises OutputError if it cannot be written."""
 

@@ -11,15 +11,18 @@ from pathlib import Path
 from upicker.config import Config
 from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker
+from upicker.run.ahead import Ready
 from upicker.run.entries import Entry
-from upicker.run.machine import cores, memory_bytes
+from upicker.run.machine import PROCESS_BYTES, cores, memory_bytes
 from upicker.run.outputs import Destination
 from upicker.units import Length
 
 # A process takes seconds to start: it is of use for at least this many micrographs.
 MIN_FILES = 4
-# Memory that a process may need for the largest micrographs; less was measured (benchmarks/RESULTS.md).
-PROCESS_BYTES = 2 * 2**30
+# The same for each thread that reads and prepares ahead, beyond the first.
+READER_BYTES = 2**30
+# As many threads keep a GPU busy; more compete for Python's lock.
+MOST_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Picking:
         Pixel sizes that override those in the files, and the gain reference.
     command : str
         The command's name, for ``run.toml``.
+    readers : int
+        How many threads read and prepare micrographs ahead, see `upicker.run.ahead`.
     """
 
     picker: Picker
@@ -45,6 +50,7 @@ class Picking:
     diameter: Length | None = None
     reading: Reading = field(default_factory=Reading)
     command: str = "pick"
+    readers: int = 0
 
     @property
     def config(self) -> Config:
@@ -58,7 +64,7 @@ class Picking:
 
     def diameter_px(self, path: Path, pixel_size_A: float | None) -> float:
         """Return the particle diameter in a micrograph, raw pixels; raises ConfigError without a pixel size."""
-        return (self.diameter or self.picker.diameter).to_px(pixel_size_A, str(path))
+        return self.picker.diameter_or(self.diameter).to_px(pixel_size_A, str(path))
 
     @cached_property
     def _sha256(self) -> str | None:
@@ -69,7 +75,7 @@ class Picking:
         return {
             "model": str(self.picker.path),
             "model_sha256": self._sha256,
-            "diameter": str(self.diameter or self.picker.diameter),
+            "diameter": str(self.picker.diameter_or(self.diameter)),
             "threshold": self.picker.threshold,
             **self.reading.about(),
         }
@@ -84,7 +90,7 @@ class Picking:
 
     def for_processes(self, jobs: int) -> Picking:
         """Return it for each of `jobs` processes, which share the cores."""
-        return replace(self, picker=sharing_cores(self.picker, jobs))
+        return replace(self, picker=sharing_cores(self.picker, jobs), readers=readers(self.picker, jobs))
 
     def __call__(self, path: Path) -> Entry:
         """Pick the particles of one micrograph, and write them.
@@ -96,9 +102,20 @@ class Picking:
         OutputError
             If the output cannot be written.
         """
+        return self.finish(self.load(path))
+
+    def load(self, path: Path) -> Ready:
+        """Do the first step, for which no network is needed: read a micrograph, and prepare it."""
         micrograph = self.reading.read(path)
         diameter_px = self.diameter_px(path, micrograph.pixel_size_A)
-        return self.outputs.write(micrograph, self.picker.pick(micrograph, diameter_px), diameter_px)
+        prepared = self.picker.prepared(micrograph, diameter_px)
+        return Ready(micrograph if self.outputs.overlay else micrograph.without_pixels(), prepared)
+
+    def finish(self, ready: Ready) -> Entry:
+        """Do the second step: find its particles, and write them."""
+        micrograph, prepared = ready.micrograph, ready.prepared
+        where = micrograph.path or micrograph.name
+        return self.outputs.write(micrograph, self.picker.picks(prepared, where), prepared.diameter_px)
 
 
 def _sha256(path: Path) -> str | None:
@@ -127,3 +144,16 @@ def sharing_cores(picker: Picker, jobs: int) -> Picker:
     if jobs <= 1 or picker.config.train.threads:
         return picker
     return picker.with_threads(max(1, cores() // jobs))
+
+
+def readers(picker: Picker, jobs: int) -> int:
+    """Return how many threads of each of several processes read and prepare micrographs ahead.
+
+    One costs no processor time, and hides that files come slowly. A GPU takes them faster than one thread prepares
+    them. None where there is too little memory for the processes themselves.
+    """
+    share = memory_bytes() // max(1, jobs)
+    if share < PROCESS_BYTES:
+        return 0
+    wanted = 1 if picker.device == "cpu" else cores() // max(1, jobs) - 1
+    return max(1, min(wanted, MOST_READERS, 1 + (share - PROCESS_BYTES) // READER_BYTES))

@@ -1,6 +1,6 @@
-"""Several processes that work on files, each on one at a time; one that dies is replaced, and its file is known.
+"""Several processes that work on files, each on one at a time; one that dies is replaced, and its files are known.
 
-Each process has a pipe of its own. `concurrent.futures` does not tell which file a dead process had, gives up all
+Each process has a pipe of its own. `concurrent.futures` does not tell which files a dead process had, gives up all
 processes at once, keeps all results, and leaves named semaphores behind when it is killed.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -46,7 +47,9 @@ class Reply(Generic[T]):
     deaths: int
 
 
-def replies(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Generator[Reply[T], None, None]:
+def replies(
+    paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]], jobs: int, ahead: int = 0
+) -> Generator[Reply[T], None, None]:
     """Work on files in several processes.
 
     Parameters
@@ -54,14 +57,18 @@ def replies(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Gene
     paths : sequence of Path
         The files.
     work : callable
-        Takes a path; picklable. It is sent to each process once, as it may hold a table of all files.
+        Takes paths, and yields a result for each in the same order; picklable. It is sent to each process once, as it
+        may hold a table of all files.
     jobs : int
         Number of processes.
+    ahead : int
+        How many files a process is given beside the one at work, for it to begin with.
 
     Yields
     ------
     Reply
-        One for each file, in the order of completion. A file whose process died is tried once more, after the others.
+        One for each file, in the order of completion. Files whose process died are tried once more, after the others,
+        and then without another one beside them: any of those that it had may have been the cause.
 
     Raises
     ------
@@ -69,62 +76,91 @@ def replies(paths: Sequence[Path], work: Callable[[Path], T], jobs: int) -> Gene
         What the work raises. Files at work are finished first, those not yet begun are dropped; so, too, if the caller
         stops.
     """
-    waiting, deaths = deque(paths), dict[Path, int]()
+    line = _Line(deque(paths), ahead)
     packed = bytes(ForkingPickler.dumps(work))
-    idle: list[_Process] = []
-    busy: list[_Process] = []
+    processes: list[_Process] = []
     try:
         for path in paths[:jobs]:  # All start at the same time: each takes seconds.
-            idle.append(_Process(path, packed))
-        while waiting or busy:
-            while waiting and len(busy) < jobs:
-                busy.append(_given(waiting.popleft(), idle, packed))
-            for process in _ready(busy):
-                busy.remove(process)
-                idle.append(process)
-                path, value = process.path, process.reply()
+            processes.append(_Process(path, packed))
+        while line.waiting or any(process.paths for process in processes):
+            _hand_out(line, processes, jobs, packed)
+            for process in _ready(processes):
+                value = process.reply()
                 if value is None:
-                    idle.remove(process)
+                    processes.remove(process)
                     process.end()
-                    deaths[path] = deaths.get(path, 0) + 1
-                    if deaths[path] < MOST_DEATHS:
-                        waiting.append(path)
-                        continue
-                elif waiting:  # It works on while the caller deals with the result.
-                    busy.append(_given(waiting.popleft(), idle, packed))
-                yield Reply(path, value, deaths.get(path, 0))
+                    for path in line.take_back(process.paths):
+                        yield Reply(path, None, line.deaths[path])
+                else:
+                    path = process.paths.popleft()
+                    _hand_out(line, [process], 0, packed)  # It works on while the caller deals with the result.
+                    yield Reply(path, value, line.deaths.get(path, 0))
     finally:
-        for process in [*idle, *busy]:
+        for process in processes:
             process.dismiss()
-        for process in [*idle, *busy]:
+        for process in processes:
             process.end()
 
 
-def _ready(busy: Sequence[_Process]) -> list[_Process]:
+@dataclass
+class _Line:
+    """The files that wait, and how often processes died at them."""
+
+    waiting: deque[Path]
+    ahead: int
+    deaths: dict[Path, int] = field(default_factory=dict)
+
+    def next_for(self, given: Collection[Path]) -> Path | None:
+        """Return the next file for a process that was given some already; None if it should have no more."""
+        if not self.waiting or len(given) > self.ahead:
+            return None
+        alone = self.waiting[0] in self.deaths or any(path in self.deaths for path in given)
+        return None if given and alone else self.waiting.popleft()
+
+    def take_back(self, paths: Iterable[Path]) -> list[Path]:
+        """Put files whose process died at the end, and return those that are given up."""
+        given_up = []
+        for path in paths:
+            self.deaths[path] = self.deaths.get(path, 0) + 1
+            (given_up if self.deaths[path] >= MOST_DEATHS else self.waiting).append(path)
+        return given_up
+
+
+def _hand_out(line: _Line, processes: list[_Process], jobs: int, packed: bytes) -> None:
+    """Give files to processes, first to those that have fewest; up to `jobs` are started where all are busy."""
+    while line.waiting:
+        process = min((one for one in processes if one.lives), key=lambda one: len(one.paths), default=None)
+        if (process is None or process.paths) and len(processes) < jobs:
+            process = _Process(line.waiting[0], packed)
+            processes.append(process)
+        if process is None or (path := line.next_for(process.paths)) is None:
+            return
+        if not process.give(path):  # It has died before, as will be noticed.
+            line.waiting.appendleft(path)
+
+
+def _ready(processes: Sequence[_Process]) -> list[_Process]:
     """Wait, and return the processes that have a result, or have died."""
-    ready = wait([one.pipe for one in busy] + [one.process.sentinel for one in busy])
-    return [one for one in busy if one.pipe in ready or one.process.sentinel in ready]
-
-
-def _given(path: Path, idle: list[_Process], packed: bytes) -> _Process:
-    """Return a process that was given a file: one of those that have nothing to do, or a new one."""
-    while idle:
-        process = idle.pop()
-        if process.give(path):
-            return process
-        process.end()
-    process = _Process(path, packed)
-    process.give(path)  # If it has died already, that is noticed by those who wait for it.
-    return process
+    ready = wait([one.pipe for one in processes] + [one.process.sentinel for one in processes])
+    return [one for one in processes if one.pipe in ready or one.process.sentinel in ready]
 
 
 class _Process:
-    """One process, and the file that it was given last."""
+    """One process, and the files that it was given, of which it works on the first.
+
+    Attributes
+    ----------
+    paths : deque of Path
+        The files.
+    lives : bool
+        Whether it has taken all that it was given so far.
+    """
 
     def __init__(self, path: Path, packed: bytes) -> None:
         # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
         context = multiprocessing.get_context("spawn")
-        self.path = path
+        self.paths: deque[Path] = deque()
+        self.lives = True
         try:
             self.pipe, other_end = context.Pipe()
             with other_end:
@@ -136,19 +172,20 @@ class _Process:
         self._packed: bytes | None = packed
 
     def give(self, path: Path) -> bool:
-        """Tell it to work on a file; return whether it lives."""
-        self.path = path
+        """Tell it to work on a file, too; return whether it lives."""
         try:
             if self._packed is not None:  # Large work is sent only as fast as the process reads, once it has started.
                 self.pipe.send_bytes(self._packed)
                 self._packed = None
             self.pipe.send(path)
         except OSError:
-            return False
-        return True
+            self.lives = False
+        else:
+            self.paths.append(path)
+        return self.lives
 
     def reply(self) -> Any:
-        """Wait for its result, and return it; None if it has died. Raises what the work raised."""
+        """Wait for its next result, and return it; None if it has died. Raises what the work raised."""
         received = self._received()
         if received is None:
             return None
@@ -158,7 +195,7 @@ class _Process:
         return value
 
     def dismiss(self) -> None:
-        """Let it end after the file that it works on."""
+        """Let it end after the file that it works on; others that it was given are dropped."""
         with suppress(OSError):
             self.pipe.send(None)
 
@@ -188,20 +225,27 @@ def _serve(pipe: Connection) -> None:
     keep_freed_memory()
     # Ctrl-C is handled by the main process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dismissed = threading.Event()
     with suppress(EOFError, OSError):
         try:
             if (work := pipe.recv()) is None:
                 return
             _use_one_thread()
-        except Exception as error:
-            pipe.recv()
+            with closing(work(_given(pipe, dismissed))) as results:
+                for result in results:
+                    pipe.send((result, None))
+                    if dismissed.is_set():
+                        return
+        except Exception as error:  # Passed on: the main process raises it.
             pipe.send((None, error))
-            return
+
+
+def _given(pipe: Connection, dismissed: threading.Event) -> Iterator[Path]:
+    """Yield the paths that are received, perhaps in another thread, until the process is dismissed."""
+    with suppress(EOFError, OSError):
         while (path := pipe.recv()) is not None:
-            try:
-                pipe.send((work(path), None))
-            except Exception as error:  # Passed on: the main process raises it.
-                pipe.send((None, error))
+            yield path
+    dismissed.set()
 
 
 def _use_one_thread() -> None:

@@ -15,7 +15,9 @@ from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
 from upicker.propose.proposals import EXAMPLES, propose, sampling_order, with_template
 from upicker.run import record
+from upicker.run.ahead import Ready
 from upicker.run.entries import Entry
+from upicker.run.machine import PROCESS_BYTES, memory_bytes
 from upicker.run.masks import Masks
 from upicker.run.outputs import Destination
 from upicker.units import Length
@@ -39,6 +41,8 @@ class Proposing:
         Masks given by the user, joined with the built-in one if ``propose.mask`` is on.
     command : str
         The command's name, for ``run.toml``.
+    readers : int
+        How many threads read and prepare micrographs ahead, see `upicker.run.ahead`.
     """
 
     diameter: Length
@@ -47,6 +51,7 @@ class Proposing:
     reading: Reading = field(default_factory=Reading)
     masks: Masks | None = None
     command: str = "propose"
+    readers: int = 0
 
     def __call__(self, path: Path) -> Entry:
         """Propose the particles of one micrograph, and write them.
@@ -58,7 +63,16 @@ class Proposing:
         OutputError
             If the output cannot be written.
         """
+        return self.finish(self.load(path))
+
+    def load(self, path: Path) -> Ready:
+        """Do the first step: read a micrograph, and prepare it."""
         micrograph, prepared = self.prepared(path)
+        return Ready(micrograph if self.outputs.overlay else micrograph.without_pixels(), prepared)
+
+    def finish(self, ready: Ready) -> Entry:
+        """Do the second step: propose particles, and write them."""
+        micrograph, prepared = ready.micrograph, ready.prepared
         found = propose(prepared, self.config.propose, self.config.image, prepared.usable)
         return self.outputs.write(micrograph, found, prepared.diameter_px)
 
@@ -92,8 +106,8 @@ class Proposing:
         return {"diameter": str(self.diameter), **self.reading.about(), "mask": mask}
 
     def for_processes(self, jobs: int) -> Proposing:
-        """Return it unchanged: it uses one thread."""
-        return self
+        """Return it with a thread that reads and prepares ahead, if there is memory for it."""
+        return replace(self, readers=int(memory_bytes() // max(1, jobs) >= PROCESS_BYTES))
 
     def settled(self, knobs: Mapping[str, object]) -> Proposing:
         """Return it with the template that an earlier run learned, if one is to be learned."""

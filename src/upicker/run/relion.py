@@ -69,6 +69,11 @@ class JobOutputs:
     folder: Path
     files: Mapping[Path, Path]
 
+    @property
+    def overlay(self) -> bool:
+        """False: nothing is drawn."""
+        return False
+
     def prepare(self) -> None:
         """Make the folder, see `upicker.run.outputs.Outputs.prepare`."""
         writable(self.folder)

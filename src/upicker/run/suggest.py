@@ -14,8 +14,9 @@ from upicker.io.micrographs import Reading
 from upicker.io.sources import Source
 from upicker.pick.detection import FLOOR
 from upicker.pick.picker import Picker
+from upicker.run.ahead import Ready
 from upicker.run.batch import Outcome, each
-from upicker.run.pick import sharing_cores
+from upicker.run.pick import readers, sharing_cores
 from upicker.run.ranking import Detected, Ranking, calibrating_on, write
 from upicker.scoring import match
 from upicker.units import Length
@@ -43,6 +44,8 @@ class Detecting:
         Pixel sizes that override those of the files, and the gain reference.
     labels : mapping of Path to Path or Part
         Completely labelled micrographs, and where their labels are.
+    readers : int
+        How many threads read and prepare micrographs ahead, see `upicker.run.ahead`.
     """
 
     picker: Picker
@@ -50,6 +53,7 @@ class Detecting:
     diameter: Length | None = None
     reading: Reading = field(default_factory=Reading)
     labels: Mapping[Path, Source] = field(default_factory=dict)
+    readers: int = 0
 
     @classmethod
     def of(cls, model: Path, changes: Mapping[str, object], diameter: Length | None, reading: Reading) -> Detecting:
@@ -81,13 +85,24 @@ class Detecting:
         UPickerError
             If a file cannot be read, or the diameter does not fit.
         """
+        return self.finish(self.load(path))
+
+    def load(self, path: Path) -> Ready:
+        """Do the first step, for which no network is needed: read a micrograph, and prepare it."""
         micrograph = self.reading.read(path)
-        diameter_px = (self.diameter or self.picker.diameter).to_px(micrograph.pixel_size_A, str(path))
-        detections = self.picker.pick(micrograph, diameter_px)
+        diameter_px = self.picker.diameter_or(self.diameter).to_px(micrograph.pixel_size_A, str(path))
+        return Ready(micrograph.without_pixels(), self.picker.prepared(micrograph, diameter_px))
+
+    def finish(self, ready: Ready) -> Detected:
+        """Do the second step: detect its particles, and match them with its labels."""
+        micrograph, prepared = ready.micrograph, ready.prepared
+        path = micrograph.path
+        assert path is not None, "it was read from a file"
+        detections = self.picker.picks(prepared, path)
         if path not in self.labels:
             return Detected(path, detections.score)
-        labels = sources.read(self.labels[path], micrograph.shape, micrograph.pixel_size_A).with_diameter(diameter_px)
-        return Detected(path, detections.score, match(detections, labels).hit)
+        labels = sources.read(self.labels[path], micrograph.shape, micrograph.pixel_size_A)
+        return Detected(path, detections.score, match(detections, labels.with_diameter(prepared.diameter_px)).hit)
 
 
 def divide(paths: Sequence[Path], labels: Path | None) -> tuple[dict[Path, Source], list[Path]]:
@@ -153,7 +168,7 @@ def suggest_all(
     """
     paths = [*work.labels, *paths]
     jobs = min(jobs, len(paths))
-    work = replace(work, picker=sharing_cores(work.picker, jobs))
+    work = replace(work, picker=sharing_cores(work.picker, jobs), readers=readers(work.picker, jobs))
     if output is not None:
         write(output, [])  # Better fail now than after the first micrograph.
     due = 0.0

@@ -1,7 +1,8 @@
 """Endless small images at the working scale, each of different particles: training data for a general model.
 
-A tile has the scale of a prepared micrograph, a fixed number of pixels per labelled diameter, and is simulated at this
+A tile has the scale of a prepared micrograph, a fixed number of pixels per *given* diameter, and is simulated at this
 pixel size: lens, ice and counting do not depend on it, and the fine pixels of a camera would be averaged at once.
+What users give is not exact: a particle's own diameter, its longest extension, is half to twice the given one.
 Projections come from banks (`upicker.simulate.specimens.bank`).
 
 What varies is drawn from the ranges of `Variety`. Tile `index` of a plan is always the same, whoever draws it and in
@@ -44,10 +45,10 @@ class Variety:
     Attributes
     ----------
     size_A : longest extension of built-in particles (log-uniform).
-    decoy : longest extension of decoys, in labelled diameters.
-    label : the labelled diameter, as a multiple of the longest extension: users measure differently.
-    per_diameter2 : particles per squared labelled diameter (log-uniform).
-    min_distance : of two centres, in labelled diameters.
+    given : the given diameter, as a multiple of a particle's own, the longest extension (log-uniform).
+    decoy : longest extension of decoys, in given diameters: smaller than all that is to be picked.
+    per_diameter2 : particles per squared diameter of their own (log-uniform).
+    min_distance : of two centres, in diameters of their own.
     clustered, broken, decoyed : largest fractions of particles in aggregates, broken ones, and decoys.
     preferred : strength of preferred orientation (`Placement.preferred`), in a third of the tiles.
     voltages_kV, Cs_mm : of the microscopes; one of each is chosen.
@@ -61,8 +62,8 @@ class Variety:
     """
 
     size_A: Range = (100.0, 300.0)
-    decoy: Range = (0.3, 0.55)
-    label: Range = (0.85, 1.25)
+    given: Range = (0.5, 2.0)
+    decoy: Range = (0.25, 0.4)
     per_diameter2: Range = (0.08, 1.1)
     min_distance: Range = (0.7, 1.1)
     clustered: float = 0.3
@@ -112,9 +113,9 @@ class TilePlan:
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """A particle of the pool, at the working scale, and its decoy."""
+    """A particle of the pool, at the scale of a given diameter, and its decoy."""
 
-    label_A: float
+    given_A: float
     particle: Bank
     decoy: Bank
 
@@ -129,7 +130,7 @@ class Tiles:
     side_px : int
         Side of the square tiles.
     diameter_px : float
-        One labelled diameter.
+        One given diameter.
 
     Raises
     ------
@@ -149,7 +150,7 @@ class Tiles:
         Returns
         -------
         Simulated
-            `(side_px, side_px)` electron counts, before any preparation; particles have the diameter `diameter_px`.
+            `(side_px, side_px)` electron counts, before any preparation; particles have their own diameters.
 
         Raises
         ------
@@ -184,13 +185,13 @@ class Tiles:
             size_A = _log_uniform(rng, variety.size_A)
             source = replace(source, seed=int(rng.integers(2**31)), diameter_A=size_A)
         specimen = load(name, source)
-        label_A = specimen.diameter_A * rng.uniform(*variety.label)
-        pixel_size_A = label_A / self.diameter_px
+        given_A = specimen.diameter_A * _log_uniform(rng, variety.given)
+        pixel_size_A = given_A / self.diameter_px
         # A decoy must differ in size: among particles of many kinds nothing else distinguishes it.
         other = BUILT_IN[int(rng.integers(len(BUILT_IN)))]
-        source = replace(plan.source, seed=int(rng.integers(2**31)), diameter_A=label_A * rng.uniform(*variety.decoy))
+        source = replace(plan.source, seed=int(rng.integers(2**31)), diameter_A=given_A * rng.uniform(*variety.decoy))
         decoy = Bank(load(other, source), pixel_size_A, max(1, plan.views // 4))
-        return _Member(label_A, Bank(specimen, pixel_size_A, plan.views), decoy)
+        return _Member(given_A, Bank(specimen, pixel_size_A, plan.views), decoy)
 
 
 def learnable(simulated: Simulated) -> Particles:
@@ -203,14 +204,14 @@ def _scene(rng: np.random.Generator, variety: Variety, member: _Member, side_px:
     """Return the random scene of one tile."""
     gap = rng.uniform(*variety.min_distance)
     density = _log_uniform(rng, variety.per_diameter2)
-    particles = round(min(density, MAX_COVERAGE / (np.pi / 4 * gap**2)) * (side_px / diameter_px) ** 2)
+    own_px = diameter_px * member.particle.diameter_A / member.given_A
+    particles = round(min(density, MAX_COVERAGE / (np.pi / 4 * gap**2)) * (side_px / own_px) ** 2)
     level = rng.uniform(0.1, 0.6) if rng.random() < variety.contaminated else 0.0
     much = Contamination.level("much")
     return Scene(
         specimens=("particle",),
-        diameter_A=member.label_A,
         shape=(side_px, side_px),
-        pixel_size_A=member.label_A / diameter_px,
+        pixel_size_A=member.given_A / diameter_px,
         particles=particles,
         placement=Placement(
             min_distance=gap,

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     images : Tensor
         `(B, 1, t, t)`.
     targets : list of Tensor
-        Per tile `(m, 4)` boxes, centre form, 0..1 from the outer edge of the first to that of the last pixel.
+        Per tile `(m, 4)` boxes, centre form, particle diameters from the outer corner of the first pixel.
     rng : np.random.Generator
         For the other random numbers of the step.
     unsure : list of Tensor or None
@@ -37,6 +37,10 @@ class Batch(NamedTuple):
     targets: list[Tensor]
     rng: np.random.Generator
     unsure: list[Tensor] | None = None
+
+
+# Of a tile: image `(1, t, t)`, targets, and unsure positions, float32, as in `Batch`.
+TileTensors = tuple[Tensor, Tensor, Tensor]
 
 
 def sample_from(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:
@@ -86,43 +90,26 @@ def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(
     """
     rng = np.random.default_rng((config.train.seed, step))
     area = np.array([s.pixels.size for s in samples], float)
-    images, targets, unsure = [], [], []
     chosen = rng.choice(len(samples), config.train.batch, p=area / area.sum())
-    for index, own in list(zip(chosen, rng.spawn(len(chosen)), strict=True))[part]:
-        drawn = draw_tile(samples, index, config, own)
-        images.append(torch.from_numpy(drawn.pixels))
-        targets.append(torch.from_numpy(_boxes(drawn.select(drawn.is_sure))))
-        unsure.append(torch.from_numpy(_boxes(drawn.select(~drawn.is_sure))))
-    some = any(sample.sure is not None for sample in samples)
-    return Batch(torch.stack(images)[:, None], targets, rng, unsure if some else None)
+    own = list(zip(chosen, rng.spawn(len(chosen)), strict=True))[part]
+    drawn = batch_of([tensors(draw_tile(samples, index, config, one), config) for index, one in own], rng)
+    return drawn if any(sample.sure is not None for sample in samples) else drawn._replace(unsure=None)
 
 
-def tile(
-    samples: Sequence[Sample], index: int, config: Config, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a tile from a random position in one of the samples, and augment it.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-        Some smaller than a tile are allowed.
-    index : int
-        Which one; the others are used for mosaics.
-    config : Config
-        Tile and augmentation.
-    rng : np.random.Generator
-        The only source of randomness.
-
-    Returns
-    -------
-    image, boxes : np.ndarray
-        `(t, t)` and `(m, 4)` float32, boxes as in `batch`.
-    """
-    drawn = draw_tile(samples, index, config, rng)
-    return drawn.pixels, _boxes(drawn.select(drawn.is_sure))
+def batch_of(tiles: Sequence[TileTensors], rng: np.random.Generator) -> Batch:
+    """Return the batch of some tiles; `rng` is for the other random numbers of the step."""
+    images, targets, unsure = zip(*tiles, strict=True)
+    return Batch(torch.stack(images), list(targets), rng, list(unsure))
 
 
-def _boxes(drawn: Sample) -> np.ndarray:
+def tensors(drawn: Sample, config: Config) -> TileTensors:
+    """Return the tensors of a tile."""
+    sure, unsure = (drawn.select(which) for which in (drawn.is_sure, ~drawn.is_sure))
+    boxes = torch.from_numpy(_boxes(sure, config)), torch.from_numpy(_boxes(unsure, config))
+    return torch.from_numpy(drawn.pixels)[None], *boxes
+
+
+def _boxes(drawn: Sample, config: Config) -> np.ndarray:
     """Return `(m, 4)` float32, as `Batch.targets`."""
     side = np.repeat(drawn.side[:, None], 2, 1)
-    return (np.concatenate([drawn.xy + 0.5, side], 1) / len(drawn.pixels)).astype(np.float32)
+    return (np.concatenate([drawn.xy + 0.5, side], 1) / config.image.working_diameter_px).astype(np.float32)

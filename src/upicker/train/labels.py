@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import CoordinatesError, InputError, UPickerWarning
+from upicker.errors import CoordinatesError, InputError, UPickerWarning, warn
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.io import sources
@@ -177,7 +176,7 @@ def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> t
 
 
 def _warn(source: Source, found: str, consequence: str) -> None:
-    warnings.warn(UPickerWarning(str(source), found, consequence), stacklevel=3)
+    warn(UPickerWarning(str(source), found, consequence))
 
 
 def by_region(micrograph: LabelledMicrograph, coverage: Coverage) -> list[LabelledMicrograph]:

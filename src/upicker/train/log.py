@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,9 @@ class Progress(Protocol):
     def validated(self, row: dict) -> None:
         """A validation is done."""
 
+    def checked(self, name: str, figures: dict) -> None:
+        """A set that is only checked was picked; see `upicker.train.checks.Checks` for the figures."""
+
     def finish(self) -> None:
         """The stage is over."""
 
@@ -46,6 +49,9 @@ class Silent:
     def validated(self, row: dict) -> None:
         """See `Progress`."""
 
+    def checked(self, name: str, figures: dict) -> None:
+        """See `Progress`."""
+
     def finish(self) -> None:
         """See `Progress`."""
 
@@ -59,19 +65,21 @@ class CsvLog:
         The file; it starts empty unless `keep_steps` is above 0.
     keep_steps : int
         Rows of later steps are dropped: a resumed training writes them again.
+    more : sequence of str
+        Columns beside `COLUMNS`.
     """
 
-    def __init__(self, path: Path, keep_steps: int = 0) -> None:
-        self.path = path
+    def __init__(self, path: Path, keep_steps: int = 0, more: Sequence[str] = ()) -> None:
+        self.path, columns = path, [*COLUMNS, *more]
         rows = [row for row in _rows(path) if int(row["step"]) <= keep_steps] if keep_steps else []
         # Replaced, not emptied and written again: a kill in between would lose the rows that are kept.
         with replacing(path) as beside, beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
         with self._writing():
             self._file = path.open("a", newline="")
-            self._writer = csv.DictWriter(self._file, COLUMNS)
+            self._writer = csv.DictWriter(self._file, columns)
 
     def write(self, row: dict) -> None:
         """Append a row; missing columns stay empty.

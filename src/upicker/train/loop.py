@@ -31,6 +31,10 @@ from upicker.train.validation import Pair, ValidationMicrograph, metrics_of
 ROUND_FACTOR = 0.5
 # A training of fewer than twice so many validations is not ended early by default.
 LEAST_PATIENCE = 4
+# Positions are embedded from an origin up to so many particle diameters away: a tile of 4096 pixels is 170 wide.
+ORIGINS = 128.0
+# In training there are at least so many queries for each particle of the most crowded tile.
+QUERIES_PER_OBJECT = 1.5
 # After so many steps in a row without a finite gradient none will follow: the weights have diverged.
 MOST_SKIPPED = 10
 
@@ -50,7 +54,8 @@ class Plan:
     learning_rate : float
         The schedule's peak.
     samples : list of Sample, or callable
-        Training samples; or a function of the step that returns its batch, always the same for the same step.
+        Training samples; or a function of the step and of the slice of its tiles that a rank uses, which returns these
+        as a batch, always the same for the same step.
     validation : list of ValidationMicrograph
         What to validate on; empty: no validation, the last weights are kept.
     checkpoint : Path
@@ -71,13 +76,17 @@ class Plan:
         Steps at which the schedule starts again, at a fraction of the learning rate (`ROUND_FACTOR`).
     check : callable
         Called before a checkpoint is written; raises if it must not be.
+    report : callable
+        Called after each step, by all ranks; returns what else to log.
+    keep_last : bool
+        Whether the last weights that were validated are kept, instead of the best.
     """
 
     stage: str
     config: Config
     steps: int
     learning_rate: float
-    samples: list[Sample] | Callable[[int], Batch]
+    samples: list[Sample] | Callable[[int, slice], Batch]
     validation: list[ValidationMicrograph]
     checkpoint: Path
     identity: dict
@@ -87,6 +96,8 @@ class Plan:
     metrics: Callable[[list[Pair]], dict[str, float]] | None = None
     rounds: tuple[int, ...] = ()
     check: Callable[[], None] = lambda: None
+    report: Callable[[State], dict[str, float]] = lambda _: {}
+    keep_last: bool = False
 
     def schedule(self, step: int) -> tuple[float, float]:
         """Return the peak learning rate of the round that a step is in, and the fraction of it at that step."""
@@ -101,12 +112,13 @@ class Plan:
 
         Tiles depend on how many there are in the step, not on how they are divided among ranks and accumulated batches.
         """
-        if callable(self.samples):
-            drawn = self.samples(step)
-            return drawn._replace(images=drawn.images[self.ranks.parts(len(drawn.images), 1)[0]])
         tiles = tiles_per_step(self.config.train, self.ranks)
-        config = replace(self.config, train=replace(self.config.train, batch=tiles))
-        drawn = batch(self.samples, config, step, self.ranks.parts(tiles, 1)[0])
+        part = self.ranks.parts(tiles, 1)[0]
+        if callable(self.samples):
+            drawn = self.samples(step, part)
+        else:
+            config = replace(self.config, train=replace(self.config.train, batch=tiles))
+            drawn = batch(self.samples, config, step, part)
         gathered = self.ranks.all_gather((drawn.targets, drawn.unsure or []))
         targets = [boxes for of_rank, _ in gathered for boxes in of_rank]
         unsure = [boxes for _, of_rank in gathered for boxes in of_rank]
@@ -170,6 +182,7 @@ def run(plan: Plan, state: State, log: CsvLog | None, progress: Progress) -> boo
                 due = state.step % plan.config.train.validate_every == 0 or state.step == plan.steps
                 if due and plan.validation:
                     row |= _validate(plan, state)
+                row |= plan.report(state)
                 state.seconds += time.monotonic() - began
                 row |= {"step": state.step, "stage": plan.stage, "seconds": state.seconds}
                 if log is not None:
@@ -225,6 +238,8 @@ def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:
     unsure = None if unsure is None else [boxes.to(device) for boxes in unsure]
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     denoising = prepare_denoising(targets, config.denoise, generator)
+    origin = (torch.rand(len(targets), 2, generator=generator) * ORIGINS).to(device)
+    at_least = round(QUERIES_PER_OBJECT * max(map(len, targets), default=0))
     criterion, num_boxes = SetCriterion(config.loss), _num_boxes(targets)
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
@@ -233,7 +248,8 @@ def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:
     for part, tiles in zip(parts, images.chunk(len(parts)), strict=True):
         part_targets, part_denoising = targets[part], _part(denoising, part)
         with autocast(config, device):
-            outputs = state.model(tiles.to(device, memory_format=torch.channels_last), part_denoising)
+            tiles = tiles.to(device, memory_format=torch.channels_last)
+            outputs = state.model(tiles, part_denoising, origin[part], at_least)
         # The criterion divides by the number of boxes (or a multiple) in the tiles that it is given. It has to be that
         # of all tiles of the step, or tiles with few objects would weigh more in a part of their own.
         weight = _num_boxes(part_targets) / num_boxes
@@ -289,11 +305,11 @@ def _validate(plan: Plan, state: State) -> dict[str, float]:
     network = TorchNetwork(state.average, plan.config)
     pairs = plan.ranks.map(lambda one: one.pick(network, plan.config), plan.validation)
     row = metrics_of(pairs) if plan.metrics is None else plan.metrics(pairs)
-    merit = row.pop("merit", row["f1"])
+    merit = row.pop("merit", row["f1"]) if not plan.keep_last else state.step
     before = state.best.get("merit", state.best.get("f1", -1.0))
     state.not_improved = 0 if merit > before else state.not_improved + 1
     if merit >= before:  # Of equally good weights, those that were trained longer.
-        state.best = row if plan.metrics is None else row | {"merit": merit}
+        state.best = row | {"merit": merit} if plan.metrics or plan.keep_last else row
         if plan.ranks.is_first:
             plan.save_best(state.average, row, state.step)
     return row

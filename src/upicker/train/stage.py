@@ -18,6 +18,8 @@ from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.weights import Header
 from upicker.train import loop, threshold
+from upicker.train.checks import Checks
+from upicker.train.dataset import Batch
 from upicker.train.fingerprint import completed, fingerprint_of, mark_complete
 from upicker.train.job import Job, StageResult
 from upicker.train.log import CsvLog, totals
@@ -36,11 +38,11 @@ class Stage:
     Attributes
     ----------
     name : str
-        ``"pretrain"`` or ``"finetune"``.
+        ``"pretrain"``, ``"finetune"`` or ``"train"``.
     model : Detector
         The network before its first step.
-    diameter : Length
-        Of the particles; stored with the weights.
+    diameter : Length or None
+        Of the particles; stored with the weights. None: the weights are for particles of any size.
     steps : int
         Number of steps.
     learning_rate : float
@@ -56,11 +58,13 @@ class Stage:
     check : callable
         Called before weights, a checkpoint or curves are written or removed: raises if another process took the output,
         see `Job.locked`.
+    checks : Checks or None
+        Sets that are scored as the training goes on. The last weights are then kept, instead of the best validated.
     """
 
     name: str
     model: Detector
-    diameter: Length
+    diameter: Length | None
     steps: int
     learning_rate: float
     teacher: Teacher | None = None
@@ -68,14 +72,19 @@ class Stage:
     threshold_on: Sequence[ValidationMicrograph] = ()
     identity: Mapping[str, object] = field(default_factory=dict)
     check: Callable[[], None] = lambda: None
+    checks: Checks | None = None
 
 
 def run_stage(
-    stage: Stage, samples: list[Sample], validation: list[ValidationMicrograph], job: Job, result: StageResult
+    stage: Stage,
+    samples: list[Sample] | Callable[[int, slice], Batch],
+    validation: list[ValidationMicrograph],
+    job: Job,
+    result: StageResult,
 ) -> StageResult:
     """Train, save the best weights, and return the result with its metrics."""
-    config, output = job.config, job.output
-    diameter = str(stage.diameter)
+    config, output, checks = job.config, job.output, stage.checks
+    diameter = None if stage.diameter is None else str(stage.diameter)
     validation = countable(validation)
 
     def save_best(average: Detector, row: dict[str, float], steps: int) -> None:
@@ -104,6 +113,7 @@ def run_stage(
         metrics=metrics_for(validation),
         rounds=stage.rounds,
         check=stage.check,
+        **({"report": checks, "keep_last": True} if checks else {}),
     )
     result.margin = config.pick.edge_diameters or 0.0
     result.estimated = bool(validation) and not countable([one for one in validation if not one.partial])
@@ -122,10 +132,10 @@ def run_stage(
         | {
             "checkpoint": state.step,
             "validation micrographs": len(plan.validation),
-            "particles": [(s.pixels.shape, len(s.xy), int(s.is_sure.sum())) for s in samples],
+            "particles": [] if callable(samples) else [_content(one) for one in samples],
         }
     )
-    log = CsvLog(job.log, state.step) if job.ranks.is_first else None
+    log = CsvLog(job.log, state.step, checks.columns if checks else ()) if job.ranks.is_first else None
     try:
         result.stopped_early = loop.run(plan, state, log, job.progress)
     finally:
@@ -145,6 +155,11 @@ def run_stage(
         plan.checkpoint.unlink(missing_ok=True)
     result.steps, result.seconds, result.skipped_steps = state.step, state.seconds, state.skipped
     return _with_metrics(result, state.best)
+
+
+def _content(sample: Sample) -> tuple[tuple[int, ...], int, int]:
+    """Return the size of a sample, its number of positions, and how many of them are sure."""
+    return sample.pixels.shape, len(sample.xy), int(sample.is_sure.sum())
 
 
 def _with_metrics(result: StageResult, row: Mapping[str, Any]) -> StageResult:

@@ -5,33 +5,28 @@ Each reads its data and makes training samples of them; the rest is `upicker.tra
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from upicker.config import Config
-from upicker.errors import InputError, UPickerError, UPickerWarning, collected_warnings
-from upicker.image.mask import masked
-from upicker.image.prepare import prepare
+from upicker.errors import InputError, UPickerWarning, collected_warnings, warn
 from upicker.io.coverage import coverages
-from upicker.io.sources import Source
-from upicker.propose.proposals import examples, propose, with_template
+from upicker.propose.proposals import examples
 from upicker.train import selftrain, start
 from upicker.train.fingerprint import Inputs
 from upicker.train.holdback import all_regions
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import (
     LabelledMicrograph,
-    Split,
     by_region,
     edge_margin,
     median_diameter,
-    read_pair,
     split,
 )
 from upicker.train.offline import with_copies
 from upicker.train.partial import PartialTeacher, training_region
+from upicker.train.reading import learned, proposed, read_labelled, read_unlabelled
 from upicker.train.sample import Sample
 from upicker.train.stage import Stage, run_stage
 from upicker.train.store import Store
@@ -75,31 +70,11 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job) -> StageResult:
     inputs, store = Inputs(), Store()
     model = start.random_start(job, inputs)
     with collected_warnings() as result.warnings, job.locked() as check:
-        micrographs, regions = [], []
-        job.progress.start(len(paths), "micrographs", 0)
-        for path in paths:
-            try:
-                micrograph = job.reading.read(path)
-                diameter_px = diameter.to_px(micrograph.pixel_size_A, str(path))
-                prepared = masked(prepare(micrograph, diameter_px, config.image), config.image)
-            except UPickerError as error:
-                result.skipped.append((path, str(error)))
-            else:  # A full disk ends the training: the other micrographs would be skipped likewise.
-                micrographs.append(store.keep(prepared))
-                inputs.add_micrograph(micrograph, diameter_px)
-            job.progress.step({})
-        job.progress.finish()
+        micrographs = [one for _, one in read_unlabelled(paths, diameter, job, result, store, inputs)]
         identity = {"config": config.to_tables(), **inputs.to_dict()}
-        config = replace(config, propose=with_template(config.propose, examples(micrographs), config.image))
+        config = learned(config, micrographs)
         job = replace(job, config=config)
-        chosen = config.train.proposals
-        knobs = config.propose if chosen == "auto" else replace(config.propose, top_k=chosen)
-        job.progress.start(len(micrographs), "proposals", 0)
-        for prepared in micrographs:
-            proposals = propose(prepared, knobs, config.image, prepared.usable)
-            regions.append(TrainingRegion(prepared, proposals))
-            job.progress.step({})
-        job.progress.finish()
+        regions = proposed(micrographs, config, job)
         some = [one for one in regions if len(one.known)][:PROPOSAL_MICROGRAPHS]
         validation = [ValidationMicrograph(one.prepared, one.known) for one in some]
         samples = [one.initial_sample() for one in regions]
@@ -164,16 +139,15 @@ def finetune(
     with collected_warnings() as result.warnings, job.locked() as check:
         if files.differing:
             remedy = "Rename or move those that are not meant"
-            warnings.warn(UPickerWarning(labels, files.differing, remedy), stacklevel=1)
-        read = _read_labelled(files, length, job, result, store, inputs)
-        for file, one in read:
+            warn(UPickerWarning(labels, files.differing, remedy))
+        read = read_labelled(files, length, job, result, store, inputs)
+        for _, file, one in read:
             inputs.add_labels(one.particles, covered[file], one.held)
         identity = {"config": config.to_tables(), "held back": files.band, **inputs.to_dict()}
-        labelled = [part for file, micrograph in read for part in by_region(micrograph, covered[file])]
+        labelled = [part for _, file, micrograph in read for part in by_region(micrograph, covered[file])]
         partly = any(one.partial for one in labelled)
         if partly:
-            some = examples([one.prepared for one in labelled])
-            config = replace(config, propose=with_template(config.propose, some, config.image))
+            config = learned(config, [one.prepared for one in labelled])
         margin = edge_margin(labelled)
         if config.pick.edge_diameters is None:
             edge = max(0.0, margin - CENTRE_DIAMETERS)
@@ -181,7 +155,7 @@ def finetune(
         job = replace(job, config=config)
         regions, held, threshold_on = _parts(labelled, margin, files.band, config)
         if validation and not countable(held):
-            warnings.warn(NOT_VALIDATED, stacklevel=1)
+            warn(NOT_VALIDATED)
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in regions})
@@ -193,28 +167,6 @@ def finetune(
             return run_stage(replace(stage, teacher=teacher), teacher.samples, held, job, result)
         stage = replace(stage, threshold_on=examples(threshold_on))
         return run_stage(stage, with_copies(samples, config, store), held, job, result)
-
-
-def _read_labelled(
-    files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs
-) -> list[tuple[Source, LabelledMicrograph]]:
-    """Read and prepare the labelled micrographs, and return where their labels are; unusable ones go to `result`."""
-    labelled, image = [], job.config.image
-    everything = {**files.training, **files.validation}
-    job.progress.start(len(everything), "labels", 0)
-    for path, file in everything.items():
-        try:
-            micrograph, particles = read_pair(path, file, length, job.reading)
-            diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
-            prepared = masked(prepare(micrograph, diameter_px, image), image)
-        except UPickerError as error:
-            result.skipped.append((path, str(error)))
-        else:  # A full disk ends the training, as in `pretrain`.
-            inputs.add_micrograph(micrograph, diameter_px)
-            labelled.append((file, LabelledMicrograph(store.keep(prepared), particles, path in files.validation)))
-        job.progress.step({})
-    job.progress.finish()
-    return labelled
 
 
 def _parts(

@@ -22,7 +22,7 @@ MODEL, RANKING = "model.safetensors", "ranking.csv"
 # Knobs that training determines; those that weights to start from fix, beside model.*; and those that may be changed
 # for existing weights.
 _DETERMINED = ("pick.threshold", "pick.edge_diameters")
-_FIXED = ("image.working_diameter_px", "train.tile_px")
+_FIXED = ("image.working_diameter_px",)
 _CHANGEABLE = ("train.threads", "train.device", "train.bfloat16")
 
 

@@ -1,0 +1,217 @@
+"""Training over many sets: which tiles it draws, what it leaves, and that nothing but its inputs matters."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import CENTRES, DIAMETER, TOY, micrograph, upicker
+
+from upicker.config import Config
+from upicker.errors import ConfigError
+from upicker.io import coordinates, micrographs
+from upicker.model import weights
+from upicker.particles import Particles
+from upicker.pick.picker import Picker
+from upicker.simulate.tiles import TilePlan
+from upicker.train import general
+from upicker.train.job import Job
+from upicker.train.log import Silent
+from upicker.train.mixture import Mixture, TileSource
+from upicker.train.sample import Sample
+from upicker.train.sets import read
+from upicker.train.simulated import KEPT_ASIDE, SimulatedTiles
+
+# Not as narrow as the toy of other tests: see `test_train_ranks`.
+NETWORK = TOY | {"model.widths": "16,16,16,16,16", "train.device": "cpu", "train.bfloat16": False, "train.batch": 2}
+CONFIG = Config().with_changes(NETWORK)
+PLAN = TilePlan(pool=2, refresh=6, views=4, seed=3)
+STEPS = 4
+SIMULATED = "[simulated]\npool = 2\nviews = 4\nkept_aside = 1\n"
+SET = '[[set]]\nname = "a"\nmicrographs = "mics/m0.mrc"\nlabels = "labels"\ndiameter = "24px"\ngiven = [0.7, 1, 1.5]\n'
+UNLABELLED = '[[set]]\nname = "b"\nmicrographs = "mics/m1.mrc"\ndiameter = "24px"\nweight = 2\ngiven = [1]\n'
+CHECK = '[[check]]\nname = "c"\nmicrographs = "mics/m2.mrc"\nlabels = "labels"\ndiameter = "24px"\n'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    found = tmp_path_factory.mktemp("sets")
+    for number in range(3):
+        micrograph(found / "mics" / f"m{number}.mrc", number)
+        coordinates.write(found / "labels" / f"m{number}.csv", Particles.of(CENTRES, DIAMETER), "csv")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """No test waits for matplotlib."""
+    monkeypatch.setattr("upicker.train.stage._draw", lambda _, path: path.write_bytes(b""))
+
+
+class Told(Silent):
+    """Records checks; may interrupt."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.stop_at, self.checks = stop_at, []
+
+    def step(self, row: dict) -> None:
+        if row.get("step") == self.stop_at:
+            raise KeyboardInterrupt
+
+    def checked(self, name: str, figures: dict) -> None:
+        self.checks.append((name, figures["step"]))
+
+
+def trained(folder: Path, output: Path, text: str, told: Told | None = None, workers: int = 0, **more) -> Path:
+    """Train as the file says, with a network of toy size; return the weights file."""
+    (folder / "SETS.toml").write_text(f"steps = {STEPS}\ncheck_every = 3\n{text}")
+    sets = read(folder / "SETS.toml")
+    job = Job(output, CONFIG.with_changes({"train.seed": sets.settings.seed}), progress=told or Told(), **more)
+    assert general.train(sets, job, workers=workers).steps == STEPS
+    return output
+
+
+def sample(seed: int, sure: bool | None = None) -> Sample:
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform(0, 120, (9, 2))
+    pixels = rng.standard_normal((130, 121)).astype(np.float32)
+    return Sample(pixels, xy, np.full(9, 30.0), None if sure is None else np.full(9, sure))
+
+
+def mixture(workers: int = 0, plan: TilePlan = PLAN) -> Mixture:
+    sources = [TileSource(0.5, [[sample(0), sample(1)], [sample(2)]]), TileSource(0.2, [[sample(3, False)]])]
+    return Mixture(SimulatedTiles(plan, CONFIG), sources, CONFIG, 4, workers)
+
+
+def same(one, other) -> bool:
+    pairs = [
+        (one.images, other.images),
+        *zip([*one.targets, *one.unsure], [*other.targets, *other.unsure], strict=True),
+    ]
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_step_has_the_same_tiles_in_whatever_order_and_by_however_many_processes_they_are_drawn():
+    alone, ahead = mixture(), mixture(workers=2)
+    steps = [alone(step) for step in range(4)]
+    assert [same(steps[step], mixture()(step)) for step in (2, 0)] == [True, True]
+    assert [same(ahead(step), steps[step]) for step in range(4)] == [True] * 4
+    for part in (slice(0, 2), slice(2, 4)):
+        some = alone(1, part)
+        assert torch.equal(some.images, steps[1].images[part])
+        assert all(torch.equal(a, b) for a, b in zip(some.targets, steps[1].targets[part], strict=True))
+        assert some.rng.integers(2**31) == mixture()(1).rng.integers(2**31)
+    images = [image for batch in steps for image in batch.images]
+    assert not any(torch.equal(a, b) for n, a in enumerate(images) for b in images[:n])
+
+
+def test_a_set_gives_its_share_of_the_tiles():
+    sources = [TileSource(0.5, [[sample(0)]]), TileSource(0.2, [[sample(3, False)]])]
+    many = Mixture(SimulatedTiles(PLAN, CONFIG), sources, CONFIG, 50)
+    numbers = [number for step in range(40) for number in many.numbers(step)]
+    assert len(numbers) / 2000 == pytest.approx(0.3, abs=0.03)
+    assert len(set(numbers)) == len(numbers)
+    # Without simulated tiles the others keep their proportion; unsure positions are of the second.
+    drawn = Mixture(None, sources, CONFIG, 300)(0)
+    assert np.mean([len(boxes) > 0 for boxes in drawn.unsure]) == pytest.approx(0.2 / 0.7, abs=0.08)
+
+
+def test_tiles_that_are_kept_aside_are_of_no_step():
+    tiles = SimulatedTiles(PLAN, CONFIG)
+    [one, other] = tiles.kept_aside(2)
+    assert not np.array_equal(one.prepared.pixels, other.prepared.pixels)
+    assert one.labels.diameter_px.size == len(one.labels)
+    assert max(mixture().numbers(10**6)) < KEPT_ASIDE
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory) -> Path:
+    """Weights of an uninterrupted training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upicker.train.stage._draw", lambda *_: None)
+        return trained(folder, tmp_path_factory.mktemp("whole") / "w.safetensors", SIMULATED + SET + UNLABELLED)
+
+
+def test_weights_know_a_threshold_and_no_diameter(folder, whole):
+    header = weights.read_header(whole)
+    assert (header.diameter, header.length, header.stage, header.steps) == (None, None, "train", STEPS)
+    assert header.threshold is not None
+    assert not whole.with_name("w.checkpoint").exists()
+    picker = Picker(whole)
+    one = micrographs.read(folder / "mics" / "m0.mrc")
+    with pytest.raises(ConfigError, match=r"particles of any size.*Give --diameter"):
+        picker.pick(one)
+    picker.threshold = 0.0
+    assert len(picker.pick(one, DIAMETER))
+
+
+def test_interrupted_and_resumed_by_other_workers_it_gives_the_same_bytes(folder, whole, tmp_path):
+    output, text = tmp_path / "w.safetensors", SIMULATED + SET + UNLABELLED
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, output, text, Told(stop_at=2))
+    assert (tmp_path / "w.checkpoint").exists()
+    trained(folder, output, text, workers=2, resume=True)
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_checks_are_scored_and_never_learned_from(folder, whole, tmp_path):
+    output, told = tmp_path / "w.safetensors", Told()
+    trained(folder, output, "check_threshold = 0.4\n" + SIMULATED + SET + UNLABELLED + CHECK, told)
+    assert output.read_bytes() == whole.read_bytes()
+    assert told.checks == [("c", 3), ("c", 4)]
+    with (tmp_path / "w.log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["check c"]) for row in rows] == [False, False, True, True]
+    assert 0 <= float(rows[-1]["check c at 0.4"]) <= float(rows[-1]["check c"]) <= 1
+    # Nor is what is simulated for the threshold.
+    trained(folder, tmp_path / "more.safetensors", (SIMULATED + SET + UNLABELLED).replace("aside = 1", "aside = 2"))
+    ours, others = (weights.read_tensors(path) for path in (whole, tmp_path / "more.safetensors"))
+    assert all(torch.equal(ours[name], others[name]) for name in ours)
+
+
+def test_what_is_learned_from_matters(folder, whole, tmp_path):
+    texts = [
+        SIMULATED + SET,
+        SIMULATED + SET + UNLABELLED.replace("= 2", "= 3"),
+        "seed = 1\n" + SIMULATED + SET + UNLABELLED,
+    ]
+    found = [whole, *(trained(folder, tmp_path / f"{n}.safetensors", text) for n, text in enumerate(texts))]
+    prints = {weights.read_header(path).fingerprint for path in found}
+    assert len(prints) == 4
+
+
+def test_the_command_trains_tells_and_picks_with_a_diameter(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (folder / "SETS.toml").write_text(f"steps = 2\n{SIMULATED}{SET}{CHECK}")
+    settings = [word for key, value in NETWORK.items() for word in ("--set", f"{key}={value}")]
+    words = ("train", folder / "SETS.toml", "-o", "g.safetensors", "--workers", 0, *settings)
+    code, out, err = upicker(capsys, *words)
+    assert code == 0
+    assert "trained: 2 steps on 1 of 1 micrographs" in out
+    assert "simulated: 50% of the tiles, of 5 kinds of specimen" in out
+    assert "against simulated images kept aside: F1" in out
+    assert "check c, step 2: best F1" in err
+    code, out, _ = upicker(capsys, *words, "--resume")
+    assert "already complete" in out
+    pick = ("pick", folder / "mics", "--model", "g.safetensors", "-o", "picks")
+    code, _, err = upicker(capsys, *pick)
+    assert code == 2
+    assert "Give --diameter" in err
+    assert upicker(capsys, *pick, "--diameter", "24px")[0] == 0
+    code, _, err = upicker(capsys, *words[:1], tmp_path / "none.toml", *words[2:])
+    assert code == 2
+    # Started from, they take the diameter of the labels.
+    labels = (
+        "finetune",
+        folder / "mics",
+        "--labels",
+        folder / "labels",
+        "--init",
+        "g.safetensors",
+        "-o",
+        "f.safetensors",
+    )
+    code, _, err = upicker(capsys, *labels, "--set", "train.finetune_steps=1", "--set", "pick.views=1")
+    assert code == 0
+    assert weights.read_header(Path("f.safetensors")).diameter == "24px"
