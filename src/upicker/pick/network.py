@@ -23,6 +23,10 @@ from upicker.units import Length
 Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
+class DeviceFullError(MemoryError):
+    """The memory of a GPU is full: the tiles that it was given cannot be computed together."""
+
+
 @dataclass(frozen=True)
 class LoadedNetwork:
     """A network with what its file says about it.
@@ -39,6 +43,10 @@ class LoadedNetwork:
         Lowest score of a pick, chosen by training.
     device : str
         Type of the device that computes: ``"cpu"``, ``"cuda"``, ...
+    gpus : tuple of str
+        The GPUs that several processes divide, as CUDA_VISIBLE_DEVICES names them; none where all use one device.
+    spare : callable or None
+        Returns the same network on the CPU, for when the memory of the GPU is full.
     """
 
     network: Network
@@ -46,6 +54,8 @@ class LoadedNetwork:
     diameter: Length | None
     threshold: float | None
     device: str
+    gpus: tuple[str, ...] = ()
+    spare: Callable[[], Network] | None = None
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:

@@ -53,6 +53,11 @@ class Proposing:
     command: str = "propose"
     readers: int = 0
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """None: it uses the CPU."""
+        return ()
+
     def __call__(self, path: Path) -> Entry:
         """Propose the particles of one micrograph, and write them.
 
