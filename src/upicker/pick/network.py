@@ -7,7 +7,7 @@ A back end is one file with a function like `load`; ``Picker(path, back_end=load
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class LoadedNetwork:
         Lowest score of a pick, chosen by training.
     device : str
         Type of the device that computes: ``"cpu"``, ``"cuda"``, ...
+    thresholds : mapping of int to float
+        The threshold for each of some numbers of views; empty: `threshold` for all.
     """
 
     network: Network
@@ -46,6 +48,13 @@ class LoadedNetwork:
     diameter: Length | None
     threshold: float | None
     device: str
+    thresholds: Mapping[int, float] = field(default_factory=dict)
+
+    def threshold_with(self, views: int | None) -> float | None:
+        """Return the threshold for a number of views, or for the nearest known one; None: for the usual number."""
+        if views is None or not self.thresholds:
+            return self.threshold
+        return self.thresholds[min(self.thresholds, key=lambda number: (abs(number - views), -number))]
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:

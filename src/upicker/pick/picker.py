@@ -61,7 +61,8 @@ class Picker:
         loaded = back_end(self.path, self._changes)
         self._network, self.config = loaded.network, loaded.config
         self.diameter, self.device = loaded.diameter, loaded.device
-        thresholds = (self.config.pick.threshold, loaded.threshold, DEFAULT_THRESHOLD)
+        pick = self.config.pick
+        thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
         self.threshold = next(threshold for threshold in thresholds if threshold is not None)
         self.has_threshold = thresholds[:2] != (None, None)
 

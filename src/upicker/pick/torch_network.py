@@ -46,7 +46,8 @@ def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
     model, header, stored = weights.load(path)
     config = changed(stored, changes)
     network = TorchNetwork(model, config)
-    return LoadedNetwork(network, config, header.length, header.threshold, device_of(config).type)
+    thresholds = {int(views): value for views, value in header.thresholds.items()}
+    return LoadedNetwork(network, config, header.length, header.threshold, device_of(config).type, thresholds)
 
 
 def to_device(model: Detector, config: Config) -> Detector:
