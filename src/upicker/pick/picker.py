@@ -65,7 +65,8 @@ class Picker:
         self._network, self._spare, self.config = Sparing(loaded.network), loaded.spare, loaded.config
         self.diameter, self.device, self.gpus = loaded.diameter, loaded.device, loaded.gpus
         self._on_cpu: Network | None = None
-        thresholds = (self.config.pick.threshold, loaded.threshold, DEFAULT_THRESHOLD)
+        pick = self.config.pick
+        thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
         self.threshold = next(threshold for threshold in thresholds if threshold is not None)
         self.has_threshold = thresholds[:2] != (None, None)
 
