@@ -34,6 +34,7 @@ from upicker.units import Length
 SETS = {
     "empiar10017": {"diameter": Length(108, "px"), "test": 4},
     "apoferritin": {"diameter": Length(72, "px"), "test": 4},
+    "proteasome20s": {"diameter": Length(24, "px"), "test": 6},
 }
 # Low enough for a whole precision-recall curve.
 EVERYTHING = 0.0

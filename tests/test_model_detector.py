@@ -10,7 +10,7 @@ from upicker.model import weights
 from upicker.model.boxes import refined
 from upicker.model.denoising import prepare_denoising
 from upicker.model.detector import PRIOR_PROBABILITY, Detector
-from upicker.model.transformer import REACH
+from upicker.model.transformer import REACH, _self_attention
 
 TINY = ModelConfig(
     widths=(8, 8, 16, 16, 16), dim=32, heads=4, feedforward=32, encoder_layers=1, decoder_layers=3, query_density=0.75
@@ -228,3 +228,13 @@ def test_the_origin_moves_what_is_embedded_and_no_box():
     torch.testing.assert_close(here.pred_boxes, there.pred_boxes)
     assert not torch.allclose(here.pred_logits[0], there.pred_logits[0], atol=1e-4)
     torch.testing.assert_close(here.pred_logits[1], there.pred_logits[1])
+
+
+def test_self_attention_is_that_of_its_module():
+    layer = built(TINY, 0.1).decoder.layers[0]
+    query, value = torch.randn(2, 2, 9, 32, generator=torch.Generator().manual_seed(3)).unbind()
+    mask = torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(4)) > 0.5
+    mask &= ~torch.eye(9, dtype=torch.bool)
+    attention = layer.self_attn
+    expected, _ = attention(query, query, value, attn_mask=mask.repeat_interleave(attention.num_heads, 0))
+    torch.testing.assert_close(_self_attention(attention, query, value, mask), expected)

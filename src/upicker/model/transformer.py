@@ -130,8 +130,7 @@ class DeformableTransformerDecoderLayer(nn.Module):
         # On a CPU the gradient of attention takes three times as long in bfloat16 as in float32.
         with torch.autocast("cpu", enabled=False):
             query, value = (x.to(self.norm1.weight.dtype) for x in (query, tgt))
-            mask = attn_mask.repeat_interleave(self.self_attn.num_heads, 0)
-            tgt2, _ = self.self_attn(query, query, value, attn_mask=mask, need_weights=False)
+            tgt2 = _self_attention(self.self_attn, query, value, attn_mask)
         tgt = self.norm1(tgt + tgt2)
         tgt2 = self.cross_attn(tgt + query_pos, reference_points, memory, spatial_shapes)
         tgt = self.norm2(tgt + tgt2)
@@ -210,6 +209,17 @@ class DeformableTransformerDecoder(nn.Module):
             boxes.append(refined(undetached, delta))
             undetached = refined(reference_points, delta)
         return hs, boxes
+
+
+def _self_attention(attention: nn.MultiheadAttention, query: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
+    """Attend from `query` `(B, Q, D)` to itself: as the module does, which would want a mask for each head."""
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    q, k, v = (
+        F.linear(x, *parameters).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for x, *parameters in zip((query, query, value), weights, biases, strict=True)
+    )
+    bias = query.new_zeros(attn_mask.shape).masked_fill_(attn_mask, -torch.inf)[:, None]
+    return attention.out_proj(F.scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).flatten(2))
 
 
 def out_of_reach(boxes: Tensor) -> Tensor:
