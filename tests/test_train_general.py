@@ -16,7 +16,7 @@ from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.simulate.tiles import TilePlan
-from upicker.train import general
+from upicker.train import general, stages
 from upicker.train.job import Job
 from upicker.train.log import Silent
 from upicker.train.mixture import Mixture, TileSource
@@ -196,6 +196,51 @@ def test_pretraining_and_fine_tuning_start_from_it_with_a_diameter_of_their_own(
         finetune(mics, tmp_path / "points", jobs[2], whole, validation=0)
     with pytest.raises(ConfigError, match=r"model.dim is 32: fixed by the weights"):
         pretrain(mics, Length(25, "px"), replace(jobs[2], config=CONFIG.with_changes({"model.dim": 64})), whole)
+
+
+@pytest.mark.parametrize(
+    ("diameters", "simulated", "more", "sized"),
+    [
+        ([24.0] * 5, SIMULATED, "", False),
+        ([24.0] * 5, SIMULATED, "sized = true", True),
+        ([24.0] * 5, "", "", True),
+        ([24.0, 24.0, 30.0, 20.0, 24.0], SIMULATED, "", True),
+        ([24.0, 24.0, 30.0, 20.0, 24.0], SIMULATED, "sized = false", False),
+    ],
+    ids=["one size", "it says", "nothing else", "several", "it denies"],
+)
+def test_labels_of_one_size_are_a_convention_and_several_are_learned(
+    folder, tmp_path, monkeypatch, diameters, simulated, more, sized
+):
+    coordinates.write(tmp_path / "labels" / "m0.csv", Particles.of(CENTRES, diameters), "csv")
+    own = SET.replace('"labels"', f'"{tmp_path}/labels"')
+    text = f"{simulated}{own}{more}\n"
+    seen = []
+
+    def stage(stage, samples, validation, job, result):
+        seen.extend(samples._samples)
+        return replace(result, steps=STEPS)
+
+    monkeypatch.setattr(general, "run_stage", stage)
+    trained(folder, tmp_path / "w.safetensors", text)
+    assert [one.sized for one in seen] == [sized] * 3
+    for one, given in zip(seen, (1.0, 0.7, 1.5), strict=True):
+        assert one.side == pytest.approx(np.array(diameters) / 24 * 32 / given, rel=0.01)
+
+
+def test_fine_tuning_keeps_the_sizes_that_a_general_model_knows(folder, whole, tmp_path, monkeypatch):
+    seen = []
+
+    def stage(stage, samples, validation, job, result):
+        seen.extend(samples)
+        return result
+
+    monkeypatch.setattr(stages, "run_stage", stage)
+    for start in (whole, None):
+        finetune(
+            sorted((folder / "mics").iterdir()), folder / "labels", Job(tmp_path / "f", CONFIG), start, validation=0
+        )
+    assert [one.sized for one in seen] == [False] * 3 + [True] * 3
 
 
 def test_an_empty_set_teaches_that_there_is_nothing(folder, tmp_path):

@@ -64,6 +64,11 @@ class SetConfig(Room):
     pixel_size: str | None = knob(None, "Pixel size, e.g. 1.77A.", none="that of lists or headers")
     weight: float = knob(1.0, "How often its tiles are drawn, relative to the other sets.", above=0)
     partial: bool = knob(False, "Whether the labels cover only some of the particles.")
+    sized: bool | None = knob(
+        None,
+        "Whether boxes learn the sizes of the labels, or only where they are.",
+        none="if these differ; labels of one size follow a convention",
+    )
     given: tuple[float, ...] = knob(
         (0.5, 0.71, 1.0, 1.41, 2.0), "Diameters that are given in training, as multiples of the particles'.", above=0
     )
