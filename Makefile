@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(BIN)/upicker demo $(if $(OUT),--out $(OUT))
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: lint-python lint-page
 

@@ -196,7 +196,7 @@ def _reduced(pixels: np.ndarray, labels: Particles, pixel_size_A: float, factor:
     inside = labels.select(labels.inside((factor * rows, factor * columns)))
     scaled = Particles.of(inside.xy / factor, inside.diameter_px / factor)
     whole = pixels[: factor * rows, : factor * columns]
-    return Labelled(resample(whole, (rows, columns)), scaled, pixel_size_A * factor)
+    return Labelled(resample([whole], whole.shape, (rows, columns)), scaled, pixel_size_A * factor)
 
 
 def filtered(example: Labelled) -> np.ndarray:

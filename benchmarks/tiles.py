@@ -2,8 +2,8 @@
 
     python benchmarks/tiles.py --name empiar10017 runs/empiar10017-few-pretrained-{0,1,2}.safetensors
 
-The weights of `training.py`, on its test micrographs. For each size of tile, the mean over the weights of best F1 and of
-AP in 1, 2, 4 and 8 views, and the CPU seconds of the network and the merging of one view, on one thread, a micrograph.
+The weights of `training.py`, on its test micrographs. For each size of tile: best F1 and AP in 1, 2, 4 and 8 views,
+means over the weights, and the CPU seconds of the network and the merging of one view of a micrograph, on one thread.
 """
 
 from __future__ import annotations

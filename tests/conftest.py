@@ -18,6 +18,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Files that take longest, beside those with the marker `slow`: they begin first, so that no process is left with one of
+# them while the others have nothing to do.
+LONGEST = {
+    *("test_train_stages.py", "test_train_loop.py", "test_train_general.py", "test_cli_training.py"),
+    *("test_run_relion.py", "test_run_find.py", "test_run_demo.py", "test_cli_benchmark.py", "test_cuda.py"),
+}
 MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion", "node": "javascript"}
 
 
@@ -40,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in MARKER_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKER_OF_FIXTURE[fixture])
+    first = {item.path for item in items if item.path.name in LONGEST or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
 
 
 class MustRun:

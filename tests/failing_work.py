@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from upicker.errors import ConfigError, MicrographError, UPickerWarning, warn
+from upicker.errors import ConfigError, DeviceError, MicrographError, UPickerWarning, warn
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Stepwise:
     readers: int = 1
     notes: Path | None = None
     times: int = 1
+    gpus: tuple[str, ...] = ()
 
     def __call__(self, path: Path) -> str:
         return self.finish(self.load(path))
@@ -122,3 +123,44 @@ class FailingToStart:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+@dataclass(frozen=True)
+class OnGpus:
+    """Work whose process notes which GPU it sees, and fails as `broken` says.
+
+    Attributes
+    ----------
+    notes : Path
+        A folder; for each file one of the GPUs that it was tried on, and for each GPU one of the files.
+    gpus : tuple of str
+        As of `upicker.run.ahead.TwoSteps`.
+    broken : dict of str to tuple of int
+        GPU or file -> at which of the times that it is used it fails, counted from 0.
+    """
+
+    notes: Path
+    gpus: tuple[str, ...]
+    broken: dict[str, tuple[int, ...]]
+    readers: int = 1
+
+    def __call__(self, path: Path) -> str:
+        return self.finish(self.load(path))
+
+    def load(self, path: Path) -> Path:
+        return path
+
+    def finish(self, path: Path) -> str:
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+        times = {name: self._noted(name, line) for name, line in ((gpu, path.stem), (path.stem, gpu))}
+        for name, count in times.items():
+            if count in self.broken.get(name, ()):
+                raise DeviceError(f"the GPU {gpu}", "CUDA error", "Look at it")
+        return gpu
+
+    def _noted(self, name: str, line: str) -> int:
+        with (self.notes / name).open("a+") as file:
+            file.seek(0)
+            count = len(file.readlines())
+            file.write(f"{line}\n")
+        return count

@@ -38,6 +38,11 @@ class Rule:
     exceptions: dict[str, tuple[str, str]] = field(default_factory=dict)
     written_to: tuple[object, ...] = ()
 
+    @cache  # noqa: B019 (rules are few and stay)
+    def gives_away(self, name: str) -> bool:
+        """Tell whether a full name breaks the rule."""
+        return any(matches(name, pattern) for pattern in self.patterns)
+
     def found_in(self, tree: ast.Module, file: str) -> list[str]:
         """Return what a file does against the rule; `file` is its path in the package, such as ``web/serve.py``."""
         return [f"line {line}: {name}" for line, name, place in self.broken_in(tree, file) if place is None]
@@ -57,7 +62,7 @@ class Rule:
 
     def _matches(self, tree: ast.Module) -> Iterator[tuple[int, str]]:
         for line, name in references(tree):
-            if any(matches(name, pattern) for pattern in self.patterns):
+            if self.gives_away(name):
                 yield line, name
         if self.written_to:
             for line, function, first in literal_arguments(tree):
@@ -72,11 +77,17 @@ def matches(name: str, pattern: str) -> bool:
 
 
 @cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """Return all nodes of a tree, as `ast.walk` yields them."""
+    return [*ast.walk(tree)]
+
+
+@cache
 def references(tree: ast.Module) -> list[tuple[int, str]]:
     """Return line and full name of everything imported, and of every name that is read."""
     names = _Names(tree)
-    found = [(node.lineno, name) for node in ast.walk(tree) for name in imported(node)]
-    for node in ast.walk(tree):
+    found = [(node.lineno, name) for node in nodes(tree) for name in imported(node)]
+    for node in nodes(tree):
         if isinstance(node, ast.Name | ast.Attribute | ast.Call) and (name := names.full(node)) is not None:
             found.append((node.lineno, name))
     return sorted(set(found))
@@ -86,7 +97,7 @@ def references(tree: ast.Module) -> list[tuple[int, str]]:
 def literal_arguments(tree: ast.Module) -> list[tuple[int, str | None, object]]:
     """Return line, function and first argument of each call whose first argument is a literal."""
     names = _Names(tree)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    calls = [node for node in nodes(tree) if isinstance(node, ast.Call) and node.args]
     return [
         (node.lineno, names.full(node.func), node.args[0].value)
         for node in calls
@@ -109,7 +120,7 @@ class _Names:
     def __init__(self, tree: ast.Module) -> None:
         self.bound: dict[str, str] = {}  # what imports bind, and names that stand for the same
         self.own = set(_own(tree))
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     first = alias.name.split(".")[0]
@@ -117,7 +128,7 @@ class _Names:
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     self.bound[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Assign) and (name := self.full(node.value)) is not None:
                 for target in node.targets:
                     if isinstance(target, ast.Name):
@@ -152,7 +163,7 @@ class _Names:
 
 def _own(tree: ast.Module) -> Iterator[str]:
     """Yield the names that a file binds without an import."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
         elif isinstance(node, ast.arg):

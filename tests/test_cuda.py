@@ -4,6 +4,7 @@ Each test also runs with the CPU in place of the GPU, so that its own code is kn
 marker `cuda` and skip without one; ``pytest -m cuda --must-run=cuda`` fails instead.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from scipy.spatial import KDTree
 from test_train_loop import CONFIG, discs, fresh, plan_of, rows_of, same, trained
 
 from upicker.config import Config, DenoiseConfig, LossConfig
-from upicker.model import weights
+from upicker.model import inference, weights
 from upicker.model.criterion import SetCriterion
 from upicker.model.denoising import DenoisingQueries, prepare_denoising
 from upicker.model.detector import Detector, DetectorOutput
+from upicker.model.inference import InferenceDetector
 from upicker.model.weights import Header
 from upicker.particles import Micrograph, Particles
 from upicker.pick.picker import Picker
@@ -126,6 +128,21 @@ def test_the_back_end_gives_numpy_arrays(device, bfloat16):
     assert scores.dtype == boxes.dtype == np.float32
     assert ((scores >= 0) & (scores < 1)).all()  # 0 where a tile has fewer queries
     np.testing.assert_allclose(np.sort(scores), np.sort(expected), atol=0.1 if bfloat16 else 1e-3)
+
+
+def test_the_detector_for_picking_computes_what_that_of_training_does(device, monkeypatch):
+    monkeypatch.setattr(inference, "LEAST_SCORE", 0.0)
+    monkeypatch.setattr(inference, "ENOUGH", 0.0)  # every token becomes a query, so that none can change places
+    model = spread_out().to(device)
+    images = tiles(3).to(device)
+    with torch.inference_mode():
+        scores, boxes = InferenceDetector(model)(images)
+        outputs = model(images, at_least=10**6)
+        precise = copy.deepcopy(model).double()(images.double(), at_least=10**6)
+    for expected in (outputs, precise):
+        agree(scores, expected.pred_logits[..., 0].sigmoid().cpu().float(), 1e-5)
+        in_pixels = expected.pred_boxes.cpu().float() * model.diameter_px - torch.tensor([0.5, 0.5, 0, 0])
+        agree(boxes, in_pixels, 1e-3)
 
 
 def row_values(plan: Plan) -> np.ndarray:

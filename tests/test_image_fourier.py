@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 
-from upicker.image.fourier import crop, resample
+from upicker.image import fourier
+from upicker.image.fourier import crop
 
 SHAPES = [((60, 84), (20, 28)), ((61, 47), (23, 31)), ((40, 30), (67, 91)), ((64, 50), (31, 50)), ((33, 20), (33, 41))]
+
+
+def resample(picture, shape):
+    return fourier.resample([picture], picture.shape, shape)
 
 
 @pytest.mark.parametrize(("raw", "working"), SHAPES)

@@ -5,8 +5,11 @@ import pytest
 
 from upicker.config import ImageConfig
 from upicker.errors import ConfigError, InputError, MicrographError, UPickerError
-from upicker.image.filters import background, clahe, equalized, filled, finite_fraction, repaired, robust
+from upicker.image import repair
+from upicker.image.filters import background, clahe, equalized, filled, robust
+from upicker.image.fourier import resample
 from upicker.image.prepare import prepare
+from upicker.image.repair import finite_fraction, repaired, sampled
 from upicker.particles import Micrograph
 
 SHAPE = (310, 237)
@@ -33,6 +36,16 @@ def with_blobs(at, sigma=6.0, depth=4.0, shape=SHAPE):
 
 def prepared(pixels, diameter_px=24.0, config=None):
     return prepare(Micrograph(pixels, "m"), diameter_px, config or ImageConfig())
+
+
+def whole_repaired(pixels, hot=True):
+    micrograph = Micrograph(pixels, "m")
+    return np.concatenate([*repaired(micrograph, sampled(micrograph), hot)])
+
+
+def fraction_of_finite(pixels):
+    micrograph = Micrograph(pixels, "m")
+    return finite_fraction(micrograph, sampled(micrograph))
 
 
 @pytest.mark.parametrize("config", EVERYTHING)
@@ -99,7 +112,7 @@ def test_only_hot_pixels_are_repaired_by_the_median_around_them():
     pixels = noise(shape=(40, 33))
     pixels[20:, :] -= 30  # a dark contaminant: out of the ordinary, but not of its neighbours
     pixels[10, 11] = 400
-    out = repaired(pixels)
+    out = whole_repaired(pixels)
     changed = np.argwhere(out != pixels).tolist()
     assert changed == [[10, 11]]
     around = np.delete(pixels[8:13, 9:14].ravel(), 12)
@@ -113,7 +126,7 @@ def test_each_bad_pixel_is_repaired_wherever_it_lies_and_no_other(hot):
     values = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 500.0], np.float32)[np.arange(90) % 6]
     pixels.ravel()[at] = values
     pixels[:, [0, -1]] = np.nan
-    out = repaired(pixels, hot)
+    out = whole_repaired(pixels, hot)
     assert np.isfinite(out).all()
     wrong = ~np.isfinite(pixels) | (np.abs(pixels) > 400 if hot else False)
     assert np.array_equal(out != pixels, wrong)
@@ -121,9 +134,9 @@ def test_each_bad_pixel_is_repaired_wherever_it_lies_and_no_other(hot):
 
 def test_the_fraction_of_finite_pixels_is_counted_where_a_sample_finds_others():
     pixels = np.zeros((2100, 2100), np.float32)
-    assert finite_fraction(pixels) == 1
+    assert fraction_of_finite(pixels) == 1
     pixels[::2, ::2] = np.nan  # all that a sample of every other pixel sees
-    assert finite_fraction(pixels) == pytest.approx(0.75)
+    assert fraction_of_finite(pixels) == pytest.approx(0.75)
 
 
 def test_the_background_follows_a_slope_but_not_a_contaminant():
@@ -175,3 +188,28 @@ def test_non_finite_pixels_are_filled_with_the_median_of_the_others():
     np.testing.assert_array_equal(filled(np.full((2, 3), np.nan, np.float32)), 0)
     whole = np.ones((2, 3), np.float32)
     assert filled(whole) is whole
+
+
+def test_bands_are_the_whole_picture_with_bad_pixels_at_their_edges(monkeypatch):
+    pixels = noise(shape=(301, 207))
+    pixels[[7, 8, 9, 99, 100, 101, 300], [3, 3, 4, 50, 51, 206, 0]] = np.nan, 900, np.inf, np.nan, -900, 900, np.nan
+    whole = whole_repaired(pixels)
+    sides = {}
+    for rows in (1, 2, 10, 100, 301):
+        monkeypatch.setattr(repair, "BAND_ROWS", rows)
+        np.testing.assert_array_equal(whole_repaired(pixels), whole)
+        sides[rows] = prepared(pixels).pixels
+        np.testing.assert_allclose(sides[rows], sides[1], atol=1e-4)
+    assert (whole != pixels).sum() == 7
+
+
+def test_a_slope_is_taken_out_of_bands_as_of_the_whole():
+    y, x = np.mgrid[:301, :207]
+    sloped = noise(shape=(301, 207)) + (3000 + 0.5 * x - 2 * y).astype(np.float32)
+    whole = resample([sloped], sloped.shape, (80, 61))
+    bands = resample(np.split(sloped, [1, 64, 200]), sloped.shape, (80, 61))
+    np.testing.assert_allclose(bands, whole, atol=1e-3)
+    flat = resample([sloped - (0.5 * x - 2 * y)], sloped.shape, (80, 61))
+    at = np.s_[5:-5, 5:-5]
+    yy, xx = np.mgrid[:80, :61]
+    np.testing.assert_allclose(whole[at], (flat + 0.5 * xx * 207 / 61 - 2 * yy * 301 / 80)[at], atol=0.02)

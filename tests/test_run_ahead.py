@@ -65,7 +65,7 @@ def test_no_more_than_allowed_are_loaded_ahead_and_each_in_a_reader():
     loaded, finished = [], []
 
     class Recording:
-        readers = 2
+        readers, gpus = 2, ()
 
         def load(self, path: Path) -> Path:
             assert threading.current_thread() is not threading.main_thread()

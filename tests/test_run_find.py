@@ -286,14 +286,14 @@ def test_too_little_memory_for_the_template_is_told(mics, tmp_path, monkeypatch)
 def test_a_micrograph_that_needs_too_much_memory_fails_alone_also_in_the_sample(mics, tmp_path, monkeypatch, whole):
     huge = mics[0].with_name("huge.mrc")
     shutil.copy(mics[0], huge)
-    read = Reading.read
+    by_rows = Reading.by_rows
 
-    def reading(self: Reading, path: Path) -> Micrograph:
+    def opening(self: Reading, path: Path) -> Micrograph:
         if path == huge:
             raise MemoryError
-        return read(self, path)
+        return by_rows(self, path)
 
-    monkeypatch.setattr(Reading, "read", reading)
+    monkeypatch.setattr(Reading, "by_rows", opening)
     outcomes = {o.path: o.error for o in find_all([huge, *mics], proposing(tmp_path / "out"))}
     assert [path for path, error in outcomes.items() if error] == [huge]
     assert "not enough memory" in str(outcomes[huge])

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import mrcfile
@@ -42,6 +43,12 @@ _rlnOpticsGroup #2
 SCENE = Scene(shape=(330, 410), pixel_size_A=4.0, specimens=("globule",), particles=14, seed=5)
 
 
+@cache
+def simulated(number: int) -> np.ndarray:
+    """The pixels of a micrograph, simulated once for all tests."""
+    return make(SCENE, number).micrograph.pixels
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder with two micrographs of a motion correction and one that was imported."""
@@ -50,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i, name in enumerate(names):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         with mrcfile.new(name) as file:
-            file.set_data(make(SCENE, i).micrograph.pixels)
+            file.set_data(simulated(i))
     write_list(names)
     return tmp_path
 
@@ -173,7 +180,7 @@ def large(project: Path) -> list[str]:
     names = [f"MotionCorr/job002/Movies/copy{number:02d}.mrc" for number in range(12)]
     for number, name in enumerate(names):
         with mrcfile.new(name) as file:
-            file.set_data(make(SCENE, number).micrograph.pixels)
+            file.set_data(simulated(number))
     write_list(names)
     return names
 

@@ -8,6 +8,7 @@
      │    ├── CoordinatesError   a file of labels or picks
      │    └── WeightsError       a file of weights
      ├── ConfigError             an unknown knob, or a value outside its range
+     ├── DeviceError             a GPU that failed
      └── OutputError             something cannot be written
 
 `UPickerWarning` is not an error: the work continues, but the user should know. `collected_warnings` collects them.
@@ -64,6 +65,10 @@ class WeightsError(InputError):
 
 class ConfigError(UPickerError):
     """An unknown knob, or a value outside its range."""
+
+
+class DeviceError(UPickerError):
+    """A GPU that failed: this process cannot use it any more, but another one perhaps can."""
 
 
 class OutputError(UPickerError):

@@ -43,11 +43,16 @@ class Micrograph:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows, columns."""
-        return self.pixels.shape[0], self.pixels.shape[1]
+        return self.pixels.shape
+
+    def rows(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Return every `step`-th row from `start` to `stop`, `(n, W)` float32, perhaps a view of the pixels."""
+        return self.pixels[start:stop:step].astype(np.float32, copy=False)
 
     def without_pixels(self) -> Micrograph:
         """Return it with pixels that are all 0 and take no memory, for those who need the shape and the names."""
-        return replace(self, pixels=np.broadcast_to(np.float32(0), self.shape))
+        nothing = np.broadcast_to(np.float32(0), self.shape)
+        return Micrograph(nothing, self.name, self.pixel_size_A, self.path)
 
 
 class ScoreKind(StrEnum):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Values of the sample that tells between which ones the median lies.
+_SAMPLE = 8192
+
 MAD_TO_SIGMA = 1.4826
 """Standard deviations of a Gaussian per median absolute deviation (MAD): 1 / 0.67449, rounded."""
 
@@ -24,8 +27,27 @@ def robust(values: np.ndarray) -> tuple[float, float]:
     float, float
         The median, and 1.4826 times the MAD: for a Gaussian, its standard deviation.
     """
-    median = float(np.median(values))
-    return median, MAD_TO_SIGMA * float(np.median(np.abs(values - median)))
+    centre = median(values)
+    return centre, MAD_TO_SIGMA * median(np.abs(values - centre))
+
+
+def median(values: np.ndarray) -> float:
+    """Return the median of finite values, as `numpy.median` does, of many values in less than half its time.
+
+    A sample tells between which values the median lies; only those in between are then partly sorted.
+    """
+    flat = values.ravel()
+    step, count = flat.size // _SAMPLE, flat.size
+    if step < 8:
+        return float(np.median(flat))
+    sample = np.sort(flat[::step])
+    low, high = sample[int(0.47 * len(sample))], sample[int(0.53 * len(sample))]
+    between = np.compress((flat >= low) & (flat <= high), flat)
+    first = (count - 1) // 2 - np.count_nonzero(flat < low)
+    last = first + 1 - count % 2
+    if first < 0 or last >= len(between):  # The sample was not like the rest.
+        return float(np.median(flat))
+    return float(np.partition(between, (first, last))[first : last + 1].mean())
 
 
 def evenly_spaced(total: int, count: int, ends: bool = True) -> np.ndarray:

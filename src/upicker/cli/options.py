@@ -130,6 +130,13 @@ ConfigFile = Annotated[
 ]
 Jobs = Annotated[int, Parameter(name=("--jobs", "-j"))]
 Flag: Any = Parameter(negative="", show_default=False)
+# What the words for the number of views of a micrograph mean (`pick.views`).
+_VIEWS = {"--fast": 1, "--accurate": 8}
+Fast = Annotated[bool, Parameter(negative="", show_default=False, help="Pick in one view: the least time.")]
+Accurate = Annotated[
+    bool,
+    Parameter(negative="", show_default=False, help="Pick in eight views, rotated and mirrored: the best picks."),
+]
 
 
 def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[str, object]:
@@ -163,6 +170,21 @@ def changes(file: Path | None, settings: Sequence[str], **own: object) -> dict[s
     merged |= {key.replace("__", "."): value for key, value in own.items() if value is not None}
     Config().with_changes(merged)
     return merged
+
+
+def views(fast: bool, accurate: bool, settings: Sequence[str]) -> int | None:
+    """Return the number of views that ``--fast`` or ``--accurate`` stands for; None with neither.
+
+    Raises
+    ------
+    ConfigError
+        With both, or with ``--set pick.views``.
+    """
+    given = {option: number for option, number in _VIEWS.items() if {"--fast": fast, "--accurate": accurate}[option]}
+    words = [*given, *(f"--set {one}" for one in settings if one.partition("=")[0].strip() == "pick.views")]
+    if given and len(words) > 1:
+        raise ConfigError(words[1], f"it sets the number of views, as does {words[0]}", "Give one of them")
+    return next(iter(given.values()), None)
 
 
 def comma_separated(text: str) -> tuple[str, ...]:

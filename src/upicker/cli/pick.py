@@ -7,8 +7,10 @@ from typing import Annotated
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.options import (
+    Accurate,
     Changes,
     ConfigFile,
+    Fast,
     Flag,
     Gain,
     Jobs,
@@ -19,6 +21,7 @@ from upicker.cli.options import (
     changes,
     comma_separated,
     listed_micrographs,
+    views,
 )
 
 
@@ -29,6 +32,8 @@ def pick(
     diameter: Size | None = None,
     format: str = "csv,star",
     threshold: float | None = None,
+    fast: Fast = False,
+    accurate: Accurate = False,
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs | None = None,
@@ -59,12 +64,12 @@ def pick(
     skip_existing
         Skip micrographs whose outputs exist, to continue an earlier run.
     jobs
-        Number of parallel processes; by default one per core, or one with a GPU.
+        Number of parallel processes; by default one per core, or one per GPU.
     """
     from upicker.run.outputs import Outputs
 
     outputs = Outputs(output, comma_separated(format), overlay)
-    merged = changes(config, changes_, pick__threshold=threshold)
+    merged = changes(config, changes_, pick__threshold=threshold, pick__views=views(fast, accurate, changes_))
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     todo = remaining(paths, outputs, skip_existing)
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.console import problem, warning
-from upicker.cli.options import Changes, ConfigFile, Size, changes
+from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Size, changes, views
 from upicker.errors import ConfigError
 
 
@@ -21,6 +21,8 @@ def relion_job(
     model: Path | None = None,
     diameter: Size | None = None,
     threshold: float | None = None,
+    fast: Fast = False,
+    accurate: Accurate = False,
     only_do_unfinished: Annotated[
         bool, Parameter(name="--only_do_unfinished", negative="--redo", show_default=False)
     ] = True,
@@ -40,7 +42,7 @@ def relion_job(
     o
         Job folder.
     j
-        CPU threads, divided among parallel processes.
+        CPU threads, divided among parallel processes; GPUs have one process each.
     model
         Weights to pick with; without them, particles are proposed as by "upicker propose".
     diameter
@@ -55,7 +57,8 @@ def relion_job(
 
     relion.begin(o)
     try:
-        merged = changes(config, changes_, pick__threshold=threshold, train__threads=j)
+        own = {"pick__threshold": threshold, "pick__views": views(fast, accurate, changes_), "train__threads": j}
+        merged = changes(config, changes_, **own)
         job = relion.job(o, in_mics)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
         if model is not None:

@@ -7,9 +7,6 @@ import numpy as np
 
 from upicker import statistics
 
-HOT_SIGMA = 8.0
-"""Raw pixels further than this from their neighbours, in robust standard deviations, are X-rays or dead pixels."""
-
 
 def robust(pixels: np.ndarray) -> tuple[float, float]:
     """Return median and robust standard deviation (see `upicker.statistics.robust`) of a finite image.
@@ -23,8 +20,13 @@ def robust(pixels: np.ndarray) -> tuple[float, float]:
 
 def _sampled(pixels: np.ndarray) -> np.ndarray:
     """Return about a million pixels on a regular grid, or all of a smaller image."""
-    step = max(1, int(np.sqrt(pixels.size / 1e6)))
+    step = sampling_step(pixels.shape)
     return pixels[::step, ::step]
+
+
+def sampling_step(shape: tuple[int, ...]) -> int:
+    """Return the step of a regular grid of about a million pixels in an image of `shape`."""
+    return max(1, int(np.sqrt(shape[0] * shape[1] / 1e6)))
 
 
 def filled(pixels: np.ndarray) -> np.ndarray:
@@ -36,74 +38,6 @@ def filled(pixels: np.ndarray) -> np.ndarray:
     if finite.all():
         return pixels
     return np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0).astype(np.float32)
-
-
-def repaired(pixels: np.ndarray, hot: bool = True) -> np.ndarray:
-    """Replace non-finite and hot pixels by the median of their neighbours.
-
-    Only pixels that stand out of the whole micrograph are compared with their neighbours, so the cost follows
-    the number of bad pixels and not the size of the micrograph. A dark contaminant stands out, too, but not of
-    its neighbours: it stays.
-
-    Parameters
-    ----------
-    pixels : np.ndarray
-        `(H, W)` float32, at least one of them finite.
-    hot : bool
-        Replace hot pixels, too.
-
-    Returns
-    -------
-    np.ndarray
-        `(H, W)` float32, finite; the input itself where nothing is to do.
-    """
-    sample = _sampled(pixels)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        sample = pixels[np.isfinite(pixels)]
-    centre, spread = statistics.robust(sample)
-    limit = np.float32(HOT_SIGMA * (spread or float(sample.std(dtype=np.float64))))
-    y, x = _beyond(pixels, np.float32(centre), limit if hot else np.float32(np.finfo(np.float32).max))
-    if not len(y):
-        return pixels
-    out = pixels.copy()
-    for start in range(0, len(y), 200_000):
-        some = slice(start, start + 200_000)
-        local, value = _local_median(pixels, y[some], x[some], centre), pixels[y[some], x[some]]
-        with np.errstate(invalid="ignore"):
-            bad = ~(np.abs(value - local) <= limit)
-        out[y[some][bad], x[some][bad]] = local[bad]
-    return out
-
-
-def _beyond(pixels: np.ndarray, centre: np.float32, limit: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of the pixels that are further than `limit` from `centre`, or not finite."""
-    with np.errstate(over="ignore"):
-        low, high = np.nan_to_num(np.array([centre - limit, centre + limit]))
-    # Most rows hold none: their smallest and largest pixels say so, and NaN makes both NaN.
-    rows = np.flatnonzero(~((pixels.min(1) >= low) & (pixels.max(1) <= high)))
-    some = pixels[rows]
-    which, columns = np.nonzero(~((some >= low) & (some <= high)))
-    return rows[which], columns
-
-
-def _local_median(pixels: np.ndarray, y: np.ndarray, x: np.ndarray, default: float) -> np.ndarray:
-    """Median of the finite pixels among the 5 x 5 around each position, but itself; `default` without any."""
-    offset = np.array([(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx])
-    yy = np.clip(y[:, None] + offset[:, 0], 0, pixels.shape[0] - 1)
-    xx = np.clip(x[:, None] + offset[:, 1], 0, pixels.shape[1] - 1)
-    values = pixels[yy, xx]
-    values[~np.isfinite(values)] = np.inf
-    values.sort(axis=1)
-    count = np.isfinite(values).sum(1)
-    median = values[np.arange(len(y)), np.maximum(count - 1, 0) // 2]
-    return np.where(count > 0, median, np.float32(default))
-
-
-def finite_fraction(pixels: np.ndarray) -> float:
-    """Return which fraction of an image's pixels is finite; of a large one that looks whole, by a million of them."""
-    fraction = float(np.isfinite(_sampled(pixels)).mean())
-    return fraction if fraction == 1 else float(np.isfinite(pixels).mean())
 
 
 def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -138,7 +72,8 @@ def background(pixels: np.ndarray, sigma_px: float) -> np.ndarray:
     first = smooth(pixels)
     residual = pixels - first
     centre, sigma = robust(residual)
-    return first + smooth(np.clip(residual, centre - 3 * sigma, centre + 3 * sigma))
+    first += smooth(np.clip(residual, centre - 3 * sigma, centre + 3 * sigma, out=residual))
+    return first
 
 
 def bilateral(pixels: np.ndarray, diameter_px: float) -> np.ndarray:

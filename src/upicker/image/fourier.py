@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from scipy import fft
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 64
 
 
 def crop(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -32,40 +34,13 @@ def crop(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     --------
     resample : for images that are not periodic, as all real ones.
     """
-    return _crop(pixels, shape, (0.0, 0.0))
-
-
-def _crop(pixels: np.ndarray, shape: tuple[int, int], slopes: tuple[float, float]) -> np.ndarray:
-    """`crop` of an image less a plane with the given slopes (along rows' and columns' index)."""
-    rows, columns = pixels.shape
-    if (rows, columns) == tuple(shape):
+    if pixels.shape == tuple(shape):
         return pixels.astype(np.float32)
-    # One axis after the other, dropping what is not wanted before the second: far less than a whole 2-D
-    # transform. In blocks of rows, so that nothing of the raw size is ever copied.
-    kept = _kept(columns, shape[1])
-    half = np.empty((rows, kept + 1), np.complex64)
-    across = (np.arange(columns) * slopes[1]).astype(np.float32)
-    for top in range(0, rows, ROWS_AT_ONCE):
-        block = pixels[top : top + ROWS_AT_ONCE].astype(np.float32)
-        if slopes != (0.0, 0.0):
-            block -= across + (np.arange(top, top + len(block)) * slopes[0]).astype(np.float32)[:, None]
-        half[top : top + ROWS_AT_ONCE] = np.asarray(fft.rfft(block, axis=1, overwrite_x=True))[:, : kept + 1]
-    half = np.asarray(fft.fft(half, axis=0, overwrite_x=True))
-    kept_rows = _kept(rows, shape[0])
-    spectrum = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
-    spectrum[: kept_rows + 1, : kept + 1] = half[: kept_rows + 1]
-    if kept_rows:
-        spectrum[-kept_rows:, : kept + 1] = half[-kept_rows:]
-    spectrum *= np.float32(shape[0] * shape[1] / (rows * columns))
-    return np.asarray(fft.irfft2(spectrum, s=shape, overwrite_x=True), np.float32)
+    half, _ = _transformed_rows([pixels], pixels.shape, shape[1])
+    return _inverse(_transformed_columns(half, shape), pixels.shape, shape)
 
 
-def _kept(old: int, new: int) -> int:
-    """Highest frequency (cycles per image) that lies below Nyquist in both samplings."""
-    return (min(old, new) - 1) // 2 if old != new else old // 2
-
-
-def resample(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resample(bands: Iterable[np.ndarray], raw_shape: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
     """Resample an image that is not periodic: `crop`, with the plane through it taken out and put back.
 
     Fourier cropping treats the left border as the neighbour of the right one. A thickness gradient makes a step
@@ -73,8 +48,11 @@ def resample(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     Parameters
     ----------
-    pixels : np.ndarray
-        `(H, W)`, real and finite.
+    bands : iterable of np.ndarray
+        The image, real and finite, as bands of its rows `(n, W)`, from the first to the last. No more than one of them
+        is needed at a time: the whole of a large image need not be in memory.
+    raw_shape : tuple of int
+        Its rows and columns `(H, W)`.
     shape : tuple of int
         Rows, columns `(h, w)` wanted.
 
@@ -83,14 +61,85 @@ def resample(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     np.ndarray
         `(h, w)` float32; position ``p`` is found at ``p * scale`` as with `crop`.
     """
-    rows, columns = pixels.shape
+    rows, columns = raw_shape
     if (rows, columns) == tuple(shape):
-        return pixels.astype(np.float32)
-    slopes = _slope(pixels.mean(axis=1, dtype=np.float64)), _slope(pixels.mean(axis=0, dtype=np.float64))
-    out = _crop(pixels, shape, slopes)
+        return _joined(bands, raw_shape)
+    half, column_sums = _transformed_rows(bands, raw_shape, shape[1])
+    slopes = _slope(np.real(half[:, 0]) / columns), _slope(column_sums / rows)
+    kept = half.shape[1]
+    spectrum = _transformed_columns(half, shape)
+    del half  # As large as the result, or larger.
+    # The plane's own spectrum: one ramp is the same in all columns, the other in all rows.
+    down, across = np.arange(rows) * slopes[0], np.arange(columns) * slopes[1]
+    spectrum[:, 0] -= _transformed_columns(columns * down[:, None].astype(np.complex128), (shape[0], 1))[:, 0]
+    spectrum[0, :kept] -= rows * np.asarray(fft.rfft(across))[:kept]
+    out = _inverse(spectrum, raw_shape, shape)
     out += (np.arange(shape[0]) * (rows / shape[0] * slopes[0])).astype(np.float32)[:, None]
     out += (np.arange(shape[1]) * (columns / shape[1] * slopes[1])).astype(np.float32)
     return out
+
+
+def _joined(bands: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    whole, top = np.empty(shape, np.float32), 0
+    for band in bands:
+        whole[top : top + len(band)] = band
+        top += len(band)
+    return whole
+
+
+def _transformed_rows(
+    bands: Iterable[np.ndarray], raw_shape: tuple[int, int], new_columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Transform along rows, and drop the frequencies that are not wanted.
+
+    One axis after the other, dropping what is not wanted before the second: far less than a whole 2-D transform.
+
+    Returns
+    -------
+    half : np.ndarray
+        `(H, kept + 1)` complex64.
+    column_sums : np.ndarray
+        `(W,)` float64.
+    """
+    rows, columns = raw_shape
+    kept = _kept(columns, new_columns)
+    half, column_sums, top = np.empty((rows, kept + 1), np.complex64), np.zeros(columns), 0
+    for block in _blocks(bands):
+        # A product with ones adds up rows three times as fast as a sum.
+        column_sums += np.ones(len(block), np.float32) @ block
+        half[top : top + len(block)] = np.asarray(fft.rfft(block, axis=1))[:, : kept + 1]
+        top += len(block)
+    assert top == rows
+    return half, column_sums
+
+
+def _blocks(bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Divide bands into blocks of a few rows, float32, that fit into a processor's cache."""
+    for band in bands:
+        for top in range(0, len(band), ROWS_AT_ONCE):
+            yield band[top : top + ROWS_AT_ONCE].astype(np.float32, copy=False)
+
+
+def _transformed_columns(half: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Transform along columns, in place, and return the spectrum of an image of another shape."""
+    rows, width = half.shape
+    half = np.asarray(fft.fft(half, axis=0, overwrite_x=True))
+    kept = _kept(rows, shape[0])
+    spectrum = np.zeros((shape[0], shape[1] // 2 + 1), half.dtype)
+    spectrum[: kept + 1, :width] = half[: kept + 1]
+    if kept:
+        spectrum[-kept:, :width] = half[-kept:]
+    return spectrum
+
+
+def _inverse(spectrum: np.ndarray, raw_shape: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    spectrum *= np.float32(shape[0] * shape[1] / (raw_shape[0] * raw_shape[1]))
+    return np.asarray(fft.irfft2(spectrum, s=shape, overwrite_x=True), np.float32)
+
+
+def _kept(old: int, new: int) -> int:
+    """Highest frequency (cycles per image) that lies below Nyquist in both samplings."""
+    return (min(old, new) - 1) // 2 if old != new else old // 2
 
 
 def _slope(line: np.ndarray) -> float:

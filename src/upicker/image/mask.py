@@ -19,6 +19,7 @@ import numpy as np
 from upicker.config import ImageConfig
 from upicker.image.filters import robust
 from upicker.image.prepare import Prepared
+from upicker.statistics import median
 
 GRID_PER_DIAMETER = 8
 """Resolution at which the mask is computed, in pixels per particle diameter."""
@@ -180,7 +181,7 @@ def _outstanding(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarra
         # Blank what was found, or a strong blob would grow with every wider Gaussian.
         small = np.where(_dilated(bad, SCALES[0] * step), np.float32(0), small)
         smooth = _blurred(small, scale * step)
-        smooth = smooth - np.float32(np.median(smooth[inner]))
+        smooth = smooth - np.float32(median(smooth[inner]))
         edges = _blurred(small, scale / 2 * step)
         levels = {sign: _peak_levels(sign * smooth, inner) for sign in (1, -1)}
         for sign, factor in ((1, DARKER), (-1, BRIGHTER)):
@@ -224,7 +225,7 @@ def _textured(small: np.ndarray, inner: np.ndarray, step: float) -> np.ndarray:
     energy = _blurred(np.where(inner, np.minimum(fine * fine, (3 * sigma) ** 2), np.float32(0)), 1.5 * step)
     weight = _blurred(inner.astype(np.float32), 1.5 * step)
     energy = energy / np.maximum(weight, 1e-3)
-    local = np.sqrt(np.maximum(energy, 0) / max(float(np.median(energy[inner])), 1e-12))
+    local = np.sqrt(np.maximum(energy, 0) / max(median(energy[inner]), 1e-12))
     return ((local > ROUGHER) | (local < SMOOTHER)) & (weight > 0.1) & inner
 
 
@@ -255,7 +256,7 @@ def _upper_halves(heights: np.ndarray, wide: np.ndarray) -> np.ndarray:
     """Keep of each connected part of `wide` what is higher than half its highest pixel."""
     parts = np.asarray(cv2.connectedComponents(wide.astype(np.uint8), connectivity=8)[1], np.int32)
     highest = np.zeros(parts.max() + 1, np.float32)
-    np.maximum.at(highest, parts.ravel(), heights.ravel())
+    np.maximum.at(highest, parts[wide], heights[wide])
     return wide & (heights > highest[parts] / 2)
 
 

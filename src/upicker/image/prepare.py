@@ -14,8 +14,9 @@ import numpy as np
 from upicker.config import ImageConfig
 from upicker.errors import InputError, MicrographError
 from upicker.geometry import Frame
-from upicker.image.filters import background, bilateral, clahe, equalized, finite_fraction, repaired, robust
+from upicker.image.filters import background, bilateral, clahe, equalized, robust
 from upicker.image.fourier import resample
+from upicker.image.repair import finite_fraction, repaired, sampled
 from upicker.particles import Micrograph
 
 SMALLEST_IMAGE_PX = 16
@@ -88,29 +89,34 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     Non-finite pixels are always repaired: one alone would spread over the whole micrograph.
     """
     where = str(micrograph.path or micrograph.name)
-    frame = _frame(micrograph.pixels.shape, diameter_px, config, where)
-    raw = micrograph.pixels.astype(np.float32, copy=False)
-    if finite_fraction(raw) < 0.5:
+    frame = _frame(micrograph.shape, diameter_px, config, where)
+    sample = sampled(micrograph)
+    if finite_fraction(micrograph, sample) < 0.5:
         raise MicrographError(where, "most of its pixels are not finite numbers", "Export the micrograph again")
-    image = resample(repaired(raw, hot=config.repair), frame.working_shape)
+    bands = repaired(micrograph, sample, hot=config.repair)
+    image = resample(bands, frame.raw_shape, frame.working_shape)
     sign = -1.0 if config.particles == "dark" else 1.0
     diameter = diameter_px * frame.scale
     pixels = image
     if config.flatten:
-        pixels = image - background(image, config.flatten_diameters * diameter)
+        pixels = background(image, config.flatten_diameters * diameter)
+        np.subtract(image, pixels, out=pixels)
     centre, sigma = robust(pixels)
     middle, _ = robust(image)
     if sigma <= 1e-6 * abs(middle) or sigma == 0:
         raise MicrographError(where, "all its pixels are the same", "Export the micrograph again")
-    unflattened = (image - np.float32(middle)) * np.float32(sign / sigma)
-    pixels = (pixels - np.float32(centre)) * np.float32(sign / sigma)
-    return Prepared(_filtered(pixels, diameter, config), frame, float(diameter_px), unflattened)
+    # In place where nobody else has the array: an image of small particles is nearly as large as the raw one.
+    pixels = pixels - np.float32(centre)
+    pixels *= np.float32(sign / sigma)
+    image -= np.float32(middle)
+    image *= np.float32(sign / sigma)
+    return Prepared(_filtered(pixels, diameter, config), frame, float(diameter_px), image)
 
 
 def _filtered(pixels: np.ndarray, diameter: float, config: ImageConfig) -> np.ndarray:
-    """Clip, denoise and equalise a normalised micrograph; `(h, w)` float32 with robust sigma 1 again."""
+    """Clip (in place), denoise and equalise a normalised micrograph; `(h, w)` float32 with robust sigma 1 again."""
     limit = config.clip_sigma
-    pixels = np.clip(pixels, -limit, limit)
+    np.clip(pixels, -limit, limit, out=pixels)
     if config.bilateral:
         pixels = bilateral(pixels, diameter)
     if config.equalize == "histogram":

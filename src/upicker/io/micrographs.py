@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,16 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from upicker.errors import InputError, MicrographError, UPickerWarning, warn
-from upicker.io import lists, movies, mrc, names, rasters
+from upicker.io import lists, movies, mrc, names, plausible, rasters
+from upicker.io.by_rows import ByRows
 from upicker.io.compression import compression, opened
 from upicker.io.lists import Listed
 from upicker.io.names import is_micrograph_name, plain
-from upicker.io.stored_image import DAMAGED, StoredImage, too_large
+from upicker.io.stored_image import DAMAGED, StoredImage
 from upicker.particles import Micrograph
 
-MIN_SIDE, MAX_SIDE = 16, 40_000
-_PLAUSIBLE_A = (0.05, 200.0)
-_REPEAT = "The previous processing step failed: repeat it"
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive",
     b"\x89HDF": "an HDF5 file",
@@ -67,6 +64,10 @@ class Reading:
     def read(self, path: Path) -> Micrograph:
         """Read one micrograph; see `read` of this module, also for errors."""
         return read(path, self.size_of(path), self.gain)
+
+    def by_rows(self, path: Path) -> Micrograph:
+        """Open one micrograph for its rows; see `by_rows` of this module, also for errors."""
+        return by_rows(path, self.size_of(path), self.gain)
 
     def size_of(self, path: Path) -> float | None:
         """Return a micrograph's pixel size in Angstrom, or None where that of the file is used."""
@@ -150,6 +151,58 @@ def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None 
         smaller than 16 or larger than 40 000 pixels a side, mostly non-finite, or constant.
     """
     path = Path(path)
+    stored = _read_image(path, gain)
+    return Micrograph(
+        plausible.checked(path, stored.pixels),
+        plain(path),
+        pixel_size_A or plausible.pixel_size(stored.pixel_size_A),
+        path,
+    )
+
+
+def by_rows(path: str | Path, pixel_size_A: float | None = None, gain: Path | None = None) -> Micrograph:
+    """Open a micrograph for what needs its rows only once, such as `upicker.image.prepare`: with little memory.
+
+    Of an uncompressed MRC file (but for integers that may be signed or not) only those rows are in memory that are
+    asked for. Of other files all pixels are, but in the file's own type.
+
+    Parameters
+    ----------
+    path, pixel_size_A, gain : Path, float, Path
+        As of `read`.
+
+    Returns
+    -------
+    Micrograph
+        As from `read`, except that values are not checked: it may be constant, or mostly non-finite. Each use of its
+        `pixels` reads all of them.
+
+    Raises
+    ------
+    MicrographError
+        As `read`; `rows` and `pixels` do, if the file cannot be read any more.
+    """
+    path = Path(path)
+    stored = _mrc_rows(path)
+    if stored is None:
+        stored = _read_image(path, gain)
+        plausible.check_kind(path, stored.pixels)
+    source = stored if isinstance(stored, mrc.Windows) else stored.pixels
+    plausible.check_sides(path, source.shape)
+    return ByRows(source, plain(path), pixel_size_A or plausible.pixel_size(stored.pixel_size_A), path)
+
+
+def _mrc_rows(path: Path) -> mrc.Windows | None:
+    """Return the rows of an MRC file that need not be read at once; None of another one."""
+    try:
+        head = _head(path)
+        return mrc.by_rows(path, head, plausible.MAX_SIDE) if _is_mrc(head) else None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_image(path: Path, gain: Path | None) -> StoredImage:
+    """Return the image in the file's own type; of a movie the sum, in float32."""
     stored = _read_file(path)
     pixels = stored.pixels
     if stored.frames > 1:
@@ -162,7 +215,7 @@ def read(path: str | Path, pixel_size_A: float | None = None, gain: Path | None 
         )
         if gain is not None:
             pixels = movies.with_gain(path, stored, _read_file(Path(gain)), Path(gain))
-    return Micrograph(_checked(path, pixels), plain(path), pixel_size_A or _plausible(stored.pixel_size_A), path)
+    return stored._replace(pixels=pixels)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -198,18 +251,14 @@ def size(path: Path, pixel_size_A: float | None = None) -> tuple[tuple[int, int]
     path = Path(path)
     try:
         head = _head(path)
-        if mrc.looks_like_mrc(head) and not head.startswith(
-            (rasters.PNG_MAGIC, rasters.JPG_MAGIC, *rasters.TIFF_MAGICS)
-        ):
+        if _is_mrc(head):
             shape, stored_A = mrc.size(path, head)
         else:
             stored = _read_any(path, head)
             shape, stored_A = (stored.pixels.shape[0], stored.pixels.shape[1]), stored.pixel_size_A
     except OSError as error:
-        raise MicrographError(
-            path, f"cannot be read ({error.strerror or error})", "Check the name and that you may read it"
-        ) from error
-    return shape, pixel_size_A or _plausible(stored_A)
+        raise _unreadable(path, error) from error
+    return shape, pixel_size_A or plausible.pixel_size(stored_A)
 
 
 def _read_file(path: Path) -> StoredImage:
@@ -217,9 +266,19 @@ def _read_file(path: Path) -> StoredImage:
     try:
         return _read_any(path, _head(path))
     except OSError as error:
-        raise MicrographError(
-            path, f"cannot be read ({error.strerror or error})", "Check the name and that you may read it"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> MicrographError:
+    return MicrographError(
+        path, f"cannot be read ({error.strerror or error})", "Check the name and that you may read it"
+    )
+
+
+def _is_mrc(head: bytes) -> bool:
+    return mrc.looks_like_mrc(head) and not head.startswith(
+        (rasters.PNG_MAGIC, rasters.JPG_MAGIC, *rasters.TIFF_MAGICS)
+    )
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -293,56 +352,16 @@ def _read_any(path: Path, head: bytes) -> StoredImage:
     """Return the image in the file's own type; `head` is its first bytes, uncompressed."""
     compressed = compression(path)
     if not compressed and head.startswith(rasters.PNG_MAGIC):
-        return rasters.read_png(path, MAX_SIDE)
+        return rasters.read_png(path, plausible.MAX_SIDE)
     if not compressed and head.startswith(rasters.JPG_MAGIC):
-        return rasters.read_jpg(path, MAX_SIDE)
+        return rasters.read_jpg(path, plausible.MAX_SIDE)
     if not compressed and head.startswith(rasters.TIFF_MAGICS):
-        return rasters.read_tiff(path, MAX_SIDE)
+        return rasters.read_tiff(path, plausible.MAX_SIDE)
     if mrc.looks_like_mrc(head):
-        return mrc.read(path, head, MAX_SIDE)
+        return mrc.read(path, head, plausible.MAX_SIDE)
     if ".mrc" in "".join(path.suffixes[-2:]).lower() and len(head) < mrc.HEADER_BYTES:
         raise MicrographError(path, f"it is truncated: {len(head)} bytes, less than an MRC header", DAMAGED)
     kind = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), "of unknown format")
     if compressed:
         kind = f"a {compressed} file, whose content is not MRC but {kind}"
     raise MicrographError(path, f"its content is not a micrograph but {kind}", "Give MRC, TIFF, EER, PNG or JPG")
-
-
-def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Return the pixels as contiguous float32; raise MicrographError if they cannot be a micrograph."""
-    if pixels.ndim != 2 or pixels.dtype.kind not in "buif":
-        found = f"it holds an array of {pixels.shape}, {pixels.dtype}"
-        raise MicrographError(path, found, "Give one image of real numbers")
-    if min(pixels.shape) < MIN_SIDE:
-        raise MicrographError(
-            path,
-            f"the image has {pixels.shape[0]} rows x {pixels.shape[1]} columns",
-            f"A micrograph needs at least {MIN_SIDE} pixels a side: check that this is one",
-        )
-    if max(pixels.shape) > MAX_SIDE:
-        raise too_large(path, (pixels.shape[0], pixels.shape[1]), MAX_SIDE)
-    with np.errstate(over="ignore"):
-        pixels = np.ascontiguousarray(pixels, np.float32)
-    low, high = pixels.min(), pixels.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        finite = pixels[np.isfinite(pixels)]
-        if 2 * finite.size < pixels.size:
-            fraction = 1 - finite.size / pixels.size
-            raise MicrographError(
-                path,
-                f"{fraction:.0%} of its pixels are not finite numbers",
-                _REPEAT,
-            )
-        low, high = finite.min(), finite.max()
-    if low == high:
-        raise MicrographError(path, f"all pixels have one value, {low:g}", _REPEAT)
-    return pixels
-
-
-def _plausible(pixel_size_A: float | None) -> float | None:
-    """Return a file's pixel size if it is plausible."""
-    if pixel_size_A is None or not math.isfinite(pixel_size_A):
-        return None
-    # Headers hold single precision: 1.77 comes back as 1.7699999.
-    rounded = float(f"{pixel_size_A:.6g}")
-    return rounded if _PLAUSIBLE_A[0] <= rounded <= _PLAUSIBLE_A[1] and rounded != 1.0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -52,6 +53,11 @@ class _Layout(NamedTuple):
         return rows, (columns + 1) // 2 if self.mode == _FOUR_BITS else columns
 
     @property
+    def has_windows(self) -> bool:
+        """Whether it is one image whose pixels are whole bytes."""
+        return self.sections == 1 and self.mode != _FOUR_BITS
+
+    @property
     def needed(self) -> int:
         """Bytes of the whole file, uncompressed."""
         rows, items = self.stored_shape
@@ -90,6 +96,18 @@ def read(path: Path, head: bytes, max_side: int) -> StoredImage:
         If the header is not plausible, the mode is another, the sections are not a movie's frames, or data are
         missing.
     """
+    layout, is_compressed = _checked_layout(path, head, max_side)
+    with opened(path) as file:
+        skip(path, file, layout.start)
+        frames = _frames(path, file, layout)
+        pixels = next(frames) if layout.sections == 1 else summed(frames, layout.shape)
+        if is_compressed:
+            file.read(1)  # The checksum is compared at the end of the stream.
+    return StoredImage(pixels, layout.pixel_size_A, "mrc", layout.sections)
+
+
+def _checked_layout(path: Path, head: bytes, max_side: int) -> tuple[_Layout, bool]:
+    """Return the layout of a file that can be read, and whether it is compressed; raises as `read`."""
     layout = _layout(path, head)
     if max(layout.shape) > max_side:
         raise too_large(path, layout.shape, max_side)
@@ -100,17 +118,13 @@ def read(path: Path, head: bytes, max_side: int) -> StoredImage:
         check_expansion(path, layout.needed)
     elif (size := path.stat().st_size) < layout.needed:
         raise truncated(path, size, layout.needed)
-    with opened(path) as file:
-        skip(path, file, layout.start)
-        frames = _frames(path, file, layout)
-        pixels = next(frames) if layout.sections == 1 else summed(frames, layout.shape)
-        if is_compressed:
-            file.read(1)  # The checksum is compared at the end of the stream.
-    return StoredImage(pixels, layout.pixel_size_A, "mrc", layout.sections)
+    return layout, is_compressed
 
 
 class Windows:
-    """Rectangles of an MRC image, read one by one: ``windows[top:bottom, left:right]``. A context manager.
+    """Rectangles of an MRC image, read one by one: ``windows[top:bottom, left:right]``.
+
+    The file is closed at the end of a `with` statement, or when nothing refers to this any more.
 
     The file is not mapped into memory: if it is truncated or its disk is removed meanwhile, reading raises an error,
     while access to a memory map would end the process.
@@ -119,12 +133,15 @@ class Windows:
     ----------
     shape : tuple of int
         Rows and columns of the image.
+    pixel_size_A : float or None
+        As in the file, unchecked.
     """
 
     def __init__(self, path: Path, layout: _Layout) -> None:
-        self.shape = layout.shape
+        self.shape, self.pixel_size_A = layout.shape, layout.pixel_size_A
         self._path, self._layout = path, layout
         self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
         if layout.value_range:
             try:
                 rows = [self[row : row + 1, : self.shape[1]] for row in mrc_bytes.sampled(self.shape[0])]
@@ -140,7 +157,7 @@ class Windows:
         self._file.close()
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
-        """Return a rectangle within the image, in the file's own type.
+        """Return a rectangle within the image, in the file's own type; rows may have a step.
 
         Raises
         ------
@@ -148,6 +165,9 @@ class Windows:
             If the file is truncated, or cannot be read any more.
         """
         rows, columns = window
+        if rows.step not in (None, 1):
+            each = range(rows.start, rows.stop, rows.step)
+            return np.concatenate([self[row : row + 1, columns] for row in each])
         # Whole rows: one long range is read faster than many short ones.
         band = np.empty((rows.stop - rows.start, self.shape[1]), self._layout.dtype)
         try:
@@ -172,9 +192,29 @@ def windows(path: Path) -> Windows | None:
         if compression(path) or not looks_like_mrc(head):
             return None
         layout = _layout(path, head)
-        return Windows(path, layout) if layout.sections == 1 and layout.mode != _FOUR_BITS else None
+        return Windows(path, layout) if layout.has_windows else None
     except OSError as error:
         raise MicrographError(path, f"cannot be read ({error.strerror or error})", DAMAGED) from error
+
+
+def by_rows(path: Path, head: bytes, max_side: int) -> Windows | None:
+    """Open an MRC image to read its rows when they are needed; None if only `read` can tell what its pixels are.
+
+    That is so if it is compressed, 4-bit, a movie, or of integers that may be signed or not.
+
+    Parameters
+    ----------
+    path, head, max_side : Path, bytes, int
+        As of `read`.
+
+    Raises
+    ------
+    MicrographError
+        As `read`.
+    """
+    layout, is_compressed = _checked_layout(path, head, max_side)
+    readable = layout.has_windows and not is_compressed and not layout.value_range
+    return Windows(path, layout) if readable else None
 
 
 def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:

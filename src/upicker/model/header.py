@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from upicker import __version__
@@ -24,6 +24,8 @@ FORMAT = 2
 
 # A header has a few thousand characters.
 MOST_CHARACTERS = 2**20
+# Digits of a number of views.
+MOST_DIGITS = 3
 # Of what a file says, so much is quoted in an error.
 MOST_QUOTED = 200
 # Without these knobs positions and sizes would silently be those of the defaults.
@@ -52,6 +54,8 @@ class Header:
         Version of UPicker that wrote the file.
     fingerprint : str
         Of the training, once it is complete (`upicker.train.fingerprint`); empty before.
+    thresholds : dict of str to float
+        The threshold for each of some numbers of views, as scores differ with that; empty: `threshold` for all.
     format : int
         Format of the tensors, see `FORMAT`.
     """
@@ -66,6 +70,7 @@ class Header:
     steps: int
     version: str = __version__
     fingerprint: str = ""
+    thresholds: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -117,8 +122,9 @@ def _require_sound(header: Header) -> None:
             raise TypeError(f"'{name}' is not text")
     for name in ("threshold", "f1", "precision", "recall"):
         value = getattr(header, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1):
+        if value is not None and not _is_fraction(value):
             raise ValueError(f"'{name}' is no number from 0 to 1")
+    _require_thresholds(header.thresholds)
     if not isinstance(header.steps, int) or isinstance(header.steps, bool) or header.steps < 0:
         raise ValueError("'steps' is no whole number")
     if not isinstance(header.config, dict) or not all(isinstance(room, Mapping) for room in header.config.values()):
@@ -128,6 +134,19 @@ def _require_sound(header: Header) -> None:
             raise ValueError(f"'{room}.{name}' is missing")
     if header.diameter is not None:
         parse_length(header.diameter)
+
+
+def _require_thresholds(thresholds: object) -> None:
+    if not isinstance(thresholds, dict):
+        raise TypeError("'thresholds' is no table")
+    for views, value in thresholds.items():
+        is_number = views.isascii() and views.isdecimal() and len(views) <= MOST_DIGITS and int(views) > 0
+        if not (is_number and _is_fraction(value)):
+            raise ValueError("'thresholds' has no number from 0 to 1 for each number of views")
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _require_format(path: Path, found: object) -> None:

@@ -8,7 +8,7 @@ counted once. Detections are then merged over tiles, and over views.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -56,14 +56,28 @@ def detect(network: Network, prepared: Prepared, config: Config, region: Region 
     Particles
         Raw pixels, by falling score.
     """
+    return detect_in_views(network, prepared, config, [number_of_views(prepared, config)], region)[0]
+
+
+def detect_in_views(
+    network: Network, prepared: Prepared, config: Config, numbers: Sequence[int], region: Region | None = None
+) -> list[Particles]:
+    """Return what `detect` returns with each of some numbers of views; the network is shown each view once."""
     rows, columns = _window(prepared, config, region)
     pixels = prepared.pixels[rows, columns]
-    views = [_detect_in_view(network, to_view(pixels, i), config) for i in range(number_of_views(prepared, config))]
+    views = [_detect_in_view(network, to_view(pixels, i), config) for i in range(max(numbers))]
     views = [from_view(_suppressed(found, config), pixels.shape, i) for i, found in enumerate(views)]
+    corner = np.array([columns.start, rows.start])
+    return [_merged(views[:number], corner, prepared, config, region) for number in numbers]
+
+
+def _merged(
+    views: Sequence[Particles], corner: np.ndarray, prepared: Prepared, config: Config, region: Region | None
+) -> Particles:
+    """Return the detections of all views, in working pixels from a corner, as those of the micrograph."""
     # Again: where views disagree on which of two overlapping detections is the better one, both are still there.
     merged = _suppressed(fused(views, SAME_DIAMETERS * config.image.working_diameter_px), config)
     frame = prepared.frame
-    corner = np.array([columns.start, rows.start])
     xy, diameter_px = frame.to_raw(merged.xy + corner), merged.diameter_px / frame.scale
     raw = Particles.of(xy, diameter_px, merged.score, ScoreKind.PROBABILITY)
     inner = Region.inside(frame.raw_shape, (config.pick.edge_diameters or 0.0) * prepared.diameter_px)

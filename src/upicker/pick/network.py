@@ -7,7 +7,7 @@ A back end is one file with a function like `load`; ``Picker(path, back_end=load
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,10 @@ from upicker.units import Length
 # size of tile that is a multiple of `upicker.pick.detection.MULTIPLE` works. Q may be anything, and differ from batch
 # to batch.
 Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class DeviceFullError(MemoryError):
+    """The memory of a GPU is full: the tiles that it was given cannot be computed together."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class LoadedNetwork:
         Lowest score of a pick, chosen by training.
     device : str
         Type of the device that computes: ``"cpu"``, ``"cuda"``, ...
+    gpus : tuple of str
+        The GPUs that several processes divide, as CUDA_VISIBLE_DEVICES names them; none where all use one device.
+    spare : callable or None
+        Returns the same network on the CPU, for when the memory of the GPU is full.
+    thresholds : mapping of int to float
+        The threshold for each of some numbers of views; empty: `threshold` for all.
     """
 
     network: Network
@@ -46,6 +56,15 @@ class LoadedNetwork:
     diameter: Length | None
     threshold: float | None
     device: str
+    gpus: tuple[str, ...] = ()
+    spare: Callable[[], Network] | None = None
+    thresholds: Mapping[int, float] = field(default_factory=dict)
+
+    def threshold_with(self, views: int | None) -> float | None:
+        """Return the threshold for a number of views, or for the nearest known one; None: for the usual number."""
+        if views is None or not self.thresholds:
+            return self.threshold
+        return self.thresholds[min(self.thresholds, key=lambda number: (abs(number - views), -number))]
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:

@@ -11,7 +11,8 @@ from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect
-from upicker.pick.network import LoadedNetwork, load
+from upicker.pick.network import DeviceFullError, LoadedNetwork, Network, load
+from upicker.pick.sparing import Sparing
 from upicker.units import Length
 
 # Lowest score of a pick where neither the weights nor the config have a threshold.
@@ -44,6 +45,8 @@ class Picker:
         Whether the weights or the config have a threshold; else it is `DEFAULT_THRESHOLD`.
     device : str
         Type of the device that computes the network: ``"cpu"``, ``"cuda"``, ...
+    gpus : tuple of str
+        The GPUs that several processes divide, see `upicker.pick.network.LoadedNetwork`.
 
     Raises
     ------
@@ -59,9 +62,11 @@ class Picker:
     ) -> None:
         self.path, self._changes, self._back_end = Path(path), dict(config or {}), back_end
         loaded = back_end(self.path, self._changes)
-        self._network, self.config = loaded.network, loaded.config
-        self.diameter, self.device = loaded.diameter, loaded.device
-        thresholds = (self.config.pick.threshold, loaded.threshold, DEFAULT_THRESHOLD)
+        self._network, self._spare, self.config = Sparing(loaded.network), loaded.spare, loaded.config
+        self.diameter, self.device, self.gpus = loaded.diameter, loaded.device, loaded.gpus
+        self._on_cpu: Network | None = None
+        pick = self.config.pick
+        thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
         self.threshold = next(threshold for threshold in thresholds if threshold is not None)
         self.has_threshold = thresholds[:2] != (None, None)
 
@@ -71,7 +76,11 @@ class Picker:
 
     def with_threads(self, threads: int) -> Picker:
         """Return the same picker with this many CPU threads."""
-        picker = Picker(self.path, {**self._changes, "train.threads": threads}, self._back_end)
+        return self.changed({"train.threads": threads})
+
+    def changed(self, changes: Mapping[str, object]) -> Picker:
+        """Return the same picker with further changes to the config."""
+        picker = Picker(self.path, {**self._changes, **changes}, self._back_end)
         picker.threshold = self.threshold
         return picker
 
@@ -129,7 +138,7 @@ class Picker:
 
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
-        found = detect(self._network, prepared, self.config).above(self.threshold)
+        found = self._detected(prepared, where).above(self.threshold)
         if not len(found) and self.threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
@@ -140,3 +149,16 @@ class Picker:
                 )
             )
         return found
+
+    def _detected(self, prepared: Prepared, where: Path | str) -> Particles:
+        """Detect on the GPU, or on the CPU where the GPU's memory is full: perhaps it is only so for a while."""
+        try:
+            return detect(self._network, prepared, self.config)
+        except DeviceFullError:
+            if self._spare is None:
+                raise
+        found = "the memory of the GPU is full: the particles were found on the CPU, which takes longer"
+        warn(UPickerWarning(where, found, "End what else runs on the GPU, or use fewer --jobs"))
+        if self._on_cpu is None:
+            self._on_cpu = Sparing(self._spare())
+        return detect(self._on_cpu, prepared, self.config)

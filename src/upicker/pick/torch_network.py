@@ -5,18 +5,22 @@ The only file of this room that imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError
+from upicker.errors import ConfigError, DeviceError
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.inference import InferenceDetector
-from upicker.pick.network import LoadedNetwork, changed
+from upicker.pick.network import DeviceFullError, LoadedNetwork, changed
 
 
 class TorchNetwork:
@@ -32,21 +36,71 @@ class TorchNetwork:
 
     def __init__(self, model: Detector, config: Config) -> None:
         self._device = device_of(config)
-        self._network = InferenceDetector(to_device(model, config), precision(config, self._device))
+        with _named_errors(self._device):
+            self._network = InferenceDetector(to_device(model, config), precision(config, self._device))
 
     def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(B, 1, h, w)` float32 -> scores `(B, Q)`, boxes `(B, Q, 4)`; see `upicker.pick.network.Network`."""
-        images = torch.from_numpy(tiles).to(self._device, memory_format=torch.channels_last)
-        scores, boxes = self._network(images)
-        return scores.cpu().numpy(), boxes.cpu().numpy()
+        with _named_errors(self._device):
+            images = torch.from_numpy(tiles).to(self._device, memory_format=torch.channels_last)
+            scores, boxes = self._network(images)
+            return scores.cpu().numpy(), boxes.cpu().numpy()
+
+
+class _Later:
+    """A network that goes to its device with the first tiles: a process that only hands out files takes no GPU."""
+
+    def __init__(self, model: Detector, config: Config) -> None:
+        self._model, self._config = model, config
+        self._network: TorchNetwork | None = None
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._network is None:
+            self._network = TorchNetwork(self._model, self._config)
+        return self._network(tiles)
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
     """Load a weights file of `upicker pretrain` or `finetune`; see `upicker.pick.network.load`."""
     model, header, stored = weights.load(path)
     config = changed(stored, changes)
-    network = TorchNetwork(model, config)
-    return LoadedNetwork(network, config, header.length, header.threshold, device_of(config).type)
+    device = device_of(config).type
+    spare = None if device == "cpu" else partial(TorchNetwork, model, config.with_changes({"train.device": "cpu"}))
+    network = _Later(model, config)
+    thresholds = {int(views): value for views, value in header.thresholds.items()}
+    return LoadedNetwork(
+        network, config, header.length, header.threshold, device, gpus(config), spare, thresholds=thresholds
+    )
+
+
+def gpus(config: Config) -> tuple[str, ...]:
+    """Return the GPUs that processes may divide, as CUDA_VISIBLE_DEVICES names them; none if the config names one."""
+    # ROCm has more such variables, which would have to agree.
+    if config.train.device not in ("auto", "cuda") or torch.version.hip or not torch.cuda.is_available():
+        return ()
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return tuple(named[:count]) if named[0] else tuple(map(str, range(count)))
+
+
+# What torch says when a GPU cannot be used any more by this process, and when there is no memory, of a GPU or a CPU.
+_FAILED = re.compile("CUDA|CUDNN|cuDNN|CUBLAS|HIP error")
+_FULL = re.compile("out of memory|ALLOC_FAILED|can't allocate memory|not enough memory|could not create a memory", re.I)
+
+
+@contextmanager
+def _named_errors(device: torch.device) -> Iterator[None]:
+    """Raise `DeviceFullError`, MemoryError or `DeviceError` for those of torch, which are all RuntimeErrors."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        if _FULL.search(str(error)):
+            raise (MemoryError if device.type == "cpu" else DeviceFullError)(lines[0]) from error
+        if device.type != "cpu" and _FAILED.search(str(error)):
+            remedy = "Look at nvidia-smi and the system's log; --set train.device=cpu does without it"
+            raise DeviceError(f"the GPU {device}", lines[0], remedy) from error
+        raise
 
 
 def to_device(model: Detector, config: Config) -> Detector:

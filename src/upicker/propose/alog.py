@@ -130,7 +130,7 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, negative: bool = False)
         )
         for _ in range(1 + negative)
     ]
-    for index, response in enumerate(_filtered(pixels, diameters)):
+    for index, response in enumerate(_filtered(pixels, diameters, slice(None))):
         for sign, kept in zip((1, -1), maxima):
             signed = response if sign > 0 else -response
             np.maximum(kept.best, signed, out=kept.best)
@@ -140,15 +140,15 @@ def responses(pixels: np.ndarray, diameters: np.ndarray, negative: bool = False)
     return maxima
 
 
-def _filtered(pixels: np.ndarray, diameters: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the image `(h, w)` filtered for each diameter."""
+def _filtered(pixels: np.ndarray, diameters: np.ndarray, some: slice) -> Iterator[np.ndarray]:
+    """Yield the image `(h, w)` filtered for some of the diameters, as if for all."""
     rows, columns = pixels.shape
     margin = min(round(float(diameters[-1])), rows, columns)
     shape = tuple(fft.next_fast_len(n + 2 * margin, real=True) for n in (rows, columns))
     pads = [(margin, total - n - margin) for total, n in zip(shape, (rows, columns))]
     spectrum = fft.rfft2(np.pad(pixels.astype(np.float32, copy=False), pads, constant_values=float(np.median(pixels))))
     ky, kx = 2 * np.pi * fft.fftfreq(shape[0]), 2 * np.pi * fft.rfftfreq(shape[1])
-    for diameter in diameters:
+    for diameter in diameters[some]:
         response = fft.irfft2(log_filter(ky, kx, diameter) * spectrum, s=shape, overwrite_x=True)
         yield np.asarray(response)[margin : margin + rows, margin : margin + columns]
 
@@ -176,13 +176,15 @@ def sizes(prepared: Prepared, config: ProposeConfig, peaks: np.ndarray) -> np.nd
     low, high = range_of(config)
     diameters = filter_diameters(low, high)
     scaled = diameters * prepared.working_diameter
-    heights = np.array([one[peaks[:, 0], peaks[:, 1]] for one in _filtered(prepared.pixels, scaled)], np.float64)
-    best = BELOW + heights[BELOW : BELOW + INSIDE].argmax(0)
+    # Those inside the range, and one on either side.
+    some = slice(BELOW - 1, BELOW + INSIDE + 1)
+    heights = np.array([one[peaks[:, 0], peaks[:, 1]] for one in _filtered(prepared.pixels, scaled, some)], np.float64)
+    best = 1 + heights[1:-1].argmax(0)
     each = np.arange(len(peaks))
     before, here, after = (heights[best + step, each] for step in (-1, 0, 1))
     bend = 2 * here - before - after
     step = np.where(bend > 0, (after - before) / (2 * np.where(bend > 0, bend, 1.0)), np.sign(after - before))
-    found = diameters[best] * (diameters[1] / diameters[0]) ** np.clip(step, -1, 1)
+    found = diameters[some][best] * (diameters[1] / diameters[0]) ** np.clip(step, -1, 1)
     return np.clip(found, low, high) * prepared.diameter_px
 
 

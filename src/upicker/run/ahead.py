@@ -26,6 +26,11 @@ class TwoSteps(Protocol):
         """How many threads load files ahead, each one; 0: none does, and ``work(path)`` is called."""
         ...
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that several processes divide, as CUDA_VISIBLE_DEVICES names them."""
+        ...
+
     def load(self, path: Path, /) -> Any:
         """Do the first step; called in several threads at the same time."""
         ...

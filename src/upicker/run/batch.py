@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -12,7 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from upicker.errors import ConfigError, MicrographError, OutputError, UPickerError, UPickerWarning, collected_warnings
+from upicker.errors import (
+    ConfigError,
+    DeviceError,
+    MicrographError,
+    OutputError,
+    UPickerError,
+    UPickerWarning,
+    collected_warnings,
+)
 from upicker.run.ahead import TwoSteps, loaded_ahead
 from upicker.run.pool import Reply, replies
 
@@ -69,18 +78,28 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         If an output cannot be written, as the following ones would fail, too; not if only its name is too long.
     ConfigError
         If a knob is wrong rather than a file.
+    DeviceError
+        If the GPU fails, again in another process, and there is no other one.
     """
+    failure = None
     if jobs <= 1 or len(paths) <= 1:
-        yield from _outcomes(work, paths)
-        return
-    with closing(replies(paths, partial(_outcomes, work), min(jobs, len(paths)), _readers(work))) as found:
+        done = 0
+        try:
+            for outcome in _outcomes(work, paths):
+                done += 1
+                yield outcome
+        except DeviceError as error:  # Another process may do the rest, and at last the file at which this one failed.
+            if multiprocessing.current_process().daemon:
+                raise
+            failure, paths = error.with_traceback(None), [*paths[done + 1 :], paths[done]]
+            failure.__cause__ = None  # Its frames hold what was on the device.
+        else:
+            return
+    readers, gpus = (work.readers, work.gpus) if isinstance(work, TwoSteps) else (0, ())
+    jobs = max(1, min(jobs, len(paths)))
+    with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure)) as found:
         for reply in found:
             yield _outcome(reply)
-
-
-def _readers(work: Callable[[Path], T]) -> int:
-    """Return how many files are loaded ahead."""
-    return work.readers if isinstance(work, TwoSteps) else 0
 
 
 def _outcomes(work: Callable[[Path], T], paths: Iterable[Path]) -> Generator[Outcome[T], None, None]:
@@ -107,13 +126,17 @@ def _finished(work: TwoSteps, loaded: Outcome[Any]) -> Outcome[Any]:
 
 def _outcome(reply: Reply[Outcome[T]]) -> Outcome[T]:
     """Return the outcome of a file, and tell which processes died at it: most often for lack of memory."""
-    remedy = "Perhaps there was not enough memory: use fewer --jobs"
-    if reply.value is None:
-        found = f"the process working on it was killed, {reply.deaths} times"
-        return Outcome(reply.path, None, MicrographError(reply.path, found, remedy), 0.0)
     if not reply.deaths:
+        assert reply.value is not None
         return reply.value
-    found = "the process working on it was killed; it was done once more, by another one"
+    happened, remedy = "the process working on it was killed", "Perhaps there was not enough memory: use fewer --jobs"
+    if reply.failure is not None:
+        failure, remedy = reply.failure, reply.failure.remedy
+        happened = f"{failure.where} failed while working on it ({failure.found})"
+    if reply.value is None:
+        error = MicrographError(reply.path, f"{happened}, {reply.deaths} times", remedy)
+        return Outcome(reply.path, None, error, 0.0)
+    found = f"{happened}; it was done once more, by another one"
     return replace(reply.value, warnings=(UPickerWarning(reply.path, found, remedy), *reply.value.warnings))
 
 
@@ -130,6 +153,8 @@ def _attempt(work: Callable[[A], T], argument: A, path: Path) -> Outcome[T]:
         if not (isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG):
             raise  # A full disk: the other files would fail likewise.
         error = failure
+    except DeviceError:
+        raise  # The other files would fail likewise, in this process.
     except UPickerError as failure:
         if isinstance(failure, ConfigError) and failure.where != str(path):
             raise  # A knob, not this file: the other files would fail likewise.

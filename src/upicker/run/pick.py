@@ -17,8 +17,8 @@ from upicker.run.machine import PROCESS_BYTES, cores, memory_bytes
 from upicker.run.outputs import Destination
 from upicker.units import Length
 
-# A process takes seconds to start: it is of use for at least this many micrographs.
-MIN_FILES = 4
+# A process takes seconds to start: it is of use for at least this many micrographs, on a CPU and on a GPU.
+MIN_FILES, GPU_MIN_FILES = 4, 16
 # The same for each thread that reads and prepares ahead, beyond the first.
 READER_BYTES = 2**30
 # As many threads keep a GPU busy; more compete for Python's lock.
@@ -92,6 +92,11 @@ class Picking:
         """Return it for each of `jobs` processes, which share the cores."""
         return replace(self, picker=sharing_cores(self.picker, jobs), readers=readers(self.picker, jobs))
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that processes divide."""
+        return self.picker.gpus
+
     def __call__(self, path: Path) -> Entry:
         """Pick the particles of one micrograph, and write them.
 
@@ -106,7 +111,7 @@ class Picking:
 
     def load(self, path: Path) -> Ready:
         """Do the first step, for which no network is needed: read a micrograph, and prepare it."""
-        micrograph = self.reading.read(path)
+        micrograph = self.reading.by_rows(path)
         diameter_px = self.diameter_px(path, micrograph.pixel_size_A)
         prepared = self.picker.prepared(micrograph, diameter_px)
         return Ready(micrograph if self.outputs.overlay else micrograph.without_pixels(), prepared)
@@ -130,20 +135,26 @@ def _sha256(path: Path) -> str | None:
 def processes(files: int, picker: Picker) -> int:
     """Return the number of processes that picks `files` micrographs fastest.
 
-    On CPUs one per core, as memory allows: two micrographs at the same time on one core each take less time than one
-    after the other on both, because reading, preparing and merging use one core only. With a GPU it is one process,
-    as the GPU may be reserved to one.
+    On CPUs one per core: two micrographs at the same time on one core each take less time than one after the other on
+    both, because merging uses one core only. One for each GPU. Fewer where memory is short.
     """
+    share = memory_bytes() // PROCESS_BYTES
     if picker.device != "cpu":
-        return 1
-    return max(1, min(cores(), files // MIN_FILES, memory_bytes() // PROCESS_BYTES))
+        return max(1, min(len(picker.gpus), files // GPU_MIN_FILES, share))
+    return max(1, min(cores(), files // MIN_FILES, share))
 
 
 def sharing_cores(picker: Picker, jobs: int) -> Picker:
-    """Return a picker for each of several processes, which divide the cores, unless its config sets the threads."""
-    if jobs <= 1 or picker.config.train.threads:
-        return picker
-    return picker.with_threads(max(1, cores() // jobs))
+    """Return a picker for each of several processes, which divide the cores and the memory.
+
+    The config's threads, if it sets them, hold for each. Where memory is short, each takes one tile at a time.
+    """
+    changes: dict[str, object] = {}
+    if jobs > 1 and not picker.config.train.threads:
+        changes["train.threads"] = max(1, cores() // jobs)
+    if memory_bytes() // max(1, jobs) < PROCESS_BYTES and picker.config.pick.batch > 1:
+        changes["pick.batch"] = 1
+    return picker.changed(changes) if changes else picker
 
 
 def readers(picker: Picker, jobs: int) -> int:

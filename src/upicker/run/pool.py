@@ -7,10 +7,11 @@ processes at once, keeps all results, and leaves named semaphores behind when it
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -18,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from upicker.errors import InputError
+from upicker.errors import DeviceError, InputError
 from upicker.run.allocator import keep_freed_memory
 from upicker.run.orphan import end_with_parent
 
@@ -40,15 +41,23 @@ class Reply(Generic[T]):
         The result; None if every process that worked on the file died.
     deaths : int
         How many processes died while they worked on it.
+    failure : DeviceError or None
+        Why the last of them ended, if it was not killed.
     """
 
     path: Path
     value: T | None
     deaths: int
+    failure: DeviceError | None = None
 
 
 def replies(
-    paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]], jobs: int, ahead: int = 0
+    paths: Sequence[Path],
+    work: Callable[[Iterator[Path]], Generator[T]],
+    jobs: int,
+    ahead: int = 0,
+    gpus: Sequence[str] = (),
+    failure: DeviceError | None = None,
 ) -> Generator[Reply[T], None, None]:
     """Work on files in several processes.
 
@@ -63,6 +72,10 @@ def replies(
         Number of processes.
     ahead : int
         How many files a process is given beside the one at work, for it to begin with.
+    gpus : sequence of str
+        The processes divide these: each sees one of them, and so does the one that replaces it.
+    failure : DeviceError, optional
+        How another process failed at the last file: as if it had been of these.
 
     Yields
     ------
@@ -72,43 +85,47 @@ def replies(
 
     Raises
     ------
+    DeviceError
+        If the last GPU fails for the second time without a result in between.
     Exception
         What the work raises. Files at work are finished first, those not yet begun are dropped; so, too, if the caller
         stops.
     """
     line = _Line(deque(paths), ahead)
-    packed = bytes(ForkingPickler.dumps(work))
-    processes: list[_Process] = []
+    crew = _Crew(bytes(ForkingPickler.dumps(work)), list(range(jobs)), gpus)
+    if failure is not None:
+        line.deaths[paths[-1]], line.failures[paths[-1]], crew.failures[0] = 1, failure, 1
     try:
         for path in paths[:jobs]:  # All start at the same time: each takes seconds.
-            processes.append(_Process(path, packed))
-        while line.waiting or any(process.paths for process in processes):
-            _hand_out(line, processes, jobs, packed)
-            for process in _ready(processes):
-                value = process.reply()
+            crew.start(path)
+        while line.waiting or any(process.paths for process in crew.processes):
+            crew.hand_out(line)
+            for process in crew.ready():
+                value, failure = process.reply()
                 if value is None:
-                    processes.remove(process)
-                    process.end()
-                    for path in line.take_back(process.paths):
-                        yield Reply(path, None, line.deaths[path])
+                    crew.remove(process, failure)
+                    for path in line.take_back(process.paths, failure):
+                        yield Reply(path, None, line.deaths[path], line.failures.get(path))
                 else:
                     path = process.paths.popleft()
-                    _hand_out(line, [process], 0, packed)  # It works on while the caller deals with the result.
-                    yield Reply(path, value, line.deaths.get(path, 0))
+                    crew.failures.pop(process.number, None)
+                    line.fill(process)  # It works on while the caller deals with the result.
+                    yield Reply(path, value, line.deaths.get(path, 0), line.failures.get(path))
     finally:
-        for process in processes:
+        for process in crew.processes:
             process.dismiss()
-        for process in processes:
+        for process in crew.processes:
             process.end()
 
 
 @dataclass
 class _Line:
-    """The files that wait, and how often processes died at them."""
+    """The files that wait, how often processes died at them, and of which device failures."""
 
     waiting: deque[Path]
     ahead: int
     deaths: dict[Path, int] = field(default_factory=dict)
+    failures: dict[Path, DeviceError] = field(default_factory=dict)
 
     def next_for(self, given: Collection[Path]) -> Path | None:
         """Return the next file for a process that was given some already; None if it should have no more."""
@@ -117,32 +134,87 @@ class _Line:
         alone = self.waiting[0] in self.deaths or any(path in self.deaths for path in given)
         return None if given and alone else self.waiting.popleft()
 
-    def take_back(self, paths: Iterable[Path]) -> list[Path]:
-        """Put files whose process died at the end, and return those that are given up."""
-        given_up = []
-        for path in paths:
+    def fill(self, process: _Process) -> None:
+        """Give a process as many files as it should have."""
+        while process.lives and (path := self.next_for(process.paths)) is not None:
+            if not process.give(path):  # It has died before, as will be noticed.
+                self.waiting.appendleft(path)
+
+    def take_back(self, paths: Sequence[Path], failure: DeviceError | None = None) -> list[Path]:
+        """Put files whose process died at the end, and return those that are given up.
+
+        A device fails at the first one; the others, which waited, are put in front.
+        """
+        number = len(paths) if failure is None else 1
+        given_up, suspects = [], list(paths)[:number]
+        self.waiting.extendleft(reversed(list(paths)[number:]))
+        for path in suspects:
             self.deaths[path] = self.deaths.get(path, 0) + 1
+            if failure is not None:
+                self.failures[path] = failure
             (given_up if self.deaths[path] >= MOST_DEATHS else self.waiting).append(path)
         return given_up
 
 
-def _hand_out(line: _Line, processes: list[_Process], jobs: int, packed: bytes) -> None:
-    """Give files to processes, first to those that have fewest; up to `jobs` are started where all are busy."""
-    while line.waiting:
-        process = min((one for one in processes if one.lives), key=lambda one: len(one.paths), default=None)
-        if (process is None or process.paths) and len(processes) < jobs:
-            process = _Process(line.waiting[0], packed)
-            processes.append(process)
-        if process is None or (path := line.next_for(process.paths)) is None:
-            return
-        if not process.give(path):  # It has died before, as will be noticed.
-            line.waiting.appendleft(path)
+@dataclass
+class _Crew:
+    """The processes.
 
+    Attributes
+    ----------
+    packed : bytes
+        The work.
+    numbers : list of int
+        Of processes that live, or may be started.
+    gpus : sequence of str
+        Process number n sees the n-th one.
+    processes : list of _Process
+        Those that were started.
+    failures : dict of int to int
+        How often the device of a process, and of those that it replaced, failed since the last result.
+    """
 
-def _ready(processes: Sequence[_Process]) -> list[_Process]:
-    """Wait, and return the processes that have a result, or have died."""
-    ready = wait([one.pipe for one in processes] + [one.process.sentinel for one in processes])
-    return [one for one in processes if one.pipe in ready or one.process.sentinel in ready]
+    packed: bytes
+    numbers: list[int]
+    gpus: Sequence[str]
+    processes: list[_Process] = field(default_factory=list)
+    failures: dict[int, int] = field(default_factory=dict)
+
+    def start(self, path: Path) -> None:
+        """Start a process, with the lowest free number; `path` is named if that fails."""
+        number = min(set(self.numbers) - {process.number for process in self.processes})
+        visible = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
+        self.processes.append(_Process(path, self.packed, number, visible))
+
+    def hand_out(self, line: _Line) -> None:
+        """Give files to processes, first to those that have fewest; where all are busy, more are started."""
+        while line.waiting:
+            process = min((one for one in self.processes if one.lives), key=lambda one: len(one.paths), default=None)
+            if (process is None or process.paths) and len(self.processes) < len(self.numbers):
+                self.start(line.waiting[0])
+                process = self.processes[-1]
+            if process is None or (path := line.next_for(process.paths)) is None:
+                return
+            if not process.give(path):
+                line.waiting.appendleft(path)
+
+    def ready(self) -> list[_Process]:
+        """Wait, and return the processes that have a result, or have died."""
+        there = wait([one.pipe for one in self.processes] + [one.process.sentinel for one in self.processes])
+        return [one for one in self.processes if one.pipe in there or one.process.sentinel in there]
+
+    def remove(self, process: _Process, failure: DeviceError | None) -> None:
+        """Remove a process that has died; its number, too, if its device failed twice: raised if that was the last."""
+        self.processes.remove(process)
+        if failure is not None:
+            process.process.kill()  # What it cleans up on the device might hang.
+        process.end()
+        if failure is not None:
+            self.failures[process.number] = self.failures.get(process.number, 0) + 1
+            if self.failures[process.number] >= MOST_DEATHS:
+                self.numbers.remove(process.number)
+                if not self.numbers:
+                    raise failure
 
 
 class _Process:
@@ -150,21 +222,23 @@ class _Process:
 
     Attributes
     ----------
+    number : int
+        Of its place among the processes.
     paths : deque of Path
         The files.
     lives : bool
         Whether it has taken all that it was given so far.
     """
 
-    def __init__(self, path: Path, packed: bytes) -> None:
+    def __init__(self, path: Path, packed: bytes, number: int, environment: dict[str, str]) -> None:
         # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
         context = multiprocessing.get_context("spawn")
+        self.number, self.lives = number, True
         self.paths: deque[Path] = deque()
-        self.lives = True
         try:
             self.pipe, other_end = context.Pipe()
             with other_end:
-                self.process = context.Process(target=_serve, args=(other_end,), daemon=True)
+                self.process = context.Process(target=_serve, args=(other_end, environment), daemon=True)
                 self.process.start()
         except OSError as error:
             found = f"no process can be started for it ({error.strerror or error})"
@@ -184,15 +258,15 @@ class _Process:
             self.paths.append(path)
         return self.lives
 
-    def reply(self) -> Any:
-        """Wait for its next result, and return it; None if it has died. Raises what the work raised."""
-        received = self._received()
-        if received is None:
-            return None
-        value, error = received
-        if error is not None:
+    def reply(self) -> tuple[Any, DeviceError | None]:
+        """Wait for its next result, and return it; None if it has died, with the failure of its device.
+
+        Raises what else the work raised.
+        """
+        value, error = self._received() or (None, None)
+        if error is not None and not isinstance(error, DeviceError):
             raise error
-        return value
+        return value, error
 
     def dismiss(self) -> None:
         """Let it end after the file that it works on; others that it was given are dropped."""
@@ -219,8 +293,9 @@ class _Process:
             return None
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, environment: dict[str, str]) -> None:
     """Do the work received through a pipe, for one path after another, until None is received."""
+    os.environ.update(environment)  # Before the work, which may import torch.
     end_with_parent()
     keep_freed_memory()
     # Ctrl-C is handled by the main process.

@@ -53,6 +53,11 @@ class Proposing:
     command: str = "propose"
     readers: int = 0
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """None: it uses the CPU."""
+        return ()
+
     def __call__(self, path: Path) -> Entry:
         """Propose the particles of one micrograph, and write them.
 
@@ -84,7 +89,7 @@ class Proposing:
         UPickerError
             As when called.
         """
-        micrograph = self.reading.read(path)
+        micrograph = self.reading.by_rows(path)
         prepared = at_working_scale(micrograph, self.diameter_px(path, micrograph.pixel_size_A), self.config)
         if self.masks is None:
             return micrograph, prepared

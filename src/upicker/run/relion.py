@@ -213,7 +213,9 @@ def picking(
     from upicker.run.pick import Picking, processes
 
     picker = Picker(model, changes)
-    jobs = min(threads, processes(len(paths), picker))
+    jobs = processes(len(paths), picker)
+    if picker.device == "cpu":
+        jobs = min(threads, jobs)
     picker = picker.with_threads(max(1, threads // jobs))
     return Picking(picker, job.outputs, diameter, job.reading, COMMAND), jobs
 

@@ -77,6 +77,11 @@ class Detecting:
         threshold, picker.threshold = picker.threshold, FLOOR
         return cls(picker, threshold, diameter, reading)
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that processes divide."""
+        return self.picker.gpus
+
     def __call__(self, path: Path) -> Detected:
         """Detect the particles of one micrograph, and match them with its labels if it has some.
 

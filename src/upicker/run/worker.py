@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from upicker.errors import InputError, UPickerError
+from upicker.errors import DeviceError, InputError, UPickerError
 from upicker.run.allocator import keep_freed_memory
 from upicker.run.batch import Outcome, each
 from upicker.run.orphan import end_with_parent
@@ -56,6 +56,8 @@ class Worker:
                     if not process.is_alive():
                         raise EOFError
                 reply: Outcome[T] | UPickerError = pipe.recv()
+                if isinstance(reply, DeviceError):  # Another process may be able to use the device.
+                    self._discard()
             except (EOFError, OSError) as error:
                 self._discard()
                 remedy = "Perhaps there was not enough memory: try again"

@@ -24,7 +24,7 @@ from upicker.train.dataset import Batch, Sample, batch
 from upicker.train.log import CsvLog, Progress
 from upicker.train.ranks import SINGLE_PROCESS, Ranks
 from upicker.train.teacher import Teacher
-from upicker.train.validation import Pair, ValidationMicrograph, metrics_of
+from upicker.train.validation import Pair, ValidationMicrograph, metrics_of, steering
 
 # Peak learning rate in rounds of self-training, as a fraction of the first one. Longer steps follow the network's own
 # mistakes: with those of fine-tuning F1 fell from .81 to .70 in two rounds (docs/experiments.md).
@@ -307,9 +307,9 @@ def _update_average(state: State, decay: float) -> None:
 
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
-    """Pick the validation micrographs as a user would, and keep the weights if they are the best so far."""
-    network = TorchNetwork(state.average, plan.config)
-    pairs = plan.ranks.map(lambda one: one.pick(network, plan.config), plan.validation)
+    """Pick the validation micrographs with one view, and keep the weights if they are the best so far."""
+    network, config = TorchNetwork(state.average, plan.config), steering(plan.config)
+    pairs = plan.ranks.map(lambda one: one.pick(network, config), plan.validation)
     row = metrics_of(pairs) if plan.metrics is None else plan.metrics(pairs)
     merit = row.pop("merit", row["f1"]) if not plan.keep_last else state.step
     before = state.best.get("merit", state.best.get("f1", -1.0))

@@ -146,7 +146,7 @@ def run_stage(
                 if state.step:
                     _draw(job.log, job.curves)
     if job.ranks.is_first:
-        if stage.threshold_on and state.best:
+        if plan.validation and state.best:
             stage.check()
             state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config, stage.check)
         stage.check()

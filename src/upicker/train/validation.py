@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from upicker.config import Config
 from upicker.geometry import Region
 from upicker.image.prepare import Prepared
 from upicker.particles import Particles
-from upicker.pick.detection import detect
+from upicker.pick.detection import detect, detect_in_views
 from upicker.pick.network import Network
 from upicker.scoring import steady
 
@@ -47,6 +47,15 @@ class ValidationMicrograph:
     def pick(self, network: Network, config: Config) -> Pair:
         """Return the picks of a network, as a user would get them, and the labels."""
         return self.pair(detect(network, self.prepared, config, self.region))
+
+    def pick_in_views(self, network: Network, config: Config, numbers: Sequence[int]) -> list[Pair]:
+        """Return the same with each of some numbers of views."""
+        return [self.pair(found) for found in detect_in_views(network, self.prepared, config, numbers, self.region)]
+
+
+def steering(config: Config) -> Config:
+    """Return how to pick while a training runs: with one view, for that ranks weights as several do."""
+    return replace(config, pick=replace(config.pick, views=1))
 
 
 def metrics_of(pairs: list[Pair]) -> dict[str, float]:
