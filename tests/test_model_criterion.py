@@ -138,6 +138,34 @@ def test_worse_predictions_cost_more():
         assert float(found["loss_giou"]) > 0
 
 
+def test_where_sizes_are_not_learned_only_the_place_of_a_box_counts():
+    targets = [drawn(5, 0), drawn(4, 1)]
+    best = perfect(targets, 7)
+    denoising = prepare_denoising(targets, DenoiseConfig(groups=1), generator())
+    assert denoising is not None
+    of_tile = [torch.tensor(False), torch.tensor(True)]
+
+    def learned(change: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[torch.Tensor | None]]:
+        boxes = (best.pred_boxes + change).requires_grad_()
+        noised = (denoising.targets + change).requires_grad_()
+        logits = torch.zeros(*noised.shape[:2], 1)
+        output = replace(best, pred_boxes=boxes, aux_boxes=[boxes], dn_logits=[logits], dn_boxes=[noised])
+        losses = CRITERION(output, targets, denoising, None, of_tile)
+        losses["loss"].backward()
+        return losses, [boxes.grad, noised.grad]
+
+    _, larger = learned(torch.tensor([0.0, 0.0, 0.2, 0.2]))
+    losses, moved = learned(torch.tensor([0.05, 0.02, 0.0, 0.0]))
+    for sizes, places in zip(larger, moved, strict=True):
+        assert not sizes[0].any()
+        assert sizes[1, :, 2:].any()
+        assert places[0, :, :2].any()
+        assert not places[0, :, 2:].any()
+    everything = CRITERION(replace(best, pred_boxes=best.pred_boxes + 0.1), targets, None)
+    some = CRITERION(replace(best, pred_boxes=best.pred_boxes + 0.1), targets, None, None, [torch.tensor(True)] * 2)
+    assert all(torch.equal(everything[name], some[name]) for name in losses)
+
+
 def test_box_losses_are_sums_over_pairs():
     a, b = drawn(6, 0), drawn(6, 1)
     l1, giou = box_losses(a, b)

@@ -127,7 +127,7 @@ def test_a_batch_depends_on_its_step_alone():
     batches = batches_of()
     first = [batches(step) for step in (0, 1, 2)]
     for step in (2, 0, 1):
-        images, targets, rng, _ = batches(step)
+        images, targets, rng, *_ = batches(step)
         assert torch.equal(images, first[step][0])
         assert all(torch.equal(a, b) for a, b in zip(targets, first[step][1], strict=True))
     assert images.shape == (2, 1, 96, 96)
@@ -138,8 +138,9 @@ def test_tiles_are_what_training_takes():
     tiles, made = SimulatedTiles(PLAN, PLAIN), Tiles(PLAN, 96 + 16, 16.0)
     counts, sizes = [], set()
     for index in range(8):
-        image, boxes, unsure = tiles[index]
+        image, boxes, unsure, sized = tiles[index]
         assert unsure.shape == (0, 4)
+        assert sized
         assert image.shape == (1, 96, 96)
         assert image.dtype == boxes.dtype == torch.float32
         assert boxes.shape[1] == 4

@@ -132,8 +132,8 @@ def test_a_centre_between_pixels_at_the_edge_belongs_to_the_tile():
 
 def test_the_same_step_draws_the_same_and_other_steps_and_seeds_draw_others():
     samples = [dotted((90, 131), 40, 0), dotted((70, 200), 60, 1)]
-    one, targets, rng, _ = batch(samples, CONFIG, 7)
-    same, same_targets, same_rng, _ = batch(samples, CONFIG, 7)
+    one, targets, rng, *_ = batch(samples, CONFIG, 7)
+    same, same_targets, same_rng, *_ = batch(samples, CONFIG, 7)
     assert torch.equal(one, same)
     assert all(torch.equal(a, b) for a, b in zip(targets, same_targets, strict=True))
     assert rng.integers(2**31) == same_rng.integers(2**31)

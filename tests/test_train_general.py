@@ -16,7 +16,7 @@ from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.simulate.tiles import TilePlan
-from upicker.train import general
+from upicker.train import general, stages
 from upicker.train.job import Job
 from upicker.train.log import Silent
 from upicker.train.mixture import Mixture, TileSource
@@ -117,7 +117,7 @@ def test_a_set_gives_its_share_of_the_tiles():
     assert len(set(numbers)) == len(numbers)
     # Without simulated tiles the others keep their proportion; unsure positions are of the second.
     drawn = Mixture(None, sources, CONFIG, 300)(0)
-    assert np.mean([len(boxes) > 0 for boxes in drawn.unsure]) == pytest.approx(0.2 / 0.7, abs=0.08)
+    assert np.mean([len(boxes) > 0 for boxes in drawn.unsure or []]) == pytest.approx(0.2 / 0.7, abs=0.08)
 
 
 def test_tiles_that_are_kept_aside_are_of_no_step():
@@ -198,6 +198,51 @@ def test_pretraining_and_fine_tuning_start_from_it_with_a_diameter_of_their_own(
         pretrain(mics, Length(25, "px"), replace(jobs[2], config=CONFIG.with_changes({"model.dim": 64})), whole)
 
 
+@pytest.mark.parametrize(
+    ("diameters", "simulated", "more", "sized"),
+    [
+        ([24.0] * 5, SIMULATED, "", False),
+        ([24.0] * 5, SIMULATED, "sized = true", True),
+        ([24.0] * 5, "", "", True),
+        ([24.0, 24.0, 30.0, 20.0, 24.0], SIMULATED, "", True),
+        ([24.0, 24.0, 30.0, 20.0, 24.0], SIMULATED, "sized = false", False),
+    ],
+    ids=["one size", "it says", "nothing else", "several", "it denies"],
+)
+def test_labels_of_one_size_are_a_convention_and_several_are_learned(
+    folder, tmp_path, monkeypatch, diameters, simulated, more, sized
+):
+    coordinates.write(tmp_path / "labels" / "m0.csv", Particles.of(CENTRES, diameters), "csv")
+    own = SET.replace('"labels"', f'"{tmp_path}/labels"')
+    text = f"{simulated}{own}{more}\n"
+    seen = []
+
+    def stage(stage, samples, validation, job, result):
+        seen.extend(samples._samples)
+        return replace(result, steps=STEPS)
+
+    monkeypatch.setattr(general, "run_stage", stage)
+    trained(folder, tmp_path / "w.safetensors", text)
+    assert [one.sized for one in seen] == [sized] * 3
+    for one, given in zip(seen, (1.0, 0.7, 1.5), strict=True):
+        assert one.side == pytest.approx(np.array(diameters) / 24 * 32 / given, rel=0.01)
+
+
+def test_fine_tuning_keeps_the_sizes_that_a_general_model_knows(folder, whole, tmp_path, monkeypatch):
+    seen = []
+
+    def stage(stage, samples, validation, job, result):
+        seen.extend(samples)
+        return result
+
+    monkeypatch.setattr(stages, "run_stage", stage)
+    for start in (whole, None):
+        finetune(
+            sorted((folder / "mics").iterdir()), folder / "labels", Job(tmp_path / "f", CONFIG), start, validation=0
+        )
+    assert [one.sized for one in seen] == [False] * 3 + [True] * 3
+
+
 def test_an_empty_set_teaches_that_there_is_nothing(folder, tmp_path):
     """Whose label files have no rows; a set in which nothing is proposed is refused."""
     mrc.write(tmp_path / "mics" / "empty.mrc", np.random.default_rng(9).normal(100, 4, SHAPE), 2.0)
@@ -224,6 +269,9 @@ def test_the_command_trains_tells_and_picks_with_a_diameter(folder, tmp_path, mo
     code, _, err = upicker(capsys, *pick)
     assert code == 2
     assert "Give --diameter" in err
+    code, _, err = upicker(capsys, "suggest", folder / "mics", "--model", "g.safetensors")
+    assert code == 2
+    assert err.count("Give --diameter") == 1
     assert upicker(capsys, *pick, "--diameter", "24px")[0] == 0
     code, _, err = upicker(capsys, *words[:1], tmp_path / "none.toml", *words[2:])
     assert code == 2

@@ -45,6 +45,7 @@ class SetCriterion:
         targets: list[Tensor],
         denoising: DenoisingQueries | None,
         unsure: Sequence[Tensor] | None = None,
+        sized: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return all losses of a batch.
 
@@ -58,6 +59,9 @@ class SetCriterion:
             The denoising queries that the detector was given.
         unsure : sequence of Tensor, optional
             Per tile `(k, 4)` unsure positions, as `targets`.
+        sized : sequence of Tensor, optional
+            Per tile whether the sizes of its boxes are learned, a bool on the CPU; by default all are. Where they are
+            not, a predicted box counts as of its target's size, so that only its centre gets a gradient.
 
         Returns
         -------
@@ -69,17 +73,22 @@ class SetCriterion:
         zero = outputs.enc_logits.sum() * 0
         parts = {"class": zero, "l1": zero, "giou": zero}
         for logits, boxes in outputs.layers:
-            for name, value in self._matching_losses(logits, boxes, targets, unsure).items():
+            for name, value in self._matching_losses(logits, boxes, targets, unsure, sized).items():
                 parts[name] = parts[name] + value / num_boxes
         denoise = zero
         for logits, boxes in zip(outputs.dn_logits, outputs.dn_boxes, strict=True):
             assert denoising is not None
-            denoise = denoise + self._denoising_loss(logits, boxes, denoising, unsure)
+            denoise = denoise + self._denoising_loss(logits, boxes, denoising, unsure, sized)
         total = parts["class"] + parts["l1"] + parts["giou"] + denoise
         return {"loss": total, **{f"loss_{k}": v for k, v in parts.items()}, "loss_denoise": denoise}
 
     def _matching_losses(
-        self, logits: Tensor, boxes: Tensor, targets: list[Tensor], unsure: Sequence[Tensor] | None
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        targets: list[Tensor],
+        unsure: Sequence[Tensor] | None,
+        sized: Sequence[Tensor] | None,
     ) -> dict[str, Tensor]:
         """Return the weighted losses of one layer's matching queries, summed over the batch."""
         config = self._config
@@ -92,8 +101,8 @@ class SetCriterion:
             weight[i, _at(boxes[i], positions, src_idx[is_unsure], tgt_idx[is_unsure])] = config.unsure_weight
             src_idx, tgt_idx = src_idx[~is_unsure], tgt_idx[~is_unsure]
             labels[i, src_idx] = 1
-            src_boxes.append(boxes[i, src_idx])
             target_boxes.append(target[tgt_idx])
+            src_boxes.append(_sized(boxes[i, src_idx], target_boxes[-1], None if sized is None else sized[i]))
         l1, giou = box_losses(torch.cat(src_boxes), torch.cat(target_boxes))
         return {
             "class": config.class_weight * (sigmoid_focal_loss(logits, labels, config) * weight).sum(),
@@ -102,13 +111,19 @@ class SetCriterion:
         }
 
     def _denoising_loss(
-        self, logits: Tensor, boxes: Tensor, denoising: DenoisingQueries, unsure: Sequence[Tensor] | None
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        denoising: DenoisingQueries,
+        unsure: Sequence[Tensor] | None,
+        sized: Sequence[Tensor] | None,
     ) -> Tensor:
         """Return one layer's eq. (3) for the positive queries plus eq. (4) for the negative ones."""
         config = self._config
         num_boxes = max(int(denoising.positive.sum()), 1)
         valid = denoising.positive | denoising.negative
         labels = denoising.positive.to(logits.dtype)[..., None]
+        boxes = _sized(boxes, denoising.targets, None if sized is None else torch.stack([*sized])[:, None, None])
         l1, giou = box_losses(boxes[denoising.positive], denoising.targets[denoising.positive])
         weight = torch.ones_like(labels)
         for i, positions in enumerate(unsure or ()):
@@ -131,6 +146,14 @@ def sigmoid_focal_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Te
 def box_losses(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the summed L1 and GIoU losses of `(k, 4)` boxes against their targets."""
     return (boxes - targets).abs().sum(), (1 - generalized_box_iou(boxes, targets)).sum()
+
+
+def _sized(boxes: Tensor, targets: Tensor, sized: Tensor | None) -> Tensor:
+    """Return boxes, with the sizes of their targets where sizes are not learned."""
+    if sized is None:
+        return boxes
+    size = torch.where(sized.to(boxes.device), boxes[..., 2:], targets[..., 2:].to(boxes.dtype))
+    return torch.cat([boxes[..., :2], size], -1)
 
 
 def _at(boxes: Tensor, positions: Tensor, src_idx: Tensor, tgt_idx: Tensor) -> Tensor:

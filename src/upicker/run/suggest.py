@@ -74,6 +74,7 @@ class Detecting:
             If the weights or the changes cannot be used.
         """
         picker = Picker(model, {"pick.views": VIEWS, **changes})
+        picker.diameter_or(diameter)  # told once, not of each micrograph
         threshold, picker.threshold = picker.threshold, FLOOR
         return cls(picker, threshold, diameter, reading)
 

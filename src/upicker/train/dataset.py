@@ -31,16 +31,19 @@ class Batch(NamedTuple):
         For the other random numbers of the step.
     unsure : list of Tensor or None
         Per tile `(k, 4)` boxes of unsure positions, as `targets`; None if the samples have none.
+    sized : list of Tensor or None
+        Per tile whether the sizes of its boxes are learned, a bool; None: those of all tiles are.
     """
 
     images: Tensor
     targets: list[Tensor]
     rng: np.random.Generator
     unsure: list[Tensor] | None = None
+    sized: list[Tensor] | None = None
 
 
-# Of a tile: image `(1, t, t)`, targets, and unsure positions, float32, as in `Batch`.
-TileTensors = tuple[Tensor, Tensor, Tensor]
+# Of a tile: image `(1, t, t)`, targets, unsure positions, float32, and whether sizes are learned, as in `Batch`.
+TileTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def sample_from(prepared: Prepared, particles: Particles, region: Region | None = None) -> Sample:
@@ -92,21 +95,35 @@ def batch(samples: list[Sample], config: Config, step: int, part: slice = slice(
     area = np.array([s.pixels.size for s in samples], float)
     chosen = rng.choice(len(samples), config.train.batch, p=area / area.sum())
     own = list(zip(chosen, rng.spawn(len(chosen)), strict=True))[part]
-    drawn = batch_of([tensors(draw_tile(samples, index, config, one), config) for index, one in own], rng)
-    return drawn if any(sample.sure is not None for sample in samples) else drawn._replace(unsure=None)
+    return batch_of([tensors_of_tile(samples, index, config, one) for index, one in own], samples, rng)
 
 
-def batch_of(tiles: Sequence[TileTensors], rng: np.random.Generator) -> Batch:
-    """Return the batch of some tiles; `rng` is for the other random numbers of the step."""
-    images, targets, unsure = zip(*tiles, strict=True)
-    return Batch(torch.stack(images), list(targets), rng, list(unsure))
+def batch_of(tiles: Sequence[TileTensors], samples: Sequence[Sample], rng: np.random.Generator) -> Batch:
+    """Return the batch of some tiles.
+
+    Parameters
+    ----------
+    tiles : sequence of tuple of Tensor
+        The tiles.
+    samples : sequence of Sample
+        All that tiles are drawn from: whether any of it has unsure positions, or sizes that are not learned.
+    rng : np.random.Generator
+        For the other random numbers of the step.
+    """
+    images, targets, unsure, sized = zip(*tiles, strict=True)
+    some = any(sample.sure is not None for sample in samples)
+    every = all(sample.sized for sample in samples)
+    return Batch(
+        torch.stack(images), list(targets), rng, list(unsure) if some else None, None if every else list(sized)
+    )
 
 
-def tensors(drawn: Sample, config: Config) -> TileTensors:
-    """Return the tensors of a tile."""
+def tensors_of_tile(samples: Sequence[Sample], index: int, config: Config, rng: np.random.Generator) -> TileTensors:
+    """Draw a tile, see `upicker.train.augment.online.draw_tile`, and return its tensors."""
+    drawn = draw_tile(samples, index, config, rng)
     sure, unsure = (drawn.select(which) for which in (drawn.is_sure, ~drawn.is_sure))
     boxes = torch.from_numpy(_boxes(sure, config)), torch.from_numpy(_boxes(unsure, config))
-    return torch.from_numpy(drawn.pixels)[None], *boxes
+    return torch.from_numpy(drawn.pixels)[None], *boxes, torch.tensor(samples[index].sized)
 
 
 def _boxes(drawn: Sample, config: Config) -> np.ndarray:

@@ -17,7 +17,7 @@ from upicker.train.checks import Checks, CheckSet
 from upicker.train.fingerprint import Inputs
 from upicker.train.holdback import all_regions
 from upicker.train.job import Job, StageResult
-from upicker.train.labels import LabelledMicrograph, by_region, edge_margin, median_diameter, split
+from upicker.train.labels import LabelledMicrograph, by_region, edge_margin, have_sizes, median_diameter, split
 from upicker.train.loop import tiles_per_step
 from upicker.train.mixture import Mixture, TileSource
 from upicker.train.partial import training_region
@@ -61,9 +61,11 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
     inputs = Inputs()
     model, _, config = start.start(initial, job, inputs)
     job, store = replace(job, config=config), Store()
+    # Otherwise sizes are learned from a convention, or not at all.
+    knows_sizes = initial is not None or sets.share > 0
     with collected_warnings() as result.warnings, job.locked() as check:
         sources = [
-            TileSource(weight, _scales(one, job, result, store, inputs))
+            TileSource(weight, _scales(one, job, result, store, inputs, by_convention=not knows_sizes))
             for one, weight in zip(sets.sets, sets.weights, strict=True)
         ]
         checks = Checks(
@@ -84,7 +86,7 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
             "simulated": None if sets.plan is None else _identity(sets.plan),
             "kept aside": len(validation),
             "weights": sets.weights,
-            "scales": [asdict(one.settings)["given"] for one in sets.sets],
+            "sets": [{name: asdict(one.settings)[name] for name in ("given", "sized")} for one in sets.sets],
             **inputs.to_dict(),
         }
         mixture = Mixture(simulated, sources, config, tiles_per_step(config.train, job.ranks), workers)
@@ -93,11 +95,18 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
         return run_stage(stage, mixture, validation, job, result)
 
 
-def _scales(one: GivenSet, job: Job, result: StageResult, store: Store, inputs: Inputs) -> list[list[Sample]]:
-    """Return the micrographs of a set, prepared for each of the diameters that are given in training."""
+def _scales(
+    one: GivenSet, job: Job, result: StageResult, store: Store, inputs: Inputs, by_convention: bool
+) -> list[list[Sample]]:
+    """Return the micrographs of a set, prepared for each of the diameters that are given in training.
+
+    The sizes of labels that all have one are learned if the set says so, or with `by_convention`.
+    """
     job, settings = replace(job, reading=one.reading), one.settings
     assert isinstance(settings, SetConfig)
-    regions, length = _labelled(one, job, result, store, inputs)
+    regions, length, sizes = _labelled(one, job, result, store, inputs)
+    sized = (sizes or by_convention) if settings.sized is None else settings.sized
+    regions = [(path, replace(region, sized=sized)) for path, region in regions]
     # Labels may say that there is nothing; where nothing is proposed, something is wrong.
     if not regions or (one.labels is None and not any(len(region.known) for _, region in regions)):
         found = f"no micrograph of it can be used; {result.skipped[-1][1]}" if result.skipped else "it has no particles"
@@ -112,8 +121,8 @@ def _scales(one: GivenSet, job: Job, result: StageResult, store: Store, inputs: 
 
 def _labelled(
     one: GivenSet, job: Job, result: StageResult, store: Store, inputs: Inputs
-) -> tuple[list[tuple[Path, TrainingRegion]], Length]:
-    """Return the parts of the micrographs of a set that are trained on, and their particles' diameter."""
+) -> tuple[list[tuple[Path, TrainingRegion]], Length, bool]:
+    """Return the parts of the micrographs of a set that are trained on, the diameter, and whether sizes differ."""
     settings, config = one.settings, job.config
     assert isinstance(settings, SetConfig)
     if one.labels is None:
@@ -121,31 +130,34 @@ def _labelled(
         read = read_unlabelled(one.paths, one.diameter, job, result, store, inputs)
         micrographs = [prepared for _, prepared in read]
         regions = proposed(micrographs, learned(config, micrographs), job)
-        return list(zip([path for path, _ in read], regions, strict=True)), one.diameter
-    length, micrographs = _read(one, one.labels, settings.partial, job, result, store, inputs)
+        return list(zip([path for path, _ in read], regions, strict=True)), one.diameter, config.propose.sizes
+    length, sizes, micrographs = _read(one, one.labels, settings.partial, job, result, store, inputs)
     labelled = [micrograph for _, micrograph in micrographs]
     if any(micrograph.partial for micrograph in labelled):
         config = learned(config, [micrograph.prepared for micrograph in labelled])
     parts = all_regions(labelled, edge_margin(labelled), 0.0)
-    return [
+    found = [
         (path, training_region(micrograph, region, config))
         for (path, micrograph), (region, _) in zip(micrographs, parts, strict=True)
         if region is not None
-    ], length
+    ]
+    return found, length, sizes
 
 
 def _read(
     one: GivenSet, labels: Path, partial: bool, job: Job, result: StageResult, store: Store, inputs: Inputs
-) -> tuple[Length, list[tuple[Path, LabelledMicrograph]]]:
-    """Read the labelled micrographs of a set; return their diameter, and each region that is labelled."""
+) -> tuple[Length, bool, list[tuple[Path, LabelledMicrograph]]]:
+    """Read the labelled micrographs of a set; return the diameter, whether sizes differ, and each labelled region."""
     files = split(one.paths, labels, 0.0)
     covered = coverages([labels], partial)
-    length = one.diameter or median_diameter([*files.training.values()], one.reading.pixel_size_A)
-    found = []
-    for path, file, micrograph in read_labelled(files, length, job, result, store, inputs):
-        inputs.add_labels(micrograph.particles, covered[file], held=False)
+    sources = [*files.training.values()]
+    length = one.diameter or median_diameter(sources, one.reading.pixel_size_A)
+    sizes, found = have_sizes(sources, one.reading.pixel_size_A), []
+    for path, file, micrograph in read_labelled(files, length, job, result, store, inputs, sizes):
+        own = micrograph.particles.diameter_px.tolist() if sizes else None
+        inputs.add_labels(micrograph.particles, (covered[file], own), held=False)
         found += [(path, part) for part in by_region(micrograph, covered[file])]
-    return length, found
+    return length, sizes, found
 
 
 def _at(
@@ -177,7 +189,7 @@ def _at(
 def _check(one: GivenSet, job: Job, result: StageResult, store: Store, views: int) -> CheckSet:
     """Return what is checked; nothing of it is noted as an input of the training."""
     assert one.labels is not None
-    _, micrographs = _read(one, one.labels, False, replace(job, reading=one.reading), result, store, Inputs())
+    _, _, micrographs = _read(one, one.labels, False, replace(job, reading=one.reading), result, store, Inputs())
     labelled = [micrograph for _, micrograph in micrographs]
     if not labelled:
         found = f"no micrograph of it can be used; {result.skipped[-1][1]}" if result.skipped else "it has none"

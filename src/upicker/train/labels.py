@@ -22,6 +22,8 @@ from upicker.io.sources import Source
 from upicker.particles import Micrograph, Particles
 from upicker.units import Length
 
+# Sizes that differ by no more than this factor are one: rounded, or converted.
+SAME_SIZE = 1.05
 # With fewer labelled micrographs than this, a band of rows of each is held back instead of some micrographs.
 FEW = 16
 
@@ -138,6 +140,25 @@ def median_diameter(files: Sequence[Source], pixel_size_A: float | None = None) 
     InputError
         If no file has diameters.
     """
+    diameters, unreadable = _diameters(files, pixel_size_A)
+    if not len(diameters):
+        raise unreadable or InputError(
+            str(files[0]), "the labels have no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
+        )
+    return Length(float(np.median(diameters)), "px")
+
+
+def have_sizes(files: Sequence[Source], pixel_size_A: float | None = None) -> bool:
+    """Return whether labels have sizes of their own: labels that all have one size follow a convention.
+
+    Parameters are those of `median_diameter`.
+    """
+    diameters, _ = _diameters(files, pixel_size_A)
+    return len(diameters) > 0 and float(diameters.max()) > SAME_SIZE * float(diameters.min())
+
+
+def _diameters(files: Sequence[Source], pixel_size_A: float | None) -> tuple[np.ndarray, CoordinatesError | None]:
+    """Return all diameters in label files, in raw pixels, and the first error."""
     found, unreadable = [], None
     for file in files:
         try:
@@ -146,18 +167,17 @@ def median_diameter(files: Sequence[Source], pixel_size_A: float | None = None) 
             found.append(to_contract(sources.file_of(file), stored, ReadOptions(pixel_size_A=pixel_size_A)).particles)
         except CoordinatesError as error:
             unreadable = unreadable or error
-    median = Particles.concatenate(found).median_diameter_px
-    if median is None:
-        raise unreadable or InputError(
-            str(files[0]), "the labels have no diameter", "Give --diameter, e.g. --diameter 190A or 108px"
-        )
-    return Length(median, "px")
+    diameters = Particles.concatenate(found).diameter_px
+    return diameters[np.isfinite(diameters)], unreadable
 
 
-def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> tuple[Micrograph, Particles]:
+def read_pair(
+    path: Path, source: Source, length: Length, reading: Reading, sizes: bool = False
+) -> tuple[Micrograph, Particles]:
     """Read a micrograph and its labels, check that they fit, and give all labels one diameter.
 
-    Labels outside the micrograph, and positions that stand twice, are left out with a warning.
+    Labels outside the micrograph, and positions that stand twice, are left out with a warning. With `sizes`, labels
+    that have a diameter keep it.
 
     Raises
     ------
@@ -172,7 +192,8 @@ def read_pair(path: Path, source: Source, length: Length, reading: Reading) -> t
         _warn(source, "some of its positions stand twice", "Each counts once")
     if outside:
         _warn(source, "some of its labels lie outside the micrograph", "They are left out")
-    return micrograph, particles.with_diameter(length.to_px(micrograph.pixel_size_A, str(path)))
+    diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
+    return micrograph, particles.with_diameter(diameter_px, only_missing=sizes)
 
 
 def _warn(source: Source, found: str, consequence: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -119,10 +119,15 @@ class Plan:
         else:
             config = replace(self.config, train=replace(self.config.train, batch=tiles))
             drawn = batch(self.samples, config, step, part)
-        gathered = self.ranks.all_gather((drawn.targets, drawn.unsure or []))
-        targets = [boxes for of_rank, _ in gathered for boxes in of_rank]
-        unsure = [boxes for _, of_rank in gathered for boxes in of_rank]
-        return drawn._replace(targets=targets, unsure=None if drawn.unsure is None else unsure)
+        own = drawn.targets, drawn.unsure, drawn.sized
+        targets, unsure, sized = map(_joined, zip(*self.ranks.all_gather(own), strict=True))
+        return drawn._replace(targets=targets or [], unsure=unsure, sized=sized)
+
+
+def _joined(of_ranks: Sequence[list[Tensor] | None]) -> list[Tensor] | None:
+    """Return the tensors of all ranks' tiles; None if there are none, which all ranks agree about."""
+    lists = [one for one in of_ranks if one is not None]
+    return [tensor for one in lists for tensor in one] if lists else None
 
 
 def tiles_per_step(train: TrainConfig, ranks: Ranks) -> int:
@@ -229,7 +234,7 @@ def patience_of(train: TrainConfig, steps: int) -> int:
 def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:
     """Compute the gradient of the next step, and change nothing that a checkpoint holds; returns what to log."""
     config, device = plan.config, device_of(plan.config)
-    images, targets, rng, unsure = plan.batch(state.step)
+    images, targets, rng, unsure, sized = plan.batch(state.step)
     peak, fraction = plan.schedule(state.step)
     learning_rate = peak * batch_factor(len(targets), config.train) * fraction
     for group in state.optimizer.param_groups:
@@ -253,7 +258,8 @@ def _compute_gradients(plan: Plan, state: State) -> dict[str, float]:
         # The criterion divides by the number of boxes (or a multiple) in the tiles that it is given. It has to be that
         # of all tiles of the step, or tiles with few objects would weigh more in a part of their own.
         weight = _num_boxes(part_targets) / num_boxes
-        found = criterion(outputs, part_targets, part_denoising, None if unsure is None else unsure[part])
+        part_unsure, part_sized = (None if one is None else one[part] for one in (unsure, sized))
+        found = criterion(outputs, part_targets, part_denoising, part_unsure, part_sized)
         losses = {name: value * weight for name, value in found.items()}
         losses["loss"].backward()
         sums = {name: sums.get(name, 0) + value.detach() for name, value in losses.items()}

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 
 from upicker.config import Config
 from upicker.errors import InputError
-from upicker.train.augment.online import draw_tile
-from upicker.train.dataset import Batch, TileTensors, batch_of, tensors
+from upicker.train.dataset import Batch, TileTensors, batch_of, tensors_of_tile
 from upicker.train.sample import Sample
 from upicker.train.simulated import SimulatedTiles
 
@@ -42,7 +41,7 @@ class TileSource:
         samples = self.scales[rng.integers(len(self.scales))]
         area = np.array([s.pixels.size for s in samples], float)
         index = int(rng.choice(len(samples), p=area / area.sum()))
-        return tensors(draw_tile(samples, index, config, rng), config)
+        return tensors_of_tile(samples, index, config, rng)
 
 
 class Mixture:
@@ -75,7 +74,7 @@ class Mixture:
         weights = np.array([one.weight for one in sources])
         self._shares = np.array([*weights, max(0.0, 1 - weights.sum()) if simulated else 0.0])
         self._shares /= self._shares.sum()
-        self._unsure = any(one.sure is not None for source in sources for some in source.scales for one in some)
+        self._samples = [one for source in sources for some in source.scales for one in some]
         self._next, self._part = -1, slice(None)
         self._ahead: Iterator[list[TileTensors]] = iter(())
 
@@ -100,8 +99,7 @@ class Mixture:
             next(simulated) if self._is_simulated(which) else self._sources[which].draw(self._config, one)
             for which, one in list(zip(chosen, own, strict=True))[part]
         ]
-        drawn = batch_of(tiles, rng)
-        return drawn if self._unsure else drawn._replace(unsure=None)
+        return batch_of(tiles, self._samples, rng)
 
     def numbers(self, step: int, part: slice = slice(None)) -> list[int]:
         """Return the numbers of the simulated tiles among some of the tiles of a step."""

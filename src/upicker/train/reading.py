@@ -48,9 +48,11 @@ def read_unlabelled(
 
 
 def read_labelled(
-    files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs
+    files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs, sizes: bool = False
 ) -> list[tuple[Path, Source, LabelledMicrograph]]:
     """Read and prepare the labelled micrographs, and return where their labels are; unusable ones go to `result`.
+
+    All labels get the diameter `length`; with `sizes`, only those that have none.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def read_labelled(
     job.progress.start(len(everything), "labels", 0)
     for path, file in everything.items():
         try:
-            micrograph, particles = read_pair(path, file, length, job.reading)
+            micrograph, particles = read_pair(path, file, length, job.reading, sizes)
             diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
             prepared = masked(prepare(micrograph, diameter_px, image), image)
         except UPickerError as error:

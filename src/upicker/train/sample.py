@@ -22,12 +22,16 @@ class Sample:
     sure : np.ndarray or None
         `(n,)` bool; False for an unsure position, which may hold a particle or not: there the class loss has little
         weight. None: all are particles.
+    sized : bool
+        Whether the sides are those of the particles. Else they are a convention, as where all labels have one size, and
+        say nothing about how large a particle is.
     """
 
     pixels: np.ndarray
     xy: np.ndarray
     side: np.ndarray
     sure: np.ndarray | None = None
+    sized: bool = True
 
     @property
     def is_sure(self) -> np.ndarray:

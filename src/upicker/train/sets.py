@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from upicker.config import Config, flatten
 from upicker.config.checking import Room, converted, require_known
@@ -25,6 +26,7 @@ from upicker.units import Length, parse_length
 # Steps between validations, unless the file says: simulated images are picked as users do, which takes its time.
 VALIDATE_EVERY = 500
 _GLOB = set("*?[")
+Table = TypeVar("Table", bound=Room)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class SetConfig(Room):
     pixel_size: str | None = knob(None, "Pixel size, e.g. 1.77A.", none="that of lists or headers")
     weight: float = knob(1.0, "How often its tiles are drawn, relative to the other sets.", above=0)
     partial: bool = knob(False, "Whether the labels cover only some of the particles.")
+    sized: bool | None = knob(
+        None,
+        "Whether boxes learn the sizes of the labels, or only where they are.",
+        none="if these differ; labels of one size follow a convention",
+    )
     given: tuple[float, ...] = knob(
         (0.5, 0.71, 1.0, 1.41, 2.0), "Diameters that are given in training, as multiples of the particles'.", above=0
     )
@@ -191,7 +198,7 @@ def read(path: Path) -> Sets:
     return found
 
 
-def _room(kind: type, table: Mapping[str, object], path: Path, prefix: str) -> Room:
+def _room(kind: type[Table], table: Mapping[str, object], path: Path, prefix: str) -> Table:
     """Return the values of a table; `prefix` is what stands before its keys in messages."""
     knobs = {name: replace(one, room=prefix.rstrip(".")) for name, one in knobs_of(kind).items()}
     for key in table:
@@ -215,7 +222,6 @@ def _simulated(table: Mapping[str, object], path: Path, seed: int) -> tuple[Simu
     variety = {
         key: _varied(value, varied[key], f"simulated.{key}", path) for key, value in table.items() if key in varied
     }
-    assert isinstance(config, SimulatedConfig)
     plan = TilePlan(
         specimens=_specimens(config, path),
         variety=Variety(**variety),
@@ -227,7 +233,7 @@ def _simulated(table: Mapping[str, object], path: Path, seed: int) -> tuple[Simu
     return config, plan
 
 
-def _varied(value: object, default: object, key: str, path: Path) -> float | tuple[float, ...]:
+def _varied(value: Any, default: Any, key: str, path: Path) -> Any:
     """Return a range, a list of values, or a probability."""
     values = value if isinstance(value, list) else [value]
     numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values)

@@ -12,8 +12,7 @@ from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Particles
 from upicker.simulate.tiles import TilePlan, Tiles, learnable
-from upicker.train.augment.online import draw_tile
-from upicker.train.dataset import TileTensors, sample_from, tensors
+from upicker.train.dataset import TileTensors, sample_from, tensors_of_tile
 from upicker.train.validation import ValidationMicrograph
 
 # A tile is cut from an image that is larger by this, in given diameters: only some of its edges are edges of the
@@ -47,7 +46,7 @@ class SimulatedTiles(Dataset[TileTensors]):
     def __getitem__(self, index: int) -> TileTensors:
         """Return the tensors of a tile, as in `upicker.train.dataset.batch`."""
         rng = np.random.default_rng((self.plan.seed, index, _CUT))
-        return tensors(draw_tile([sample_from(*self._prepared(index))], 0, self.config, rng), self.config)
+        return tensors_of_tile([sample_from(*self._prepared(index))], 0, self.config, rng)
 
     def kept_aside(self, number: int) -> list[ValidationMicrograph]:
         """Return small simulated micrographs that are never trained on, with complete labels."""

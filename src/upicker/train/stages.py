@@ -158,6 +158,9 @@ def finetune(
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
         regions, held, threshold_on = _parts(labelled, margin, files.band, config)
+        if initial is not None and stored is None:
+            # The labels' one size is a convention: it must not replace the sizes that general weights know.
+            regions = [replace(one, sized=False) for one in regions]
         if validation and not countable(held):
             warn(NOT_VALIDATED)
         samples = [one.initial_sample() for one in regions]

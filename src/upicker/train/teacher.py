@@ -84,6 +84,8 @@ class TrainingRegion:
         Raw pixels; None: the whole micrograph.
     partial : bool
         Whether there are particles beside the known ones.
+    sized : bool
+        Whether the particles have sizes of their own, see `Sample.sized`.
     """
 
     prepared: Prepared
@@ -91,6 +93,7 @@ class TrainingRegion:
     unsure: Particles = field(default_factory=lambda: Particles.of([]))
     region: Region | None = None
     partial: bool = True
+    sized: bool = True
 
     def initial_sample(self) -> Sample:
         """Return the training sample before the teacher has picked."""
@@ -98,7 +101,7 @@ class TrainingRegion:
 
     def sample(self, sure: Particles, unsure: Particles) -> Sample:
         """Return the training sample with these particles and unsure positions."""
-        particles = sample_from(self.prepared, sure, self.region)
+        particles = replace(sample_from(self.prepared, sure, self.region), sized=self.sized)
         if not len(unsure):
             return particles
         diameter = self.prepared.diameter_px
@@ -108,6 +111,7 @@ class TrainingRegion:
             np.concatenate([particles.xy, positions.xy]),
             np.concatenate([particles.side, positions.side]),
             np.arange(len(particles.xy) + len(positions.xy)) < len(particles.xy),
+            self.sized,
         )
 
     def own(self, picks: Particles) -> Particles:
