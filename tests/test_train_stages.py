@@ -341,10 +341,10 @@ def test_picks_where_complete_labels_have_no_particle_count_in_validation(data, 
     coordinates.write(held / "m4.csv", Particles.of(centres(4), 20.0), "csv")
     coordinates.write(held / "m5.csv", Particles.of([]), "csv")
 
-    def found(network, prepared, config, region=None):  # of either micrograph, which have as many
-        return Particles.of(centres(4), 20.0, np.full(len(centres(4)), 0.9))
+    def found(network, prepared, config, numbers, region=None):  # of either micrograph, which have as many
+        return [Particles.of(centres(4), 20.0, np.full(len(centres(4)), 0.9)) for _ in numbers]
 
-    monkeypatch.setattr("upicker.train.validation.detect", found)
+    monkeypatch.setattr("upicker.train.validation.detect_in_views", found)
     for partial, precision in ((False, 0.5), (True, 1.0)):
         job = Job(tmp_path / "m.safetensors", CONFIG)
         result = finetune(mics(data), data / "labels", job, diameter=DIAMETER, validation=held, partial=partial)
@@ -568,10 +568,10 @@ def test_a_training_whose_output_was_taken_writes_nothing_more(data, tmp_path):
     taken[0].release()
 
 
-@pytest.mark.parametrize("last", ["loop.run", "_draw", "threshold.steady", "threshold.choose_again", "mark_complete"])
+@pytest.mark.parametrize("last", ["loop.run", "_draw", "threshold._metrics", "threshold.choose_again", "mark_complete"])
 def test_a_training_whose_output_is_taken_at_its_end_writes_nothing_more(data, tmp_path, monkeypatch, last):
     """After each of these steps another training takes the output."""
-    name = f"upicker.train.{'' if last == 'threshold.steady' else 'stage.'}{last}"
+    name = f"upicker.train.{'' if last == 'threshold._metrics' else 'stage.'}{last}"
     step, taken = pkgutil.resolve_name(name), []
 
     def taken_after(*args: object) -> object:
