@@ -2,7 +2,7 @@
 
     python benchmarks/tiles.py --name empiar10017 --check 6,7 runs/empiar10017-few-pretrained-{0,1,2}.safetensors
 
-The weights of `training.py`, on training micrographs that none of them learned from (`--check`, by name from 0; with two
+The weights of `training.py`, on training micrographs that none of them learned from (`--check`, by name from 0: with 2
 labelled ones seeds 0 to 2 take 0 to 5). For each size of tile: best F1 and AP in 1, 2, 4 and 8 views,
 means over the weights, and the CPU seconds of the network and the merging of one view of a micrograph, on one thread.
 """
