@@ -28,6 +28,11 @@ class Work:
         return path.stem.upper()
 
 
+def dying(*arguments: object) -> None:
+    """Ends a process before it has received anything."""
+    os._exit(9)
+
+
 @dataclass(frozen=True)
 class Raising:
     """Raises one error for every file."""

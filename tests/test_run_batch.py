@@ -10,15 +10,17 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import environment
-from failing_work import FailingToStart, Killed, Raising, Work
+from failing_work import FailingToStart, Killed, Raising, Work, dying
 from waiting import until
 
 from upicker.errors import ConfigError, InputError, OutputError, UPickerWarning, collected_warnings, warn
+from upicker.run import pool
 from upicker.run.batch import Outcome, each
 from upicker.run.pool import _Process
 
@@ -197,6 +199,20 @@ def test_processes_without_work_end_when_no_more_can_be_started(monkeypatch):
     with pytest.raises(InputError, match="fewer --jobs"):
         list(each(PATHS, Work(), 3))
     assert multiprocessing.active_children() == []
+
+
+def test_processes_that_die_before_they_take_large_work_are_not_started_for_ever(monkeypatch):
+    monkeypatch.setattr(pool, "_serve", dying)
+    started, start = [], _Process.__init__
+
+    def counted(process: _Process, *arguments: Any) -> None:
+        started.append(process)
+        assert len(started) < 9, "for ever"
+        start(process, *arguments)
+
+    monkeypatch.setattr(_Process, "__init__", counted)
+    found = list(pool.replies(PATHS[:2], partial(len, bytes(2**21)), 2))
+    assert sorted((one.path, one.value, one.deaths) for one in found) == [(path, None, 2) for path in PATHS[:2]]
 
 
 def _named_too_long(path: Path) -> str:

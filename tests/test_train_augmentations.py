@@ -446,3 +446,18 @@ def test_knobs_have_ranges_and_one_name_only():
     for knob, value in (("rotate_deg", 181), ("mosaic", 1.1), ("paste", -1), ("scale", "much"), ("offline", 1.5)):
         with pytest.raises(ConfigError, match=f"augment.{knob}"):
             Config().with_changes({f"augment.{knob}": value})
+
+
+def test_sizes_that_are_a_convention_stay_one():
+    sample = replace(discs((150, 170), 5, 1), sized=False)
+    copied = with_copies([sample], EVERYTHING.with_changes({"augment.offline": 2}), Store())
+    assert [one.sized for one in copied] == [False] * 3
+    drawn = [draw_tile([sample], 0, EVERYTHING, np.random.default_rng(seed)) for seed in range(6)]
+    assert not any(one.sized for one in drawn)
+    quarters = [sample, sample, sample, replace(sample, sized=True)]
+    composed = mosaic(
+        lambda quarter, part: random_view(quarters[quarter], part, CONFIG.augment, np.random.default_rng(0)),
+        (96, 90),
+        np.random.default_rng(0),
+    )
+    assert not composed.sized, "where some are"

@@ -1,6 +1,9 @@
 """Training over many sets: which tiles it draws, what it leaves, and that nothing but its inputs matters."""
 
 import csv
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from command_line import CENTRES, DIAMETER, SHAPE, TOY, micrograph, upicker
 
+from upicker.cli.train import _workers
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, micrographs, mrc
@@ -107,6 +111,27 @@ def test_a_step_has_the_same_tiles_in_whatever_order_and_by_however_many_process
         assert some.rng.integers(2**31) == mixture()(1).rng.integers(2**31)
     images = [image for batch in steps for image in batch.images]
     assert not any(torch.equal(a, b) for n, a in enumerate(images) for b in images[:n])
+
+
+def test_workers_leave_ctrl_c_to_the_main_process():
+    """A terminal sends it to all of them, and several ranks finish their step first: it needs tiles."""
+    ahead, alone = mixture(workers=1), mixture()
+    ahead(0)
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid or 0, signal.SIGINT)
+    assert [same(ahead(step), alone(step)) for step in range(1, 5)] == [True] * 4, "more than are ready"
+
+
+def test_there_are_no_fewer_workers_than_none(monkeypatch, folder, capsys):
+    monkeypatch.setattr("upicker.run.machine.cores", lambda: 2)
+    for processes, expected in (("1", 1), ("2", 0), ("4", 0)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert _workers() == expected
+    code, _, err = upicker(capsys, "train", folder / "SETS.toml", "-o", folder / "w.safetensors", "--workers=-1")
+    assert code == 2
+    assert "must be at least 0" in err
 
 
 def test_a_set_gives_its_share_of_the_tiles():

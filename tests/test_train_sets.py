@@ -81,6 +81,21 @@ def test_all_that_the_file_names_lies_beside_it(folder, monkeypatch):
     assert [one.name for one in found.checks] == ["c"]
 
 
+def test_paths_may_be_absolute_and_the_name_of_the_folder_is_no_pattern(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    other = folder / "run[1]"
+    other.mkdir()
+    for name in ("mics", "labels", "structures"):
+        (other / name).symlink_to(folder / name)
+    for place in (f"{folder}/", "~/", ""):
+        text = SET.replace('"mics', f'"{place}mics').replace('"labels"', f'"{place}labels"')
+        found = read(of(other, f'[simulated]\nspecimens = ["{place}structures/*.gz"]\n{text}'))
+        assert found.plan is not None
+        assert [Path(name).name for name in found.plan.specimens] == ["1abc.mrc.gz"], place
+        assert [path.name for path in found.sets[0].paths] == ["m0.mrc", "m1.mrc"], place
+        assert found.sets[0].labels is not None
+
+
 def test_a_table_of_simulation_suffices(folder):
     found = read(of(folder, "[simulated]\n"))
     assert found.share == 1

@@ -117,3 +117,23 @@ def test_with_many_micrographs_eight_views_are_seen_of_the_few_with_the_most_lab
     held = [ValidationMicrograph(picture, found(labels, 0.5, 0.4)[1]) for labels in range(3, 12)]
     threshold.choose_again(path, held, [], CONFIG.with_changes({"pick.views": 2}))
     assert asked == {labels: [2] if labels < 6 else [1, 2, 4, 8] for labels in range(3, 12)}
+
+
+@pytest.mark.parametrize("usual", [2, 3])
+def test_the_threshold_of_the_usual_number_of_views_is_the_stored_one(pretrained, tmp_path, monkeypatch, usual):  # noqa: F811
+    """It is chosen on all micrographs, those of other numbers on few; and a config may ask for any number."""
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(pretrained.read_bytes())
+    monkeypatch.setattr(
+        ValidationMicrograph,
+        "pick_in_views",
+        lambda one, network, config, numbers: [
+            weaker(found(len(one.labels), 0.3 + 0.03 * len(one.labels), 0.2), views) for views in numbers
+        ],
+    )
+    picture = Prepared(np.zeros((9, 9), np.float32), Frame((9, 9), (9, 9)), 20.0)
+    held = [ValidationMicrograph(picture, found(labels, 0.5, 0.4)[1]) for labels in range(3, 12)]
+    row = threshold.choose_again(path, held, [], CONFIG.with_changes({"pick.views": usual}))
+    assert Picker(path, {"pick.views": usual}).threshold == row["threshold"]
+    assert Picker(path).threshold == row["threshold"]
+    assert {"1", "2", "4", "8"} <= set(weights.read_header(path).thresholds)

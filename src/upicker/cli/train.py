@@ -13,6 +13,7 @@ from upicker.cli.options import Changes, ConfigFile, Flag, Output, changes
 from upicker.cli.progress import TrainingBar
 from upicker.cli.training import Backbone, backbone_of, processes, report_stage
 from upicker.config import Config, preset_changes
+from upicker.errors import ConfigError
 
 
 def train(
@@ -56,6 +57,8 @@ def train(
     from upicker.train import sets as files
     from upicker.train.job import Job
 
+    if workers is not None and workers < 0:
+        raise ConfigError("--workers", f"must be at least 0, found {workers}", "Give e.g. --workers 1")
     with processes() as ranks:
         read = files.read(sets)
         given = preset_changes(preset) | read.changes | changes(config, changes_)
@@ -76,7 +79,10 @@ def train(
 
 
 def _workers() -> int:
-    """Return the number of cores for each process of torchrun on this machine, without the one that it uses itself."""
+    """Return the number of cores for each process of torchrun on this machine, without the one that it uses itself.
+
+    0 if there are more processes than cores.
+    """
     from upicker.run.machine import cores
 
-    return cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
+    return max(0, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)

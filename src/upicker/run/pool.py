@@ -233,7 +233,7 @@ class _Process:
     def __init__(self, path: Path, packed: bytes, number: int, environment: dict[str, str]) -> None:
         # Spawned, as the fork of a process with threads (OpenCV, torch) may hang.
         context = multiprocessing.get_context("spawn")
-        self.number, self.lives = number, True
+        self.number, self.lives, self._has_begun = number, True, False
         self.paths: deque[Path] = deque()
         try:
             self.pipe, other_end = context.Pipe()
@@ -246,7 +246,10 @@ class _Process:
         self._packed: bytes | None = packed
 
     def give(self, path: Path) -> bool:
-        """Tell it to work on a file, too; return whether it lives."""
+        """Tell it to work on a file, too; return whether it was taken: the first always is, even if it died meanwhile.
+
+        Otherwise no file would be blamed for processes that die while they start, and there would be no end of them.
+        """
         try:
             if self._packed is not None:  # Large work is sent only as fast as the process reads, once it has started.
                 self.pipe.send_bytes(self._packed)
@@ -254,9 +257,11 @@ class _Process:
             self.pipe.send(path)
         except OSError:
             self.lives = False
-        else:
-            self.paths.append(path)
-        return self.lives
+            if self._has_begun:
+                return False
+        self._has_begun = True
+        self.paths.append(path)
+        return True
 
     def reply(self) -> tuple[Any, DeviceError | None]:
         """Wait for its next result, and return it; None if it has died, with the failure of its device.

@@ -123,7 +123,7 @@ def tensors_of_tile(samples: Sequence[Sample], index: int, config: Config, rng: 
     drawn = draw_tile(samples, index, config, rng)
     sure, unsure = (drawn.select(which) for which in (drawn.is_sure, ~drawn.is_sure))
     boxes = torch.from_numpy(_boxes(sure, config)), torch.from_numpy(_boxes(unsure, config))
-    return torch.from_numpy(drawn.pixels)[None], *boxes, torch.tensor(samples[index].sized)
+    return torch.from_numpy(drawn.pixels)[None], *boxes, torch.tensor(drawn.sized)
 
 
 def _boxes(drawn: Sample, config: Config) -> np.ndarray:

@@ -6,6 +6,7 @@ neither on the process that draws it nor on what was drawn before.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ class Mixture:
                 batch_sampler=_Steps(self, step, part),
                 num_workers=self._workers,
                 collate_fn=list,
-                worker_init_fn=_one_thread,
+                worker_init_fn=_prepare_worker,
                 # A forked process inherits the locks, but not the threads, of libraries in use.
                 multiprocessing_context="spawn" if self._workers else None,
                 generator=torch.Generator(),  # by default it would draw from the global one
@@ -147,6 +148,10 @@ class _Steps:
             step += 1
 
 
-def _one_thread(_: int) -> None:
-    """Limit a worker to one thread: there are as many workers as processors to use."""
+def _prepare_worker(_: int) -> None:
+    """Limit a worker to one thread, as there are as many as processors to use, and leave Ctrl-C to the main process.
+
+    That may have to take its step to the end first, with the tiles that are still to come.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -6,9 +6,10 @@ Paths are relative to the folder of the file. An unknown key is an error that na
 from __future__ import annotations
 
 import fnmatch
+import glob
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -257,14 +258,16 @@ def _specimens(config: SimulatedConfig, path: Path) -> tuple[str, ...]:
     """Return the specimens: built-in names, files and PDB ids, without those to leave out."""
     found: list[str] = []
     for name in config.specimens:
-        if name in BUILT_IN or (rcsb.is_id(name) and not (path.parent / name).exists()):
+        beside = _beside(path.parent.absolute(), name)
+        if name in BUILT_IN or (rcsb.is_id(name) and not Path(beside).exists()):
             found.append(name)
             continue
-        files = sorted(path.parent.glob(name)) if _GLOB & set(name) else [path.parent / name]
-        if not files or not files[0].is_file():
+        matches = [beside] if Path(beside).is_file() else sorted(glob.glob(beside, recursive=True))  # noqa: PTH207
+        files = [match for match in matches if Path(match).is_file()]
+        if not files:
             known = f"Give a file, a pattern of files, a PDB id, or one of {', '.join(BUILT_IN)}"
             raise InputError(path, f"there is no specimen '{name}'", known)
-        found += [str(file.absolute()) for file in files]
+        found += files
     for pattern in config.exclude:
         out = [name for name in found if any(fnmatch.fnmatch(one, pattern) for one in _names(name))]
         if not out:
@@ -307,8 +310,8 @@ def _given(tables: Mapping[str, object], key: str, kind: type, path: Path) -> li
 def _found(settings: SetConfig | CheckConfig, path: Path, where: str) -> GivenSet:
     """Find the files of a set."""
     folder = path.parent.absolute()
-    listed = entries(_beside(folder, settings.micrographs))
-    labels = None if settings.labels is None else folder / settings.labels
+    listed = entries([_beside(folder, pattern) for pattern in settings.micrographs])
+    labels = None if settings.labels is None else Path(_beside(folder, settings.labels))
     if labels is not None and not labels.exists():
         raise InputError(labels, f"no such folder or file of labels, of {where} in {path}", "Check the path")
     pixel_size = None if settings.pixel_size is None else parse_length(settings.pixel_size)
@@ -321,5 +324,9 @@ def _found(settings: SetConfig | CheckConfig, path: Path, where: str) -> GivenSe
     return GivenSet(settings.name, [one.path for one in listed], reading, labels, diameter, settings)
 
 
-def _beside(folder: Path, patterns: Sequence[str]) -> list[str]:
-    return [str(folder / pattern) for pattern in patterns]
+def _beside(folder: Path, name: str) -> str:
+    """Return a file or a pattern of files as an absolute one; only in what is written there, `*` is a wildcard."""
+    own = Path(name).expanduser()
+    if own.is_absolute() or (folder / own).exists() or not _GLOB & set(name):
+        return str(folder / own)
+    return str(Path(glob.escape(str(folder)), own))

@@ -1,7 +1,8 @@
 """The thresholds that are stored with the weights, chosen once the best weights are known.
 
 Scores depend on the number of views, so that there is a threshold for each of some numbers, and one for the number that
-is used unless the user gives another. Precision, recall and F1 are those at the latter, for the held-back labels only.
+is used unless the user gives another; where that is the same for all micrographs, both are one. Precision, recall and
+F1 are those at the latter, for the held-back labels only.
 
 Of few micrographs only few labels can be held back, and a threshold chosen on those alone is often a poor one. Training
 micrographs are as good for this: in a training of minutes the network picks them hardly better than what was held back
@@ -66,6 +67,7 @@ def choose_again(
     micrographs = [*validation, *training]
     few = sorted(micrographs, key=lambda one: -len(one.labels))[:FEW]
     usual: list[Pair] = []
+    usually = {number_of_views(one.prepared, config) for one in micrographs}
     found: dict[int, list[Pair]] = {number: [] for number in VIEWS}
     for one in micrographs:
         number = number_of_views(one.prepared, config)
@@ -81,6 +83,8 @@ def choose_again(
         row |= {"precision": result.precision, "recall": result.recall, "f1": result.f1}
     in_order = [one for one in micrographs if one in few]
     thresholds = {str(number): _metrics(in_order, pairs)["threshold"] for number, pairs in found.items()}
+    if len(usually) == 1:  # On more micrographs, and perhaps another number.
+        thresholds[str(*usually)] = row["threshold"]
     check()
     weights.save(path, model, replace(header, **row, thresholds=thresholds))
     return row

@@ -48,14 +48,15 @@ def mosaic(draw: Callable[[int, tuple[int, int]], Sample], shape: tuple[int, int
     row, column = (round(n * rng.uniform(*_SEAM)) for n in shape)
     spans = [(slice(y0, y1), slice(x0, x1)) for y0, y1 in ((0, row), (row, shape[0])) for x0, x1 in
              ((0, column), (column, shape[1]))]  # fmt: skip
-    pixels, xy, side, sure = np.empty(shape, np.float32), [], [], []
+    pixels, xy, side, sure, sized = np.empty(shape, np.float32), [], [], [], True
     for quarter, (rows, columns) in enumerate(spans):
         part = draw(quarter, (rows.stop - rows.start, columns.stop - columns.start))
         pixels[rows, columns] = part.pixels
         xy.append(part.xy + np.array([columns.start, rows.start]))
         side.append(part.side)
         sure.append(part.is_sure)
-    return Sample(pixels, np.concatenate(xy), np.concatenate(side), np.concatenate(sure))
+        sized = sized and part.sized
+    return Sample(pixels, np.concatenate(xy), np.concatenate(side), np.concatenate(sure), sized)
 
 
 def pasted(tile: Sample, source: Sample, count: int, rng: np.random.Generator) -> Sample:
@@ -98,7 +99,7 @@ def pasted(tile: Sample, source: Sample, count: int, rng: np.random.Generator) -
         xy = np.concatenate([xy, [particle.centre_xy + corner]])
         side, sure = np.append(side, particle.side), np.append(sure, True)
         done += 1
-    return Sample(pixels, xy, side, sure)
+    return replace(tile, pixels=pixels, xy=xy, side=side, sure=sure)
 
 
 @dataclass(frozen=True, eq=False)
