@@ -39,7 +39,7 @@ from upicker.model.transformer import (
 
 # Tokens to which the encoder gives a lower score become no queries; those of at least the second one all do. Between
 # them it is as many as in training, by the tile's area.
-LEAST_SCORE, ENOUGH = 0.005, 0.1
+LEAST_SCORE, ENOUGH = 0.005, 0.2
 
 
 class Levels:
