@@ -11,10 +11,12 @@ libraries and the network. With several micrographs, seconds are those of each. 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,6 @@ class Programs:
 
     def __init__(self, model: Path, work: Path) -> None:
         self._work = work
-        self._source = micrographs.read(micrographs.find([DATA / "micrographs"])[-TEST]).pixels
         self._made: dict[tuple[int, int], Path] = {}
         self._runs = 0
         pick = ["pick", "--model", str(model.resolve()), "--set", "train.threads=1", "--set", "pick.views=4"]
@@ -61,10 +62,18 @@ class Programs:
 
     def _micrograph(self, shape: tuple[int, int]) -> Path:
         if shape not in self._made:
-            rows, columns = (_mirrored(n, length) for n, length in zip(shape, self._source.shape, strict=True))
             self._made[shape] = self._work / f"{shape[1]}x{shape[0]}.mrc"
-            mrc.write(self._made[shape], self._source[np.ix_(rows, columns)], PIXEL_SIZE_A)
+            # By another process: the peak memory of a process that this one starts includes what this one holds.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+                own.submit(_write, self._made[shape], shape).result()
         return self._made[shape]
+
+
+def _write(path: Path, shape: tuple[int, int]) -> None:
+    """Write a micrograph of some shape."""
+    source = micrographs.read(micrographs.find([DATA / "micrographs"])[-TEST]).pixels
+    rows, columns = (_mirrored(n, length) for n, length in zip(shape, source.shape, strict=True))
+    mrc.write(path, source[np.ix_(rows, columns)], PIXEL_SIZE_A)
 
 
 def _mirrored(count: int, length: int) -> np.ndarray:

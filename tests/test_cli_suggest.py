@@ -65,7 +65,7 @@ def test_labels_may_be_one_file(here, capsys):
 )
 def test_weights_without_a_threshold_that_means_something(here, capsys, threshold, words):
     model, header, _ = weights_file.load(Path("m.safetensors"))
-    weights_file.save(Path("other.safetensors"), model, replace(header, threshold=threshold))
+    weights_file.save(Path("other.safetensors"), model, replace(header, threshold=threshold, thresholds={}))
     code, out, err = upicker(capsys, "suggest", "mics", "--model", "other.safetensors")
     assert code == 0
     assert "6 of 6 micrographs ranked" in out

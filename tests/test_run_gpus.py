@@ -183,9 +183,7 @@ def test_processes_follow_gpus_cores_memory_and_files(
 def test_where_memory_is_short_each_process_takes_one_tile_at_a_time(monkeypatch, tmp_path):
     picker = picking(tmp_path, tmp_path / "m.dat").picker
     monkeypatch.setattr(pick, "cores", lambda: 4)
-    usual = picker.config.pick.batch
-    assert usual > 1
-    for gib, jobs, batch, threads in ((8, 4, usual, 1), (7, 4, 1, 1), (1, 1, 1, 0), (2, 1, usual, 0)):
+    for gib, jobs, batch, threads in ((8, 4, 2, 1), (7, 4, 1, 1), (1, 1, 1, 0), (2, 1, 2, 0)):
         monkeypatch.setattr(pick, "memory_bytes", lambda gib=gib: gib * 2**30)
         config = sharing_cores(picker, jobs).config
         assert (config.pick.batch, config.train.threads) == (batch, threads)

@@ -25,7 +25,7 @@ import numpy as np
 
 from upicker import __version__
 from upicker.errors import ConfigError, InputError, OutputError
-from upicker.io import coordinates, folders, micrographs, mrc, rasters
+from upicker.io import coordinates, folders, micrographs, mrc, plausible, rasters
 from upicker.io.atomic import replacing
 from upicker.io.star import Table
 from upicker.run import truth
@@ -75,7 +75,7 @@ class DataSet:
             if name not in FORMATS:
                 remedy = f"Choose from: {', '.join(FORMATS)}"
                 raise ConfigError("--format", f"unknown format '{name}' of micrographs", remedy)
-        smallest, largest = micrographs.MIN_SIDE, micrographs.MAX_SIDE
+        smallest, largest = plausible.MIN_SIDE, plausible.MAX_SIDE
         rows, columns = self.scene.shape
         if not smallest <= min(rows, columns) <= max(rows, columns) <= largest:
             found = f"{columns}x{rows} is out of range"
