@@ -15,9 +15,12 @@ from command_line import CENTRES, DIAMETER, SHAPE, TOY, micrograph, upicker
 from upicker.cli.train import _workers
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
+from upicker.geometry import Frame
+from upicker.image.prepare import Prepared
 from upicker.io import coordinates, micrographs, mrc
 from upicker.model import weights
 from upicker.particles import Particles
+from upicker.pick.detection import number_of_views
 from upicker.pick.picker import Picker
 from upicker.simulate.tiles import TilePlan
 from upicker.train import general, stages
@@ -28,6 +31,7 @@ from upicker.train.sample import Sample
 from upicker.train.sets import read
 from upicker.train.simulated import KEPT_ASIDE, SimulatedTiles
 from upicker.train.stages import finetune, pretrain
+from upicker.train.teacher import TrainingRegion
 from upicker.units import Length
 
 # Not as narrow as the toy of other tests: see `test_train_ranks`.
@@ -120,6 +124,7 @@ def test_workers_leave_ctrl_c_to_the_main_process():
     workers = multiprocessing.active_children()
     assert workers
     for worker in workers:
+        assert os.getpgid(worker.pid or 0) != os.getpgrp(), "torchrun sends SIGTERM to the group"
         os.kill(worker.pid or 0, signal.SIGINT)
     assert [same(ahead(step), alone(step)) for step in range(1, 5)] == [True] * 4, "more than are ready"
 
@@ -172,6 +177,22 @@ def test_weights_know_a_threshold_and_no_diameter(folder, whole):
         picker.pick(one)
     picker.threshold = 0.0
     assert len(picker.pick(one, DIAMETER))
+
+
+@pytest.mark.parametrize(("views", "expected"), [(None, 4), (2, 2)])
+def test_the_threshold_is_for_as_many_views_as_most_micrographs_get(folder, tmp_path, monkeypatch, views, expected):
+    """The simulated images are small, and are picked in all views by default."""
+    seen = []
+
+    def noted(path, validation, training, config, check):
+        seen.extend(number_of_views(one.prepared, config) for one in validation)
+        return {}
+
+    monkeypatch.setattr("upicker.train.threshold.choose_again", noted)
+    (folder / "SETS.toml").write_text(f"steps = 1\n{SIMULATED}")
+    job = Job(tmp_path / "w.safetensors", CONFIG.with_changes({"pick.views": views}))
+    general.train(read(folder / "SETS.toml"), job)
+    assert seen == [expected]
 
 
 def test_interrupted_and_resumed_by_other_workers_it_gives_the_same_bytes(folder, whole, tmp_path):
@@ -266,6 +287,34 @@ def test_fine_tuning_keeps_the_sizes_that_a_general_model_knows(folder, whole, t
             sorted((folder / "mics").iterdir()), folder / "labels", Job(tmp_path / "f", CONFIG), start, validation=0
         )
     assert [one.sized for one in seen] == [False] * 3 + [True] * 3
+    # So does pretraining, unless proposals have sizes of their own.
+    seen.clear()
+    for start, config in ((whole, CONFIG), (None, CONFIG), (whole, CONFIG.with_changes({"propose.sizes": True}))):
+        pretrain([folder / "mics" / "m0.mrc"], Length(24, "px"), Job(tmp_path / "p", config), start)
+    assert [one.sized for one in seen] == [False, True, True]
+
+
+def test_unsure_positions_are_as_large_as_particles_whatever_diameter_is_given():
+    prepared = Prepared(np.zeros((64, 60), np.float32), Frame((96, 90), (64, 60)), 48.0)
+    particles = Particles.of([[50.0, 40.0]], 24.0)
+    found = TrainingRegion(prepared, particles, Particles.of([[20.0, 30.0]], 24.0)).initial_sample()
+    assert found.side == pytest.approx([16, 16])
+    assert TrainingRegion(prepared, particles, Particles.of([[20.0, 30.0]])).initial_sample().side[1] == 32
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (SET.replace("[0.7, 1, 1.5]", "[0.01]"), "set.. a: none of its micrographs fits a diameter"),
+        (SET + CHECK.replace('"labels"', '"partial"'), "check.. c: its labels are partial"),
+    ],
+    ids=["no diameter fits", "partial check"],
+)
+def test_sets_that_cannot_be_used_are_named(folder, tmp_path, more, says):
+    coordinates.write(folder / "partial" / "m2.csv", Particles.of(CENTRES, DIAMETER), "csv")
+    (folder / "partial" / "coverage.csv").write_text("name,coverage,x0,y0,x1,y1\nm2,partial,,,,\n")
+    with pytest.raises(InputError, match=says):
+        trained(folder, tmp_path / "w.safetensors", SIMULATED + more)
 
 
 def test_an_empty_set_teaches_that_there_is_nothing(folder, tmp_path):

@@ -57,7 +57,7 @@ class CompactBackbone(nn.Module):
         self.channels = (w8, w16, w32)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """`(B, 1, t, t)` -> feature maps at strides 8, 16, 32."""
+        """`(B, 1, h, w)` -> feature maps at strides 8, 16, 32."""
         stride8 = self.stage8(self.stage4(self.stem(images)))
         stride16 = self.stage16(stride8)
         return [stride8, stride16, self.stage32(stride16)]
@@ -164,7 +164,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """`(B, 1, t, t)` -> feature maps at strides 8, 16, 32."""
+        """`(B, 1, h, w)` -> feature maps at strides 8, 16, 32."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
         stride8 = self.layer2(self.layer1(x))
         stride16 = self.layer3(stride8)

@@ -25,8 +25,7 @@ FIRST_STRIDE = 8
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """Predictions for a batch of tiles; boxes in centre form, particle diameters from the tile's
-    outer corner.
+    """Predictions for a batch of tiles; boxes in centre form, particle diameters from the tile's outer corner.
 
     Attributes
     ----------

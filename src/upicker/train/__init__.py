@@ -1,1 +1,1 @@
-"""Training: one loop for both stages, pretraining on proposals and fine-tuning on labels. Imports torch."""
+"""Training: one loop for pretraining on proposals, fine-tuning on labels and training over many sets. Imports torch."""

@@ -10,6 +10,7 @@ from upicker.errors import InputError, collected_warnings
 from upicker.image.mask import masked
 from upicker.image.prepare import prepare
 from upicker.io.coverage import coverages
+from upicker.pick.detection import USUAL_VIEWS
 from upicker.simulate.specimens.specimen import BUILT_IN, load
 from upicker.simulate.tiles import TilePlan
 from upicker.train import start
@@ -91,7 +92,9 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
         }
         mixture = Mixture(simulated, sources, config, tiles_per_step(config.train, job.ranks), workers)
         steps, rate = sets.settings.steps, config.train.learning_rate
-        stage = Stage("train", model, None, steps, rate, identity=identity, check=check, checks=checks)
+        # What is simulated is small, and would be picked in more views than most micrographs are.
+        views = config.pick.views or USUAL_VIEWS
+        stage = Stage("train", model, None, steps, rate, identity=identity, check=check, checks=checks, views=views)
         return run_stage(stage, mixture, validation, job, result)
 
 
@@ -116,6 +119,9 @@ def _scales(
     for factor in settings.given:
         if factor != 1.0 and (found := _at(regions, length, factor, job, store)):
             scales.append(found)
+    if not scales:
+        found = "none of its micrographs fits a diameter that is given in training"
+        raise InputError(f"[[set]] {one.name}", found, "Put 1 into its 'given'")
     return scales
 
 
@@ -194,6 +200,9 @@ def _check(one: GivenSet, job: Job, result: StageResult, store: Store, views: in
     if not labelled:
         found = f"no micrograph of it can be used; {result.skipped[-1][1]}" if result.skipped else "it has none"
         raise InputError(f"[[check]] {one.name}", found.rstrip("."), "Check its files and its diameter")
+    if any(mic.partial for mic in labelled):
+        found = "its labels are partial, as coverage.csv beside them says"
+        raise InputError(f"[[check]] {one.name}", found, "Give complete labels, or make it a [[set]]")
     pick = replace(job.config.pick, views=views)
     if pick.edge_diameters is None:
         pick = replace(pick, edge_diameters=max(0.0, edge_margin(labelled) - CENTRE_DIAMETERS))

@@ -72,7 +72,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What both stages are given.
+    """What all stages are given.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The training loop, one for both stages."""
+"""The training loop, one for all stages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plan:
     Attributes
     ----------
     stage : str
-        ``"pretrain"`` or ``"finetune"``.
+        ``"pretrain"``, ``"finetune"`` or ``"train"``.
     config : Config
         All knobs.
     steps : int

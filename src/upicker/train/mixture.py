@@ -6,6 +6,7 @@ neither on the process that draws it nor on what was drawn before.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -149,9 +150,11 @@ class _Steps:
 
 
 def _prepare_worker(_: int) -> None:
-    """Limit a worker to one thread, as there are as many as processors to use, and leave Ctrl-C to the main process.
+    """Limit a worker to one thread, as there are as many as processors to use, and leave signals to the main process.
 
-    That may have to take its step to the end first, with the tiles that are still to come.
+    That may have to take its step to the end first, with the tiles that are still to come. Terminals and torchrun send
+    signals to a group of processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgrp()
     cv2.setNumThreads(1)

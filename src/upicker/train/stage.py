@@ -1,4 +1,4 @@
-"""One stage of training, from its samples to its weights file: what both stages have in common.
+"""One stage of training, from its samples to its weights file: what all stages have in common.
 
 Next to the weights file are ``<stem>.log.csv``, ``<stem>.png`` (the training curves) and, until the training is
 complete, ``<stem>.checkpoint``.
@@ -60,6 +60,8 @@ class Stage:
         see `Job.locked`.
     checks : Checks or None
         Sets that are scored as the training goes on. The last weights are then kept, instead of the best validated.
+    views : int or None
+        Views in which what is validated on is picked for the stored threshold; None: as many as a user's picks of it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Stage:
     identity: Mapping[str, object] = field(default_factory=dict)
     check: Callable[[], None] = lambda: None
     checks: Checks | None = None
+    views: int | None = None
 
 
 def run_stage(
@@ -148,7 +151,8 @@ def run_stage(
     if job.ranks.is_first:
         if plan.validation and state.best:
             stage.check()
-            state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, config, stage.check)
+            picking = config if stage.views is None else replace(config, pick=replace(config.pick, views=stage.views))
+            state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, picking, stage.check)
         stage.check()
         mark_complete(output, fingerprint)
         stage.check()

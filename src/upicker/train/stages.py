@@ -70,7 +70,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
     result = StageResult(job.output)
     start.check(job)
     inputs, store = Inputs(), Store()
-    model, _, config = start.start(initial, job, inputs)
+    model, stored, config = start.start(initial, job, inputs)
     job = replace(job, config=config)
     with collected_warnings() as result.warnings, job.locked() as check:
         micrographs = [one for _, one in read_unlabelled(paths, diameter, job, result, store, inputs)]
@@ -78,6 +78,9 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
         config = learned(config, micrographs)
         job = replace(job, config=config)
         regions = proposed(micrographs, config, job)
+        if initial is not None and stored is None and not config.propose.sizes:
+            # The proposals' one size must not replace the sizes that general weights know.
+            regions = [replace(one, sized=False) for one in regions]
         some = [one for one in regions if len(one.known)][:PROPOSAL_MICROGRAPHS]
         validation = [ValidationMicrograph(one.prepared, one.known) for one in some]
         samples = [one.initial_sample() for one in regions]

@@ -105,7 +105,7 @@ class TrainingRegion:
         if not len(unsure):
             return particles
         diameter = self.prepared.diameter_px
-        positions = sample_from(self.prepared, unsure.with_diameter(diameter), self.region)
+        positions = sample_from(self.prepared, unsure.with_diameter(diameter, only_missing=True), self.region)
         return Sample(
             particles.pixels,
             np.concatenate([particles.xy, positions.xy]),
