@@ -230,6 +230,17 @@ def test_what_is_learned_from_matters(folder, whole, tmp_path):
     assert len(prints) == 4
 
 
+def test_another_number_of_steps_is_another_training(folder, tmp_path):
+    """The learning rate falls until the last one; and one that is complete has not done more."""
+    output = tmp_path / "w.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, output, SIMULATED, Told(stop_at=2))
+    sets = read(folder / "SETS.toml")
+    longer = replace(sets, settings=replace(sets.settings, steps=STEPS + 1))
+    with pytest.raises(InputError, match="different: steps"):
+        general.train(longer, Job(output, CONFIG, resume=True))
+
+
 def test_pretraining_and_fine_tuning_start_from_it_with_a_diameter_of_their_own(folder, whole, tmp_path):
     mics = sorted((folder / "mics").iterdir())
     jobs = [Job(tmp_path / f"{name}.safetensors", CONFIG.with_changes({"train.seed": 2})) for name in ("p", "f", "n")]

@@ -367,13 +367,17 @@ def test_thresholds_come_from_the_record(tmp_path, project):
 
 def test_where_another_threshold_was_given_that_of_the_weights_is_marked(tmp_path, project, monkeypatch):
     (tmp_path / "model.safetensors").touch()
-    weights = SimpleNamespace(read_header=lambda path: SimpleNamespace(threshold=0.42))
+    header = SimpleNamespace(threshold=0.42, by_views={1: 0.5, 4: 0.42})
+    weights = SimpleNamespace(read_header=lambda path: header)
     monkeypatch.setitem(sys.modules, "upicker.model.weights", weights)
     about = {"threshold": 0.05, "model": str(tmp_path / "model.safetensors")}
     record.write(tmp_path / "picks", "pick", project.config.with_changes({"pick.threshold": 0.05}), about, [])
     found = loading.origin(tmp_path / "picks")
     assert (found.stored, found.picked_at) == (0.42, 0.05)
     assert "--threshold 0.01" in found.note
+    fast = {"pick.threshold": 0.05, "pick.views": 1}
+    record.write(tmp_path / "picks", "pick", project.config.with_changes(fast), about, [])
+    assert loading.origin(tmp_path / "picks").stored == 0.5, "scores differ with the number of views"
 
 
 @pytest.mark.parametrize("form", ["star", "relion", "particles", "topaz", "coco", "csv"])

@@ -78,6 +78,11 @@ class Header:
         """The particle diameter as a length; None: any."""
         return None if self.diameter is None else parse_length(self.diameter)
 
+    @property
+    def by_views(self) -> dict[int, float]:
+        """The threshold for each of some numbers of views."""
+        return {int(views): value for views, value in self.thresholds.items()}
+
     def to_text(self) -> str:
         """Return it as JSON."""
         return json.dumps(asdict(self))

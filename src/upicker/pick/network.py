@@ -62,9 +62,14 @@ class LoadedNetwork:
 
     def threshold_with(self, views: int | None) -> float | None:
         """Return the threshold for a number of views, or for the nearest known one; None: for the usual number."""
-        if views is None or not self.thresholds:
-            return self.threshold
-        return self.thresholds[min(self.thresholds, key=lambda number: (abs(number - views), -number))]
+        return threshold_with(views, self.thresholds, self.threshold)
+
+
+def threshold_with(views: int | None, thresholds: Mapping[int, float], usual: float | None) -> float | None:
+    """Return the threshold for a number of views, or for the nearest known one; `usual` for None, the usual number."""
+    if views is None or not thresholds:
+        return usual
+    return thresholds[min(thresholds, key=lambda number: (abs(number - views), -number))]
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:

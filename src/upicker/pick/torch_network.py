@@ -67,9 +67,8 @@ def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
     device = device_of(config).type
     spare = None if device == "cpu" else partial(TorchNetwork, model, config.with_changes({"train.device": "cpu"}))
     network = _Later(model, config)
-    thresholds = {int(views): value for views, value in header.thresholds.items()}
     return LoadedNetwork(
-        network, config, header.length, header.threshold, device, gpus(config), spare, thresholds=thresholds
+        network, config, header.length, header.threshold, device, gpus(config), spare, thresholds=header.by_views
     )
 
 

@@ -85,6 +85,7 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
         identity = {
             "config": config.to_tables(),
             "simulated": None if sets.plan is None else _identity(sets.plan),
+            "steps": sets.settings.steps,
             "kept aside": len(validation),
             "weights": sets.weights,
             "sets": [{name: asdict(one.settings)[name] for name in ("given", "sized")} for one in sets.sets],

@@ -16,6 +16,7 @@ from upicker.io.pairing import Pairing, differing, pair, pair_folder
 from upicker.io.picks import Picks
 from upicker.io.sources import DistinctReader, Source, file_of
 from upicker.particles import Particles
+from upicker.pick.network import threshold_with
 from upicker.run import record
 from upicker.run.record import Record
 
@@ -92,10 +93,12 @@ def _stored(found: Record, picked_at: float) -> float:
         return picked_at
     from upicker.model.weights import read_header  # torch takes a second
 
+    views = found.knobs.get("pick.views")
     try:
-        stored = read_header(found.model).threshold
+        header = read_header(found.model)
     except UPickerError:
         return picked_at
+    stored = threshold_with(views if isinstance(views, int) else None, header.by_views, header.threshold)
     return picked_at if stored is None else float(stored)
 
 
