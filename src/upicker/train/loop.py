@@ -303,7 +303,8 @@ def _update_average(state: State, decay: float) -> None:
     """Move the average towards the weights, faster in the first steps, so that it soon forgets the random start."""
     weight = 1 - min(decay, state.step / (state.step + 10)) if decay else 1.0
     with torch.no_grad():
-        average, latest = (list(model.parameters()) for model in (state.average, state.model))
+        average: list[Tensor] = list(state.average.parameters())
+        latest: list[Tensor] = list(state.model.parameters())
         torch._foreach_lerp_(average, latest, weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
