@@ -303,7 +303,8 @@ def _update_average(state: State, decay: float) -> None:
     """Move the average towards the weights, faster in the first steps, so that it soon forgets the random start."""
     weight = 1 - min(decay, state.step / (state.step + 10)) if decay else 1.0
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), weight)
+        average: list[Tensor] = list(state.average.parameters())
+        torch._foreach_lerp_(average, list[Tensor](state.model.parameters()), weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:
