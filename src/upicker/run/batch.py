@@ -95,7 +95,8 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
             failure.__cause__ = None  # Its frames hold what was on the device.
         else:
             return
-    readers, gpus = (work.readers, work.gpus) if isinstance(work, TwoSteps) else (0, ())
+    two = _two_steps(work)
+    readers, gpus = (two.readers, two.gpus) if two else (0, ())
     jobs = max(1, min(jobs, len(paths)))
     with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure)) as found:
         for reply in found:
@@ -104,13 +105,18 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
 
 def _outcomes(work: Callable[[Path], T], paths: Iterable[Path]) -> Generator[Outcome[T], None, None]:
     """Work on files in the given order; if the work has two steps, the first is done ahead."""
-    if not isinstance(work, TwoSteps) or not work.readers:
+    two = _two_steps(work)
+    if two is None or not two.readers:
         for path in paths:
             yield _attempt(work, path, path)
         return
-    with closing(loaded_ahead(paths, partial(_loaded, work), work.readers)) as loaded:
+    with closing(loaded_ahead(paths, partial(_loaded, two), two.readers)) as loaded:
         for one in loaded:
-            yield one if one.error is not None else _finished(work, one)
+            yield one if one.error is not None else _finished(two, one)
+
+
+def _two_steps(work: object) -> TwoSteps | None:
+    return work if isinstance(work, TwoSteps) else None
 
 
 def _loaded(work: TwoSteps, path: Path) -> Outcome[Any]:
