@@ -211,7 +211,8 @@ def test_processes_that_die_before_they_take_large_work_are_not_started_for_ever
         start(process, *arguments)
 
     monkeypatch.setattr(_Process, "__init__", counted)
-    found = list(pool.replies(PATHS[:2], partial(len, bytes(2**21)), 2))
+    work: Any = partial(len, bytes(2**21))
+    found = list(pool.replies(PATHS[:2], work, 2))
     assert sorted((one.path, one.value, one.deaths) for one in found) == [(path, None, 2) for path in PATHS[:2]]
 
 

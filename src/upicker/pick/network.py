@@ -113,6 +113,6 @@ def changed(stored: Config, changes: Mapping[str, object]) -> Config:
 
 def _fixed(stored: Config) -> dict[str, object]:
     """Return what weights depend on: architecture and working scale."""
-    scale = {"image.working_diameter_px": stored.image.working_diameter_px}
+    scale: dict[str, object] = {"image.working_diameter_px": stored.image.working_diameter_px}
     architecture = {f"model.{name}": value for name, value in asdict(stored.model).items() if name != "query_density"}
     return architecture | scale
