@@ -14,7 +14,11 @@ class PickConfig(Room):
 
     overlap_diameters: float = knob(2.0, "Overlap of neighbouring tiles, in particle diameters.", low=0)
     tile_px: int = knob(
-        480, "Longest side of a tile, in working pixels; a small micrograph is one tile of its size.", low=32, high=8192
+        480,
+        "Longest side of a tile, in working pixels; a small micrograph is one tile of its size. A side of less than "
+        "ten particle diameters shows too little of the surroundings: picks get worse.",
+        low=32,
+        high=8192,
     )
     batch: int = knob(2, "Tiles computed together.", low=1)
     views: int | None = knob(

@@ -107,7 +107,7 @@ def parsed(text: str, path: Path) -> Header:
         _require_sound(header)
     except (TypeError, ValueError, RecursionError, ConfigError) as error:
         raise WeightsError(
-            path, f"its header cannot be read ({quoted(error)})", "Was it written by a newer UPicker?"
+            path, f"its header cannot be read ({quoted(error)})", "If a newer UPicker wrote it, update"
         ) from error
     return header
 

@@ -31,6 +31,10 @@ class TwoSteps(Protocol):
         """The GPUs that several processes divide, as CUDA_VISIBLE_DEVICES names them."""
         ...
 
+    def __call__(self, path: Path, /) -> Any:
+        """Do both steps."""
+        ...
+
     def load(self, path: Path, /) -> Any:
         """Do the first step; called in several threads at the same time."""
         ...

@@ -304,7 +304,8 @@ def _update_average(state: State, decay: float) -> None:
     weight = 1 - min(decay, state.step / (state.step + 10)) if decay else 1.0
     with torch.no_grad():
         average: list[Tensor] = list(state.average.parameters())
-        torch._foreach_lerp_(average, list[Tensor](state.model.parameters()), weight)  # pyright: ignore[reportPrivateImportUsage]
+        latest: list[Tensor] = list(state.model.parameters())
+        torch._foreach_lerp_(average, latest, weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _validate(plan: Plan, state: State) -> dict[str, float]:

@@ -27,6 +27,19 @@ from upicker.units import Length, parse_length
 # Steps between validations, unless the file says: simulated images are picked as users do, which takes its time.
 VALIDATE_EVERY = 500
 _GLOB = set("*?[")
+# What varies by its logarithm, or is divided by, is above 0; of the rest only these may be below 0.
+_POSITIVE = {
+    "size_A",
+    "given",
+    "decoy",
+    "per_diameter2",
+    "min_distance",
+    "voltages_kV",
+    "dose_e_A2",
+    "thickness_A",
+    "ice_noise",
+}
+_SIGNED = {"preferred", "Cs_mm", "defocus_A"}
 Table = TypeVar("Table", bound=Room)
 
 
@@ -65,7 +78,7 @@ class SetConfig(Room):
     labels: str | None = knob(None, "Folder or file of labels.", none="proposals serve as labels")
     diameter: str | None = knob(None, "Particle diameter, e.g. 190A or 108px.", none="the median of the labels'")
     pixel_size: str | None = knob(None, "Pixel size, e.g. 1.77A.", none="that of lists or headers")
-    weight: float = knob(1.0, "How often its tiles are drawn, relative to the other sets.", above=0)
+    weight: float = knob(1.0, "How often its tiles are drawn, relative to the other sets.", low=0.001, high=1000)
     partial: bool = knob(False, "Whether the labels cover only some of the particles.")
     sized: bool | None = knob(
         None,
@@ -251,6 +264,11 @@ def _varied(value: Any, default: Any, key: str, path: Path) -> Any:
     ):
         takes = "the lowest and the highest value, e.g." if is_range else "a list, e.g."
         raise ConfigError(path, f"'{key}' cannot be {value!r}", f"It takes {takes} {list(default)}")
+    name = key.removeprefix("simulated.")
+    if name in _POSITIVE and min(values) <= 0:
+        raise ConfigError(path, f"'{key}' cannot be {value!r}", "It takes numbers above 0")
+    if name not in _SIGNED and min(values) < 0:
+        raise ConfigError(path, f"'{key}' cannot be {value!r}", "It takes numbers of at least 0")
     return tuple(float(one) for one in values)
 
 
@@ -301,6 +319,8 @@ def _given(tables: Mapping[str, object], key: str, kind: type, path: Path) -> li
             missing.append("diameter")
         if missing:
             raise ConfigError(path, f"{where} has no '{missing[0]}'", f"Write {missing[0]} = ... into it")
+        if isinstance(settings, SetConfig) and not settings.given:
+            raise ConfigError(path, f"{where}: given is empty", "Give at least one number, e.g. given = [1.0]")
         if settings.name in {one.name for one in found}:
             raise ConfigError(path, f"two [[{key}]] are called '{settings.name}'", "Rename one")
         found.append(_found(settings, path, where))
@@ -314,14 +334,21 @@ def _found(settings: SetConfig | CheckConfig, path: Path, where: str) -> GivenSe
     labels = None if settings.labels is None else Path(_beside(folder, settings.labels))
     if labels is not None and not labels.exists():
         raise InputError(labels, f"no such folder or file of labels, of {where} in {path}", "Check the path")
-    pixel_size = None if settings.pixel_size is None else parse_length(settings.pixel_size)
+    pixel_size = _length(settings.pixel_size, "pixel_size", where, path)
     if pixel_size is not None and pixel_size.unit != "A":
         raise ConfigError(
             path, f"{where}: pixel_size {pixel_size} is not in Angstrom", "Give e.g. pixel_size = '1.77A'"
         )
     reading = Reading.of(listed, None if pixel_size is None else pixel_size.value)
-    diameter = None if settings.diameter is None else parse_length(settings.diameter)
+    diameter = _length(settings.diameter, "diameter", where, path)
     return GivenSet(settings.name, [one.path for one in listed], reading, labels, diameter, settings)
+
+
+def _length(text: str | None, key: str, where: str, path: Path) -> Length | None:
+    try:
+        return None if text is None else parse_length(text)
+    except ConfigError as error:
+        raise ConfigError(path, f"{where}: {key} '{text}' is no length", error.remedy) from error
 
 
 def _beside(folder: Path, name: str) -> str:
