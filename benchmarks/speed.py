@@ -1,6 +1,6 @@
 """What a micrograph costs, of ours and of others, as whole processes and interleaved in one run; and its F1.
 
-    python benchmarks/speed.py MODEL --before 9a91b22 --topaz /path/to/topaz/bin/topaz --rounds 3
+    python benchmarks/speed.py MODEL --before 9a91b22 --before-model OLD --topaz /path/to/topaz/bin/topaz --rounds 3
 
 The four test micrographs of EMPIAR-10017 are written as MRC. Each program picks one of them, and all of them; the cost
 of a micrograph is the difference by their number, that of one less it is the program's start. Each program computes on
@@ -9,9 +9,9 @@ one thread, so that CPU seconds hardly depend on what else is running; wall seco
 F1 that of the best threshold.
 
 Ours: `upicker pick` with 1, 2 and 4 views, and `upicker propose`; with --before the same `pick` of an older commit,
-from git. RELION 3.1.3: `relion_autopick --LoG`, at full size and with ``--shrink 0 --lowpass 20``. Topaz 0.3.20: its
-general model, down-sampled by 8; in its environment torchvision, which it hardly needs, can be an empty module. --plot
-draws F1 over seconds.
+from git, with weights that it reads. RELION 3.1.3: `relion_autopick --LoG`, at full size and with
+``--shrink 0 --lowpass 20``. Topaz 0.3.20: its general model, down-sampled by 8; in its environment torchvision, which
+it hardly needs, can be an empty module. --plot draws F1 over seconds.
 """
 
 from __future__ import annotations
@@ -165,22 +165,30 @@ def topaz(program: Path) -> Program:
     return Program("Topaz 0.3.20, general model", commands, picks, 0.0, {})
 
 
-def stored_threshold(model: Path) -> float:
+def stored_threshold(model: Path, views: int) -> float:
     from upicker.model.weights import read_header
 
-    return read_header(model).threshold or 0.3
+    header = read_header(model)
+    return header.thresholds.get(str(views), header.threshold or 0.3)
 
 
 def programs(options: argparse.Namespace, before: Path | None) -> list[Program]:
     model, found = options.model.resolve(), []
-    threshold, jobs = stored_threshold(model), ["--jobs", str(options.jobs)]
-    common = ["--model", str(model), "--diameter", f"{DIAMETER_PX:g}px", "--set", "train.threads=1", *THRESHOLDS, *jobs]
+    jobs = ["--jobs", str(options.jobs)]
+    old = (options.before_model or model).resolve()
+    common = ["--diameter", f"{DIAMETER_PX:g}px", "--set", "train.threads=1", *THRESHOLDS, *jobs]
     for views in (1, 2, 4):
-        arguments = ["pick", *common, "--set", f"pick.views={views}"]
+        threshold = stored_threshold(model, views)
+        arguments = ["pick", "--model", str(model), *common, "--set", f"pick.views={views}"]
         found.append(ours(f"UPicker, {views} view{'s' * (views > 1)}", ROOT / "src", arguments, threshold))
         if before is not None:
             found.append(
-                ours(f"UPicker {options.before}, {views} view{'s' * (views > 1)}", before, arguments, threshold)
+                ours(
+                    f"UPicker {options.before}, {views} view{'s' * (views > 1)}",
+                    before,
+                    ["pick", "--model", str(old), *common, "--set", f"pick.views={views}"],
+                    options.before_threshold or threshold,
+                )
             )
     propose = ["propose", "--diameter", f"{DIAMETER_PX:g}px", *jobs]
     found.append(ours("UPicker, proposals", ROOT / "src", propose, -np.inf))
@@ -266,6 +274,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="weights of upicker finetune")
     parser.add_argument("--before", help="a commit of this repository to compare with")
+    parser.add_argument("--before-model", type=Path, help="weights for that commit, if it does not read MODEL")
+    parser.add_argument("--before-threshold", type=float, help="the threshold that is stored with them")
     parser.add_argument("--topaz", type=Path, help="the program topaz, in its own environment")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="processes of ours")
