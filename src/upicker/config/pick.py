@@ -18,7 +18,7 @@ class PickConfig(Room):
         "Longest side of a tile, in working pixels; a small micrograph is one tile of its size. A side of less than "
         "ten particle diameters shows too little of the surroundings: picks get worse.",
         low=32,
-        high=8192,
+        high=4096,
     )
     batch: int = knob(2, "Tiles computed together.", low=1)
     views: int | None = knob(
