@@ -91,6 +91,15 @@ def test_a_gpu_that_fails_again_is_left_to_the_others(tmp_path):
     assert sorted(warned(found)) == sorted(failed)
 
 
+def test_a_file_at_which_a_gpu_failed_goes_to_another_one(tmp_path):
+    """However few files there are: the GPU that failed is free first."""
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found = run(OnGpus(folder, ("0", "1"), {"1": tuple(range(99))}), 2, PATHS[:3])
+        assert {one.value for one in found.values()} == {"0"}
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_last_gpu_that_fails_again_is_a_named_error(tmp_path, jobs):
     always = tuple(range(99))

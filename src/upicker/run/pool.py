@@ -95,6 +95,7 @@ def replies(
     crew = _Crew(bytes(ForkingPickler.dumps(work)), list(range(jobs)), gpus)
     if failure is not None:
         line.deaths[paths[-1]], line.failures[paths[-1]], crew.failures[0] = 1, failure, 1
+        line.failed_on[paths[-1]] = {0}
     try:
         for path in paths[:jobs]:  # All start at the same time: each takes seconds.
             crew.start(path)
@@ -104,12 +105,13 @@ def replies(
                 value, failure = process.reply()
                 if value is None:
                     crew.remove(process, failure)
-                    for path in line.take_back(process.paths, failure):
+                    for path in line.take_back(process.paths, process.number, failure):
                         yield Reply(path, None, line.deaths[path], line.failures.get(path))
                 else:
                     path = process.paths.popleft()
                     crew.failures.pop(process.number, None)
-                    line.fill(process)  # It works on while the caller deals with the result.
+                    if process.number in crew.meant_for(line):
+                        line.fill(process)  # It works on while the caller deals with the result.
                     yield Reply(path, value, line.deaths.get(path, 0), line.failures.get(path))
     finally:
         for process in crew.processes:
@@ -120,12 +122,13 @@ def replies(
 
 @dataclass
 class _Line:
-    """The files that wait, how often processes died at them, and of which device failures."""
+    """The files that wait, how often processes died at them, of which device failures, and of which numbers."""
 
     waiting: deque[Path]
     ahead: int
     deaths: dict[Path, int] = field(default_factory=dict)
     failures: dict[Path, DeviceError] = field(default_factory=dict)
+    failed_on: dict[Path, set[int]] = field(default_factory=dict)
 
     def next_for(self, given: Collection[Path]) -> Path | None:
         """Return the next file for a process that was given some already; None if it should have no more."""
@@ -140,18 +143,19 @@ class _Line:
             if not process.give(path):  # It has died before, as will be noticed.
                 self.waiting.appendleft(path)
 
-    def take_back(self, paths: Sequence[Path], failure: DeviceError | None = None) -> list[Path]:
+    def take_back(self, paths: Sequence[Path], number: int, failure: DeviceError | None = None) -> list[Path]:
         """Put files whose process died at the end, and return those that are given up.
 
         A device fails at the first one; the others, which waited, are put in front.
         """
-        number = len(paths) if failure is None else 1
-        given_up, suspects = [], list(paths)[:number]
-        self.waiting.extendleft(reversed(list(paths)[number:]))
+        count = len(paths) if failure is None else 1
+        given_up, suspects = [], list(paths)[:count]
+        self.waiting.extendleft(reversed(list(paths)[count:]))
         for path in suspects:
             self.deaths[path] = self.deaths.get(path, 0) + 1
             if failure is not None:
                 self.failures[path] = failure
+                self.failed_on.setdefault(path, set()).add(number)
             (given_up if self.deaths[path] >= MOST_DEATHS else self.waiting).append(path)
         return given_up
 
@@ -180,18 +184,25 @@ class _Crew:
     processes: list[_Process] = field(default_factory=list)
     failures: dict[int, int] = field(default_factory=dict)
 
-    def start(self, path: Path) -> None:
-        """Start a process, with the lowest free number; `path` is named if that fails."""
-        number = min(set(self.numbers) - {process.number for process in self.processes})
+    def start(self, path: Path, among: Collection[int] = ()) -> None:
+        """Start a process, with the lowest free number, or that of some; `path` is named if that fails."""
+        number = min(set(among or self.numbers) - {process.number for process in self.processes})
         visible = {"CUDA_VISIBLE_DEVICES": self.gpus[number % len(self.gpus)]} if self.gpus else {}
         self.processes.append(_Process(path, self.packed, number, visible))
+
+    def meant_for(self, line: _Line) -> Collection[int]:
+        """Return the numbers of the processes that may take the next file: where a device failed at it, another one."""
+        failed = line.failed_on.get(line.waiting[0], set()) if line.waiting else set()
+        return [number for number in self.numbers if number not in failed] or self.numbers
 
     def hand_out(self, line: _Line) -> None:
         """Give files to processes, first to those that have fewest; where all are busy, more are started."""
         while line.waiting:
-            process = min((one for one in self.processes if one.lives), key=lambda one: len(one.paths), default=None)
-            if (process is None or process.paths) and len(self.processes) < len(self.numbers):
-                self.start(line.waiting[0])
+            meant = self.meant_for(line)
+            able = [one for one in self.processes if one.lives and one.number in meant]
+            process = min(able, key=lambda one: len(one.paths), default=None)
+            if (process is None or process.paths) and set(meant) - {one.number for one in self.processes}:
+                self.start(line.waiting[0], meant)
                 process = self.processes[-1]
             if process is None or (path := line.next_for(process.paths)) is None:
                 return
