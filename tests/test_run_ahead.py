@@ -155,12 +155,12 @@ def test_a_file_whose_process_died_has_none_beside_it():
     line = pool._Line(pool.deque(paths), 2)
     given = [line.next_for([]), line.next_for(paths[:1])]
     assert given == paths[:2]
-    assert line.take_back(paths[:2]) == []
+    assert line.take_back(paths[:2], 0) == []
     assert [line.next_for([]), line.next_for(paths[2:3])] == paths[2:]
     assert line.next_for(paths[2:]) is None
     assert line.next_for([]) == paths[0]
     assert line.next_for(paths[:1]) is None
-    assert line.take_back(paths[:1]) == paths[:1]
+    assert line.take_back(paths[:1], 0) == paths[:1]
     assert line.next_for([]) == paths[1]
 
 
