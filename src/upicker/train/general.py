@@ -18,7 +18,15 @@ from upicker.train.checks import Checks, CheckSet
 from upicker.train.fingerprint import Inputs
 from upicker.train.holdback import all_regions
 from upicker.train.job import Job, StageResult
-from upicker.train.labels import LabelledMicrograph, by_region, edge_margin, have_sizes, median_diameter, split
+from upicker.train.labels import (
+    LabelledMicrograph,
+    by_region,
+    edge_margin,
+    have_sizes,
+    median_diameter,
+    picks_margin,
+    split,
+)
 from upicker.train.loop import tiles_per_step
 from upicker.train.mixture import Mixture, TileSource
 from upicker.train.partial import training_region
@@ -31,9 +39,6 @@ from upicker.train.store import Store
 from upicker.train.teacher import TrainingRegion
 from upicker.train.validation import ValidationMicrograph
 from upicker.units import Length
-
-# Error of a pick's centre in diameters: by this much the margin of checks is smaller than that of their labels.
-CENTRE_DIAMETERS = 0.1
 
 
 def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -> StageResult:
@@ -206,7 +211,7 @@ def _check(one: GivenSet, job: Job, result: StageResult, store: Store, views: in
         raise InputError(f"[[check]] {one.name}", found, "Give complete labels, or make it a [[set]]")
     pick = replace(job.config.pick, views=views)
     if pick.edge_diameters is None:
-        pick = replace(pick, edge_diameters=max(0.0, edge_margin(labelled) - CENTRE_DIAMETERS))
+        pick = replace(pick, edge_diameters=picks_margin(edge_margin(labelled)))
     found = [ValidationMicrograph(mic.prepared, mic.particles, mic.region) for mic in labelled]
     return CheckSet(one.name, found, replace(job.config, pick=pick))
 

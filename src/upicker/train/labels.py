@@ -32,6 +32,9 @@ FEW = 16
 MARGIN_DIAMETERS, MARGIN_SCATTER = 0.4, 6.0
 # Boxes that must fit, and damaged borders, leave margins of up to about this; see `edge_margin`.
 MARGIN_PARTIAL = 1.5
+# Error of a pick's centre in diameters: by this much the stored margin is smaller than that of the labels, so that
+# particles right at their margin are not lost.
+CENTRE_DIAMETERS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +234,11 @@ def edge_margin(micrographs: Sequence[LabelledMicrograph]) -> float:
     if nearest > MARGIN_PARTIAL and any(one.partial for one in micrographs):
         return 0.0
     return nearest
+
+
+def picks_margin(margin: float) -> float:
+    """Return the margin without picks, in particle diameters, where labels leave one of `margin`."""
+    return max(0.0, margin - CENTRE_DIAMETERS)
 
 
 def spread(number: int, fraction: float) -> set[int]:

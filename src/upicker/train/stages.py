@@ -22,6 +22,7 @@ from upicker.train.labels import (
     by_region,
     edge_margin,
     median_diameter,
+    picks_margin,
     split,
 )
 from upicker.train.offline import with_copies
@@ -36,9 +37,6 @@ from upicker.units import Length
 
 # Pretraining validates on the proposals of this many micrographs.
 PROPOSAL_MICROGRAPHS = 2
-# Error of a pick's centre in diameters: by this much the stored margin is smaller than that of the labels, so that
-# particles right at their margin are not lost.
-CENTRE_DIAMETERS = 0.1
 
 NOT_VALIDATED = UPickerWarning(
     "--validation",
@@ -157,7 +155,7 @@ def finetune(
             config = learned(config, [one.prepared for one in labelled])
         margin = edge_margin(labelled)
         if config.pick.edge_diameters is None:
-            edge = max(0.0, margin - CENTRE_DIAMETERS)
+            edge = picks_margin(margin)
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
         regions, held, threshold_on = _parts(labelled, margin, files.band, config)
