@@ -191,7 +191,43 @@ def torchrun(folder: Path, program: list[str]) -> subprocess.CompletedProcess[st
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program]
     # A hang would be an error of its own; a busy machine is slow.
     options = {"cwd": folder, "capture_output": True, "text": True, "timeout": 550}
-    return subprocess.run(command, env=environment() | {"OMP_NUM_THREADS": "1"}, check=False, **options)
+    variables = environment() | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    return subprocess.run(command, env=variables, check=False, **options)
+
+
+# What the optimizer imports at its first step had the group as a default.
+THREADS = """
+import time
+from pathlib import Path
+
+import torch
+
+from upicker.train.ranks import join
+
+
+def of_gloo() -> list[str]:
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+with join() as ranks:
+    assert ranks.all_gather(ranks.rank) == [0, 1]
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    torch.optim.AdamW([parameter]).step()
+    assert of_gloo()
+time.sleep(0.1)  # Ended threads are listed for a moment.
+assert not of_gloo(), of_gloo()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads as Linux does")
+def test_no_thread_outlives_the_group(tmp_path):
+    """One of gloo's that is at work while Python ends aborts the process ("terminate called"), now and then."""
+    program = tmp_path / "program.py"
+    program.write_text(THREADS)
+    done = torchrun(tmp_path, [str(program)])
+    assert done.returncode == 0, done.stderr
 
 
 def on_one(project: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> Path:

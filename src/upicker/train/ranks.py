@@ -24,6 +24,10 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Imported before there is a group, which is a default of its functions: the optimizer imports it later, and it would
+# keep the group alive, with threads of gloo that may abort the process as Python ends.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
@@ -212,7 +216,8 @@ def join() -> Iterator[Ranks]:
     group = PrefixStore("group", store)
     dist.init_process_group(backend, store=group, rank=rank, world_size=world_size, timeout=PATIENCE)
     yield Ranks(rank, world_size, PrefixStore("errors", store))
-    # Not after an error: it may wait for other ranks, and they for this one. They notice when a process ends.
+    # It ends the group's threads. Not after an error: it may wait for other ranks, and they for this one. They notice
+    # when a process ends.
     dist.destroy_process_group()
 
 

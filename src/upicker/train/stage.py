@@ -157,7 +157,7 @@ def run_stage(
         mark_complete(output, fingerprint)
         stage.check()
         plan.checkpoint.unlink(missing_ok=True)
-    # All end together: a rank that leaves while another one is at work may be aborted as it takes down the group.
+    # All end together: NCCL wants the group to be taken down by all ranks at about the same time.
     job.ranks.all_gather(None)
     result.steps, result.seconds, result.skipped_steps = state.step, state.seconds, state.skipped
     return _with_metrics(result, state.best)
