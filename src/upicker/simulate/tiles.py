@@ -45,7 +45,8 @@ class Variety:
     Attributes
     ----------
     size_A : longest extension of built-in particles (log-uniform).
-    given : the given diameter, as a multiple of a particle's own, the longest extension (log-uniform).
+    given : the given diameter, as a multiple of a particle's own, the longest extension (log-triangular: most are near
+        the middle).
     decoy : longest extension of decoys, in given diameters: smaller than all that is to be picked.
     per_diameter2 : particles per squared diameter of their own (log-uniform).
     min_distance : of two centres, in diameters of their own.
@@ -185,7 +186,7 @@ class Tiles:
             size_A = _log_uniform(rng, variety.size_A)
             source = replace(source, seed=int(rng.integers(2**31)), diameter_A=size_A)
         specimen = load(name, source)
-        given_A = specimen.diameter_A * _log_uniform(rng, variety.given)
+        given_A = specimen.diameter_A * _log_triangular(rng, variety.given)
         pixel_size_A = given_A / self.diameter_px
         # A decoy must differ in size: among particles of many kinds nothing else distinguishes it.
         other = BUILT_IN[int(rng.integers(len(BUILT_IN)))]
@@ -247,6 +248,11 @@ def _scene(rng: np.random.Generator, variety: Variety, member: _Member, side_px:
 def _log_uniform(rng: np.random.Generator, limits: Range) -> float:
     """Return a log-uniform random number."""
     return float(np.exp(rng.uniform(*np.log(limits))))
+
+
+def _log_triangular(rng: np.random.Generator, limits: Range) -> float:
+    """Return a random number whose logarithm has a symmetric triangular distribution."""
+    return float(np.sqrt(_log_uniform(rng, limits) * _log_uniform(rng, limits)))
 
 
 def _smoothed(simulated: Simulated, sigma_px: float) -> Simulated:
