@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from upicker.cli import decoys
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.options import (
     Accurate,
@@ -12,6 +13,7 @@ from upicker.cli.options import (
     ConfigFile,
     Fast,
     Flag,
+    Fraction,
     Gain,
     Jobs,
     Micrographs,
@@ -32,6 +34,7 @@ def pick(
     diameter: Size | None = None,
     format: str = "csv,star",
     threshold: float | None = None,
+    fdr: Fraction | None = None,
     fast: Fast = False,
     accurate: Accurate = False,
     overlay: Annotated[bool, Flag] = False,
@@ -59,6 +62,9 @@ def pick(
         Coordinate formats, separated by commas; "upicker convert --help" lists them.
     threshold
         Lowest score of a pick, 0..1; by default the threshold stored with the weights.
+    fdr
+        Choose the threshold for this share of picks that are false by chance, e.g. 0.05, as estimated by decoys on a
+        few of the micrographs. Contamination is not counted.
     overlay
         Also draw each micrograph with its picks.
     skip_existing
@@ -70,6 +76,7 @@ def pick(
 
     outputs = Outputs(output, comma_separated(format), overlay)
     merged = changes(config, changes_, pick__threshold=threshold, pick__views=views(fast, accurate, changes_))
+    decoys.check(fdr, merged)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     todo = remaining(paths, outputs, skip_existing)
 
@@ -78,7 +85,10 @@ def pick(
     from upicker.run.pick import Picking, processes
 
     work = Picking(Picker(model, merged), outputs, diameter, reading)
-    warn_of_threshold(work.picker)
+    if fdr is not None:
+        work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
+    else:
+        warn_of_threshold(work.picker)
     if skip_existing:
         require_same_settings(work)
     jobs = jobs or processes(len(todo), work.picker)

@@ -41,6 +41,8 @@ class Picker:
         The particle diameter that the weights were trained for; None: any.
     threshold : float
         Lowest score of a pick; may be set.
+    stored_threshold : float
+        What it is at first: the config's, that of the weights, or `DEFAULT_THRESHOLD`.
     has_threshold : bool
         Whether the weights or the config have a threshold; else it is `DEFAULT_THRESHOLD`.
     device : str
@@ -67,7 +69,8 @@ class Picker:
         self._on_cpu: Network | None = None
         pick = self.config.pick
         thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
-        self.threshold = next(threshold for threshold in thresholds if threshold is not None)
+        self.stored_threshold = next(threshold for threshold in thresholds if threshold is not None)
+        self.threshold = self.stored_threshold
         self.has_threshold = thresholds[:2] != (None, None)
 
     def __reduce__(self) -> tuple:
@@ -139,7 +142,7 @@ class Picker:
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
         found = self._detected(prepared, where).above(self.threshold)
-        if not len(found) and self.threshold >= 1 and self.config.pick.threshold is None:
+        if not len(found) and self.threshold == self.stored_threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
                     where,

@@ -158,7 +158,7 @@ def _unlisted(done: Sequence[Path], work: Finding, listed: Sequence[Entry]) -> I
 
 
 # What a run records about itself that results depend on; of a file, its content or its name.
-_SETTINGS = ("command", "diameter", "threshold", "gain", "mask")
+_SETTINGS = ("command", "diameter", "threshold", "fdr", "gain", "mask")
 # Knobs that results hardly depend on; the threshold that holds is among the settings; a template may be learned.
 _LEFT_OUT = frozenset({"pick.batch", "pick.threshold", "propose.profile"})
 

@@ -12,6 +12,7 @@ from upicker.config import Config
 from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker
 from upicker.run.ahead import Ready
+from upicker.run.decoys import Choice
 from upicker.run.entries import Entry
 from upicker.run.machine import PROCESS_BYTES, cores, memory_bytes
 from upicker.run.outputs import Destination
@@ -43,6 +44,8 @@ class Picking:
         The command's name, for ``run.toml``.
     readers : int
         How many threads read and prepare micrographs ahead, see `upicker.run.ahead`.
+    choice : Choice or None
+        What the threshold was chosen by, if not the weights or the config; see `choosing`.
     """
 
     picker: Picker
@@ -51,6 +54,7 @@ class Picking:
     reading: Reading = field(default_factory=Reading)
     command: str = "pick"
     readers: int = 0
+    choice: Choice | None = None
 
     @property
     def config(self) -> Config:
@@ -77,8 +81,14 @@ class Picking:
             "model_sha256": self._sha256,
             "diameter": str(self.picker.diameter_or(self.diameter)),
             "threshold": self.picker.threshold,
+            **(self.choice.about() if self.choice else {}),
             **self.reading.about(),
         }
+
+    def choosing(self, choice: Choice) -> Picking:
+        """Return it with a chosen threshold, which the picker takes, too."""
+        self.picker.threshold = choice.threshold
+        return replace(self, choice=choice)
 
     def settled(self, knobs: Mapping[str, object]) -> Picking:
         """Return it unchanged: an earlier run has determined nothing."""
