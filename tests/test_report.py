@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import CENTRES, DIAMETER, SHAPE, micrograph, upicker
 
+from upicker.config import Config
 from upicker.errors import CoordinatesError
 from upicker.io import coordinates
 from upicker.io.micrographs import Reading
@@ -20,7 +21,8 @@ from upicker.report.charts import Axis, Chart, ticks
 from upicker.report.findings import gather
 from upicker.report.inputs import Inputs
 from upicker.report.page import MAX_ROWS, render, write
-from upicker.run import compare
+from upicker.run import compare, record
+from upicker.run.decoys import WANTED, Choice
 from upicker.units import Length
 
 HOSTILE = "a<script>alert(1)<script>&amp;\"'$x_{\u202e"
@@ -195,8 +197,8 @@ def test_counts_are_those_above_the_threshold(folder):
 
 def test_run_toml_says_threshold_micrographs_and_settings(folder):
     listed = "".join(f'\n[[run.micrographs]]\nname = "{path.stem}"\npath = "{path}"\n' for path in mics(folder))
-    record = '[image]\nclip_sigma = 6.0\nparticles = "dark"\n\n[run]\nversion = "0.5<b>"\nthreshold = 0.6\n'
-    (folder / "picks" / "run.toml").write_text(record + listed)
+    written = '[image]\nclip_sigma = 6.0\nparticles = "dark"\n\n[run]\nversion = "0.5<b>"\nthreshold = 0.6\n'
+    (folder / "picks" / "run.toml").write_text(written + listed)
     found = gather(Inputs(folder / "picks"), silent)
     assert found.threshold == 0.6
     assert list(found.paths.values()) == list(mics(folder))
@@ -207,6 +209,16 @@ def test_run_toml_says_threshold_micrographs_and_settings(folder):
     assert page.facts()["version"] == "0.5<b>"
     assert len(page.pictures) == 5
     assert gather(Inputs(folder / "picks", threshold=0.1), silent).threshold == 0.1
+
+
+def test_picks_that_are_false_by_chance_are_told_at_the_threshold_they_were_estimated_for(folder):
+    choice = Choice(0.1, 0.5, WANTED, 0.1, 50, 4, 3)
+    record.write(folder / "picks", "pick", Config(), choice.about())
+    page, _ = made(folder)
+    assert "About 1 of 12 picks (10.0%) are false by chance" in page.words
+    assert "4 decoys on 3 micrographs; contamination is not counted" in page.words
+    assert page.facts()["fdr estimate"] == "0.1"
+    assert "by chance" not in made(folder, threshold=0.7)[0].words
 
 
 def test_a_damaged_run_toml_is_as_none(folder):

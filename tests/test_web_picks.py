@@ -22,6 +22,8 @@ from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
+from upicker.run.decoys import WANTED, Choice
+from upicker.run.entries import Entry
 from upicker.web.inspecting import exporting, loading, summaries
 from upicker.web.inspecting.pick_store import PickStore
 from upicker.web.inspecting.scores import MicrographScores, PickScores, outliers
@@ -363,6 +365,15 @@ def test_thresholds_come_from_the_record(tmp_path, project):
     assert "top_k" in loading.origin(tmp_path / "picks").note
     (tmp_path / "picks/run.toml").write_text("[run\n")
     assert loading.origin(tmp_path / "picks") == loading.Origin()
+
+
+def test_picks_that_are_false_by_chance_are_told(tmp_path, project):
+    about = Choice(0.1, 0.31, WANTED, 0.08, 50, 4, 3).about()
+    entries = [Entry(f"m{number}", particles=100) for number in range(2)]
+    record.write(tmp_path / "picks", "pick", project.config, about, entries)
+    found = loading.origin(tmp_path / "picks")
+    assert found.stored == 0.31
+    assert "There, 16 of 200 picks (8.0%) are false by chance" in found.note
 
 
 def test_where_another_threshold_was_given_that_of_the_weights_is_marked(tmp_path, project, monkeypatch):

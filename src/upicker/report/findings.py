@@ -16,6 +16,7 @@ from upicker.particles import Particles, ScoreKind, common_kind
 from upicker.report.accuracy import Accuracy, compared
 from upicker.report.inputs import Inputs, Progress
 from upicker.run import record
+from upicker.run.decoys import Choice
 from upicker.run.record import Record
 from upicker.statistics import robust
 from upicker.units import Length
@@ -75,6 +76,15 @@ class Findings:
     def score_kind(self) -> ScoreKind:
         """What the scores are."""
         return common_kind(self.picks.values())
+
+    @property
+    def chance(self) -> str | None:
+        """How many picks are false by chance, in words; None where it is not known at this threshold."""
+        choice = Choice.read(self.run.about)
+        kept = int(self.counts.sum())
+        if choice is None or choice.threshold != self.threshold or not choice.micrographs or not kept:
+            return None
+        return choice.false(kept)
 
     @property
     def lowest(self) -> float:

@@ -71,6 +71,13 @@ class Choice:
             "decoy_micrographs": self.micrographs,
         }
 
+    def false(self, picks: int) -> str:
+        """Return in words how many of some picks at this threshold are false by chance."""
+        return (
+            f"{self.estimate * picks:,.0f} of {picks:,} picks ({self.estimate:.1%}) are false by chance, as estimated "
+            f"by {self.decoys:,} decoys on {self.micrographs} micrographs; contamination is not counted"
+        )
+
     @classmethod
     def read(cls, about: Mapping[str, object]) -> Choice | None:
         """Return what `about` returned, from a record; None where there is none, or none that can be read."""

@@ -18,6 +18,7 @@ from upicker.io.sources import DistinctReader, Source, file_of
 from upicker.particles import Particles
 from upicker.pick.network import threshold_with
 from upicker.run import record
+from upicker.run.decoys import Choice
 from upicker.run.record import Record
 
 T = TypeVar("T")
@@ -79,6 +80,9 @@ def origin(picks: Path) -> Origin:
         return Origin(command)
     again = "pick again" if command == "pick" else "export again"
     note = f"Picked at {at:.3g}; {again} with --threshold {_lower(at):g} to go lower" if at > 0 else ""
+    choice = Choice.read(found.about)
+    if choice is not None and choice.micrographs:
+        note += f". There, {choice.false(sum(entry.particles or 0 for entry in found.micrographs))}"
     return Origin(command, at, _stored(found, at), note)
 
 
