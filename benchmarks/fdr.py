@@ -25,7 +25,7 @@ from upicker.geometry import Region
 from upicker.io import coordinates, folders, micrographs
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
-from upicker.pick.decoys import Chance, negated, searched
+from upicker.pick.decoys import Chance, negated
 from upicker.pick.detection import FLOOR
 from upicker.pick.picker import Picker
 from upicker.run.decoys import MICROGRAPHS, decided
@@ -56,19 +56,18 @@ class Detected:
 
     Attributes
     ----------
-    picks, decoys, labels : Particles
+    picks, labels : Particles
         Raw pixels.
+    decoys : np.ndarray
+        `(m,)` scores.
     shape : tuple of int
         Of the micrograph.
-    diameter_px : float
-        Given.
     """
 
     picks: Particles
-    decoys: Particles
+    decoys: np.ndarray
     labels: Particles
     shape: tuple[int, int]
-    diameter_px: float
 
 
 def simulated(name: str, options: argparse.Namespace) -> tuple[list[Path], Path]:
@@ -88,33 +87,33 @@ def detected(picker: Picker, path: Path, diameter: Length | None, truth: Path | 
     micrograph = Reading().read(path)
     labels = Particles.of([]) if truth is None else coordinates.read(truth)
     length = diameter or Length(float(np.median(labels.diameter_px)), "px")
-    diameter_px = length.to_px(micrograph.pixel_size_A)
+    labels = labels.with_diameter(length.to_px(micrograph.pixel_size_A))
     if not file.exists():
-        prepared = picker.prepared(micrograph, diameter_px)
-        picks, decoys = picker.picks(prepared, path), picker.picks(negated(prepared), path)
+        prepared = picker.prepared(micrograph, length.to_px(micrograph.pixel_size_A))
+        both = [picker.picks(one, path) for one in (prepared, negated(prepared))]
         cache.mkdir(parents=True, exist_ok=True)
-        np.savez(file, xy=picks.xy, score=picks.score, decoys_xy=decoys.xy, decoys_score=decoys.score)
+        np.savez(file, xy=both[0].xy, score=both[0].score, diameter=both[0].diameter_px, decoys=both[1].score)
     kept = np.load(file)
-    picks = Particles.of(kept["xy"], diameter_px, kept["score"])
-    decoys = Particles.of(kept["decoys_xy"], diameter_px, kept["decoys_score"])
-    return Detected(picks, decoys, labels.with_diameter(diameter_px), micrograph.shape, diameter_px)
+    return Detected(Particles.of(kept["xy"], kept["diameter"], kept["score"]), kept["decoys"], labels, micrograph.shape)
 
 
 def chance(found: Sequence[Detected]) -> Chance:
     """Return what `upicker pick --fdr` sees: a few of the micrographs."""
     few = [found[at] for at in evenly_spaced(len(found), MICROGRAPHS, ends=False)]
-    return Chance.of([searched(one.picks, one.decoys, one.shape, one.diameter_px) for one in few])
+    return Chance.of(np.concatenate([one.picks.score for one in few]), np.concatenate([one.decoys for one in few]))
 
 
 def inside(one: Detected, margin: float) -> tuple[Particles, Particles]:
     """Return the picks that count, and the labels; `margin` in diameters."""
-    kept = Region.inside(one.shape, max(0.0, margin - 0.5) * one.diameter_px).contains(one.picks.xy)
+    side = float(np.median(one.labels.diameter_px))
+    kept = Region.inside(one.shape, max(0.0, margin - 0.5) * side).contains(one.picks.xy)
     return one.picks.select(kept), one.labels
 
 
 def rows(name: str, found: Sequence[Detected], margin: float, stored: float) -> None:
     """Print the rows of a set with labels."""
     pairs, known = [inside(one, margin) for one in found], chance(found)
+    curve = scoring.curve(pairs)
     best, at_stored = scoring.score(pairs), scoring.score(pairs, threshold=stored)
     for level in LEVELS:
         choice = decided(known, level, stored)
@@ -125,6 +124,12 @@ def rows(name: str, found: Sequence[Detected], margin: float, stored: float) -> 
             f"{at_stored.f1:.3f} | {best.average_precision:.3f} |",
             flush=True,
         )
+    # Where the true share is a tenth, say: what the decoys say there.
+    for share in (0.05, 0.1, 0.3):
+        bad = np.flatnonzero(1 - curve.precision <= share)
+        if len(bad):
+            at = curve.thresholds[bad[-1]]
+            print(f"    true {share}: estimated {float(known.fdr(at)):.3f} at {at:.3f}")
 
 
 def empty(options: argparse.Namespace, picker: Picker, stored: float) -> None:
@@ -133,7 +138,7 @@ def empty(options: argparse.Namespace, picker: Picker, stored: float) -> None:
     for kind in (*WITHOUT, "0Great", "1Decent", "2Contamination_Aggregate_Crack_Breaking_Drifting"):
         for path in micrographs.find([options.shared / "data/micassess" / kind]):
             one = detected(picker, path, Length(12, "px"), None, options.out / "detected")
-            known = chance([one])
+            known = Chance.of(one.picks.score, one.decoys)
             counts = [" / ".join(str(int(number)) for number in known.counts(at)) for at in (0.0, 0.1, 0.3)]
             choice = decided(known, 0.05, stored)
             kept = int((one.picks.score >= choice.threshold).sum())

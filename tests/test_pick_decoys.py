@@ -6,21 +6,15 @@ import pytest
 
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
-from upicker.particles import Particles
-from upicker.pick.decoys import Chance, Searched, negated, searched
+from upicker.pick.decoys import Chance, negated
 from upicker.pick.detection import detect
-
-
-def of(picks: np.ndarray, decoys: np.ndarray) -> Chance:
-    """Picks and decoys that are far from each other."""
-    return Chance.of([Searched(picks, decoys, np.empty(0), np.empty(0))])
 
 
 def drawn(seed: int, true: int, false: int) -> tuple[Chance, np.ndarray, np.ndarray]:
     """Picks of which `false` are drawn as decoys are; return their scores and which are true, too."""
     rng = np.random.default_rng(seed)
     score = np.concatenate([rng.beta(6, 3, true), rng.beta(2, 6, false)])
-    return of(score, rng.beta(2, 6, rng.poisson(false))), score, np.arange(true + false) < true
+    return Chance.of(score, rng.beta(2, 6, rng.poisson(false))), score, np.arange(true + false) < true
 
 
 @pytest.mark.parametrize("fdr", [0.02, 0.05, 0.1, 0.2])
@@ -58,14 +52,14 @@ def test_the_threshold_is_the_lowest_one_with_the_wanted_estimate():
 
 
 def test_a_few_picks_without_a_decoy_are_not_certain():
-    chance = of(np.linspace(0.5, 0.9, 10), np.empty(0))
+    chance = Chance.of(np.linspace(0.5, 0.9, 10), np.empty(0))
     assert chance.fdr(0.5) == pytest.approx(0.1)
     assert chance.threshold(0.05) is None
     assert not chance.is_more
 
 
 def test_equal_scores_are_kept_or_dropped_together():
-    chance = of(np.repeat([0.2, 0.6], 50), np.repeat(0.2, 30))
+    chance = Chance.of(np.repeat([0.2, 0.6], 50), np.repeat(0.2, 30))
     assert chance.threshold(0.05) == 0.6
     assert chance.fdr(0.2) == pytest.approx(0.31)
     assert chance.fdr(0.4) == chance.fdr(0.6) == pytest.approx(0.02)
@@ -73,7 +67,7 @@ def test_equal_scores_are_kept_or_dropped_together():
 
 def test_chance_alone_is_not_more_than_decoys():
     assert not any(drawn(seed, 0, 800)[0].is_more for seed in range(200))
-    assert not of(np.empty(0), np.empty(0)).is_more
+    assert not Chance.of(np.empty(0), np.empty(0)).is_more
     assert drawn(0, 60, 400)[0].is_more
 
 
@@ -88,7 +82,7 @@ def test_a_micrograph_of_noise_has_as_many_decoys_as_picks_and_one_with_particle
     ):
         prepared = Prepared(pixels.astype(np.float32), Frame(shape, shape), planted.DIAMETER)
         found = [detect(planted.Dots(), one, planted.CONFIG) for one in (prepared, negated(prepared))]
-        chance = Chance.of([searched(found[0], found[1], shape, planted.DIAMETER)])
+        chance = Chance.of(found[0].score, found[1].score)
         assert len(chance.decoys) > 100
         assert chance.is_more == is_more
     assert 100 < chance.counts(chance.threshold(0.05))[0] < 180
@@ -102,47 +96,3 @@ def test_negating_leaves_masked_areas_and_the_frame():
     assert found.frame == prepared.frame
     assert found.usable is prepared.usable
     np.testing.assert_array_equal(prepared.pixels[0, 1], 1.5)
-
-
-def test_of_a_pick_and_a_decoy_within_a_diameter_the_weaker_does_not_count():
-    picks = Particles.of([[50, 50], [200, 50], [350, 50]], 20, [0.8, 0.4, 0.6])
-    decoys = Particles.of([[69, 50], [219, 50], [371, 50]], 20, [0.5, 0.5, 0.5])
-    found = searched(picks, decoys, (100, 400), 20)
-    np.testing.assert_array_equal(found.picks, [0.8, 0.6])
-    np.testing.assert_array_equal(found.decoys, [0.5, 0.5])
-    swapped = searched(decoys, picks, (100, 400), 20)
-    np.testing.assert_array_equal(swapped.picks, found.decoys)
-    np.testing.assert_array_equal(swapped.decoys, found.picks)
-
-
-def test_decoys_count_in_proportion_of_the_area_that_is_left_to_them():
-    rng = np.random.default_rng(3)
-    shape, diameter = (1500, 2000), 40.0
-    grid = np.stack(np.meshgrid(np.arange(40, 2000, 80), np.arange(40, 1500, 80)), -1).reshape(-1, 2)
-    particles = grid[rng.random(len(grid)) < 0.7]
-    shares, without = [], []
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        # Chance is everywhere but on particles; particles are sure, and their rings are bright.
-        both = [rng.random((400, 2)) * shape[::-1] for _ in range(2)]
-        free = [xy[np.linalg.norm(xy[:, None] - particles, axis=2).min(1) > 0.5 * diameter] for xy in both]
-        score = [rng.beta(2, 4, len(xy)) for xy in free]
-        rings = particles + rng.choice([-0.8, 0.8], (len(particles), 2)) * diameter / np.sqrt(2)
-        xy, is_true = np.concatenate([particles, free[0]]), np.arange(len(particles) + len(free[0])) < len(particles)
-        picks = Particles.of(xy, diameter, np.concatenate([rng.uniform(0.7, 0.9, len(particles)), score[0]]))
-        decoys = Particles.of(
-            np.concatenate([free[1], rings]), diameter, np.concatenate([score[1], rng.uniform(0.5, 0.65, len(rings))])
-        )
-        chance = Chance.of([searched(picks, decoys, shape, diameter)])
-        at = 0.3
-        shares.append(float(chance.fdr(at)) / np.mean(~is_true[picks.score >= at]))
-        without.append(float(of(picks.score, decoys.score).fdr(at)) / np.mean(~is_true[picks.score >= at]))
-    assert np.mean(shares) == pytest.approx(1, abs=0.25)
-    assert np.mean(without) > 1.8, "rings were taken for chance"
-
-
-def test_without_picks_or_decoys_nothing_competes():
-    none, one = Particles.of([]), Particles.of([[5, 5]], 10, [0.5])
-    assert len(searched(none, none, (30, 30), 10).picks) == 0
-    assert searched(one, none, (30, 30), 10).picks.tolist() == [0.5]
-    assert searched(none, one, (30, 30), 10).decoys.tolist() == [0.5]

@@ -7,32 +7,21 @@ ones. Here the place where no particle can be is the prepared and masked microgr
 the same noise, spectrum, masked areas and borders, and is shown to the same network.
 
 The assumption: chance looks like a particle as often as like the negative of one. It holds for noise, which is as often
-bright as dark. It does not hold near particles, whose rings and gaps are bright, so picks and decoys compete, as for
-each spectrum in proteomics: of those that are closer than one diameter, the weaker does not count. What is lost by that
-is made up for: decoys are only found in what is left of the area, while false picks may lie anywhere outside of
-particles, so that decoys count in proportion of these areas. Nor does it hold for what is dark by itself, contaminants,
-broken particles and aggregates: these are no decoys, and the estimate covers chance, not contamination.
-benchmarks/fdr.py tests it against known particles.
+bright as dark. It does not hold for what has a contrast of its own: dark contaminants, broken particles and aggregates
+are no decoys, and so are not counted (the estimate covers chance, not contamination), while bright rings around
+particles are (the estimate is then too high). benchmarks/fdr.py tests it against known particles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from upicker.image.prepare import Prepared
-from upicker.particles import Particles
 
 # Picks exceed decoys by more than chance where the difference is so many of its standard deviations.
 SIGMA = 4.0
-# A particle takes the area within the first of these distances of its centre, in diameters, and rings and gaps within
-# the second.
-OWN, AROUND = 0.5, 1.0
-# Points at which areas are measured: distance in diameters, and how many there are about at most.
-_SPACING, _POINTS = 0.25, 10_000
 
 
 def negated(prepared: Prepared) -> Prepared:
@@ -41,81 +30,24 @@ def negated(prepared: Prepared) -> Prepared:
 
 
 @dataclass(frozen=True, eq=False)
-class Searched:
-    """The picks and decoys of one micrograph that won against each other.
-
-    Attributes
-    ----------
-    picks, decoys : np.ndarray
-        `(n,)` and `(m,)`, their scores.
-    own, around : np.ndarray
-        `(p,)`, for points that are evenly spread over the micrograph: the highest score of the picks within `OWN`, and
-        within `AROUND` diameters; 0 without one.
-    """
-
-    picks: np.ndarray
-    decoys: np.ndarray
-    own: np.ndarray
-    around: np.ndarray
-
-
-def searched(picks: Particles, decoys: Particles, shape: tuple[int, int], diameter_px: float) -> Searched:
-    """Let picks and decoys of one micrograph compete.
-
-    Parameters
-    ----------
-    picks, decoys : Particles
-        All of any score, raw pixels.
-    shape : tuple of int
-        Rows and columns of the micrograph.
-    diameter_px : float
-        One particle diameter, raw pixels.
-    """
-    near = AROUND * diameter_px
-    spacing = max(_SPACING * diameter_px, float(np.sqrt(shape[0] * shape[1] / _POINTS)))
-    rows, columns = (np.arange(spacing / 2, side, spacing) for side in shape)
-    points = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
-    return Searched(
-        picks.score[picks.score >= _highest(picks.xy, decoys, near)],
-        decoys.score[decoys.score >= _highest(decoys.xy, picks, near)],
-        _highest(points, picks, OWN * diameter_px),
-        _highest(points, picks, near),
-    )
-
-
-def _highest(points: np.ndarray, particles: Particles, radius_px: float) -> np.ndarray:
-    """Return the highest score of the particles around each of some points; 0 without one."""
-    found = np.zeros(len(points))
-    if len(particles) and len(points):
-        for at, near in enumerate(KDTree(particles.xy).query_ball_point(points, radius_px)):
-            if near:
-                found[at] = particles.score[near].max()
-    return found
-
-
-@dataclass(frozen=True, eq=False)
 class Chance:
     """The picks and decoys of some micrographs.
 
     Attributes
     ----------
-    picks, decoys : np.ndarray
-        `(n,)` and `(m,)` float64, scores, ascending.
-    own, around : np.ndarray
-        `(p,)` float64, see `Searched`, ascending; empty where decoys count as they are.
+    picks : np.ndarray
+        `(n,)` float64, scores of the picks, ascending.
+    decoys : np.ndarray
+        `(m,)` float64, scores of the decoys, ascending.
     """
 
     picks: np.ndarray
     decoys: np.ndarray
-    own: np.ndarray
-    around: np.ndarray
 
     @classmethod
-    def of(cls, searches: Sequence[Searched]) -> Chance:
-        """Return it of several micrographs together."""
-        names = ("picks", "decoys", "own", "around")
-        parts = ([np.empty(0), *(getattr(one, name) for one in searches)] for name in names)
-        return cls(*(np.sort(np.concatenate(part).astype(np.float64)) for part in parts))
+    def of(cls, picks: np.ndarray, decoys: np.ndarray) -> Chance:
+        """Return it from scores in any order, of all micrographs together."""
+        return cls(np.sort(np.asarray(picks, np.float64)), np.sort(np.asarray(decoys, np.float64)))
 
     def counts(self, thresholds: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Return how many picks, and how many decoys, have at least each of some scores."""
@@ -130,7 +62,8 @@ class Chance:
         more decoys through by picks says nothing against the picks that are left. 1 where there is no pick.
         """
         ascending = np.unique(self.picks)
-        falling = np.minimum.accumulate(np.append(1.0, self._false(ascending) / _above(self.picks, ascending)))
+        picks, decoys = self.counts(ascending)
+        falling = np.minimum.accumulate(np.append(1.0, (decoys + 1) / picks))
         # Between two scores of picks a threshold keeps those of the upper one.
         at = np.searchsorted(ascending, np.asarray(thresholds, np.float64), side="left")
         return np.where(at < len(ascending), falling[np.minimum(at + 1, len(ascending))], 1.0)
@@ -149,17 +82,6 @@ class Chance:
         """
         picks, decoys = self.counts(np.unique(self.picks))
         return bool(np.any(picks - decoys > SIGMA * np.sqrt(picks + decoys)))
-
-    def _false(self, thresholds: np.ndarray) -> np.ndarray:
-        """Return the decoys with at least each of some scores, and one more, in proportion of areas."""
-        weight = self._areas(self.decoys)
-        sums = np.append(np.cumsum(weight[::-1])[::-1], 0.0)
-        return sums[np.searchsorted(self.decoys, thresholds, side="left")] + self._areas(thresholds)
-
-    def _areas(self, scores: np.ndarray) -> np.ndarray:
-        """Return, by that in which a decoy of each score wins, the area outside of stronger picks."""
-        own, around = (np.searchsorted(one, scores, side="right") + 1 for one in (self.own, self.around))
-        return own / around
 
 
 def _above(ascending: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from upicker.errors import UPickerError, collected_warnings
-from upicker.pick.decoys import SIGMA, Chance, Searched, negated, searched
+from upicker.pick.decoys import SIGMA, Chance, negated
 from upicker.pick.detection import FLOOR
 from upicker.run import record
 from upicker.statistics import evenly_spaced
@@ -44,7 +46,7 @@ class Choice:
     estimate : float
         The estimated share of picks that are false by chance, at this threshold.
     picks, decoys : int
-        With at least this score, or with any score where `by` is `NOTHING`, that won against each other.
+        With at least this score, or with any score where `by` is `NOTHING`.
     micrographs : int
         Those on which they were counted.
     """
@@ -159,20 +161,22 @@ def choose(
     picker.diameter_or(work.diameter)  # told once, not of each micrograph
     before, picker.threshold = picker.threshold, FLOOR
     wanted = min(MICROGRAPHS, len(paths))
-    found: list[Searched] = []
+    picks, decoys = [np.empty(0)], [np.empty(0)]
     try:
         for path in itertools.islice(_evenly_first(paths), _TRIED):
-            tell(len(found), wanted)
+            tell(len(picks) - 1, wanted)
             # An error is reported when the micrograph itself is processed.
             with contextlib.suppress(UPickerError, MemoryError), collected_warnings():
                 prepared = work.load(path).prepared
-                picks, decoys = picker.picks(prepared, path), picker.picks(negated(prepared), path)
-                found.append(searched(picks, decoys, prepared.frame.raw_shape, prepared.diameter_px))
-            if len(found) == wanted:
+                both = picker.picks(prepared, path).score, picker.picks(negated(prepared), path).score
+                picks.append(both[0])
+                decoys.append(both[1])
+            if len(picks) > wanted:
                 break
     finally:
         picker.threshold = before
-    return decided(Chance.of(found), fdr, picker.stored_threshold, len(found))
+    chance = Chance.of(np.concatenate(picks), np.concatenate(decoys))
+    return decided(chance, fdr, picker.stored_threshold, len(picks) - 1)
 
 
 def _evenly_first(paths: Sequence[Path]) -> Iterator[Path]:
