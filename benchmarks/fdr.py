@@ -33,11 +33,12 @@ from upicker.run.simulate import DataSet, simulate_all
 from upicker.simulate.contamination import Contamination
 from upicker.simulate.presets import DEFAULT, with_changes
 from upicker.statistics import evenly_spaced
+from upicker.train.labels import picks_margin
 from upicker.units import Length, parse_length
 
 SIMULATED = ("1bxn.mrc.gz", "3cf3.mrc.gz", "2cg9.mrc.gz", "5gjv.mrc.gz", "3j9i.pdb.gz")
-# Of CryoPPP's labels, which leave a margin; less half a diameter, as a pick may lie that far from its label.
-REAL = {"empiar10017": ("108px", 1.0), "apoferritin": ("72px", 0.0), "proteasome20s": ("24px", 0.0)}
+# The diameter, and the margin that labels leave, in diameters.
+REAL = {"empiar10017": ("108px", 1.2), "apoferritin": ("72px", 0.0), "proteasome20s": ("24px", 0.66)}
 WITHOUT = ("3Empty_no_ice", "5Empty_ice_no_particles_but_vitreous_ice", "4Crystalline_ice")
 SCENE = {
     "shape": (2000, 2400),
@@ -106,7 +107,7 @@ def chance(found: Sequence[Detected]) -> Chance:
 def inside(one: Detected, margin: float) -> tuple[Particles, Particles]:
     """Return the picks that count, and the labels; `margin` in diameters."""
     side = float(np.median(one.labels.diameter_px))
-    kept = Region.inside(one.shape, max(0.0, margin - 0.5) * side).contains(one.picks.xy)
+    kept = Region.inside(one.shape, picks_margin(margin) * side).contains(one.picks.xy)
     return one.picks.select(kept), one.labels
 
 

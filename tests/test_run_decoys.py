@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,17 @@ def test_too_few_picks_take_the_stored_threshold(capsys, mics, tmp_path):
     assert "too few picks to tell" in err
     assert record.read(Path("out")).threshold == STORED
     assert len(kept()) > 5
+
+
+def test_weights_without_a_threshold_are_told_where_there_are_too_few_picks(capsys, mics, tmp_path, monkeypatch):
+    def unvalidated(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+        return replace(back_end(path, changes), threshold=None)
+
+    monkeypatch.setattr(Picker.__init__, "__defaults__", (None, unvalidated))
+    micrograph(tmp_path / "few/m.mrc", 3, 9)
+    monkeypatch.setattr("upicker.run.decoys.decided", lambda *_: Choice(0.05, 0.3, decoys.TOO_FEW, 0.2, 9, 1, 1))
+    _, _, err = pick(capsys, Path("few"), "--fdr", 0.05)
+    assert "no threshold is stored with these weights" in err
 
 
 @pytest.mark.parametrize("more", [("--threshold", 0.4), ("--set", "pick.threshold=0.4")])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from upicker.cli.batches import warn_of_threshold
 from upicker.cli.console import note, warning
 from upicker.cli.progress import Plain, bar
 from upicker.errors import ConfigError
@@ -69,6 +70,8 @@ def chosen(work: Picking, paths: Sequence[Path], fdr: float, continued: bool, le
         work = work.choosing(_with_bar(work, paths, fdr))
         assert work.choice is not None
         _tell(work.choice)
+        if work.choice.by == decoys.TOO_FEW:
+            warn_of_threshold(work.picker)
     return work
 
 
