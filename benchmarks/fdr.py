@@ -1,7 +1,7 @@
 """Whether the share of false picks that decoys estimate is the true one, and what the threshold found by it is worth.
 
-    python benchmarks/fdr.py general.safetensors --out runs/fdr
-    python benchmarks/fdr.py general.safetensors --out runs/fdr --set 1bxn --set apoferritin
+    python benchmarks/fdr.py                                              the shipped general model
+    python benchmarks/fdr.py general.safetensors --out runs/other --set 1bxn --set apoferritin
 
 Simulated micrographs (`SIMULATED`: structures that the weights must not have learned from, and noise, nothing else; a
 third of the usual dose) and real ones with labels. For each set and each wanted share: the threshold that
@@ -38,7 +38,7 @@ from upicker.units import Length, parse_length
 
 SIMULATED = ("1bxn.mrc.gz", "3cf3.mrc.gz", "2cg9.mrc.gz", "5gjv.mrc.gz", "3j9i.pdb.gz")
 # The diameter, and the margin that labels leave, in diameters.
-REAL = {"empiar10017": ("108px", 1.2), "apoferritin": ("72px", 0.0), "proteasome20s": ("24px", 0.66)}
+REAL = {"apoferritin": ("72px", 0.0), "proteasome20s": ("24px", 0.66), "empiar10017": ("108px", 1.2)}
 WITHOUT = ("3Empty_no_ice", "5Empty_ice_no_particles_but_vitreous_ice", "4Crystalline_ice")
 SCENE = {
     "shape": (2000, 2400),
@@ -149,7 +149,7 @@ def empty(options: argparse.Namespace, picker: Picker, stored: float) -> None:
 def main() -> None:
     """Parse the options, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", help="by default the shipped one")
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--out", type=Path, default=Path("runs/fdr"))
     parser.add_argument("--set", action="append", help="default: all")

@@ -3,6 +3,7 @@
     python benchmarks/training.py pretrain --seeds 0,1,2     on all micrographs without a label
     python benchmarks/training.py few --seeds 0,1,2          fine-tuned on 2 labelled, with and without that pretraining
     python benchmarks/training.py all --seeds 0,1,2          the same on all labelled ones outside the test set
+    python benchmarks/training.py few --count 1 --init src/upicker/model/general-1.safetensors     from another start
     python benchmarks/training.py develop --learn 0,1 --check 6,7      on training micrographs only, to compare knobs
 
 The data set is EMPIAR-10017 or, with `--name apoferritin`, apoferritin. The split: micrographs sorted by name; the last
@@ -84,7 +85,7 @@ def config(options: argparse.Namespace, seed: int) -> Config:
 def pretraining(options: argparse.Namespace, data: Data) -> None:
     for seed in options.seeds:
         job = Job(pretrained(options, seed), config(options, seed))
-        result = pretrain(data.paths, data.diameter, job)
+        result = pretrain(data.paths, data.diameter, job, options.init)
         trained(result, f"{options.name}, pretraining alone, {len(data.paths)} unlabelled", seed, data)
 
 
@@ -96,11 +97,13 @@ def labelled(options: argparse.Namespace, data: Data) -> None:
     """Fine-tune on labelled micrographs, from both starts."""
     for seed in options.seeds:
         few = options.what == "few"
-        learned = data.train[2 * seed : 2 * seed + 2] if few else data.train
-        for name, start in (("random start", None), ("pretrained", pretrained(options, seed))):
+        learned = data.train[options.count * seed : options.count * (seed + 1)] if few else data.train
+        starts = (("random start", None), ("pretrained", pretrained(options, seed)))
+        for name, start in starts if options.init is None else ((options.init.stem, options.init),):
             if options.only not in name:
                 continue
-            file = f"{options.name}-{options.what}-{name.split()[0]}-{seed}.safetensors"
+            what = f"{options.what}{options.count}" if few and options.count != 2 else options.what
+            file = f"{options.name}-{what}-{name.split()[0]}-{seed}.safetensors"
             job = Job(options.out / file, config(options, seed))
             result = finetune(learned, data.labels, job, initial=start, diameter=data.diameter)
             trained(result, f"{options.name}, {len(learned)} labelled, {name}", seed, data)
@@ -136,7 +139,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="few, all: only the start whose name holds this")
     parser.add_argument("--learn", default="0,1", help="develop: numbers of training micrographs, by name from 0")
     parser.add_argument("--check", default="6,7", help="develop: numbers of other training micrographs")
-    parser.add_argument("--init", type=Path, help="develop: weights to start from")
+    parser.add_argument("--init", type=Path, help="weights to start from")
+    parser.add_argument("--count", type=int, default=2, help="few: number of labelled micrographs")
     parser.add_argument("--validation", type=float, default=0.2, help="develop: share of the rows; 0: none")
     parser.add_argument("--share", type=float, default=1.0, help="develop: of the labels; below 1 they are partial")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))

@@ -68,8 +68,16 @@ def test_suppression_agrees_with_the_plain_quadratic_way():
     expected = np.ones(80, bool)
     for i in np.argsort(-score):
         if expected[i]:
-            overlap = iou_squares(xy - xy[i], side, np.full(80, side[i]))
+            smaller = np.minimum(side, side[i])
+            overlap = iou_squares(xy - xy[i], smaller, smaller)
             expected &= ~((overlap > 0.3) & (score < score[i]))
     kept = suppress(xy, side, score, 0.3)
     np.testing.assert_array_equal(kept, expected)
     assert 0 < kept.sum() < 80
+
+
+@pytest.mark.parametrize(("distance", "kept"), [(0.0, [True, False]), (2.0, [True, False]), (4.0, [True, True])])
+def test_of_two_sizes_in_one_place_one_is_kept_and_a_small_neighbour_of_a_large_one_is_another(distance, kept):
+    # The smaller square, of 10, lies inside the larger one, of 18, in each case.
+    xy, side = np.array([[50.0, 50.0], [50.0 + distance, 50.0]]), np.array([18.0, 10.0])
+    assert suppress(xy, side, np.array([0.8, 0.6]), 0.5).tolist() == kept

@@ -102,6 +102,37 @@ def test_another_back_end_is_one_function_which_other_processes_get_too(tmp_path
     np.testing.assert_array_equal(again.pick(micrograph).xy, picks.xy)
 
 
+class TwoSizes(Scaled):
+    """Boxes in the right half of the image below are 1.8 times as large."""
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, boxes = super().__call__(tiles)
+        return scores, np.where((boxes[..., :1] > 104) & [False, False, True, True], 1.8 * boxes, boxes)
+
+
+def of_any_size(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+    """A back end whose weights know no diameter, and find two sizes."""
+    config = Config().with_changes({**NET, **STUB, **changes})
+    return LoadedNetwork(TwoSizes(side=16), config, None, 0.25, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "sizes"),
+    [
+        ({}, 20, [20, 20, 20]),  # those of 36 px were not asked for
+        ({"pick.sizes": True}, 20, [20, 20, 20]),
+        ({"pick.sizes": True, "pick.largest": 2}, 20, [20, 20, 20, 36, 36, 36]),
+        ({"pick.sizes": True, "pick.smallest": 1.5, "pick.largest": 2}, 20, [36, 36, 36]),
+        ({"pick.largest": 2}, 20, [20] * 6),
+    ],
+)
+def test_weights_for_any_size_pick_what_is_about_as_large_as_was_asked_for(tmp_path, changes, given, sizes):
+    positions = np.array([(24.0, 22.0), (62.0, 138.0), (100.0, 38.0), (155.4, 66.6), (246.0, 34.0), (252.0, 144.0)])
+    picker = Picker(tmp_path / "none", {"pick.tile_px": 480, "pick.views": 1, **changes}, of_any_size)
+    picks = picker.pick(Micrograph(drawn((166, 274), positions, 20), "mic"), given)
+    np.testing.assert_allclose(np.sort(picks.diameter_px), sizes, rtol=0.02)
+
+
 def test_the_diameter_comes_from_the_weights_through_the_pixel_size(tmp_path, weights_file, monkeypatch):
     model, header, config = weights.load(weights_file)
     angstrom = tmp_path / "angstrom.safetensors"

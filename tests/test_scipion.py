@@ -57,7 +57,7 @@ def test_command_lines_are_understood(tmp_path):
     assert given["mics"] == (str(listed),)
     assert given["labels"] == labels
     assert given["output"] == weights
-    assert given["init"] == Path("old.safetensors")
+    assert given["init"] == "old.safetensors"
     assert (given["diameter"].value, given["diameter"].unit, given["pixel_size"]) == (190.5, "A", 1.77)
     function, bound, _ = app.parse_args(module.pick(listed, "w.safetensors", tmp_path / "out", 1.77, 190.0, 0.25))
     assert function.__name__ == "pick"
@@ -66,6 +66,8 @@ def test_command_lines_are_understood(tmp_path):
     assert bound.arguments["skip_existing"] is True
     _, bound, _ = app.parse_args(module.pick(listed, "w.safetensors", tmp_path / "out", 1.77))
     assert "threshold" not in bound.arguments
+    _, bound, _ = app.parse_args(module.pick(listed, None, tmp_path / "out", 1.77, 190.0))
+    assert "model" not in bound.arguments
 
 
 def test_tables_are_ours(tmp_path):

@@ -19,6 +19,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError
 from upicker.image.prepare import prepare
 from upicker.io.micrographs import Reading
+from upicker.pick.shipped import located
 from upicker.propose.proposals import propose
 from upicker.run.worker import Worker
 from upicker.units import parse_length
@@ -135,8 +136,10 @@ def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
     assert min(scores) < 0.625
     project.diameter = None
     assert proposals.wanted(0, "model").diameter_px is None
-    with pytest.raises(Refused, match="no weights yet"):
+    with pytest.raises(Refused, match="diameter is unknown"):
         made_here(project)[0].wanted(0, "model")
+    project.diameter = parse_length("28px")
+    assert made_here(project)[0].wanted(0, "model").model == located(None)
     path.touch()
     assert proposals.cached(0, proposals.wanted(0, "model")) is None
     assert len(here.done) == 1
@@ -195,9 +198,11 @@ def test_the_route(project):
         assert len(answer.json()["particles"]) > len(centres(0))
         assert visitor.post("/api/micrographs/0/proposals", json={"source": "alog"}).json() == answer.json()
         assert visitor.post("/api/micrographs/9/proposals", json={"source": "alog"}).status_code == 404
-        refused = visitor.post("/api/micrographs/0/proposals", json={"source": "model"})
+        # Before anything is trained the general model proposes.
+        assert visitor.post("/api/micrographs/0/proposals", json={"source": "model"}).status_code == 200
+        refused = visitor.post("/api/micrographs/0/proposals", json={"source": "nobody"})
         assert refused.status_code == 400
-        assert "no weights" in refused.json()["error"]["found"]
+        assert "unknown source" in refused.json()["error"]["found"]
         project.micrographs[1].write_bytes(b"x" * 5000)
         broken = visitor.post("/api/micrographs/1/proposals", json={"source": "alog"})
         assert broken.status_code == 400

@@ -169,12 +169,15 @@ def suppress(
 ) -> np.ndarray:
     """Non-maximum suppression of squares: of two whose IoU exceeds `iou`, the one of lower score is dropped.
 
+    Both are taken to be as large as the smaller one: two sizes that are seen in one particle are one pick, and a small
+    particle beside the centre of a large one is another.
+
     Parameters
     ----------
     xy, side, score : np.ndarray
         `(n, 2)` centres, `(n,)` sides, `(n,)` scores.
     iou : float
-        Largest IoU allowed, 0..1.
+        Largest IoU allowed, 0..1; 0.5 is a distance of about 0.3 smaller sides.
     group : np.ndarray, optional
         `(n,)` group of each square; squares of the same group do not suppress each other.
 
@@ -192,7 +195,8 @@ def suppress(
     if not len(pairs):
         return kept
     a, b = pairs.T
-    close = iou_squares(xy[a] - xy[b], side[a], side[b]) > iou
+    smaller = np.minimum(side[a], side[b])
+    close = iou_squares(xy[a] - xy[b], smaller, smaller) > iou
     pairs = pairs[close if group is None else close & (group[a] != group[b])]
     rank = np.empty(n, np.int64)
     rank[np.argsort(-score, kind="stable")] = np.arange(n)

@@ -40,7 +40,7 @@ def train(
 
 def pick(
     listed: Path,
-    weights: str,
+    weights: str | None,
     folder: Path,
     pixel_size_A: float,
     diameter_A: float | None = None,
@@ -52,8 +52,8 @@ def pick(
     ----------
     listed : Path
         A text file with a micrograph's path in each line.
-    weights : str
-        The file of weights.
+    weights : str or None
+        The file of weights; None: the general model.
     folder : Path
         For the tables.
     pixel_size_A : float
@@ -61,7 +61,8 @@ def pick(
     diameter_A, threshold : float or None
         None: those stored with the weights.
     """
-    words = ["pick", str(listed), "--model", weights, "-o", str(folder), "--format", "csv", "--skip-existing"]
+    words = ["pick", str(listed), "-o", str(folder), "--format", "csv", "--skip-existing"]
+    words += [] if weights is None else ["--model", weights]
     words += ["--pixel-size", f"{pixel_size_A:g}A"]
     words += [] if diameter_A is None else ["--diameter", f"{diameter_A:g}A"]
     return words + ([] if threshold is None else ["--threshold", f"{threshold:g}"])

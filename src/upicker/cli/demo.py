@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def demo(*, out: Path = Path("upicker-demo")) -> int:
-    """Run the whole workflow on simulated micrographs: propose, pretrain, fine-tune, pick, evaluate, extract.
+    """Run the whole workflow on simulated micrographs: propose, pick, fine-tune, pick again, evaluate, extract.
 
     Takes a few minutes; prints a table of scores and draws an overlay.
 

@@ -70,6 +70,8 @@ Micrographs = Annotated[
     str, Parameter(help="Micrographs: files, folders, quoted patterns (e.g. 'data/*.mrc') or lists (.star, .cs, text).")
 ]
 Size = Annotated[Length, _SIZE]
+# Not a Path: "./general-1" is a file, "general-1" is not.
+Model = Annotated[str, Parameter(metavar="MODEL")]
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 PixelSize = Annotated[
     float | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from upicker.cli import decoys
@@ -17,6 +16,7 @@ from upicker.cli.options import (
     Gain,
     Jobs,
     Micrographs,
+    Model,
     Output,
     PixelSize,
     Size,
@@ -29,7 +29,7 @@ from upicker.cli.options import (
 
 def pick(
     *mics: Micrographs,
-    model: Path,
+    model: Model | None = None,
     output: Output,
     diameter: Size | None = None,
     format: str = "csv,star",
@@ -45,7 +45,7 @@ def pick(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Pick particles with trained weights.
+    """Pick particles with the general model, or with weights trained for a data set.
 
     Writes DIR/NAME.csv and DIR/NAME_autopick.star (or other formats), run.toml, and with --overlay drawings of the
     picks.
@@ -53,7 +53,8 @@ def pick(
     Parameters
     ----------
     model
-        Weights from "upicker finetune" or "upicker pretrain".
+        Weights from "upicker finetune", "pretrain" or "train"; by default "general-1", which comes with UPicker and
+        picks particles of any kind.
     output
         Output folder.
     diameter

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.console import problem, warning
-from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Size, changes, views
+from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Model, Size, changes, views
 from upicker.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ def relion_job(
     in_mics: Annotated[Path, Parameter(name="--in_mics")],
     o: Annotated[Path, Parameter(name="--o")],
     j: Annotated[int, Parameter(name="--j")] = 1,
-    model: Path | None = None,
+    model: Model | None = None,
     diameter: Size | None = None,
     threshold: float | None = None,
     fast: Fast = False,
@@ -32,7 +32,7 @@ def relion_job(
     """Pick particles as an external job in RELION (3.1, 4, 5).
 
     In RELION's "External" job type, give "upicker relion-job" as the executable, a micrographs.star as the input
-    micrographs, and model or diameter as parameters. The job's autopick.star (3.1: coords_suffix_autopick.star) is the
+    micrographs, and the diameter as a parameter. The job's autopick.star (3.1: coords_suffix_autopick.star) is the
     input of RELION's particle extraction. A continued job keeps its coordinates and picks the remaining micrographs.
 
     Parameters
@@ -44,7 +44,8 @@ def relion_job(
     j
         CPU threads, divided among parallel processes; GPUs have one process each.
     model
-        Weights to pick with; without them, particles are proposed as by "upicker propose".
+        Weights to pick with; by default the general model, "general-1". With "none", particles are proposed as by
+        "upicker propose".
     diameter
         Particle diameter, e.g. 190A; by default that of the weights.
     threshold
@@ -52,6 +53,7 @@ def relion_job(
     only_do_unfinished
         Skip micrographs with coordinates from an earlier run of the job (default), or pick them again.
     """
+    from upicker.pick.shipped import NONE
     from upicker.run import relion
     from upicker.run.find import changed_settings
 
@@ -61,13 +63,13 @@ def relion_job(
         merged = changes(config, changes_, **own)
         job = relion.job(o, in_mics)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
-        if model is not None:
+        if model != NONE:
             work, jobs = relion.picking(job, todo, model, diameter, merged, j)
             warn_of_threshold(work.picker)
         elif diameter is not None:
             work, jobs = relion.proposing(job, diameter, merged), j
         else:
-            raise ConfigError("--model", "neither weights nor a diameter were given", "Give --model or --diameter 190A")
+            raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
         if len(todo) < len(job.paths) and (changed := changed_settings(work)):
             settings = " and ".join(changed)
             warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")

@@ -15,6 +15,7 @@ from upicker.cli.options import (
     Gain,
     Jobs,
     Micrographs,
+    Model,
     PixelSize,
     Size,
     changes,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def suggest(
     *mics: Micrographs,
-    model: Path,
+    model: Model | None = None,
     labels: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), negative="", show_default=False)] = None,
     top: int = 20,
@@ -52,7 +53,7 @@ def suggest(
     Parameters
     ----------
     model
-        Weights from "upicker finetune" or "upicker pretrain".
+        Weights from "upicker finetune", "pretrain" or "train"; by default the general model, "general-1".
     labels
         Folder or file of labels. Completely labelled micrographs calibrate the probabilities, and are not ranked.
     output
@@ -86,12 +87,13 @@ def suggest(
     found = ranking.suggestions()
     if found and not work.picker.has_threshold and not ranking.fitted:
         warning(
-            f"{model}: no threshold is stored with these weights, as they were not validated: "
+            f"{work.picker.path}: no threshold is stored with these weights, as they were not validated: "
             f"doubt is measured from {work.threshold:g}. Give --labels."
         )
     if found and work.threshold >= 1 and not ranking.fitted:
         warning(
-            f"{model}: these weights found no particle in validation, so that this order tells nothing. Train longer."
+            f"{work.picker.path}: these weights found no particle in validation, so that this order tells nothing. "
+            "Train longer."
         )
     if found:
         calibrated = "" if ranking.fitted else "not "

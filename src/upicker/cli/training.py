@@ -17,6 +17,7 @@ from upicker.cli.options import (
     Flag,
     Gain,
     Micrographs,
+    Model,
     Output,
     PixelSize,
     Size,
@@ -29,7 +30,7 @@ from upicker.config import Config, preset_changes
 from upicker.errors import UPickerError, listed
 
 if TYPE_CHECKING:
-    from upicker.train.job import StageResult
+    from upicker.train.job import Job, StageResult
     from upicker.train.ranks import Ranks
 
 Backbone = Annotated[
@@ -46,7 +47,7 @@ def pretrain(
     *mics: Micrographs,
     output: Output,
     diameter: Size,
-    init: Path | None = None,
+    init: Model | None = None,
     self_train: int | None = None,
     preset: str | None = None,
     backbone_weights: Backbone = "none",
@@ -68,7 +69,8 @@ def pretrain(
     diameter
         Particle diameter, e.g. 190A or 108px.
     init
-        Weights to start from, e.g. from "upicker train"; by default random weights.
+        Weights to start from, whose picks are the first pseudo-labels; by default the general model, "general-1".
+        With "none" the start is random, and proposals serve as pseudo-labels.
     self_train
         Rounds of self-training after pretraining, in which confident picks replace the proposals; for weights that are
         used without fine-tuning. By default 0 (knob teacher.rounds).
@@ -89,7 +91,7 @@ def pretrain(
         paths, reading = listed_micrographs(mics, pixel_size, gain)
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
-        result = stages.pretrain(paths, diameter, job, init)
+        result = stages.pretrain(paths, diameter, job, initial_weights(init, job))
         return report_stage("pretrained", result, len(paths), "proposals")
 
 
@@ -97,7 +99,7 @@ def finetune(
     *mics: Micrographs,
     labels: Path,
     output: Output,
-    init: Path | None = None,
+    init: Model | None = None,
     diameter: Size | None = None,
     validation: str = "0.2",
     partial: Annotated[bool, Flag] = False,
@@ -123,7 +125,8 @@ def finetune(
     output
         Weights file to write, e.g. model.safetensors.
     init
-        Weights to start from, from "upicker train", "pretrain" or "finetune"; by default random weights.
+        Weights to start from, of "upicker train", "pretrain" or "finetune"; by default the general model, "general-1".
+        With "none" the start is random.
     diameter
         Particle diameter, e.g. 190A; by default that of --init, or of the labels.
     validation
@@ -151,7 +154,8 @@ def finetune(
         held = _validation(validation)
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
-        result = stages.finetune(paths, existing_labels(labels), job, init, diameter, held, partial)
+        initial = initial_weights(init, job)
+        result = stages.finetune(paths, existing_labels(labels), job, initial, diameter, held, partial)
         return report_stage("fine-tuned", result, len(paths))
 
 
@@ -172,6 +176,30 @@ def processes() -> Iterator[Ranks]:
 def backbone_of(text: str) -> str | None:
     """Return ImageNet weights as given, or None."""
     return None if text == "none" else text
+
+
+def initial_weights(init: str | None, job: Job) -> Path | None:
+    """Return the weights to start from; None: random ones.
+
+    Without ``--init`` it is the general model, unless the user has set what does not fit it, which is said.
+    """
+    from upicker.errors import ConfigError
+    from upicker.model import weights
+    from upicker.pick import shipped
+    from upicker.train.start import config_for
+
+    if init is not None:
+        return None if init == shipped.NONE else shipped.located(init)
+    path = shipped.located(None)
+    if job.backbone_weights is not None:
+        note(f"Starts from random weights: {shipped.DEFAULT} has no backbone for --backbone-weights")
+        return None
+    try:
+        config_for(weights.checked(path)[1], job.config, job.given)
+    except ConfigError as error:
+        note(f"Starts from random weights, not from {shipped.DEFAULT}: {error.found}")
+        return None
+    return path
 
 
 def _validation(text: str) -> Path | float:

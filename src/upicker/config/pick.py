@@ -37,10 +37,22 @@ class PickConfig(Room):
     )
     nms_iou: float | None = knob(
         0.5,
-        "Non-maximum suppression: of two picks whose squares overlap by a larger IoU, the weaker is dropped.",
+        "Non-maximum suppression: of two picks whose squares, both of the smaller one's size, overlap by a larger IoU, "
+        "the weaker is dropped.",
         low=0,
         high=1,
         none="no suppression; detections of several views within 0.3 diameters are still joined, as are those of tiles",
+    )
+    sizes: bool = knob(
+        False,
+        "Whether the picks of weights for particles of any size keep their own sizes; else they get the diameter that "
+        "was given.",
+    )
+    smallest: float = knob(
+        0.6, "Of weights for particles of any size: no picks smaller than this, in given diameters.", low=0
+    )
+    largest: float = knob(
+        1.6, "Of weights for particles of any size: no picks larger than this, in given diameters.", low=0
     )
     edge_diameters: float | None = knob(
         None,

@@ -56,6 +56,9 @@ class Header:
         Of the training, once it is complete (`upicker.train.fingerprint`); empty before.
     thresholds : dict of str to float
         The threshold for each of some numbers of views, as scores differ with that; empty: `threshold` for all.
+    general : dict of str to str
+        The shipped model that these weights are, or were trained from: ``name``, ``sha256`` (of its tensors, see
+        `upicker.model.weights.digest`) and ``commit`` (of its training). Empty: none.
     format : int
         Format of the tensors, see `FORMAT`.
     """
@@ -71,6 +74,7 @@ class Header:
     version: str = __version__
     fingerprint: str = ""
     thresholds: dict[str, float] = field(default_factory=dict)
+    general: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -130,6 +134,7 @@ def _require_sound(header: Header) -> None:
         if value is not None and not _is_fraction(value):
             raise ValueError(f"'{name}' is no number from 0 to 1")
     _require_thresholds(header.thresholds)
+    _require_texts(header.general)
     if not isinstance(header.steps, int) or isinstance(header.steps, bool) or header.steps < 0:
         raise ValueError("'steps' is no whole number")
     if not isinstance(header.config, dict) or not all(isinstance(room, Mapping) for room in header.config.values()):
@@ -139,6 +144,11 @@ def _require_sound(header: Header) -> None:
             raise ValueError(f"'{room}.{name}' is missing")
     if header.diameter is not None:
         parse_length(header.diameter)
+
+
+def _require_texts(general: object) -> None:
+    if not isinstance(general, dict) or not all(isinstance(text, str) for text in general.values()):
+        raise TypeError("'general' is no table of texts")
 
 
 def _require_thresholds(thresholds: object) -> None:

@@ -5,6 +5,7 @@ No pickle is read: a file from a stranger can hold numbers and text, but no code
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -63,6 +64,12 @@ def save(path: Path, model: nn.Module, header: Header) -> None:
     with replacing(path) as beside:
         # Not through safetensors' own writer: its files are readable by their owner only.
         beside.write_bytes(content)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all tensors, with their names, kinds and shapes, in hexadecimal digits."""
+    ordered = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
+    return hashlib.sha256(tensors_as_bytes(ordered)).hexdigest()
 
 
 def read_header(path: Path) -> Header:

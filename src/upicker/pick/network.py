@@ -49,6 +49,8 @@ class LoadedNetwork:
         Returns the same network on the CPU, for when the memory of the GPU is full.
     thresholds : mapping of int to float
         The threshold for each of some numbers of views; empty: `threshold` for all.
+    general : mapping of str to str
+        The shipped model that the weights are, or were trained from (`upicker.model.header.Header.general`).
     """
 
     network: Network
@@ -59,6 +61,7 @@ class LoadedNetwork:
     gpus: tuple[str, ...] = ()
     spare: Callable[[], Network] | None = None
     thresholds: Mapping[int, float] = field(default_factory=dict)
+    general: Mapping[str, str] = field(default_factory=dict)
 
     def threshold_with(self, views: int | None) -> float | None:
         """Return the threshold for a number of views, or for the nearest known one; None: for the usual number."""

@@ -12,6 +12,7 @@ from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect
 from upicker.pick.network import DeviceFullError, LoadedNetwork, Network, load
+from upicker.pick.shipped import located
 from upicker.pick.sparing import Sparing
 from upicker.units import Length
 
@@ -24,8 +25,9 @@ class Picker:
 
     Parameters
     ----------
-    path : Path
-        A weights file of `upicker pretrain` or `finetune`.
+    model : Path or str, optional
+        A weights file of `upicker pretrain`, `finetune` or `train`, or the name of a shipped model; by default the
+        general model.
     config : Mapping
         Changes to the stored config, e.g. ``{"pick.threshold": 0.3}``.
     back_end : callable
@@ -39,6 +41,8 @@ class Picker:
         The merged config.
     diameter : Length or None
         The particle diameter that the weights were trained for; None: any.
+    general : dict of str to str
+        The shipped model that the weights are, or were trained from; empty: none.
     threshold : float
         Lowest score of a pick; may be set.
     stored_threshold : float
@@ -58,14 +62,15 @@ class Picker:
 
     def __init__(
         self,
-        path: Path,
+        model: Path | str | None = None,
         config: Mapping[str, object] | None = None,
         back_end: Callable[[Path, Mapping[str, object]], LoadedNetwork] = load,
     ) -> None:
-        self.path, self._changes, self._back_end = Path(path), dict(config or {}), back_end
+        self.path, self._changes, self._back_end = located(model), dict(config or {}), back_end
         loaded = back_end(self.path, self._changes)
         self._network, self._spare, self.config = Sparing(loaded.network), loaded.spare, loaded.config
         self.diameter, self.device, self.gpus = loaded.diameter, loaded.device, loaded.gpus
+        self.general = dict(loaded.general)
         self._on_cpu: Network | None = None
         pick = self.config.pick
         thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
@@ -141,7 +146,7 @@ class Picker:
 
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
-        found = self._detected(prepared, where).above(self.threshold)
+        found = self._of_size(self._detected(prepared, where).above(self.threshold), prepared.diameter_px)
         if not len(found) and self.threshold == self.stored_threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
@@ -152,6 +157,14 @@ class Picker:
                 )
             )
         return found
+
+    def _of_size(self, found: Particles, diameter_px: float) -> Particles:
+        """Leave out what weights for particles of any size found of another size than was asked for."""
+        if self.diameter is not None:
+            return found
+        pick, ratio = self.config.pick, found.diameter_px / diameter_px
+        found = found.select((ratio >= pick.smallest) & (ratio <= pick.largest))
+        return found if pick.sizes else found.with_diameter(diameter_px)
 
     def _detected(self, prepared: Prepared, where: Path | str) -> Particles:
         """Detect on the GPU, or on the CPU where the GPU's memory is full: perhaps it is only so for a while."""

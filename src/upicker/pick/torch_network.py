@@ -68,7 +68,15 @@ def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
     spare = None if device == "cpu" else partial(TorchNetwork, model, config.with_changes({"train.device": "cpu"}))
     network = _Later(model, config)
     return LoadedNetwork(
-        network, config, header.length, header.threshold, device, gpus(config), spare, thresholds=header.by_views
+        network,
+        config,
+        header.length,
+        header.threshold,
+        device,
+        gpus(config),
+        spare,
+        thresholds=header.by_views,
+        general=header.general,
     )
 
 

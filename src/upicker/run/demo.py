@@ -1,4 +1,4 @@
-"""The demo: from unlabelled micrographs to particle stacks, on simulated data with ground truth.
+"""The demo: from micrographs to particle stacks, on simulated data with ground truth.
 
 Each stage calls the function behind the command of the same name.
 """
@@ -15,6 +15,7 @@ from upicker import draw
 from upicker.config import Config
 from upicker.io import coordinates, micrographs, mrc
 from upicker.io.pairing import pair_folder
+from upicker.pick import shipped
 from upicker.pick.picker import Picker
 from upicker.run import compare
 from upicker.run.batch import Outcome
@@ -43,7 +44,6 @@ SCENE = Scene(
 )
 # Changes of the config, so that the demo takes minutes on two cores.
 CHANGES: dict[str, object] = {
-    "train.pretrain_steps": 150,
     "train.finetune_steps": 200,
     "train.validate_every": 50,
 }
@@ -57,20 +57,20 @@ class Plan:
     ----------
     scene : the specimen and the microscope; its shape is replaced, its diameter is what the filter looks for.
     shapes : rows, columns of the micrographs, in turn.
-    training : micrographs for training; all of them serve for pretraining.
-    labelled : how many of them have labels.
+    training : micrographs for training, all of them labelled.
     testing : held-out micrographs.
     box : side of the extracted boxes.
     changes : of the config.
+    general : weights in place of the general model.
     """
 
     scene: Scene = SCENE
     shapes: tuple[tuple[int, int], ...] = ((960, 1024), (1024, 880), (896, 1088))
-    training: int = 8
-    labelled: int = 2
+    training: int = 2
     testing: int = 4
     box: Length = field(default_factory=lambda: Length(220, "A"))
     changes: dict[str, object] = field(default_factory=lambda: dict(CHANGES))
+    general: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Result:
     Attributes
     ----------
     scores : dict
-        Method (proposals, pretrained, fine-tuned) -> pooled score on the held-out micrographs.
+        Method (proposals, general model, fine-tuned) -> pooled score on the held-out micrographs.
     seconds : dict
         Stage -> time spent.
     files : dict
@@ -108,7 +108,7 @@ class Watch(Protocol):
 
 
 def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
-    """Simulate, propose, pretrain, fine-tune, pick, evaluate, extract.
+    """Simulate, propose, pick with the general model, fine-tune it, pick again, evaluate, extract.
 
     Parameters
     ----------
@@ -138,22 +138,22 @@ def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
     proposed = Outputs(folder / "proposed")
     watch.follow("proposed", find_all(testing, Proposing(diameter, proposed, config)), len(testing), proposed.folder)
 
-    clock.start("pretrain", f"Pretrain on {len(training)} micrographs without labels")
-    pretrained = folder / "pretrained.safetensors"
-    stages.pretrain(training, diameter, Job(pretrained, config, progress=watch.training()))
-
-    clock.start("finetune", f"Fine-tune on {plan.labelled} labelled micrographs")
-    model = folder / "model.safetensors"
-    job = Job(model, config, progress=watch.training())
-    stages.finetune(training[: plan.labelled], folder / "labels", job, pretrained)
-
-    clock.start("pick", f"Pick the {len(testing)} held-out micrographs")
-    for weights, name in ((pretrained, "picked-pretrained"), (model, "picked")):
-        work = Picking(Picker(weights), Outputs(folder / name, ("csv", "star")))
+    def pick(weights: Path, name: str) -> None:
+        work = Picking(Picker(weights), Outputs(folder / name, ("csv", "star")), diameter)
         watch.follow("picked", find_all(testing, work), len(testing), folder / name)
 
+    general, model = plan.general or shipped.located(None), folder / "model.safetensors"
+    clock.start("pick", f"Pick with {general.stem}: no labels, no training")
+    pick(general, "picked-general")
+
+    clock.start("finetune", f"Fine-tune it on {len(training)} labelled micrographs")
+    stages.finetune(training, folder / "labels", Job(model, config, progress=watch.training()), general)
+
+    clock.start("pick again", f"Pick the {len(testing)} held-out micrographs again")
+    pick(model, "picked")
+
     clock.start("evaluate", "Evaluate against the ground truth")
-    methods = {"proposals": "proposed", "pretrained": "picked-pretrained", "fine-tuned": "picked"}
+    methods = {"proposals": "proposed", "general model": "picked-general", "fine-tuned": "picked"}
     found = {method: compare.load(folder / "truth", folder / name) for method, name in methods.items()}
     scores = {method: compare.scores(comparison)[1] for method, comparison in found.items()}
     curve, overlay = folder / "precision-recall.png", folder / "overlay.png"
@@ -186,9 +186,8 @@ def _simulate(folder: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
         path = folder / "micrographs" / f"{simulated.micrograph.name}.mrc"
         mrc.write(path, simulated.micrograph.pixels, simulated.micrograph.pixel_size_A)
         paths.append(path)
-        kind = "labels" if index < plan.labelled else "truth" if index >= plan.training else None
-        if kind is not None:
-            coordinates.write(coordinates.output_path(folder / kind, path.stem, "csv"), simulated.particles, "csv")
+        kind = "labels" if index < plan.training else "truth"
+        coordinates.write(coordinates.output_path(folder / kind, path.stem, "csv"), simulated.particles, "csv")
     return paths[: plan.training], paths[plan.training :]
 
 

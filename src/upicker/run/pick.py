@@ -79,6 +79,7 @@ class Picking:
         return {
             "model": str(self.picker.path),
             "model_sha256": self._sha256,
+            **{f"general_{key}": value for key, value in self.picker.general.items()},
             "diameter": str(self.picker.diameter_or(self.diameter)),
             "threshold": self.picker.threshold,
             **(self.choice.about() if self.choice else {}),

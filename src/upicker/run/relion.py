@@ -182,7 +182,7 @@ def coordinates_file(folder: Path, name: str) -> Path:
 def picking(
     job: RelionJob,
     paths: Sequence[Path],
-    model: Path,
+    model: Path | str | None,
     diameter: Length | None,
     changes: Mapping[str, object],
     threads: int,
@@ -195,8 +195,8 @@ def picking(
         The job.
     paths : sequence of Path
         The micrographs to pick.
-    model : Path
-        The weights.
+    model : Path, str or None
+        The weights, see `upicker.pick.picker.Picker`.
     diameter : Length or None
         Of the particles; None takes the one stored with the weights.
     changes : mapping

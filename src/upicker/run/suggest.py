@@ -56,13 +56,15 @@ class Detecting:
     readers: int = 0
 
     @classmethod
-    def of(cls, model: Path, changes: Mapping[str, object], diameter: Length | None, reading: Reading) -> Detecting:
+    def of(
+        cls, model: Path | str | None, changes: Mapping[str, object], diameter: Length | None, reading: Reading
+    ) -> Detecting:
         """Load weights.
 
         Parameters
         ----------
-        model : Path
-            The weights.
+        model : Path, str or None
+            The weights, see `upicker.pick.picker.Picker`.
         changes : mapping
             ``{"room.knob": value}``, changes to their config; picks in `VIEWS` views unless they say otherwise.
         diameter, reading

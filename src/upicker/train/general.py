@@ -65,7 +65,8 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
     result = StageResult(job.output)
     start.check(job)
     inputs = Inputs()
-    model, _, config = start.start(initial, job, inputs)
+    begun = start.start(initial, job, inputs)
+    config = begun.config
     job, store = replace(job, config=config), Store()
     # Otherwise sizes are learned from a convention, or not at all.
     knows_sizes = initial is not None or sets.share > 0
@@ -100,7 +101,7 @@ def train(sets: Sets, job: Job, initial: Path | None = None, workers: int = 0) -
         steps, rate = sets.settings.steps, config.train.learning_rate
         # What is simulated is small, and would be picked in more views than most micrographs are.
         views = config.pick.views or USUAL_VIEWS
-        stage = Stage("train", model, None, steps, rate, identity=identity, check=check, checks=checks, views=views)
+        stage = Stage("train", begun, None, steps, rate, identity=identity, check=check, checks=checks, views=views)
         return run_stage(stage, mixture, validation, job, result)
 
 

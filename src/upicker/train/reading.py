@@ -11,13 +11,21 @@ from upicker.errors import UPickerError
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.sources import Source
+from upicker.particles import Particles
+from upicker.pick.picker import DEFAULT_THRESHOLD
+from upicker.pick.torch_network import to_device
 from upicker.propose.proposals import examples, propose, with_template
 from upicker.train.fingerprint import Inputs
 from upicker.train.job import Job, StageResult
 from upicker.train.labels import LabelledMicrograph, Split, read_pair
+from upicker.train.start import Start
 from upicker.train.store import Store
-from upicker.train.teacher import TrainingRegion
+from upicker.train.teacher import TrainingRegion, teacher_picks
 from upicker.units import Length
+
+# Of general weights' picks, those below the threshold, but not below this fraction of it, are neither particles nor
+# background.
+UNSURE = 0.4
 
 
 def read_unlabelled(
@@ -94,3 +102,23 @@ def proposed(micrographs: Iterable[Prepared], config: Config, job: Job) -> list[
         job.progress.step({})
     job.progress.finish()
     return regions
+
+
+def picked(micrographs: Iterable[Prepared], begun: Start, job: Job) -> list[TrainingRegion]:
+    """Return micrographs with the picks of general weights as their particles.
+
+    Their sizes are not learned from: it would fix the errors that they have.
+    """
+    threshold = DEFAULT_THRESHOLD if begun.threshold is None else begun.threshold
+    nothing = Particles.of([])
+    regions = [TrainingRegion(prepared, nothing, sized=False) for prepared in micrographs]
+    job.progress.start(1, "picks", 0)
+    picks = teacher_picks(regions, to_device(begun.model, job.config), job.config, job.ranks, views=None)
+    job.progress.finish()
+    low = UNSURE * threshold
+    return [
+        replace(
+            one, known=found.above(threshold), unsure=found.select((found.score >= low) & (found.score < threshold))
+        )
+        for one, found in zip(regions, picks, strict=True)
+    ]

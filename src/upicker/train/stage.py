@@ -26,6 +26,7 @@ from upicker.train.log import CsvLog, totals
 from upicker.train.loop import Plan
 from upicker.train.partial import metrics_for
 from upicker.train.sample import Sample
+from upicker.train.start import Start
 from upicker.train.teacher import Teacher
 from upicker.train.validation import ValidationMicrograph, countable
 from upicker.units import Length
@@ -39,8 +40,8 @@ class Stage:
     ----------
     name : str
         ``"pretrain"``, ``"finetune"`` or ``"train"``.
-    model : Detector
-        The network before its first step.
+    start : Start
+        The network before its first step, and what it comes from.
     diameter : Length or None
         Of the particles; stored with the weights. None: the weights are for particles of any size.
     steps : int
@@ -65,7 +66,7 @@ class Stage:
     """
 
     name: str
-    model: Detector
+    start: Start
     diameter: Length | None
     steps: int
     learning_rate: float
@@ -93,7 +94,8 @@ def run_stage(
     def save_best(average: Detector, row: dict[str, float], steps: int) -> None:
         stage.check()
         metrics = [row.get(name) for name in ("threshold", "f1", "precision", "recall")]
-        weights.save(output, average, Header(config.to_tables(), diameter, stage.name, *metrics, steps=steps))
+        header = Header(config.to_tables(), diameter, stage.name, *metrics, steps=steps, general=stage.start.general)
+        weights.save(output, average, header)
 
     plan = Plan(
         stage=stage.name,
@@ -125,7 +127,7 @@ def run_stage(
         job.ranks.require_equal({"complete": True})
         steps, seconds = totals(job.log)
         return _with_metrics(replace(result, was_complete=True, steps=steps, seconds=seconds), asdict(header))
-    state = loop.initial_state(stage.model, plan, job.resume)
+    state = loop.initial_state(stage.start.model, plan, job.resume)
     if state.best and not output.is_file():
         found = f"the best weights so far are missing beside {plan.checkpoint.name}"
         raise InputError(output, found, "Put them back, or start again without --resume")

@@ -27,7 +27,7 @@ from upicker.train.labels import (
 )
 from upicker.train.offline import with_copies
 from upicker.train.partial import PartialTeacher, training_region
-from upicker.train.reading import learned, proposed, read_labelled, read_unlabelled
+from upicker.train.reading import learned, picked, proposed, read_labelled, read_unlabelled
 from upicker.train.sample import Sample
 from upicker.train.stage import Stage, run_stage
 from upicker.train.store import Store
@@ -47,6 +47,8 @@ NOT_VALIDATED = UPickerWarning(
 
 def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | None = None) -> StageResult:
     """Pretrain on unlabelled micrographs: proposals serve as pseudo-labels (the paper's "Pretraining process").
+
+    Weights for particles of any size know better: their picks then serve as pseudo-labels.
 
     Parameters
     ----------
@@ -68,24 +70,25 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
     result = StageResult(job.output)
     start.check(job)
     inputs, store = Inputs(), Store()
-    model, stored, config = start.start(initial, job, inputs)
+    begun = start.start(initial, job, inputs)
+    config = begun.config
     job = replace(job, config=config)
     with collected_warnings() as result.warnings, job.locked() as check:
         micrographs = [one for _, one in read_unlabelled(paths, diameter, job, result, store, inputs)]
         identity = {"config": config.to_tables(), **inputs.to_dict()}
-        config = learned(config, micrographs)
-        job = replace(job, config=config)
-        regions = proposed(micrographs, config, job)
-        if initial is not None and stored is None and not config.propose.sizes:
-            # The proposals' one size must not replace the sizes that general weights know.
-            regions = [replace(one, sized=False) for one in regions]
+        if begun.knows_all_sizes:
+            regions = picked(micrographs, begun, job)
+        else:
+            config = learned(config, micrographs)
+            job = replace(job, config=config)
+            regions = proposed(micrographs, config, job)
         some = [one for one in regions if len(one.known)][:PROPOSAL_MICROGRAPHS]
         validation = [ValidationMicrograph(one.prepared, one.known) for one in some]
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
         train = config.train
         rate = train.finetune_learning_rate if initial else train.learning_rate
-        stage = Stage("pretrain", model, diameter, train.pretrain_steps, rate)
+        stage = Stage("pretrain", begun, diameter, train.pretrain_steps, rate)
         stage = replace(stage, identity=identity, check=check)
         if rounds := selftrain.round_starts(config):
             teacher, validation = selftrain.SelfTeacher(regions, config, job.ranks), []
@@ -133,13 +136,14 @@ def finetune(
     result = StageResult(job.output)
     start.check(job)
     inputs = Inputs()
-    model, stored, config = start.start(initial, job, inputs)
+    begun = start.start(initial, job, inputs)
+    config = begun.config
     job = replace(job, config=config)
     files = split(paths, labels, validation)
     result.unused = files.unused
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
     sources = [*files.training.values(), *files.validation.values()]
-    length = diameter or stored or median_diameter(sources, job.reading.pixel_size_A)
+    length = diameter or begun.diameter or median_diameter(sources, job.reading.pixel_size_A)
     store = Store()
     with collected_warnings() as result.warnings, job.locked() as check:
         if files.differing:
@@ -159,7 +163,7 @@ def finetune(
             config = replace(config, pick=replace(config.pick, edge_diameters=edge))
         job = replace(job, config=config)
         regions, held, threshold_on = _parts(labelled, margin, files.band, config)
-        if initial is not None and stored is None:
+        if begun.knows_all_sizes:
             # The labels' one size is a convention: it must not replace the sizes that general weights know.
             regions = [replace(one, sized=False) for one in regions]
         if validation and not countable(held):
@@ -169,7 +173,7 @@ def finetune(
         result.trained_on = len({id(one.prepared) for one in regions})
         learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
         steps = config.train.finetune_steps
-        stage = Stage("finetune", model, length, steps, learning_rate, identity=identity, check=check)
+        stage = Stage("finetune", begun, length, steps, learning_rate, identity=identity, check=check)
         if partly:
             teacher = PartialTeacher(regions, held, job.config, job.ranks)
             return run_stage(replace(stage, teacher=teacher), teacher.samples, held, job, result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,10 +23,13 @@ from upicker.units import Length
 
 # Room that an output folder must have for a training to start.
 LEAST_BYTES = 2**20
-# What weights bring along unless it is set anew: architecture and preparation, and the rates that suit them. Some of it
-# is fixed (`upicker.pick.network.changed`).
+# What weights bring along unless it is set anew: architecture and preparation, and the rates and steps that suit them.
+# Some of it is fixed (`upicker.pick.network.changed`).
 _ROOMS = ("model", "image")
-_KNOBS = ("train.tile_px", "train.learning_rate", "train.finetune_learning_rate")
+_KNOBS = tuple(
+    f"train.{name}"
+    for name in ("tile_px", "learning_rate", "finetune_learning_rate", "pretrain_steps", "finetune_steps")
+)
 
 
 def check(job: Job) -> None:
@@ -73,8 +77,41 @@ def random_start(job: Job, inputs: Inputs) -> Detector:
     return model
 
 
-def start(initial: Path | None, job: Job, inputs: Inputs) -> tuple[Detector, Length | None, Config]:
-    """Return the detector to start from, the diameter of its file, and the config of the training.
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a training starts from.
+
+    Attributes
+    ----------
+    model : Detector
+        The network.
+    config : Config
+        Of the training.
+    diameter : Length or None
+        Stored with the weights; None: they are for particles of any size, or random.
+    general : dict of str to str
+        The shipped model that the weights are, or were trained from (`upicker.model.header.Header.general`).
+    threshold : float or None
+        Stored with the weights.
+    is_given : bool
+        Whether weights were given; else they are random.
+    """
+
+    model: Detector
+    config: Config
+    diameter: Length | None = None
+    general: dict[str, str] = field(default_factory=dict)
+    threshold: float | None = None
+    is_given: bool = False
+
+    @property
+    def knows_all_sizes(self) -> bool:
+        """Whether these are weights for particles of any kind and size."""
+        return self.is_given and self.diameter is None
+
+
+def start(initial: Path | None, job: Job, inputs: Inputs) -> Start:
+    """Return what a training starts from; None: random weights.
 
     Given weights are noted in `inputs`.
 
@@ -86,12 +123,13 @@ def start(initial: Path | None, job: Job, inputs: Inputs) -> tuple[Detector, Len
         If a knob that the user set needs other weights.
     """
     if initial is None:
-        return random_start(job, inputs), None, job.config
+        return Start(random_start(job, inputs), job.config)
     if job.backbone_weights is not None:
         raise ConfigError(imagenet.OPTION, f"{initial} has a backbone of its own", "Leave one of the two out")
     model, header, stored = weights.load(initial)
     inputs.add_weights(model.state_dict())
-    return model, header.length, config_for(stored, job.config, job.given)
+    config = config_for(stored, job.config, job.given)
+    return Start(model, config, header.length, header.general, header.threshold, is_given=True)
 
 
 def config_for(stored: Config, config: Config, given: Collection[str] | None) -> Config:

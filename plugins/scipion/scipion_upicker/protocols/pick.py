@@ -13,7 +13,7 @@ from scipion_upicker import Plugin, command
 
 
 class UPickerProtPick(ProtParticlePicking):
-    """Picks particles with weights that UPicker was trained to."""
+    """Picks particles with UPicker's general model, or with trained weights."""
 
     _label = "pick"
     _possibleOutputs = {"outputCoordinates": SetOfCoordinates}
@@ -26,7 +26,8 @@ class UPickerProtPick(ProtParticlePicking):
             pointerClass="EMFile",
             allowsNull=True,
             label="Trained weights",
-            help="The output of 'upicker - train'; or name a file below.",
+            help="The output of 'upicker - train'; or name a file below. Without either the general model picks, "
+            "which needs the diameter.",
         )
         form.addParam(
             "weightsFile",
@@ -47,7 +48,6 @@ class UPickerProtPick(ProtParticlePicking):
             params.FloatParam,
             allowsNull=True,
             label="Particle diameter (A)",
-            expertLevel=params.LEVEL_ADVANCED,
             help="Empty: the one that the weights were trained for.",
         )
         form.addParam(
@@ -108,7 +108,7 @@ class UPickerProtPick(ProtParticlePicking):
 
     def _weights(self):
         chosen = self.inputWeights.get()
-        return chosen.getFileName() if chosen is not None else self.weightsFile.get()
+        return chosen.getFileName() if chosen is not None else self.weightsFile.get() or None
 
     def _boxSize(self):
         pixel_size = self.getInputMicrographs().getSamplingRate()
@@ -117,5 +117,5 @@ class UPickerProtPick(ProtParticlePicking):
 
     def _validate(self):
         both = [bool(self.inputWeights.get()), bool(self.weightsFile.get())]
-        missing = [] if sum(both) == 1 else ["Give trained weights, or a file of weights, but not both."]
-        return missing + Plugin.validateInstallation()
+        wrong = ["Give trained weights, or a file of weights, but not both."] if all(both) else []
+        return wrong + Plugin.validateInstallation()

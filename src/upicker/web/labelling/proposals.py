@@ -24,6 +24,7 @@ from upicker.io.atomic import replacing
 from upicker.io.micrographs import Reading
 from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
+from upicker.pick.shipped import located
 from upicker.propose.proposals import propose, with_template
 from upicker.run.machine import cores
 from upicker.run.propose import at_working_scale
@@ -111,7 +112,7 @@ class Proposals:
     project : Project
         The project.
     model : callable
-        Returns the weights to use, or None where there are none.
+        Returns the weights to use, or None for the general model.
     """
 
     def __init__(self, project: Project, model: Callable[[], Path | None]) -> None:
@@ -126,16 +127,15 @@ class Proposals:
         NotFound
             If there is no such micrograph.
         Refused
-            400 for an unknown source, without weights, or without a diameter.
+            400 for an unknown source, or without a diameter where one is needed.
         """
         self._project.path(number)
         if source not in SOURCES:
             raise Refused(400, "source", f"unknown source {str(source)[:40]!r}", f"Use one of: {', '.join(SOURCES)}")
-        model = self._model() if source == "model" else None
-        if source == "model" and model is None:
-            raise Refused(400, "model", "there are no weights yet", "Train on some labels, or start with --model")
+        own = self._model() if source == "model" else None
+        model = own or (located(None) if source == "model" else None)
         diameter_px = self._project.diameter_px(number)
-        if diameter_px is None and model is None:
+        if diameter_px is None and own is None:
             raise Refused(400, "diameter", "the particle diameter is unknown", "Set it first")
         return Proposing(diameter_px, self._project.config, self._project.reading, model)
 

@@ -1,0 +1,97 @@
+"""A general model: score it on real sets that it never learned from, and store it as the one that is shipped.
+
+    python benchmarks/general.py check [MODEL]            F1 on each set, with diameters given rightly and wrongly
+    python benchmarks/general.py publish MODEL --name general-1 --commit 1234abc
+
+MODEL is a file or the name of a shipped model, by default the shipped one. The sets are those of `training.py`, with
+the margin that their labels leave; the last micrographs of each by name (4, of the proteasome 6) are told apart.
+`publish` stores the weights in half the bytes, float16, beside those that are shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from training import SETS, Data
+
+from upicker import model as model_room
+from upicker.io.micrographs import Reading
+from upicker.model import weights
+from upicker.particles import Particles
+from upicker.pick.picker import Picker
+from upicker.pick.shipped import DEFAULT
+from upicker.scoring import Score, score
+from upicker.train.labels import LabelledMicrograph, edge_margin, picks_margin, read_pair
+
+# Low enough for a whole precision-recall curve.
+EVERYTHING = 0.01
+# What further training starts with: with a start this good few steps suffice.
+FURTHER = {"train.finetune_steps": 300, "train.finetune_learning_rate": 8e-4, "train.pretrain_steps": 300}
+Pairs = Sequence[tuple[Particles, Particles]]
+
+
+def check(model: str, data: Data, given: float, views: int | None) -> None:
+    """Print rows of figures of a set: all of it, the last micrographs, and the others."""
+    picker = Picker(model, {} if views is None else {"pick.views": views})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Labels outside the micrograph, in apoferritin.
+        read = [read_pair(path, data.labels / f"{path.stem}.csv", data.diameter, Reading()) for path in data.paths]
+    diameter_px = data.diameter.value
+    as_given = [LabelledMicrograph(picker.prepared(one, diameter_px), labels) for one, labels in read]
+    # A margin of labels is no matter of the diameter that is given.
+    margin = picks_margin(edge_margin(as_given)) / given
+    found = picker.changed({"pick.edge_diameters": margin})
+    stored, found.threshold = picker.threshold, EVERYTHING
+    pairs = [(found.picks(found.prepared(one, given * diameter_px), str(one.path)), labels) for one, labels in read]
+    sizes = np.concatenate([one.diameter_px for one, _ in pairs]) / diameter_px
+    print(f"{data.labels.parent.name}, given {given:g}: boxes of {np.median(sizes):.2f} labelled diameters", flush=True)
+    last = len(data.test)
+    for name, some in (("all", pairs), ("first", pairs[:-last]), ("last", pairs[-last:])):
+        at, best = score(some, diameter_px, threshold=stored), score(some, diameter_px)
+        print(f"| {name} {len(some)} | {row(at, best, stored)} |", flush=True)
+
+
+def row(at: Score, best: Score, threshold: float) -> str:
+    """Return figures as cells of a table."""
+    return (
+        f"F1 {at.f1:.3f} (P {at.precision:.3f} R {at.recall:.3f}) at {threshold:.3f} | best F1 {best.best_f1:.3f} "
+        f"at {best.best_threshold:.3f} | AP {best.average_precision:.3f}"
+    )
+
+
+def publish(model: Path, name: str, commit: str) -> None:
+    """Store weights beside the shipped ones, in float16."""
+    network, header, config = weights.load(model)
+    network, config = network.half(), config.with_changes(FURTHER)
+    about = {"name": name, "sha256": weights.digest(network.state_dict()), "commit": commit}
+    path = Path(model_room.__file__).with_name(f"{name}.safetensors")
+    weights.save(path, network, replace(header, config=config.to_tables(), general=about))
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, tensors' SHA-256 {about['sha256']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["check", "publish"])
+    parser.add_argument("model", nargs="?", default=DEFAULT)
+    parser.add_argument("--sets", nargs="*", choices=sorted(SETS), default=sorted(SETS))
+    parser.add_argument("--given", type=float, nargs="*", default=[1.0, 0.7, 1.3], help="as multiples of the labels'")
+    parser.add_argument("--views", type=int, help="by default as many as users' picks")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--name", default=DEFAULT)
+    parser.add_argument("--commit", default="", help="of the training")
+    options = parser.parse_args()
+    if options.what == "publish":
+        publish(Path(options.model), options.name, options.commit)
+        return
+    for name in options.sets:
+        for given in options.given:
+            check(options.model, Data(options.data, name), given, options.views)
+
+
+if __name__ == "__main__":
+    main()
