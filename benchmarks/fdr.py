@@ -114,7 +114,6 @@ def inside(one: Detected, margin: float) -> tuple[Particles, Particles]:
 def rows(name: str, found: Sequence[Detected], margin: float, stored: float) -> None:
     """Print the rows of a set with labels."""
     pairs, known = [inside(one, margin) for one in found], chance(found)
-    curve = scoring.curve(pairs)
     best, at_stored = scoring.score(pairs), scoring.score(pairs, threshold=stored)
     for level in LEVELS:
         choice = decided(known, level, stored)
@@ -125,12 +124,6 @@ def rows(name: str, found: Sequence[Detected], margin: float, stored: float) -> 
             f"{at_stored.f1:.3f} | {best.average_precision:.3f} |",
             flush=True,
         )
-    # Where the true share is a tenth, say: what the decoys say there.
-    for share in (0.05, 0.1, 0.3):
-        bad = np.flatnonzero(1 - curve.precision <= share)
-        if len(bad):
-            at = curve.thresholds[bad[-1]]
-            print(f"    true {share}: estimated {float(known.fdr(at)):.3f} at {at:.3f}")
 
 
 def empty(options: argparse.Namespace, picker: Picker, stored: float) -> None:
