@@ -95,7 +95,9 @@ class Picker:
         diameter = given or self.diameter
         if diameter is None:
             found = f"{self.path} is for particles of any size, so the diameter is not known"
-            raise ConfigError("--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px")
+            raise ConfigError(
+                "--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px; upicker size estimates it"
+            )
         return diameter
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
@@ -149,6 +151,10 @@ class Picker:
                 )
             )
         return found
+
+    def detections(self, prepared: Prepared, where: Path | str) -> Particles:
+        """Return all that `picks` chooses from, down to a very low score, by falling score."""
+        return self._detected(prepared, where)
 
     def _detected(self, prepared: Prepared, where: Path | str) -> Particles:
         """Detect on the GPU, or on the CPU where the GPU's memory is full: perhaps it is only so for a while."""
