@@ -25,6 +25,7 @@ from upicker.cli.options import (
     listed_micrographs,
     views,
 )
+from upicker.cli.size import doubt, estimate, recorded
 
 
 def pick(
@@ -58,7 +59,8 @@ def pick(
     output
         Output folder.
     diameter
-        Particle diameter, e.g. 190A; by default that of the weights.
+        Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
+        finds.
     format
         Coordinate formats, separated by commas; "upicker convert --help" lists them.
     threshold
@@ -85,7 +87,12 @@ def pick(
     from upicker.run.find import find_all, require_same_settings
     from upicker.run.pick import Picking, processes
 
-    work = Picking(Picker(model, merged), outputs, diameter, reading)
+    picker = Picker(model, merged)
+    if picker.diameter is None and diameter is None:
+        diameter = (recorded(output) if skip_existing else None) or estimate(picker, paths, reading)
+    elif picker.diameter is None and diameter is not None and len(todo) == len(paths):
+        doubt(picker, paths, reading, diameter)
+    work = Picking(picker, outputs, diameter, reading)
     if fdr is not None:
         work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
     else:

@@ -103,7 +103,9 @@ class Picker:
         diameter = given or self.diameter
         if diameter is None:
             found = f"{self.path} is for particles of any size, so the diameter is not known"
-            raise ConfigError("--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px")
+            raise ConfigError(
+                "--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px; upicker size estimates it"
+            )
         return diameter
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
@@ -165,6 +167,10 @@ class Picker:
         pick, ratio = self.config.pick, found.diameter_px / diameter_px
         found = found.select((ratio >= pick.smallest) & (ratio <= pick.largest))
         return found if pick.sizes else found.with_diameter(diameter_px)
+
+    def detections(self, prepared: Prepared, where: Path | str) -> Particles:
+        """Return all that `picks` chooses from, down to a very low score, by falling score."""
+        return self._detected(prepared, where)
 
     def _detected(self, prepared: Prepared, where: Path | str) -> Particles:
         """Detect on the GPU, or on the CPU where the GPU's memory is full: perhaps it is only so for a while."""

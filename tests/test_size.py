@@ -1,0 +1,305 @@
+"""The diameter by itself: from scores over given diameters, with functions and a filter that stand for the network."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import upicker
+from scipy.ndimage import gaussian_laplace, maximum_filter
+
+from upicker.config import Config
+from upicker.errors import InputError, UPickerWarning, collected_warnings
+from upicker.io import mrc
+from upicker.io.coordinates import read as read_coordinates
+from upicker.io.micrographs import Reading
+from upicker.particles import Micrograph
+from upicker.pick import picker as picker_module
+from upicker.pick import size
+from upicker.pick.network import LoadedNetwork
+from upicker.pick.picker import Picker
+from upicker.pick.scales import Judged, binned, central, judge
+from upicker.pick.size import Estimate, Nothing, estimated, ladder
+from upicker.run.record import read as read_record
+from upicker.run.size import find, warn_if_doubtful
+from upicker.units import Length
+
+RUNGS = ladder(8, 512)
+
+
+def peaked(*peaks: tuple[float, float], chance: float = 0.4, width: float = 0.5, bias: float = 0.3):
+    """Excess over chance with peaks (diameter, height), `width` octaves wide; negative heights are of the opposite.
+
+    Boxes have the size of the nearest peak, but follow the given diameter a little.
+    """
+    asked = []
+
+    def at(diameter_px: float) -> Judged:
+        asked.append(diameter_px)
+        excess = sum(h * math.exp(-((math.log2(diameter_px / d) / width) ** 2) / 2) for d, h in peaks)
+        true = min((d for d, _ in peaks), key=lambda d: abs(math.log(d / diameter_px)))
+        return Judged(diameter_px, chance + excess, chance, true * (diameter_px / true) ** bias, excess)
+
+    at.asked = asked
+    return at
+
+
+def ignored(done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+def test_the_ladder_spans_its_range():
+    assert RUNGS[0] == 8
+    np.testing.assert_allclose(np.diff(np.log2(RUNGS)), 0.5)
+    assert RUNGS[-1] == pytest.approx(512)
+    assert ladder(8, 8) == [8]
+
+
+@pytest.mark.parametrize("true", [12.0, 24.0, 61.0, 108.0, 300.0, 500.0])
+@pytest.mark.parametrize("width", [0.4, 1.0])
+def test_the_boxes_where_particles_stand_out_tell_the_diameter(true, width):
+    found = estimated(peaked((true, 0.3), width=width), RUNGS, ignored)
+    assert isinstance(found, Estimate)
+    assert found.diameter_px == pytest.approx(true, rel=0.02)
+    assert found.low_px < true < found.high_px
+    assert found.second_px is None
+
+
+def test_progress_tells_how_much_is_done():
+    at, steps = peaked((100, 0.3)), []
+    estimated(at, RUNGS, lambda done, of: steps.append((done, of)))
+    assert at.asked[: len(RUNGS)] == RUNGS
+    assert steps == [(n, len(at.asked)) for n in range(1, len(at.asked) + 1)]
+
+
+def test_two_sizes_are_two_candidates():
+    found = estimated(peaked((60, 0.4), (240, 0.3), width=0.4), RUNGS, ignored)
+    assert isinstance(found, Estimate)
+    assert found.diameter_px == pytest.approx(60, rel=0.2)
+    assert found.second_px == pytest.approx(240, rel=0.2)
+
+
+@pytest.mark.parametrize("other", [(240, 0.1), (90, 0.38)])
+def test_a_low_second_peak_or_a_shoulder_is_no_candidate(other):
+    found = estimated(peaked((60, 0.4), other, width=0.4), RUNGS, ignored)
+    assert isinstance(found, Estimate)
+    assert found.second_px is None
+
+
+def test_chance_alone_is_nothing():
+    assert estimated(peaked((60, 0.9 * size.LEAST)), RUNGS, ignored) == Nothing(
+        pytest.approx(0.9 * size.LEAST, abs=0.01)
+    )
+    assert estimated(lambda diameter: None, RUNGS, ignored) == Nothing(0.0)
+
+
+def test_the_opposite_contrast_is_told():
+    found = estimated(peaked((60, -0.3)), RUNGS, ignored)
+    assert isinstance(found, Nothing)
+    assert found.opposite
+
+
+class Blobs:
+    """A blob filter that scores a disc highest if it has the working diameter, and measures its size."""
+
+    def __init__(self, diameter: float) -> None:
+        self.diameters = diameter * 2.0 ** np.linspace(-1, 1, 9)
+
+    def __call__(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, boxes = [], []
+        for tile in tiles[:, 0]:
+            heights = np.stack([-(d**2 / 8) * gaussian_laplace(tile, d / np.sqrt(8)) for d in self.diameters])
+            usual = heights[4]
+            top = np.where(usual >= maximum_filter(usual, round(self.diameters[4] / 2)), usual, 0)
+            at = np.argsort(-top, axis=None)[:200]
+            y, x = np.unravel_index(at, tile.shape)
+            scores.append(1 - np.exp(-top.ravel()[at].clip(0) / 3))
+            side = self.diameters[heights[:, y, x].argmax(0)]
+            boxes.append(np.stack([x, y, side, side], 1))
+        return np.float32(scores), np.float32(boxes)
+
+
+def blobs(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+    """Return the back end of `Blobs`; it knows no diameter."""
+    plain = {"image.mask": False, "train.device": "cpu", "pick.views": 1, "image.working_diameter_px": 16}
+    config = Config().with_changes({**plain, **changes})
+    return LoadedNetwork(Blobs(16), config, None, 0.5, "cpu")
+
+
+@pytest.fixture
+def picker(tmp_path) -> Picker:
+    """A picker without a file."""
+    return Picker(tmp_path / "blobs.onnx", {}, blobs)
+
+
+def discs(diameter: float, seed: int, contrast: float = -8.0, shape: tuple[int, int] = (330, 422)) -> np.ndarray:
+    """Discs of one size on noise, well apart."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    pixels = rng.normal(100, 4, shape)
+    step = 2 * diameter
+    for cy in np.arange(step / 2, shape[0], step):
+        for cx in np.arange(step / 2, shape[1], step):
+            jitter = rng.uniform(-0.4, 0.4, 2) * diameter
+            pixels += contrast * (np.hypot(x - cx - jitter[0], y - cy - jitter[1]) < diameter / 2)
+    return pixels.astype(np.float32)
+
+
+def written(folder: Path, diameter: float, pixel_size_A: float | None = 2.0, **drawn: float) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"m{i}.mrc" for i in range(3)]
+    for i, path in enumerate(paths):
+        mrc.write(path, discs(diameter, i, **drawn), pixel_size_A)
+    return paths
+
+
+@pytest.mark.parametrize("diameter", [16.0, 27.0, 44.0])
+def test_drawn_discs_get_their_diameter(tmp_path, picker, diameter):
+    paths = written(tmp_path / "mics", diameter)
+    found = find(picker, paths, Reading())
+    assert found.estimate.diameter_px == pytest.approx(diameter, rel=0.12)
+    assert found.diameter.unit == "A"
+    assert found.diameter.value == pytest.approx(2 * found.estimate.diameter_px, rel=1e-3)
+    line = f"diameter: {found.estimate.diameter_px:.0f} px ({found.diameter.value:.0f} A), "
+    assert found.lines()[0].startswith(line)
+    assert find(picker, paths[::-1], Reading()) == found
+
+
+def test_without_a_pixel_size_there_are_pixels_alone(tmp_path, picker):
+    found = find(picker, written(tmp_path / "mics", 27, pixel_size_A=None), Reading())
+    assert found.diameter == Length(float(f"{found.estimate.diameter_px:.4g}"), "px")
+    assert " A" not in found.lines()[0]
+
+
+def test_what_cannot_be_read_is_passed_over(tmp_path, picker):
+    paths = written(tmp_path / "mics", 27)
+    broken = tmp_path / "mics" / "broken.mrc"
+    broken.write_bytes(b"none")
+    found = find(picker, [broken, *paths], Reading())
+    assert broken not in found.micrographs
+    with pytest.raises(InputError, match=r"broken\.mrc"):
+        find(picker, [broken], Reading())
+
+
+def test_noise_is_refused(tmp_path, picker):
+    with pytest.raises(InputError, match="nothing like a particle"):
+        find(picker, written(tmp_path / "mics", 27, contrast=0.0), Reading())
+
+
+def test_bright_particles_are_refused_with_what_to_set(tmp_path, picker):
+    paths = written(tmp_path / "mics", 27, contrast=8.0)
+    with pytest.raises(InputError, match=r"image\.particles=bright"):
+        find(picker, paths, Reading())
+    bright = picker.changed({"image.particles": "bright"})
+    assert find(bright, paths, Reading()).estimate.diameter_px == pytest.approx(27, rel=0.12)
+
+
+def test_pixel_sizes_that_differ_are_the_same_length(picker):
+    one, other = Micrograph(discs(24, 0), "one", 2.0), Micrograph(discs(48, 1), "other", 1.0)
+    both = judge(picker, [one, other], 24)
+    assert both is not None
+    assert both.excess > 0.9 * min(judge(picker, [m], d).excess for m, d in ((one, 24), (other, 48)))  # type: ignore[union-attr]
+
+
+def test_only_the_centre_is_shown():
+    whole = Micrograph(np.arange(35.0).reshape(5, 7).astype(np.float32), "m")
+    np.testing.assert_array_equal(central(whole, 3).pixels, whole.pixels[1:4, 2:5])
+    assert central(whole, 100).shape == (5, 7)
+
+
+def test_binning_takes_means_of_whole_squares():
+    small = binned(Micrograph(np.arange(35.0).reshape(5, 7).astype(np.float32), "m", 1.5), 2)
+    np.testing.assert_array_equal(small.pixels, [[4, 6, 8], [18, 20, 22]])
+    assert small.pixel_size_A == 3.0
+
+
+def test_large_diameters_are_found_as_small_ones_are(picker):
+    large = Micrograph(discs(130, 0, shape=(900, 1110)), "large")
+    at = [judge(picker, [large], diameter) for diameter in (65, 130)]
+    assert at[0] is not None
+    assert at[1] is not None
+    assert at[1].excess > max(size.LEAST, at[0].excess)
+
+
+@pytest.mark.parametrize(("given", "told"), [(27, False), (24, False), (40, True), (15, True)])
+def test_a_diameter_that_is_off_by_a_third_is_told(tmp_path, picker, given, told):
+    paths = written(tmp_path / "mics", 27)
+    with collected_warnings() as noticed:
+        warn_if_doubtful(picker, paths, Reading(), Length(2.0 * given, "A"))
+    assert [one.where for one in noticed] == [f"--diameter {2 * given}A"] * told
+    assert all(isinstance(one, UPickerWarning) and "another size, about" in one.found for one in noticed)
+
+
+def test_of_noise_a_given_diameter_is_not_doubted(tmp_path, picker):
+    with collected_warnings() as noticed:
+        warn_if_doubtful(picker, written(tmp_path / "mics", 27, contrast=0.0), Reading(), Length(50, "px"))
+    assert not noticed
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch) -> Path:
+    """The current folder; the command line's pickers are of `Blobs`."""
+    monkeypatch.chdir(tmp_path)
+    Path("w.safetensors").write_bytes(b"")
+
+    def opened(path: Path, config: Mapping[str, object] | None = None) -> Picker:
+        return Picker(path, config, blobs)
+
+    monkeypatch.setattr(picker_module, "Picker", opened)
+    return tmp_path
+
+
+def test_upicker_size_prints_the_diameter_first(command, capsys):
+    written(command / "mics", 27)
+    code, out, err = upicker(capsys, "size", "mics", "--model", "w.safetensors")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("diameter: 2")
+    assert "of 3 of 3 micrographs" in out
+
+
+def test_upicker_size_refuses_noise(command, capsys):
+    written(command / "mics", 27, contrast=0.0)
+    code, out, err = upicker(capsys, "size", "mics", "--model", "w.safetensors")
+    assert (code, out) == (1, "")
+    assert "nothing like a particle was found at any diameter" in err
+
+
+PICK = ("pick", "mics", "--model", "w.safetensors", "-o", "picks", "--jobs", 1)
+
+
+def test_picking_without_a_diameter_finds_it_once(command, capsys):
+    paths = written(command / "mics", 27)
+    code, out, err = upicker(capsys, *PICK)
+    assert (code, err) == (0, "")
+    first = out.splitlines()[0]
+    assert first.startswith("diameter: 2")
+    diameter = read_record(Path("picks")).diameter
+    assert diameter is not None
+    assert f"({diameter.value:.0f} A)" in first
+    picked = read_coordinates(Path("picks/m0.csv")).diameter_px
+    np.testing.assert_allclose(picked, diameter.value / 2, rtol=0.01)
+
+    # Continued, with a micrograph that alone would give another diameter.
+    Path("picks/m0.csv").unlink()
+    mrc.write(paths[0], discs(60, 0), 2.0)
+    code, out, err = upicker(capsys, *PICK, "--skip-existing")
+    assert (code, err) == (0, "")
+    assert f"diameter: {diameter}, as picks/run.toml says" in out
+    assert read_record(Path("picks")).diameter == diameter
+
+
+def test_picking_noise_without_a_diameter_is_refused(command, capsys):
+    written(command / "mics", 27, contrast=0.0)
+    code, _, err = upicker(capsys, *PICK)
+    assert code == 1
+    assert "nothing like a particle" in err
+    assert not Path("picks").exists()
+
+
+def test_picking_with_a_doubtful_diameter_warns_and_goes_on(command, capsys):
+    written(command / "mics", 27)
+    code, _, err = upicker(capsys, *PICK, "--diameter", "80A")
+    assert code == 0
+    assert "--diameter 80A: the particles seem to be of another size, about" in err
+    assert read_record(Path("picks")).diameter == Length(80, "A")
