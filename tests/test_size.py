@@ -21,6 +21,7 @@ from upicker.pick.network import LoadedNetwork
 from upicker.pick.picker import Picker
 from upicker.pick.scales import Judged, binned, central, judge
 from upicker.pick.size import Estimate, Nothing, estimated, ladder
+from upicker.run import size as run_size
 from upicker.run.record import read as read_record
 from upicker.run.size import find, warn_if_doubtful
 from upicker.units import Length
@@ -222,13 +223,25 @@ def test_large_diameters_are_found_as_small_ones_are(picker):
     assert at[1].excess > max(size.LEAST, at[0].excess)
 
 
-@pytest.mark.parametrize(("given", "told"), [(27, False), (24, False), (40, True), (15, True)])
+@pytest.mark.parametrize(("given", "told"), [(27, False), (24, False), (40, True)])
 def test_a_diameter_that_is_off_by_a_third_is_told(tmp_path, picker, given, told):
     paths = written(tmp_path / "mics", 27)
     with collected_warnings() as noticed:
         warn_if_doubtful(picker, paths, Reading(), Length(2.0 * given, "A"))
     assert [one.where for one in noticed] == [f"--diameter {2 * given}A"] * told
     assert all(isinstance(one, UPickerWarning) and "another size, about" in one.found for one in noticed)
+
+
+@pytest.mark.parametrize(
+    ("box", "excess", "told"), [(36, 0.3, True), (29, 0.3, False), (22, 0.3, True), (36, 0.1, False)]
+)
+def test_boxes_tell_whether_a_diameter_is_off_where_there_is_something(
+    tmp_path, picker, monkeypatch, box, excess, told
+):
+    monkeypatch.setattr(run_size, "judge", lambda *_: Judged(27, 0.8, 0.8 - excess, box, excess))
+    with collected_warnings() as noticed:
+        warn_if_doubtful(picker, written(tmp_path / "mics", 27), Reading(), Length(27, "px"))
+    assert len(noticed) == told
 
 
 def test_of_noise_a_given_diameter_is_not_doubted(tmp_path, picker):
