@@ -256,7 +256,7 @@ def command(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("w.safetensors").write_bytes(b"")
 
-    def opened(path: Path, config: Mapping[str, object] | None = None) -> Picker:
+    def opened(path: Path, config: Mapping[str, object] | None = None, _: object = None) -> Picker:
         return Picker(path, config, blobs)
 
     monkeypatch.setattr(picker_module, "Picker", opened)
@@ -316,3 +316,20 @@ def test_picking_with_a_doubtful_diameter_warns_and_goes_on(command, capsys):
     assert code == 0
     assert "--diameter 80A: the particles seem to be of another size, about" in err
     assert read_record(Path("picks")).diameter == Length(80, "A")
+
+
+def test_limits_of_the_size_leave_out_what_is_smaller_or_larger(command, capsys):
+    written(command / "mics", 27)
+    assert upicker(capsys, *PICK, "--diameter", "54A", "--threshold", 0.3, "--min-diameter", "0.5A")[0] == 0
+    assert len(read_coordinates(Path("picks/m0.csv")))
+    assert (
+        upicker(
+            capsys, *PICK[:-3], "large", *PICK[-2:], "--diameter", "54A", "--threshold", 0.3, "--min-diameter", "70A"
+        )[0]
+        == 0
+    )
+    assert not len(read_coordinates(Path("large/m0.csv")))
+    code, _, err = upicker(capsys, *PICK, "--diameter", "54A", "--max-diameter", "20px")
+    assert (code, "Give it in A" in err) == (2, True)
+    code, _, err = upicker(capsys, *PICK, "--diameter", "54A", "--max-diameter", "20A")
+    assert (code, "no size is between 0.6 and 0.37" in err) == (2, True)

@@ -25,7 +25,7 @@ from upicker.cli.options import (
     listed_micrographs,
     views,
 )
-from upicker.cli.size import doubt, estimate, recorded
+from upicker.cli.size import doubt, estimate, limited, recorded
 
 
 def pick(
@@ -33,6 +33,9 @@ def pick(
     model: Model | None = None,
     output: Output,
     diameter: Size | None = None,
+    min_diameter: Size | None = None,
+    max_diameter: Size | None = None,
+    sizes: Annotated[bool, Flag] = False,
     format: str = "csv,star",
     threshold: float | None = None,
     fdr: Fraction | None = None,
@@ -61,6 +64,11 @@ def pick(
     diameter
         Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
         finds.
+    min_diameter, max_diameter
+        Smallest and largest picks of weights for particles of any size, in the unit of the diameter; by default 0.6
+        and 1.6 diameters.
+    sizes
+        Each pick keeps its own size, instead of getting the diameter.
     format
         Coordinate formats, separated by commas; "upicker convert --help" lists them.
     threshold
@@ -79,6 +87,7 @@ def pick(
 
     outputs = Outputs(output, comma_separated(format), overlay)
     merged = changes(config, changes_, pick__threshold=threshold, pick__views=views(fast, accurate, changes_))
+    merged |= {"pick.sizes": True} if sizes else {}
     decoys.check(fdr, merged)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     todo = remaining(paths, outputs, skip_existing)
@@ -92,6 +101,7 @@ def pick(
         diameter = (recorded(output) if skip_existing else None) or estimate(picker, paths, reading)
     elif picker.diameter is None and diameter is not None and len(todo) == len(paths):
         doubt(picker, paths, reading, diameter)
+    picker = limited(picker, diameter, min_diameter, max_diameter)
     work = Picking(picker, outputs, diameter, reading)
     if fdr is not None:
         work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
