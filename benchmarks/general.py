@@ -1,6 +1,7 @@
 """A general model: score it on real sets that it never learned from, and store it as the one that is shipped.
 
     python benchmarks/general.py check [MODEL]            F1 on each set, with diameters given rightly and wrongly
+    python benchmarks/general.py sizes [MODEL]            two specimens in one micrograph, 1 : 1.7
     python benchmarks/general.py publish MODEL --name general-1 --commit 1234abc
 
 MODEL is a file or the name of a shipped model, by default the shipped one. The sets are those of `training.py`, with
@@ -20,6 +21,8 @@ import numpy as np
 from training import SETS, Data
 
 from upicker import model as model_room
+from upicker.cli import app as cli
+from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
 from upicker.model import weights
 from upicker.particles import Particles
@@ -30,6 +33,8 @@ from upicker.train.labels import LabelledMicrograph, edge_margin, picks_margin, 
 
 # Low enough for a whole precision-recall curve.
 EVERYTHING = 0.01
+# Specimens of 1 : 1.7, none of them learned from.
+TWO = ("4v1w", "6utj")
 # What further training starts with: with a start this good few steps suffice.
 FURTHER = {"train.finetune_steps": 300, "train.finetune_learning_rate": 8e-4, "train.pretrain_steps": 300}
 Pairs = Sequence[tuple[Particles, Particles]]
@@ -56,6 +61,28 @@ def check(model: str, data: Data, given: float, views: int | None) -> None:
         print(f"| {name} {len(some)} | {row(at, best, stored)} |", flush=True)
 
 
+def two_sizes(model: str, structures: Path, folder: Path, dose: float) -> None:
+    """Print rows of figures of two specimens in the same simulated micrographs, told apart by the size of the boxes."""
+    words = ["--micrographs", 6, "--shape", "2048x2048", "--pixel-size", "2A", "--concentration", "300/um2"]
+    specimens = [next(structures.glob(f"{name}.*")) for name in TWO]
+    if cli.run(["simulate", *map(str, [*specimens, "-o", folder, *words, "--dose", dose, "--skip-existing"])]):
+        raise SystemExit(1)
+    paths = micrographs.find([folder / "micrographs"])
+    truth = [coordinates.read(folder / "truth" / f"{path.stem}.csv") for path in paths]
+    small, large = np.unique(np.round(np.concatenate([one.diameter_px for one in truth])))[[0, -1]]
+    middle = float(np.sqrt(small * large))
+    picker = Picker(model, {"pick.sizes": True, "pick.smallest": 0.5, "pick.largest": 2.0})
+    stored, picker.threshold = picker.threshold, EVERYTHING
+    picks = [picker.pick(micrographs.read(path), middle) for path in paths]
+    for name, size, sign in ((TWO[0], small, 1), (TWO[1], large, -1)):
+        pairs = [
+            tuple(one.select(sign * one.diameter_px < sign * middle) for one in both)
+            for both in zip(picks, truth, strict=True)
+        ]
+        at, best = score(pairs, size, threshold=stored), score(pairs, size)
+        print(f"| {name}, {size:.0f} px, given {middle:.0f} px, {dose:g} e/A2 | {row(at, best, stored)} |", flush=True)
+
+
 def row(at: Score, best: Score, threshold: float) -> str:
     """Return figures as cells of a table."""
     return (
@@ -76,17 +103,23 @@ def publish(model: Path, name: str, commit: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["check", "publish"])
+    parser.add_argument("what", choices=["check", "sizes", "publish"])
     parser.add_argument("model", nargs="?", default=DEFAULT)
     parser.add_argument("--sets", nargs="*", choices=sorted(SETS), default=sorted(SETS))
     parser.add_argument("--given", type=float, nargs="*", default=[1.0, 0.7, 1.3], help="as multiples of the labels'")
     parser.add_argument("--views", type=int, help="by default as many as users' picks")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--work", type=Path, default=Path("runs/two-sizes"), help="simulated micrographs go here")
     parser.add_argument("--name", default=DEFAULT)
     parser.add_argument("--commit", default="", help="of the training")
     options = parser.parse_args()
     if options.what == "publish":
         publish(Path(options.model), options.name, options.commit)
+        return
+    if options.what == "sizes":
+        for dose in (40.0, 13.0):
+            folder = options.work / f"{dose:g}"
+            two_sizes(options.model, options.data.parent / "structures", folder, dose)
         return
     for name in options.sets:
         for given in options.given:
