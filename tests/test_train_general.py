@@ -305,6 +305,27 @@ def test_fine_tuning_keeps_the_sizes_that_a_general_model_knows(folder, whole, t
     assert [one.sized for one in seen] == [False, True, True]
 
 
+def test_pretraining_learns_from_the_picks_of_a_general_model(folder, whole, tmp_path, monkeypatch):
+    found = Particles.of([[50.0, 40.0], [90.0, 60.0], [150.0, 60.0]], 24.0, [0.8, 0.2, 0.02])
+    monkeypatch.setattr("upicker.train.reading.teacher_picks", lambda regions, *_, **__: [found for _ in regions])
+    monkeypatch.setattr("upicker.train.reading.DEFAULT_THRESHOLD", 0.4)
+    seen = []
+
+    def stage(stage, samples, validation, job, result):
+        seen.extend(samples)
+        return result
+
+    monkeypatch.setattr(stages, "run_stage", stage)
+    config = CONFIG.with_changes({"propose.mask": True})
+    header = weights.read_header(whole)
+    general = tmp_path / "g.safetensors"
+    weights.save(general, weights.load(whole)[0], replace(header, threshold=0.4))
+    pretrain([folder / "mics" / "m0.mrc"], Length(24, "px"), Job(tmp_path / "p", config), general)
+    # A particle above the threshold, an unsure one a little below it, and background; their sizes are not learned.
+    assert [one.is_sure.tolist() for one in seen] == [[True, False]]
+    assert [one.sized for one in seen] == [False]
+
+
 def test_unsure_positions_are_as_large_as_particles_whatever_diameter_is_given():
     prepared = Prepared(np.zeros((64, 60), np.float32), Frame((96, 90), (64, 60)), 48.0)
     particles = Particles.of([[50.0, 40.0]], 24.0)
@@ -352,8 +373,9 @@ def test_the_command_trains_tells_and_picks_with_a_diameter(folder, tmp_path, mo
     assert "already complete" in out
     pick = ("pick", folder / "mics", "--model", "g.safetensors", "-o", "picks")
     code, _, err = upicker(capsys, *pick)
-    assert code == 2
-    assert "Give --diameter" in err
+    # It is estimated; two steps teach nothing, and nothing is found.
+    assert code == 1
+    assert "nothing like a particle was found" in err
     code, _, err = upicker(capsys, "suggest", folder / "mics", "--model", "g.safetensors")
     assert code == 2
     assert err.count("Give --diameter") == 1

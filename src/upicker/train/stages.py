@@ -48,7 +48,8 @@ NOT_VALIDATED = UPickerWarning(
 def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | None = None) -> StageResult:
     """Pretrain on unlabelled micrographs: proposals serve as pseudo-labels (the paper's "Pretraining process").
 
-    Weights for particles of any size know better: their picks then serve as pseudo-labels.
+    Weights for particles of any size know better: their picks then serve as pseudo-labels, unless knobs of proposals
+    are set.
 
     Parameters
     ----------
@@ -76,12 +77,15 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
     with collected_warnings() as result.warnings, job.locked() as check:
         micrographs = [one for _, one in read_unlabelled(paths, diameter, job, result, store, inputs)]
         identity = {"config": config.to_tables(), **inputs.to_dict()}
-        if begun.knows_all_sizes:
+        if begun.knows_all_sizes and not _proposals_are_set(config):
             regions = picked(micrographs, begun, job)
         else:
             config = learned(config, micrographs)
             job = replace(job, config=config)
             regions = proposed(micrographs, config, job)
+            if begun.knows_all_sizes and not config.propose.sizes:
+                # The proposals' one size must not replace the sizes that general weights know.
+                regions = [replace(one, sized=False) for one in regions]
         some = [one for one in regions if len(one.known)][:PROPOSAL_MICROGRAPHS]
         validation = [ValidationMicrograph(one.prepared, one.known) for one in some]
         samples = [one.initial_sample() for one in regions]
@@ -96,6 +100,12 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
             stage, samples = replace(stage, steps=steps, teacher=teacher, rounds=rounds), teacher.samples
             result.trained_on = len(samples)
         return run_stage(stage, samples, validation, job, result)
+
+
+def _proposals_are_set(config: Config) -> bool:
+    """Whether a knob of the proposals is not at its default."""
+    default = Config()
+    return config.propose != default.propose or config.train.proposals != default.train.proposals
 
 
 def finetune(
