@@ -29,6 +29,12 @@ from upicker.units import Length
 RUNGS = ladder(8, 512)
 
 
+@pytest.fixture(autouse=True)
+def least(monkeypatch):
+    """The scores of a filter differ less from chance than those of the general model, for which `LEAST` is set."""
+    monkeypatch.setattr(size, "LEAST", 0.15)
+
+
 def peaked(*peaks: tuple[float, float], chance: float = 0.4, width: float = 0.5, bias: float = 0.3):
     """Excess over chance with peaks (diameter, height), `width` octaves wide; negative heights are of the opposite.
 
