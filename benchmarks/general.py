@@ -42,7 +42,7 @@ Pairs = Sequence[tuple[Particles, Particles]]
 
 def check(model: str, data: Data, given: float, views: int | None) -> None:
     """Print rows of figures of a set: all of it, the last micrographs, and the others."""
-    picker = Picker(model, {} if views is None else {"pick.views": views})
+    picker = Picker(model, {"pick.sizes": True, **({} if views is None else {"pick.views": views})})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Labels outside the micrograph, in apoferritin.
         read = [read_pair(path, data.labels / f"{path.stem}.csv", data.diameter, Reading()) for path in data.paths]

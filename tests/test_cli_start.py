@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from command_line import micrograph
 
+from upicker.cli.app import app
 from upicker.cli.training import initial_weights
 from upicker.config import Config, preset_changes
 from upicker.errors import WeightsError
@@ -54,3 +56,30 @@ def test_an_unknown_name_is_a_file_that_is_missing():
 
     with pytest.raises(WeightsError, match="no such file"):
         weights.read_header(initial_weights("general-0", job()))
+
+
+class Reached(Exception):  # noqa: N818
+    """A command has come as far as what is looked at."""
+
+
+def test_every_command_that_takes_weights_takes_the_name_of_a_shipped_model(tmp_path, monkeypatch):
+    micrograph(tmp_path / "m.mrc")
+    (tmp_path / "sets.toml").write_text("[simulated]\n")
+    seen = []
+
+    def reached(*arguments: object) -> None:
+        seen.extend(one for one in arguments if isinstance(one, Path) and one.suffix == ".safetensors")
+        raise Reached
+
+    monkeypatch.setattr("upicker.web.project.labelling", reached)
+    monkeypatch.setattr("upicker.train.general.train", reached)
+    monkeypatch.setattr("upicker.train.stages.finetune", reached)
+    mics, start = str(tmp_path / "m.mrc"), ("-o", str(tmp_path / "w.safetensors"), "--init", shipped.DEFAULT)
+    for words in (
+        ("label", mics, "--labels", str(tmp_path / "labels"), "--model", shipped.DEFAULT),
+        ("train", str(tmp_path / "sets.toml"), *start),
+        ("finetune", mics, "--labels", str(tmp_path), *start),
+    ):
+        with pytest.raises(Reached):
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    assert seen == [shipped.located(None)] * 3

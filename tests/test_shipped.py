@@ -31,7 +31,6 @@ def test_a_shipped_model_is_what_its_name_says(name):
 def test_the_default_is_shipped_and_named():
     assert shipped.DEFAULT in shipped.names()
     assert shipped.located(None) == shipped.located(shipped.DEFAULT) == shipped.path_of(shipped.DEFAULT)
-    assert shipped.name_of(shipped.located(None)) == shipped.DEFAULT
     assert Picker().path == Picker(shipped.DEFAULT).path == shipped.path_of(shipped.DEFAULT)
 
 
@@ -41,7 +40,6 @@ def test_a_name_is_the_shipped_model_whatever_lies_there(tmp_path, monkeypatch):
     assert shipped.located(shipped.DEFAULT) == shipped.path_of(shipped.DEFAULT)
     assert shipped.located(f"./{shipped.DEFAULT}") == Path(shipped.DEFAULT)
     assert shipped.located("model.safetensors") == Path("model.safetensors")
-    assert shipped.name_of(Path("model.safetensors")) is None
 
 
 def test_an_unknown_name_is_refused():

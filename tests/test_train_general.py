@@ -320,7 +320,8 @@ def test_pretraining_learns_from_the_picks_of_a_general_model(folder, whole, tmp
     header = weights.read_header(whole)
     general = tmp_path / "g.safetensors"
     weights.save(general, weights.load(whole)[0], replace(header, threshold=0.4))
-    pretrain([folder / "mics" / "m0.mrc"], Length(24, "px"), Job(tmp_path / "p", config), general)
+    result = pretrain([folder / "mics" / "m0.mrc"], Length(24, "px"), Job(tmp_path / "p", config), general)
+    assert result.pseudo_labels == "the picks that it started from"
     # A particle above the threshold, an unsure one a little below it, and background; their sizes are not learned.
     assert [one.is_sure.tolist() for one in seen] == [[True, False]]
     assert [one.sized for one in seen] == [False]

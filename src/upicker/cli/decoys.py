@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from upicker.cli.batches import warn_of_threshold
 from upicker.cli.console import note, warning
-from upicker.cli.progress import Plain, bar
+from upicker.cli.progress import counted
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,15 +78,7 @@ def chosen(work: Picking, paths: Sequence[Path], fdr: float, continued: bool, le
 def _with_bar(work: Picking, paths: Sequence[Path], fdr: float) -> Choice:
     from upicker.run.decoys import choose
 
-    plain: list[Plain] = []
-    with bar() as progress:
-        task = progress.add_task("decoys", total=None, note="")
-
-        def tell(done: int, total: int) -> None:
-            plain.extend([] if plain else [Plain("decoys", total)])
-            progress.update(task, completed=done, total=total)
-            plain[0].update(done)
-
+    with counted("decoys") as tell:
         return choose(work, paths, fdr, tell)
 
 

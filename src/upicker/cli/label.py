@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from upicker.cli.options import (
     Changes,
     ConfigFile,
     Flag,
     Gain,
     Micrographs,
+    Model,
     PixelSize,
     Size,
     changes,
@@ -25,7 +24,7 @@ def label(
     *mics: Micrographs,
     labels: Path,
     diameter: Size | None = None,
-    model: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
+    model: Model | None = None,
     host: Host = "127.0.0.1",
     port: Port = None,
     no_browser: Annotated[bool, Flag] = False,
@@ -48,7 +47,8 @@ def label(
         Particle diameter, e.g. 190A; by default the one last set on the page, that of the weights, or that of
         the labels. Otherwise the page asks for it.
     model
-        Weights from "upicker finetune" or "upicker pretrain", for proposals and suggestions.
+        Weights from "upicker finetune", "pretrain" or "train", for proposals, for suggestions, and to train further; by
+        default the general model, "general-1", for proposals and to train further.
     no_browser
         Do not open a browser.
     """
@@ -56,7 +56,9 @@ def label(
     merged = changes(config, changes_)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
 
+    from upicker.pick.shipped import located
     from upicker.web.project import labelling
 
-    project = labelling(paths, reading, labels, diameter, model, merged)
+    weights = None if model is None else located(model)
+    project = labelling(paths, reading, labels, diameter, weights, merged)
     return show(project, host, port, not no_browser, f"Labels of {counted(paths)} -> {labels}", force)

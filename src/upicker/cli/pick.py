@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from upicker.cli import decoys
 from upicker.cli.batches import follow, remaining, warn_of_threshold
@@ -25,7 +25,12 @@ from upicker.cli.options import (
     listed_micrographs,
     views,
 )
-from upicker.cli.size import doubt, estimate, limited, recorded
+from upicker.cli.size import doubt, estimate, recorded
+from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from upicker.pick.picker import Picker
+    from upicker.units import Length
 
 
 def pick(
@@ -101,7 +106,7 @@ def pick(
         diameter = (recorded(output) if skip_existing else None) or estimate(picker, paths, reading)
     elif picker.diameter is None and diameter is not None and len(todo) == len(paths):
         doubt(picker, paths, reading, diameter)
-    picker = limited(picker, diameter, min_diameter, max_diameter)
+    picker = _limited(picker, diameter, min_diameter, max_diameter)
     work = Picking(picker, outputs, diameter, reading)
     if fdr is not None:
         work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
@@ -112,3 +117,32 @@ def pick(
     jobs = jobs or processes(len(todo), work.picker)
     outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
     return follow("picked", outcomes, len(todo), output)
+
+
+def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:
+    """Return the picker with limits of its picks' size, which are stored as parts of the diameter.
+
+    Raises
+    ------
+    ConfigError
+        If the weights are for one size, or a limit has another unit than the diameter, or none fits between them.
+    """
+    changes: dict[str, object] = {}
+    for name, knob, limit in (("min", "smallest", smallest), ("max", "largest", largest)):
+        if limit is None:
+            continue
+        if picker.diameter is not None or diameter is None:
+            found = f"{picker.path} is for particles of {picker.diameter}"
+            raise ConfigError(f"--{name}-diameter", found, "Leave it out, or pick with a general model")
+        if limit.unit != diameter.unit:
+            remedy = f"Give it in {diameter.unit}, as the diameter is {diameter}"
+            raise ConfigError(f"--{name}-diameter", f"{limit} has another unit than the diameter", remedy)
+        changes[f"pick.{knob}"] = limit.value / diameter.value
+    if not changes:
+        return picker
+    found = picker.changed(changes)
+    if found.config.pick.smallest > found.config.pick.largest:
+        lowest, highest = (getattr(found.config.pick, name) for name in ("smallest", "largest"))
+        what = f"no size is between {lowest:.3g} and {highest:.3g} diameters of {diameter}"
+        raise ConfigError("--min-diameter, --max-diameter", what, "Give both, or another --diameter")
+    return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.progress import (
     BarColumn,
@@ -54,6 +55,21 @@ class Plain:
         left = (now - self._start) / (done - self._done_before) * (self._total - done)
         text = f"{self._title} {done} of {self._total}, {datetime.timedelta(seconds=round(left))} left  {note}"
         err.print(text.rstrip(), markup=False, soft_wrap=True)
+
+
+@contextmanager
+def counted(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how much is done, as a bar or as lines: what it yields is called with what is done, and with all."""
+    plain: list[Plain] = []
+    with bar() as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def tell(done: int, total: int) -> None:
+            plain.extend([] if plain else [Plain(title, total)])
+            progress.update(task, completed=done, total=total)
+            plain[0].update(done)
+
+        yield tell
 
 
 class TrainingBar:

@@ -9,9 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from upicker.cli.console import note
-from upicker.cli.options import Changes, ConfigFile, Flag, Output, changes
+from upicker.cli.options import Changes, ConfigFile, Flag, Model, Output, changes
 from upicker.cli.progress import TrainingBar
-from upicker.cli.training import Backbone, backbone_of, processes, report_stage
+from upicker.cli.training import Backbone, backbone_of, initial_weights, processes, report_stage
 from upicker.config import Config, preset_changes
 from upicker.errors import ConfigError
 
@@ -21,7 +21,7 @@ def train(
     /,
     *,
     output: Output,
-    init: Path | None = None,
+    init: Model | None = None,
     workers: int | None = None,
     preset: str | None = None,
     backbone_weights: Backbone = "none",
@@ -40,8 +40,8 @@ def train(
     output
         Weights file to write, e.g. general.safetensors.
     init
-        Weights to start from; give another seed in the file, or the same tiles are drawn again. By default random
-        weights.
+        Weights to start from, e.g. "general-1"; give another seed in the file, or the same tiles are drawn again. By
+        default random weights.
     workers
         Processes that simulate tiles while others are learned from; 0: none. By default one less than there are cores.
         The tiles are the same.
@@ -53,6 +53,7 @@ def train(
         Take the output over from another training (which then writes nothing more), or from one that crashed on
         another machine.
     """
+    from upicker.pick.shipped import NONE
     from upicker.train import general
     from upicker.train import sets as files
     from upicker.train.job import Job
@@ -72,7 +73,8 @@ def train(
             given=frozenset(given),
             force=force,
         )
-        result = general.train(read, job, init, _workers() if workers is None else workers)
+        initial = initial_weights(init or NONE, job)
+        result = general.train(read, job, initial, _workers() if workers is None else workers)
         if read.plan is not None:
             note(f"simulated: {read.share:.0%} of the tiles, of {len(read.plan.specimens)} kinds of specimen")
         return report_stage("trained", result, sum(len(one.paths) for one in read.sets), "simulated images kept aside")

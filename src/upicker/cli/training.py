@@ -58,7 +58,7 @@ def pretrain(
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
-    """Train on unlabelled micrographs: proposals (see "upicker propose") serve as pseudo-labels.
+    """Train on unlabelled micrographs: picks of the weights it starts from, or proposals, serve as pseudo-labels.
 
     Also writes OUTPUT.log.csv, the log, and OUTPUT.png, the training curves.
 
@@ -70,7 +70,8 @@ def pretrain(
         Particle diameter, e.g. 190A or 108px.
     init
         Weights to start from, whose picks are the first pseudo-labels; by default the general model, "general-1".
-        With "none" the start is random, and proposals serve as pseudo-labels.
+        With "none", or with knobs of propose set, proposals (see "upicker propose") serve as pseudo-labels; with "none"
+        the start is random.
     self_train
         Rounds of self-training after pretraining, in which confident picks replace the proposals; for weights that are
         used without fine-tuning. By default 0 (knob teacher.rounds).
@@ -92,7 +93,7 @@ def pretrain(
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
         result = stages.pretrain(paths, diameter, job, initial_weights(init, job))
-        return report_stage("pretrained", result, len(paths), "proposals")
+        return report_stage("pretrained", result, len(paths), result.pseudo_labels)
 
 
 def finetune(

@@ -148,7 +148,7 @@ class Picker:
 
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
-        found = self._of_size(self._detected(prepared, where).above(self.threshold), prepared.diameter_px)
+        found = self._of_size(self.detections(prepared, where).above(self.threshold), prepared.diameter_px)
         if not len(found) and self.threshold == self.stored_threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
@@ -169,11 +169,10 @@ class Picker:
         return found if pick.sizes else found.with_diameter(diameter_px)
 
     def detections(self, prepared: Prepared, where: Path | str) -> Particles:
-        """Return all that `picks` chooses from, down to a very low score, by falling score."""
-        return self._detected(prepared, where)
+        """Return all that `picks` chooses from, down to a very low score, by falling score.
 
-    def _detected(self, prepared: Prepared, where: Path | str) -> Particles:
-        """Detect on the GPU, or on the CPU where the GPU's memory is full: perhaps it is only so for a while."""
+        It is detected on the CPU where the GPU's memory is full: perhaps it is only so for a while.
+        """
         try:
             return detect(self._network, prepared, self.config)
         except DeviceFullError:

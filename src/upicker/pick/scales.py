@@ -14,6 +14,7 @@ import numpy as np
 
 from upicker.errors import UPickerError, collected_warnings
 from upicker.particles import Micrograph, Particles
+from upicker.pick.decoys import negated
 from upicker.pick.picker import Picker
 
 # Side of the central square that is shown, in given diameters: the same area, and time, at each diameter.
@@ -80,8 +81,7 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
             except UPickerError:
                 continue  # it is smaller than that, or its centre is empty
             area += part.pixels.size / there_px**2
-            both = [replace(prepared, pixels=prepared.pixels * np.float32(sign)) for sign in (1, -1)]
-            picks, decoys = (picker.detections(one, part.path or part.name) for one in both)
+            picks, decoys = (picker.detections(one, part.path or part.name) for one in (prepared, negated(prepared)))
         # In given diameters: pixels differ.
         found.append((replace(picks, diameter_px=picks.diameter_px * factor / there_px), decoys))
     if not found:

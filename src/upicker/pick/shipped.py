@@ -44,8 +44,3 @@ def located(model: Path | str | None) -> Path:
         return path_of(DEFAULT)
     # Path("./NAME") forgets the dot, so that only text can say it.
     return path_of(str(model)) if str(model) in names() else Path(model)
-
-
-def name_of(path: Path) -> str | None:
-    """Return the name of the shipped model that lies in a file; None: it is another file."""
-    return path.stem if path.parent == _FOLDER and path.stem in names() else None

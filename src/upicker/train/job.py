@@ -50,6 +50,8 @@ class StageResult:
     margin : float
         Distance from the edge that picks keep, in particle diameters: that of the labels, less the error of a centre;
         0: no margin.
+    pseudo_labels : str
+        What pretraining took for labels, in words.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class StageResult:
     warnings: list[UPickerWarning] = field(default_factory=list)
     skipped_steps: int = 0
     margin: float = 0.0
+    pseudo_labels: str = "proposals"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
         micrographs = [one for _, one in read_unlabelled(paths, diameter, job, result, store, inputs)]
         identity = {"config": config.to_tables(), **inputs.to_dict()}
         if begun.knows_all_sizes and not _proposals_are_set(config):
-            regions = picked(micrographs, begun, job)
+            regions, result.pseudo_labels = picked(micrographs, begun, job), "the picks that it started from"
         else:
             config = learned(config, micrographs)
             job = replace(job, config=config)
