@@ -2,13 +2,10 @@
 
     python benchmarks/general.py check [MODEL]            F1 on each set, with diameters given rightly and wrongly
     python benchmarks/general.py sizes [MODEL]            two specimens in one micrograph, 1 : 1.7
-    python benchmarks/general.py calibrate MODEL --tiles SETS.toml
     python benchmarks/general.py publish MODEL --name general-1 --commit 1234abc
 
 MODEL is a file or the name of a shipped model, by default the shipped one. The sets are those of `training.py`, with
 the margin that their labels leave; the last micrographs of each by name (4, of the proteasome 6) are told apart.
-`calibrate` chooses the thresholds and the curves that make probabilities of scores, for each number of views, on simulated
-tiles (of a seed of their own) and on the first micrographs of 10017 and of apoferritin, each of the three counting alike.
 `publish` stores the weights in half the bytes, float16, beside those that are shipped.
 """
 
@@ -92,49 +89,6 @@ def row(at: Score, best: Score, threshold: float) -> str:
         f"F1 {at.f1:.3f} (P {at.precision:.3f} R {at.recall:.3f}) at {threshold:.3f} | best F1 {best.best_f1:.3f} "
         f"at {best.best_threshold:.3f} | AP {best.average_precision:.3f}"
     )
-
-
-def calibrate(model: Path, sets: Path, shared: Path) -> None:
-    """Choose the stored thresholds and curves on unlike sets that count alike, none of them checked or tested on."""
-    network, header, config = weights.load(model)
-    whole = config.with_changes({"pick.sizes": True})
-    tiles = SimulatedTiles(replace(read_sets(sets).plan, seed=APART), config)
-    groups = [[(one.prepared, one.labels, 0.0) for one in tiles.kept_aside(TILES)]]
-    for name in ("empiar10017", "apoferritin"):
-        data = Data(shared, name)
-        groups.append(learned_from(Picker(model), data, data.paths[: -len(data.test)]))
-    run, thresholds, curves = TorchNetwork(network, whole), {}, {}
-    for views in VIEWS:
-        points: list[Curve] = []
-        scores, hits, weight = [], [], []
-        for group in groups:
-            pairs = []
-            for prepared, labels, margin in group:
-                picking = whole.with_changes({"pick.views": views, "pick.edge_diameters": margin})
-                found = detect(run, prepared, picking)
-                ratio = found.diameter_px / prepared.diameter_px
-                kept = (ratio >= whole.pick.smallest) & (ratio <= whole.pick.largest)
-                pairs.append((found.select(kept), labels))
-            score_, hit = pooled(pairs)
-            points.append(curve(pairs))
-            scores, hits = [*scores, score_], [*hits, hit]
-            weight.append(np.full(len(score_), 1 / len(score_)))
-        fitted = from_labels(*map(np.concatenate, (scores, hits, weight)))
-        assert fitted is not None
-        at = np.linspace(0.02, 0.98, 193)
-        means = np.mean([np.interp(at, one.thresholds[::-1], one.f1[::-1], right=0.0) for one in points], axis=0)
-        chosen = float(at[means.argmax()])
-        thresholds[str(views)], curves[str(views)] = float(fitted.probability(np.array([chosen]))[0]), fitted
-        errors = [expected_error(fitted.probability(s), h) for s, h in zip(scores, hits, strict=True)]
-        print(
-            f"| {views} | {fitted.slope:.3f} | {fitted.offset:.3f} | {chosen:.3f} | {thresholds[str(views)]:.3f} | "
-            f"{means.max():.3f} | {' | '.join(f'{one.best_f1_value:.3f}' for one in [])}"
-            f"{' | '.join(f'{value:.3f}' for value in errors)} |",
-            flush=True,
-        )
-    calibrations = {views: [one.slope, one.offset] for views, one in curves.items()}
-    usual = thresholds[str(USUAL_VIEWS)]
-    weights.save(model, network, replace(header, threshold=usual, thresholds=thresholds, calibrations=calibrations))
 
 
 def publish(model: Path, name: str, commit: str) -> None:
