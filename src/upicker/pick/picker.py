@@ -11,7 +11,7 @@ from upicker.errors import ConfigError, UPickerWarning, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.particles import Micrograph, Particles
-from upicker.pick.detection import detect
+from upicker.pick.detection import detect, number_of_views
 from upicker.pick.network import DeviceFullError, LoadedNetwork, Network, load
 from upicker.pick.scales import judge
 from upicker.pick.shipped import located
@@ -76,7 +76,7 @@ class Picker:
         loaded = back_end(self.path, self._changes)
         self._network, self._spare, self.config = Sparing(loaded.network), loaded.spare, loaded.config
         self.diameter, self.device, self.gpus = loaded.diameter, loaded.device, loaded.gpus
-        self.general = dict(loaded.general)
+        self.general, self._probability = dict(loaded.general), loaded.probability
         self._on_cpu: Network | None = None
         pick = self.config.pick
         thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
@@ -195,7 +195,9 @@ class Picker:
 
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
-        found = self._of_size(self.detections(prepared, where).above(self.threshold), prepared.diameter_px)
+        found = self.detections(prepared, where)
+        probability = self._probability(found.score, number_of_views(prepared, self.config))
+        found = self._of_size(replace(found, score=probability).above(self.threshold), prepared.diameter_px)
         if not len(found) and self.threshold == self.stored_threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
@@ -216,7 +218,7 @@ class Picker:
         return found if pick.sizes else found.with_diameter(diameter_px)
 
     def detections(self, prepared: Prepared, where: Path | str) -> Particles:
-        """Return all that `picks` chooses from, down to a very low score, by falling score.
+        """Return all that `picks` chooses from, down to a very low score, by falling score, which is not calibrated.
 
         It is detected on the CPU where the GPU's memory is full: perhaps it is only so for a while.
         """
