@@ -28,7 +28,7 @@ from upicker.cli.options import (
     listed_micrographs,
     views,
 )
-from upicker.cli.size import doubt, estimate, recorded
+from upicker.cli.size import follow_or_resume, known
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,12 +107,10 @@ def pick(
     from upicker.run.pick import Picking, processes
 
     picker = Picker(model, merged)
-    if picker.diameter is None and diameter is None:
-        diameter = (recorded(output) if skip_existing else None) or estimate(picker, paths, reading)
-    elif picker.diameter is None and diameter is not None and len(todo) == len(paths):
-        doubt(picker, paths, reading, diameter)
+    given, diameter = diameter, known(picker, paths, reading, diameter, output if skip_existing else None)
     picker = _limited(picker, diameter, min_diameter, max_diameter)
     work = Picking(picker, outputs, diameter, reading)
+    follow_or_resume(work, paths, given if todo else None, skip_existing)
     if fdr is not None:
         work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
     else:

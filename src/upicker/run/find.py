@@ -191,6 +191,9 @@ def _changed(earlier: record.Record, work: Finding) -> list[str]:
     given = knobs["propose.profile"]
     if "propose" in work.rooms and given not in ("none", earlier.knobs.get("propose.profile")):
         changed.append("propose.profile")
+    # Other settings bring another working scale.
+    if not changed and then.get("relative_size") != now.get("relative_size"):
+        changed.append("relative_size")
     return changed
 
 

@@ -82,6 +82,7 @@ class Picking:
             "model_sha256": self._sha256,
             **{f"general_{key}": value for key, value in self.picker.general.items()},
             "diameter": str(self.picker.diameter_or(self.diameter)),
+            "relative_size": self.picker.relative_size if self.picker.relative_size != 1 else None,
             "threshold": self.picker.threshold,
             **(self.choice.about() if self.choice else {}),
             **self.reading.about(),
