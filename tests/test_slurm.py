@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import _heeding_ctrl_c, environment
+from waiting import until
 
 from upicker.io import mrc
 from upicker.simulate.scene import Scene, make
@@ -54,13 +54,6 @@ def queue(slurm: Path) -> list[str]:
     return found.stdout.split()
 
 
-def until(what: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.csv")}
 
@@ -80,15 +73,15 @@ def workers(folder: Path) -> list[int]:
 
 def test_two_nodes_find_what_one_machine_finds_whatever_happens_to_them(project, slurm):
     run = propose(project, slurm, "two", "--cluster", "toy.toml", "--overlay")
-    until(lambda: len(written(project / "two")) > 3 or run.poll() is not None)
+    until(lambda: len(written(project / "two")) > 3 or run.poll() is not None, "the first results")
     os.kill(workers(project)[0], signal.SIGKILL)
     jobs = queue(slurm)
     subprocess.run(["scancel", jobs[-1]], env=os.environ | {"SLURM_CONF": str(slurm)}, check=True)
     assert run.wait(timeout=300) == 0, (project / "two.txt").read_text()
     assert written(project / "two") == written(project / "one")
     assert len(written(project / "two")) == COUNT
-    until(lambda: not queue(slurm))
-    until(lambda: not workers(project))
+    until(lambda: not queue(slurm), "the end of all jobs", lambda: time.sleep(0.5))
+    until(lambda: not workers(project), "the end of all workers")
     assert not list(project.glob(".upicker-cluster-*"))
 
 
@@ -96,15 +89,15 @@ def test_two_nodes_find_what_one_machine_finds_whatever_happens_to_them(project,
 def test_a_run_that_ends_early_leaves_no_job_and_is_continued(project, slurm, how):
     output = f"after-{how.name}"
     run = propose(project, slurm, output, "--cluster", "toy.toml", "--overlay")
-    until(lambda: len(written(project / output)) > 3 or run.poll() is not None)
+    until(lambda: len(written(project / output)) > 3 or run.poll() is not None, "the first results")
     run.send_signal(how)
     assert run.wait(timeout=120) != 0, (project / f"{output}.txt").read_text()
     assert 3 < len(written(project / output)) < COUNT
-    until(lambda: not queue(slurm))
+    until(lambda: not queue(slurm), "the end of all jobs", lambda: time.sleep(0.5))
     again = propose(project, slurm, output, "--cluster", "toy.toml", "--skip-existing", "--overlay")
     assert again.wait(timeout=300) == 0, (project / f"{output}.txt").read_text()
     assert written(project / output) == written(project / "one")
-    until(lambda: not queue(slurm))
+    until(lambda: not queue(slurm), "the end of all jobs", lambda: time.sleep(0.5))
 
 
 @pytest.mark.parametrize(
