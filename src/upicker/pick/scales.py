@@ -52,7 +52,14 @@ class Judged:
     excess: float
 
 
-def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float) -> Judged | None:
+def judge(
+    picker: Picker,
+    micrographs: Sequence[Micrograph],
+    diameter_px: float,
+    window: float = WINDOW,
+    density: float = DENSITY,
+    fewest: int = FEWEST,
+) -> Judged | None:
     """Show the central parts of some micrographs at a given diameter.
 
     Parameters
@@ -63,6 +70,10 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
         With their pixels.
     diameter_px : float
         In pixels of the first one; where the pixel size of another one differs, the same length there.
+    window : float
+        Side of the square that is shown, in given diameters.
+    density, fewest : float, int
+        The best picks that are judged, per squared diameter, and how many at least.
 
     Returns
     -------
@@ -73,7 +84,7 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
     found: list[tuple[Particles, Particles]] = []
     for whole in micrographs:
         there_px = diameter_px * first / whole.pixel_size_A if first and whole.pixel_size_A else diameter_px
-        part = central(whole, WINDOW * there_px)
+        part = central(whole, window * there_px)
         factor = max(1, int(there_px / BINNED_PX))
         with collected_warnings():
             try:
@@ -86,7 +97,7 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
         found.append((replace(picks, diameter_px=picks.diameter_px * factor / there_px), decoys))
     if not found:
         return None
-    best = round(min(max(DENSITY * area, FEWEST), MOST))
+    best = round(min(max(density * area, fewest), MOST))
     each = max(1, round(best / len(found)))
     excess = [_mean_of_best(picks.score, each) - _mean_of_best(decoys.score, each) for picks, decoys in found]
     picks, decoys = (Particles.concatenate(list(ones)) for ones in zip(*found, strict=True))
