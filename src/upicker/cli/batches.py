@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from upicker.cli.console import note, problem, warning
 from upicker.cli.progress import Plain, bar
@@ -106,7 +106,7 @@ class Batch:
     done : int
         Those that succeeded.
     particles : int
-        Particles in these.
+        Particles in these, or whatever is counted.
     seconds : float
         Time taken.
     failures : Failures
@@ -132,7 +132,13 @@ class Batch:
         return 0
 
 
-def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit: str) -> Batch:
+def watch(
+    title: str,
+    outcomes: Generator[Outcome, None, None],
+    total: int,
+    unit: str,
+    count: Callable[[Any], int] = lambda value: value.particles,
+) -> Batch:
     """Run a batch with a progress bar.
 
     Parameters
@@ -141,6 +147,8 @@ def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit
         As for `follow`.
     unit : str
         What the values of `outcomes` count, e.g. ``"particles"``.
+    count : callable
+        Value of an outcome -> how many of them; by default its `particles`.
     """
     batch, start, plain = Batch(total), time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
@@ -151,7 +159,7 @@ def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit
                 batch.failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
                 batch.done += 1
-                batch.particles += outcome.value.particles
+                batch.particles += count(outcome.value)
             progress.update(task, advance=1, note=f"{batch.particles} {unit}")
             plain.update(batch.done + len(batch.failures.paths))
     batch.seconds = time.monotonic() - start

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from upicker.cli import decoys
 from upicker.cli.batches import follow, remaining, warn_of_threshold
+from upicker.cli.clusters import workers
 from upicker.cli.options import (
     Accurate,
     Changes,
+    Cluster,
     ConfigFile,
     Fast,
     Flag,
     Fraction,
     Gain,
+    Insecure,
     Jobs,
     Micrographs,
     Model,
@@ -49,6 +52,8 @@ def pick(
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -112,9 +117,9 @@ def pick(
         warn_of_threshold(work.picker)
     if skip_existing:
         require_same_settings(work)
-    jobs = jobs or processes(len(todo), work.picker)
-    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
-    return follow("picked", outcomes, len(todo), output)
+    with workers(cluster, insecure, jobs, processes(len(todo), work.picker), output) as crew:
+        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
+        return follow("picked", outcomes, len(todo), output)
 
 
 def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:

@@ -9,8 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
+from upicker.cli.clusters import workers
 from upicker.cli.console import problem, warning
-from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Model, Size, changes, views
+from upicker.cli.options import Accurate, Changes, Cluster, ConfigFile, Fast, Insecure, Model, Size, changes, views
 from upicker.cli.size import follow_or_resume, known
 from upicker.errors import ConfigError
 
@@ -28,6 +29,8 @@ def relion_job(
     only_do_unfinished: Annotated[
         bool, Parameter(name="--only_do_unfinished", negative="--redo", show_default=False)
     ] = True,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -80,7 +83,8 @@ def relion_job(
             settings = " and ".join(changed)
             warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
         continued = todo if only_do_unfinished else None
-        code = follow("picked", relion.run(job, continued, work, jobs), len(todo), o)
+        with workers(cluster, insecure, None, jobs, o) as crew:
+            code = follow("picked", relion.run(job, continued, work, crew), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:
         relion.end(o, relion.ABORTED)

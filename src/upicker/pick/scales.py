@@ -66,6 +66,9 @@ def judge(
     micrographs: Sequence[Micrograph],
     diameter_px: float,
     limits_px: tuple[float, float] = (0.0, math.inf),
+    window: float = WINDOW,
+    density: float = DENSITY,
+    fewest: int = FEWEST,
 ) -> Judged | None:
     """Show the central parts of some micrographs at a given diameter.
 
@@ -79,6 +82,10 @@ def judge(
         In pixels of the first one; where the pixel size of another one differs, the same length there.
     limits_px : tuple of float
         Boxes that are smaller or larger do not count; in the same pixels.
+    window : float
+        Side of the square that is shown, in given diameters.
+    density, fewest : float, int
+        The best picks that are judged, per squared diameter, and how many at least.
 
     Returns
     -------
@@ -89,7 +96,7 @@ def judge(
     found: list[tuple[Particles, Particles]] = []
     for whole in micrographs:
         there_px = diameter_px * first / whole.pixel_size_A if first and whole.pixel_size_A else diameter_px
-        part = central(whole, WINDOW * there_px)
+        part = central(whole, window * there_px)
         factor = max(1, int(there_px / BINNED_PX))
         with collected_warnings():
             try:
@@ -104,7 +111,7 @@ def judge(
         found.append((picks, decoys))
     if not found:
         return None
-    best = round(min(max(DENSITY * area, FEWEST), MOST))
+    best = round(min(max(density * area, fewest), MOST))
     each = max(1, round(best / len(found)))
     excess = [_mean_of_best(picks.score, each) - _mean_of_best(decoys.score, each) for picks, decoys in found]
     picks, decoys = (Particles.concatenate(list(ones)) for ones in zip(*found, strict=True))
