@@ -630,3 +630,12 @@ def test_suggestions_refuse_noise(command, capsys, monkeypatch):
     code, out, err = upicker(capsys, "suggest", "mics", "--model", "w.safetensors")
     assert (code, out) == (1, "")
     assert "nothing like a particle" in err
+
+
+def test_suggestions_find_bright_particles(command, capsys, monkeypatch):
+    monkeypatch.setattr(suggest, "Picker", picker_module.Picker)
+    written(command / "mics", 27, contrast=8.0)
+    for given in ([], ["--diameter", "54A"]):
+        code, out, err = upicker(capsys, "suggest", "mics", "--model", "w.safetensors", "--jobs", 1, *given)
+        assert (code, err) == (0, "")
+        assert "particles are bright" in out

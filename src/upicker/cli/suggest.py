@@ -22,7 +22,7 @@ from upicker.cli.options import (
     existing_labels,
     listed_micrographs,
 )
-from upicker.cli.size import follow, known
+from upicker.cli.size import known, settle
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def suggest(
     work = replace(Detecting.of(model, merged, diameter, reading), labels=calibrating)
     every = [*calibrating, *paths]
     work = replace(work, diameter=known(work.picker, every, reading, diameter))
-    follow(work.picker, every, reading, diameter)
+    settle(work.picker, every, reading, diameter)
     ranking, total = Ranking(work.threshold), len(every)
     outcomes = suggest_all(paths, work, ranking, output, jobs or processes(total, work.picker))
     batch = watch("suggest", outcomes, total, "detections")
