@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from upicker.cli import decoys
 from upicker.cli.batches import follow, remaining, warn_of_threshold
+from upicker.cli.clusters import workers
 from upicker.cli.options import (
     Accurate,
     Changes,
+    Cluster,
     ConfigFile,
     Fast,
     Flag,
     Fraction,
     Gain,
+    Insecure,
     Jobs,
     Micrographs,
     Model,
@@ -25,7 +28,7 @@ from upicker.cli.options import (
     listed_micrographs,
     views,
 )
-from upicker.cli.size import doubt, estimate, recorded
+from upicker.cli.size import follow_or_resume, known
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ def pick(
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -102,21 +107,19 @@ def pick(
     from upicker.run.pick import Picking, processes
 
     picker = Picker(model, merged)
-    if picker.diameter is None and diameter is None:
-        diameter = (recorded(output) if skip_existing else None) or estimate(picker, paths, reading)
-    elif picker.diameter is None and diameter is not None and len(todo) == len(paths):
-        doubt(picker, paths, reading, diameter)
+    given, diameter = diameter, known(picker, paths, reading, diameter, output if skip_existing else None)
     picker = _limited(picker, diameter, min_diameter, max_diameter)
     work = Picking(picker, outputs, diameter, reading)
+    follow_or_resume(work, paths, given if todo else None, skip_existing)
     if fdr is not None:
         work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
     else:
         warn_of_threshold(work.picker)
     if skip_existing:
         require_same_settings(work)
-    jobs = jobs or processes(len(todo), work.picker)
-    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
-    return follow("picked", outcomes, len(todo), output)
+    with workers(cluster, insecure, jobs, processes(len(todo), work.picker), output) as crew:
+        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
+        return follow("picked", outcomes, len(todo), output)
 
 
 def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:

@@ -8,11 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining
+from upicker.cli.clusters import workers
 from upicker.cli.options import (
     Changes,
+    Cluster,
     ConfigFile,
     Flag,
     Gain,
+    Insecure,
     Jobs,
     Micrographs,
     Output,
@@ -44,7 +47,9 @@ def propose(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
-    jobs: Jobs = 1,
+    jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
 ) -> int:
     """Propose particles without labels or training: A-LoG filters, refined by a template learned from them.
 
@@ -100,8 +105,9 @@ def propose(
     todo = remaining(paths, outputs, skip_existing)
     if skip_existing:
         require_same_settings(work)
-    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
-    return follow("proposed", outcomes, len(todo), output)
+    with workers(cluster, insecure, jobs, 1, output) as crew:
+        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
+        return follow("proposed", outcomes, len(todo), output)
 
 
 def _refuse_range(smallest: Length | None, largest: Length | None) -> None:

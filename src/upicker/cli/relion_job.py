@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
+from upicker.cli.clusters import workers
 from upicker.cli.console import problem, warning
-from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Model, Size, changes, views
+from upicker.cli.options import Accurate, Changes, Cluster, ConfigFile, Fast, Insecure, Model, Size, changes, views
+from upicker.cli.size import follow_or_resume, known
 from upicker.errors import ConfigError
 
 
@@ -26,6 +29,8 @@ def relion_job(
     only_do_unfinished: Annotated[
         bool, Parameter(name="--only_do_unfinished", negative="--redo", show_default=False)
     ] = True,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -47,7 +52,8 @@ def relion_job(
         Weights to pick with; by default the general model, "general-1". With "none", particles are proposed as by
         "upicker propose".
     diameter
-        Particle diameter, e.g. 190A; by default that of the weights.
+        Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
+        finds.
     threshold
         Lowest score of a pick, 0..1; by default the threshold stored with the weights.
     only_do_unfinished
@@ -65,6 +71,9 @@ def relion_job(
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
         if model != NONE:
             work, jobs = relion.picking(job, todo, model, diameter, merged, j)
+            begun = o if only_do_unfinished else None
+            work = replace(work, diameter=known(work.picker, job.paths, job.reading, diameter, begun))
+            follow_or_resume(work, job.paths, diameter if todo else None, only_do_unfinished)
             warn_of_threshold(work.picker)
         elif diameter is not None:
             work, jobs = relion.proposing(job, diameter, merged), j
@@ -74,7 +83,8 @@ def relion_job(
             settings = " and ".join(changed)
             warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
         continued = todo if only_do_unfinished else None
-        code = follow("picked", relion.run(job, continued, work, jobs), len(todo), o)
+        with workers(cluster, insecure, None, jobs, o) as crew:
+            code = follow("picked", relion.run(job, continued, work, crew), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:
         relion.end(o, relion.ABORTED)

@@ -6,12 +6,12 @@ import errno
 import multiprocessing
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from upicker.errors import (
     ConfigError,
@@ -54,7 +54,29 @@ class Outcome(Generic[T]):
     warnings: tuple[UPickerWarning, ...] = ()
 
 
-def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Generator[Outcome[T], None, None]:
+class Workers(Protocol):
+    """Processes elsewhere, see `upicker.run.cluster.Cluster`."""
+
+    @property
+    def threads(self) -> int:
+        """The cores that each of them has."""
+        ...
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether networks are computed in bfloat16 there."""
+        ...
+
+    def replies(
+        self, paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]], /
+    ) -> Generator[Reply[T], None, None]:
+        """Work on files; as `upicker.run.pool.replies`."""
+        ...
+
+
+def each(
+    paths: Sequence[Path], work: Callable[[Path], T], jobs: int | Workers = 1
+) -> Generator[Outcome[T], None, None]:
     """Do the work for every file, and yield each outcome as soon as it is known.
 
     Parameters
@@ -64,8 +86,8 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
     work : callable
         Takes a path. With ``jobs > 1`` it is sent to other processes, so it must be picklable: an instance of a
         class at module level. If it is a `upicker.run.ahead.TwoSteps`, files are loaded ahead.
-    jobs : int
-        Number of processes; 1 works in this process, file after file in the given order.
+    jobs : int or Workers
+        Number of processes; 1 works in this process, file after file in the given order. Or processes elsewhere.
 
     Yields
     ------
@@ -82,6 +104,11 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         If the GPU fails, again in another process, and there is no other one.
     """
     failure = None
+    if not isinstance(jobs, int):
+        with closing(jobs.replies(paths, partial(_outcomes, work))) as found:
+            for reply in found:
+                yield _outcome(reply)
+        return
     if jobs <= 1 or len(paths) <= 1:
         done = 0
         try:

@@ -15,7 +15,7 @@ from upicker.io import micrographs
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.run import record
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, Workers, each
 from upicker.run.entries import Entry, Journal
 from upicker.run.outputs import Destination
 
@@ -68,6 +68,10 @@ class Finding(Protocol):
         """Return it for each of `jobs` processes, which share the cores."""
         ...
 
+    def elsewhere(self, workers: Workers) -> Self:
+        """Return it for processes elsewhere, with all settled that they would decide by their own machine."""
+        ...
+
     def __call__(self, path: Path, /) -> Entry:
         """Find the particles of one micrograph, and write them."""
         ...
@@ -99,7 +103,7 @@ def require_same_settings(work: Finding) -> None:
 
 
 def find_all(
-    paths: Sequence[Path], work: Finding, jobs: int = 1, todo: Sequence[Path] | None = None
+    paths: Sequence[Path], work: Finding, jobs: int | Workers = 1, todo: Sequence[Path] | None = None
 ) -> Generator[Outcome[Entry], None, None]:
     """Find the particles of many micrographs; ``run.toml`` and an entry for each are written beside them.
 
@@ -109,8 +113,8 @@ def find_all(
         The micrographs, of different names, as `upicker.io.micrographs.find` returns them.
     work : Finding
         The work on each.
-    jobs : int
-        Number of processes.
+    jobs : int or Workers
+        Number of processes, or processes elsewhere.
     todo : sequence of Path, optional
         To continue an earlier run: those whose outputs are missing. What that run determined for all micrographs is
         used again, and entries that it could not write are added. By default all micrographs are done anew.
@@ -137,11 +141,15 @@ def find_all(
         if todo is None and (not earlier.about or _changed(earlier, work)):
             since = journal.since_ns  # If this run is killed, what it has not done again must not count as done.
         todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
+        if not isinstance(jobs, int):
+            work = work.elsewhere(jobs)
         if todo or not earlier.about:
             record.write(folder, work.command, work.config, {**work.about(), record.SINCE: since})
         journal.append(_unlisted(done, work, earlier.micrographs))
-        jobs = min(jobs, len(todo))
-        yield from record.recorded(each(todo, work.for_processes(jobs), jobs), journal)
+        if isinstance(jobs, int):
+            jobs = min(jobs, len(todo))
+            work = work.for_processes(jobs)
+        yield from record.recorded(each(todo, work, jobs), journal)
 
 
 def _unlisted(done: Sequence[Path], work: Finding, listed: Sequence[Entry]) -> Iterator[Entry]:
@@ -183,6 +191,9 @@ def _changed(earlier: record.Record, work: Finding) -> list[str]:
     given = knobs["propose.profile"]
     if "propose" in work.rooms and given not in ("none", earlier.knobs.get("propose.profile")):
         changed.append("propose.profile")
+    # Other settings bring another working scale.
+    if not changed and then.get("relative_size") != now.get("relative_size"):
+        changed.append("relative_size")
     return changed
 
 

@@ -16,6 +16,7 @@ from upicker.particles import Micrograph
 from upicker.propose.proposals import EXAMPLES, propose, sampling_order, with_template
 from upicker.run import record
 from upicker.run.ahead import Ready
+from upicker.run.batch import Workers
 from upicker.run.entries import Entry
 from upicker.run.machine import PROCESS_BYTES, memory_bytes
 from upicker.run.masks import Masks
@@ -113,6 +114,10 @@ class Proposing:
     def for_processes(self, jobs: int) -> Proposing:
         """Return it with a thread that reads and prepares ahead, if there is memory for it."""
         return replace(self, readers=int(memory_bytes() // max(1, jobs) >= PROCESS_BYTES))
+
+    def elsewhere(self, workers: Workers) -> Proposing:
+        """Return it for processes elsewhere: nothing depends on the machine."""
+        return replace(self, readers=0)
 
     def settled(self, knobs: Mapping[str, object]) -> Proposing:
         """Return it with the template that an earlier run learned, if one is to be learned."""
