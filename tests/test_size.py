@@ -332,6 +332,17 @@ def test_limits_and_margin_are_of_the_given_diameter(picker):
     assert inner.xy.min() >= 39.5
 
 
+@pytest.mark.parametrize("given", [17.5, 44.0])
+def test_limits_that_nobody_gave_do_not_cut_off_the_particles_that_are_followed(picker, given):
+    """Boxes of one size vary, also where that is close to a limit."""
+    micrograph, picker.threshold = Micrograph(discs(27, 0), "m", 2.0), 0.3
+    at_own_size = len(picker.pick(micrograph, 27.0))
+    picker.relative_size = 27 / given
+    assert len(picker.pick(micrograph, given)) == at_own_size
+    narrow = picker.changed({"pick.smallest": 0.7, "pick.largest": 1.4})
+    assert len(narrow.pick(micrograph, given)) < 0.1 * at_own_size
+
+
 def test_a_working_scale_is_kept_by_a_changed_picker_and_in_another_process(picker):
     picker.relative_size = 0.8
     assert picker.changed({"pick.views": 2}).relative_size == 0.8

@@ -226,7 +226,13 @@ class Picker:
         if self.diameter is not None:
             return found
         pick, ratio = self.config.pick, found.diameter_px / diameter_px
-        found = found.select((ratio >= pick.smallest) & (ratio <= pick.largest))
+        smallest, largest = pick.smallest, pick.largest
+        # Limits that the user did not give are wide enough for the particles that the working scale follows.
+        if "pick.smallest" not in self._changes:
+            smallest *= min(1.0, self.relative_size)
+        if "pick.largest" not in self._changes:
+            largest *= max(1.0, self.relative_size)
+        found = found.select((ratio >= smallest) & (ratio <= largest))
         return found if pick.sizes else found.with_diameter(diameter_px)
 
     def detections(self, prepared: Prepared, where: Path | str) -> Particles:
