@@ -2,11 +2,13 @@
 
     python benchmarks/general.py check [MODEL]            F1 on each set, with diameters given rightly and wrongly
     python benchmarks/general.py sizes [MODEL]            two specimens in one micrograph, 1 : 1.7
+    python benchmarks/general.py structures [MODEL]       five that were left out: F1 at three doses, sizes of boxes
     python benchmarks/general.py publish MODEL --name general-1 --commit 1234abc
 
 MODEL is a file or the name of a shipped model, by default the shipped one. The sets are those of `training.py`, with
 the margin that their labels leave; the last micrographs of each by name (4, of the proteasome 6) are told apart. The
-working scale follows the particles as in `upicker pick`, unless --as-given says otherwise.
+working scale follows the particles as in `upicker pick`, unless --as-given says otherwise. `structures` simulates three
+micrographs of each structure and dose, those of `size.py`, and keeps them in --work.
 `publish` stores the weights in half the bytes, float16, beside those that are shipped.
 """
 
@@ -19,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from size import DOSES, simulated
 from training import SETS, Data
 
 from upicker import model as model_room
@@ -30,7 +33,7 @@ from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.pick.shipped import DEFAULT
 from upicker.run.size import follow
-from upicker.scoring import Score, score
+from upicker.scoring import Score, match, score
 from upicker.train.labels import LabelledMicrograph, edge_margin, picks_margin, read_pair
 from upicker.units import Length
 
@@ -38,6 +41,8 @@ from upicker.units import Length
 EVERYTHING = 0.01
 # Specimens of 1 : 1.7, none of them learned from.
 TWO = ("4v1w", "6utj")
+# Left out of training, too; and given diameters at which the sizes of boxes are told, as multiples of the true one.
+LEFT_OUT, SIZED = ("1bxn", "2cg9", "3cf3", "3j9i", "5gjv"), (0.7, 1.0, 1.4)
 # What further training starts with: with a start this good few steps suffice.
 FURTHER = {"train.finetune_steps": 300, "train.finetune_learning_rate": 8e-4, "train.pretrain_steps": 300}
 Pairs = Sequence[tuple[Particles, Particles]]
@@ -88,6 +93,48 @@ def two_sizes(model: str, structures: Path, folder: Path, dose: float) -> None:
         print(f"| {name}, {size:.0f} px, given {middle:.0f} px, {dose:g} e/A2 | {row(at, best, stored)} |", flush=True)
 
 
+def structures(model: str, shared: Path, work: Path, changes: Mapping[str, object]) -> None:
+    """Print a row for each structure, dose and given diameter, and for all structures together."""
+    picker = Picker(model, {"pick.sizes": True, **changes})
+    stored = picker.threshold
+    print(f"| | given | scale | F1 at {stored:.3f} | best F1 | size: median (signed) | 90 % within | matched |")
+    print("|---|---|---|---|---|---|---|---|")
+    for dose in DOSES:
+        f1: dict[float, list[float]] = {given: [] for given in SIZED}
+        errors: dict[float, list[np.ndarray]] = {given: [] for given in SIZED}
+        for name in LEFT_OUT:
+            folder, true_px = simulated(shared / "structures", work, name, dose)
+            paths = micrographs.find([folder])
+            truth = [coordinates.read(folder.with_name("truth") / f"{path.stem}.csv") for path in paths]
+            for given in SIZED:
+                picker.threshold = EVERYTHING
+                follow(picker, paths, Reading(), Length(given * true_px, "px"))
+                pairs = [(picker.pick(micrographs.read(path), given * true_px), of) for path, of in zip(paths, truth)]
+                at, best = score(pairs, true_px, threshold=stored), score(pairs, true_px)
+                found = np.concatenate([size_errors(one.above(stored), of) for one, of in pairs])
+                f1[given].append(at.f1)
+                errors[given].append(found)
+                cells = f"{given:g} | {given * picker.relative_size:.2f} | {at.f1:.3f} | {best.best_f1:.3f}"
+                print(f"| {name}, {true_px:.0f} px, {dose} e/A2 | {cells} | {size_cells(found)} |", flush=True)
+        for given in SIZED:
+            cells = f"{given:g} | | {np.mean(f1[given]):.3f} (mean) | | {size_cells(np.concatenate(errors[given]))}"
+            print(f"| **all, {dose} e/A2** | {cells} |", flush=True)
+
+
+def size_errors(picks: Particles, truth: Particles) -> np.ndarray:
+    """Return `(n,)` relative errors of the sizes of the picks that match a true particle."""
+    pick = match(picks, truth).label
+    return picks.diameter_px[pick >= 0] / truth.diameter_px[pick[pick >= 0]] - 1
+
+
+def size_cells(errors: np.ndarray) -> str:
+    """Return the median error, the range that holds nine of ten, and how many there are, as cells of a table."""
+    if not len(errors):
+        return "| | 0"
+    middle, most = np.quantile(np.abs(errors), [0.5, 0.9])
+    return f"{middle:.1%} ({np.median(errors):+.1%}) | {most:.1%} | {len(errors)}"
+
+
 def row(at: Score, best: Score, threshold: float) -> str:
     """Return figures as cells of a table."""
     return (
@@ -108,26 +155,32 @@ def publish(model: Path, name: str, commit: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["check", "sizes", "publish"])
+    parser.add_argument("what", choices=["check", "sizes", "structures", "publish"])
     parser.add_argument("model", nargs="?", default=DEFAULT)
     parser.add_argument("--sets", nargs="*", choices=sorted(SETS), default=sorted(SETS))
     parser.add_argument("--given", type=float, nargs="*", default=[1.0, 0.7, 1.3], help="as multiples of the labels'")
     parser.add_argument("--views", type=int, help="by default as many as users' picks")
     parser.add_argument("--as-given", action="store_true", help="the working scale is that of the given diameter")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--work", type=Path, default=Path("runs/two-sizes"), help="simulated micrographs go here")
+    parser.add_argument("--work", type=Path, default=Path("runs/general"), help="simulated micrographs go here")
     parser.add_argument("--name", default=DEFAULT)
     parser.add_argument("--commit", default="", help="of the training")
     options = parser.parse_args()
     if options.what == "publish":
         publish(Path(options.model), options.name, options.commit)
         return
+    changes: dict[str, object] = {
+        "pick.follow": not options.as_given,
+        **({"pick.views": options.views} if options.views else {}),
+    }
+    if options.what == "structures":
+        structures(options.model, options.data.parent, options.work, changes)
+        return
     if options.what == "sizes":
         for dose in (40.0, 13.0):
             folder = options.work / f"{dose:g}"
             two_sizes(options.model, options.data.parent / "structures", folder, dose)
         return
-    changes = {"pick.follow": not options.as_given, **({"pick.views": options.views} if options.views else {})}
     for name in options.sets:
         for given in options.given:
             check(options.model, Data(options.data, name), given, changes)

@@ -118,7 +118,6 @@ def test_a_broken_micrograph_is_named_and_the_others_are_ranked(here, capsys):
     [
         (("mics", "--model", "no.safetensors"), 1, "no.safetensors"),
         (("--model", "m.safetensors"), 2, "no micrographs were given"),
-        (("mics",), 2, "--diameter"),
         (("mics", "--model", "m.safetensors", "--top", "0"), 2, "--top"),
         (("mics", "--model", "m.safetensors", "--labels", "nowhere"), 1, "nowhere"),
         (("mics/m2.mrc", "--model", "m.safetensors", "--labels", "labels"), 1, "completely labelled"),

@@ -24,7 +24,7 @@ from upicker.pick.network import LoadedNetwork
 from upicker.pick.picker import Picker
 from upicker.pick.scales import Judged, binned, central, judge
 from upicker.pick.size import Estimate, Nothing, estimated, ladder, own
-from upicker.run import decoys
+from upicker.run import decoys, suggest
 from upicker.run.find import changed_settings, find_all
 from upicker.run.outputs import Outputs
 from upicker.run.pick import Picking
@@ -332,15 +332,16 @@ def test_limits_and_margin_are_of_the_given_diameter(picker):
     assert inner.xy.min() >= 39.5
 
 
-@pytest.mark.parametrize("given", [17.5, 44.0])
-def test_limits_that_nobody_gave_do_not_cut_off_the_particles_that_are_followed(picker, given):
-    """Boxes of one size vary, also where that is close to a limit."""
+def test_usual_limits_hold_for_the_size_that_is_followed_and_others_as_they_are(picker):
     micrograph, picker.threshold = Micrograph(discs(27, 0), "m", 2.0), 0.3
-    at_own_size = len(picker.pick(micrograph, 27.0))
-    picker.relative_size = 27 / given
-    assert len(picker.pick(micrograph, given)) == at_own_size
-    narrow = picker.changed({"pick.smallest": 0.7, "pick.largest": 1.4})
-    assert len(narrow.pick(micrograph, given)) < 0.1 * at_own_size
+    whole = len(picker.pick(micrograph, 27))
+    for given in (16, 48):  # 27 px are 1.7 and 0.56 of these
+        picker.relative_size = 1.0
+        assert len(picker.pick(micrograph, given)) < whole / 2
+        picker.relative_size = 27 / given
+        assert len(picker.pick(micrograph, given)) > 0.9 * whole
+        set_so = picker.changed({"pick.smallest": 0.61, "pick.largest": 1.59})
+        assert len(set_so.pick(micrograph, given)) < whole / 2
 
 
 def test_a_working_scale_is_kept_by_a_changed_picker_and_in_another_process(picker):
@@ -608,3 +609,33 @@ def test_a_job_of_relion_without_particles_fails_as_picking_does(command, capsys
     assert code == 1
     assert "nothing like a particle" in err
     assert Path("External/job001/RELION_JOB_EXIT_FAILURE").exists()
+
+
+def test_suggestions_find_the_diameter_and_follow_the_particles(command, capsys, monkeypatch):
+    monkeypatch.setattr(suggest, "Picker", picker_module.Picker)
+    written(command / "mics", 27)
+    code, out, err = upicker(capsys, "suggest", "mics", "--model", "w.safetensors", "--jobs", 1)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("diameter: 2")
+    assert "3 of 3 micrographs ranked" in out
+    code, out, err = upicker(capsys, "suggest", "mics", "--model", "w.safetensors", "--jobs", 1, "--diameter", "80A")
+    assert code == 0
+    assert "px wide, not the 40 px given" in out
+    assert "--diameter 80A: the particles seem to be of another size" in err
+
+
+def test_suggestions_refuse_noise(command, capsys, monkeypatch):
+    monkeypatch.setattr(suggest, "Picker", picker_module.Picker)
+    written(command / "mics", 27, contrast=0.0)
+    code, out, err = upicker(capsys, "suggest", "mics", "--model", "w.safetensors")
+    assert (code, out) == (1, "")
+    assert "nothing like a particle" in err
+
+
+def test_suggestions_find_bright_particles(command, capsys, monkeypatch):
+    monkeypatch.setattr(suggest, "Picker", picker_module.Picker)
+    written(command / "mics", 27, contrast=8.0)
+    for given in ([], ["--diameter", "54A"]):
+        code, out, err = upicker(capsys, "suggest", "mics", "--model", "w.safetensors", "--jobs", 1, *given)
+        assert (code, err) == (0, "")
+        assert "particles are bright" in out

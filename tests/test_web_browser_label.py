@@ -382,6 +382,24 @@ def test_diameter_is_asked_for_and_measured(chromium: Any, micrographs: list[Pat
         assert page.locator("#diameter").input_value() == "160"
 
 
+def test_proposals_estimate_a_diameter_that_nobody_has_told(
+    chromium: Any, micrographs: list[Path], tmp_path: Path
+) -> None:
+    server = browser.Server("label", *micrographs, "--labels", tmp_path / "labels")
+    with server, browser.visit(chromium, f"{server.url}#0") as page:
+        ready(page, "mic00")
+        page.locator("#ask").wait_for()
+        page.keyboard.press("g")
+        page.get_by_role("button", name="Accept").wait_for(timeout=60_000)
+        page.locator("#ask").wait_for(state="hidden")
+        diameter = float(page.locator("#diameter").input_value())
+        assert diameter == pytest.approx(4 * DIAMETER_PX, rel=0.25)
+        assert page.get_by_text(f"diameter: {diameter / 4:.0f} px (").count() == 1
+        page.reload()
+        ready(page, "mic00")
+        assert float(page.locator("#diameter").input_value()) == diameter
+
+
 def test_unreadable_micrograph_says_so(chromium: Any, micrographs: list[Path], tmp_path: Path) -> None:
     hostile = tmp_path / "<img src=x onerror=alert(1)>.mrc"
     hostile.write_bytes(b"not a micrograph")

@@ -20,9 +20,13 @@ from upicker.errors import ConfigError, InputError, MicrographError
 from upicker.image.prepare import prepare
 from upicker.io.micrographs import Reading
 from upicker.pick.shipped import located
+from upicker.pick.size import Estimate
 from upicker.propose.proposals import propose
+from upicker.run import size as run_size
+from upicker.run.size import Found
 from upicker.run.worker import Worker
 from upicker.units import parse_length
+from upicker.web.labelling import proposals as proposals_module
 from upicker.web.labelling.proposals import Proposals, Proposing
 from upicker.web.project import Project
 from upicker.web.responses import Refused
@@ -37,6 +41,9 @@ class Here:
     def do(self, work, path: Path):
         self.done.append(path)
         return work(path)
+
+    def close(self) -> None:
+        """There is no process."""
 
 
 @pytest.fixture
@@ -143,6 +150,69 @@ def test_a_model_proposes_with_its_own_threshold(project, tmp_path):
     path.touch()
     assert proposals.cached(0, proposals.wanted(0, "model")) is None
     assert len(here.done) == 1
+
+
+@pytest.fixture
+def sizes(monkeypatch) -> list[tuple]:
+    """The worker's work is done here, and estimates of the diameter are `DIAMETER_PX`; what they were asked."""
+    asked = []
+
+    def find(picker, paths, reading) -> Found:
+        asked.append((picker.config.image.particles, paths, reading))
+        return Found(Estimate(DIAMETER_PX, 24.0, 32.0, 0.5), PIXEL_SIZE_A, tuple(paths))
+
+    monkeypatch.setattr(run_size, "find", find)
+    monkeypatch.setattr(proposals_module, "Worker", Here)
+    return asked
+
+
+@pytest.mark.parametrize("source", ["alog", "model"])
+def test_an_unknown_diameter_is_estimated_once_told_and_saved(project, sizes, source):
+    project.diameter, project.config = None, project.config.with_changes({"image.particles": "bright"})
+    with client(project) as visitor:
+        assert visitor.post("/api/micrographs/0/proposals", json={"source": "nobody"}).status_code == 400
+        assert visitor.post("/api/micrographs/9/proposals", json={"source": source}).status_code == 404
+        assert not sizes
+        first, second = (visitor.post("/api/micrographs/0/proposals", json={"source": source}) for _ in range(2))
+        assert (first.status_code, second.status_code) == (200, 200)
+        assert first.json()["diameter_px"] == second.json()["diameter_px"] == DIAMETER_PX
+        assert first.json()["said"] == "diameter: 28 px (56 A), 24 to 32 px"
+        assert second.json()["said"] == ""
+        assert visitor.get("/api/session").json()["diameter"] == "56A"
+    assert sizes == [("bright", project.micrographs, project.reading)]
+    again = Project(project.mode, project.micrographs, project.reading, project.config, project.state)
+    assert again.diameter == parse_length("56A")
+
+
+def test_a_diameter_that_is_set_meanwhile_stays(project, sizes, monkeypatch):
+    project.diameter = None
+    proposals = Proposals(project, lambda: None)
+    estimated = run_size.find
+    monkeypatch.setattr(run_size, "find", lambda *asked: project.set_diameter(parse_length("90A")) or estimated(*asked))
+    assert proposals.unsized(0, "model")
+    assert proposals.sized(0) == ""
+    assert project.diameter == parse_length("90A")
+    assert not proposals.unsized(0, "model")
+
+
+def test_where_nothing_is_like_a_particle_the_page_says_so(project, sizes, monkeypatch):
+    def nothing(*_: object) -> Found:
+        raise InputError("mic0", "nothing like a particle was found at any diameter", "Give micrographs with particles")
+
+    monkeypatch.setattr(run_size, "find", nothing)
+    project.diameter = None
+    with client(project) as visitor:
+        refused = visitor.post("/api/micrographs/0/proposals", json={"source": "model"})
+        assert refused.status_code == 400
+        assert "nothing like a particle" in refused.json()["error"]["found"]
+    assert project.diameter is None
+
+
+def test_own_weights_need_no_estimate(project):
+    project.diameter = None
+    proposals, _ = made_here(project, project.micrographs[0])  # any file
+    assert not proposals.unsized(0, "model")
+    assert proposals.unsized(0, "alog")
 
 
 def test_the_worker_works_fails_and_comes_back():

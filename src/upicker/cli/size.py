@@ -64,16 +64,22 @@ def followed(picker: Picker, paths: Sequence[Path], reading: Reading) -> Found:
 def _settle_contrast(work: Picking, paths: Sequence[Path], given: Length | None, continued: bool) -> None:
     """Take particles to be bright where only that shows any; a run that goes on keeps what it began with."""
     from upicker.run import record
-    from upicker.run.size import negate
 
     picker, folder = work.picker, work.outputs.folder
     before = record.read(folder, micrographs=False).knobs.get("image.particles") if continued else None
     if before is None:
-        particles = None if given is None else negate(picker, paths, work.reading, given)
-        if particles is not None:
-            _tell_contrast(particles)
+        _contrast(picker, paths, work.reading, given)
     elif before != picker.config.image.particles and not picker.knows_contrast:
         note(f"particles are {picker.negate()} (image.particles), as {folder / record.NAME} says")
+
+
+def _contrast(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length | None) -> None:
+    """Take particles of a given diameter to be bright where only that shows any, and print it."""
+    from upicker.run.size import negate
+
+    particles = None if given is None else negate(picker, paths, reading, given)
+    if particles is not None:
+        _tell_contrast(particles)
 
 
 def _tell_contrast(particles: str) -> None:
@@ -136,6 +142,12 @@ def follow(picker: Picker, paths: Sequence[Path], reading: Reading, given: Lengt
             f"--diameter {given}: the particles seem to be of another size, about {found.size_px:.0f} px. "
             "Look at some picks; upicker size looks at more diameters, and estimates it."
         )
+
+
+def settle(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length | None) -> None:
+    """Settle the contrast of particles of a given diameter, and the working scale for them."""
+    _contrast(picker, paths, reading, given)
+    follow(picker, paths, reading, given)
 
 
 def follow_or_resume(work: Picking, paths: Sequence[Path], given: Length | None, continued: bool) -> None:

@@ -22,6 +22,7 @@ from upicker.cli.options import (
     existing_labels,
     listed_micrographs,
 )
+from upicker.cli.size import known, settle
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def suggest(
     top
         Number of micrographs to print.
     diameter
-        Particle diameter, e.g. 190A; by default that of the weights.
+        Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
+        finds.
     jobs
         Number of parallel processes; by default one per core, or one with a GPU.
     """
@@ -81,7 +83,10 @@ def suggest(
     from upicker.run.suggest import Detecting, suggest_all
 
     work = replace(Detecting.of(model, merged, diameter, reading), labels=calibrating)
-    ranking, total = Ranking(work.threshold), len(calibrating) + len(paths)
+    every = [*calibrating, *paths]
+    work = replace(work, diameter=known(work.picker, every, reading, diameter))
+    settle(work.picker, every, reading, diameter)
+    ranking, total = Ranking(work.threshold), len(every)
     outcomes = suggest_all(paths, work, ranking, output, jobs or processes(total, work.picker))
     batch = watch("suggest", outcomes, total, "detections")
     found = ranking.suggestions()

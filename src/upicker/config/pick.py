@@ -54,10 +54,16 @@ class PickConfig(Room):
         "clearly have another size than the given diameter; picks still get the given one.",
     )
     smallest: float = knob(
-        0.6, "Of weights for particles of any size: no picks smaller than this, in given diameters.", low=0
+        0.6,
+        "Of weights for particles of any size: no picks smaller than this, in given diameters. The default also holds "
+        "for the size that the working scale follows.",
+        low=0,
     )
     largest: float = knob(
-        1.6, "Of weights for particles of any size: no picks larger than this, in given diameters.", low=0
+        1.6,
+        "Of weights for particles of any size: no picks larger than this, in given diameters. The default also holds "
+        "for the size that the working scale follows.",
+        low=0,
     )
     edge_diameters: float | None = knob(
         None,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from upicker.config import PickConfig
 from upicker.errors import ConfigError, UPickerWarning, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
@@ -225,15 +226,16 @@ class Picker:
         """Leave out what weights for particles of any size found of another size than was asked for."""
         if self.diameter is not None:
             return found
-        pick, ratio = self.config.pick, found.diameter_px / diameter_px
-        smallest, largest = pick.smallest, pick.largest
-        # Limits that the user did not give are wide enough for the particles that the working scale follows.
-        if "pick.smallest" not in self._changes:
-            smallest *= min(1.0, self.relative_size)
-        if "pick.largest" not in self._changes:
-            largest *= max(1.0, self.relative_size)
-        found = found.select((ratio >= smallest) & (ratio <= largest))
-        return found if pick.sizes else found.with_diameter(diameter_px)
+        ratio, (low, high) = found.diameter_px / diameter_px, self._limits()
+        found = found.select((ratio >= low) & (ratio <= high))
+        return found if self.config.pick.sizes else found.with_diameter(diameter_px)
+
+    def _limits(self) -> tuple[float, float]:
+        """Return which sizes are kept, in given diameters; the usual limits hold for a size that is followed, too."""
+        pick, usual, size = self.config.pick, PickConfig(), self.relative_size
+        low = pick.smallest * min(1.0, size) if pick.smallest == usual.smallest else pick.smallest
+        high = pick.largest * max(1.0, size) if pick.largest == usual.largest else pick.largest
+        return low, high
 
     def detections(self, prepared: Prepared, where: Path | str) -> Particles:
         """Return all that `picks` chooses from, down to a very low score, by falling score, which is not calibrated.

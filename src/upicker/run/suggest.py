@@ -59,7 +59,7 @@ class Detecting:
     def of(
         cls, model: Path | str | None, changes: Mapping[str, object], diameter: Length | None, reading: Reading
     ) -> Detecting:
-        """Load weights.
+        """Load weights. Where they know no diameter and none is given, it is to be set before anything is detected.
 
         Parameters
         ----------
@@ -76,7 +76,6 @@ class Detecting:
             If the weights or the changes cannot be used.
         """
         picker = Picker(model, {"pick.views": VIEWS, **changes})
-        picker.diameter_or(diameter)  # told once, not of each micrograph
         threshold, picker.threshold = picker.threshold, FLOOR
         return cls(picker, threshold, diameter, reading)
 

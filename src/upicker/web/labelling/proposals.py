@@ -1,5 +1,7 @@
 """Proposals to start labelling from: of the A-LoG filter or a model, computed in a separate process, and cached.
 
+Where nobody has told the particle diameter, it is estimated there first, as `upicker pick` does, and saved.
+
 They are cached in STATE/proposals, one file per micrograph and source, with a digest of all that they depend on: the
 micrograph's file, the diameter, the settings and the weights. When any of these changes, they are computed again.
 """
@@ -34,6 +36,7 @@ from upicker.web.responses import Refused
 
 if TYPE_CHECKING:
     from upicker.pick.picker import Picker
+    from upicker.run.size import Found
 
 FOLDER = "proposals"
 SOURCES = ("alog", "model")
@@ -92,6 +95,33 @@ class Proposing:
         return picker.pick(self.reading.read(path), self.diameter_px), threshold
 
 
+@dataclass(frozen=True)
+class Sizing:
+    """The estimate of the particle diameter from some micrographs; picklable, for another process.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        All micrographs of the project.
+    reading : Reading
+        How they are read.
+    particles : str
+        The knob ``image.particles``.
+    """
+
+    paths: tuple[Path, ...]
+    reading: Reading
+    particles: str
+
+    def __call__(self, _: Path) -> Found:
+        """Return what a few of the micrographs say, see `upicker.run.size.find`, also for errors."""
+        from upicker.pick.picker import Picker
+        from upicker.run.size import find
+
+        changes = {"pick.views": 1, "image.particles": self.particles, "train.threads": max(1, cores() - 1)}
+        return find(Picker(None, changes), self.paths, self.reading)
+
+
 @functools.lru_cache(maxsize=1)
 def _picker(model: Path, at: Stamp | None) -> tuple[Picker, float]:
     """Return a picker of all detections, and the threshold stored with its weights; cached until these change."""
@@ -119,6 +149,36 @@ class Proposals:
         self._project, self._model = project, model
         self._worker = Worker()
 
+    def unsized(self, number: int, source: object) -> bool:
+        """Return whether the particle diameter has to be estimated before a micrograph's proposals.
+
+        Raises
+        ------
+        NotFound, Refused
+            As `wanted`.
+        """
+        return self._own(number, source) is None and self._project.diameter is None
+
+    def sized(self, number: int) -> str:
+        """Estimate the particle diameter, save it, and return what is to be said; nothing if it is known meanwhile.
+
+        Raises
+        ------
+        UPickerError
+            If there is nothing like a particle, see `upicker.run.size.find`.
+        OutputError
+            If it cannot be saved.
+        """
+        project = self._project
+        if project.diameter is not None:
+            return ""
+        work = Sizing(project.micrographs, project.reading, project.config.image.particles)
+        found = self._worker.do(work, project.path(number))
+        if project.diameter is not None:  # the user was faster
+            return ""
+        project.set_diameter(found.diameter)
+        return "; ".join(found.lines())
+
     def wanted(self, number: int, source: object) -> Proposing:
         """Return the computation for one micrograph.
 
@@ -129,15 +189,19 @@ class Proposals:
         Refused
             400 for an unknown source, or without a diameter where one is needed.
         """
-        self._project.path(number)
-        if source not in SOURCES:
-            raise Refused(400, "source", f"unknown source {str(source)[:40]!r}", f"Use one of: {', '.join(SOURCES)}")
-        own = self._model() if source == "model" else None
+        own = self._own(number, source)
         model = own or (located(None) if source == "model" else None)
         diameter_px = self._project.diameter_px(number)
         if diameter_px is None and own is None:
             raise Refused(400, "diameter", "the particle diameter is unknown", "Set it first")
         return Proposing(diameter_px, self._project.config, self._project.reading, model)
+
+    def _own(self, number: int, source: object) -> Path | None:
+        """Return the project's own weights that make the proposals, which know the diameter; raises as `wanted`."""
+        self._project.path(number)
+        if source not in SOURCES:
+            raise Refused(400, "source", f"unknown source {str(source)[:40]!r}", f"Use one of: {', '.join(SOURCES)}")
+        return self._model() if source == "model" else None
 
     def cached(self, number: int, work: Proposing) -> dict[str, Any] | None:
         """Return the proposals computed before from the same settings; None if there are none."""

@@ -38,6 +38,10 @@ def proposal_routes(proposals: Proposals) -> list[Route]:
 
     async def propose(request: Request) -> Response:
         number, source = request.path_params["number"], (await json_body(request)).get("source")
+        said = ""
+        if await anyio.to_thread.run_sync(proposals.unsized, number, source):
+            async with turn:
+                said = await anyio.to_thread.run_sync(proposals.sized, number)
         work = await anyio.to_thread.run_sync(proposals.wanted, number, source)
         found = await anyio.to_thread.run_sync(proposals.cached, number, work)
         if found is None:
@@ -46,6 +50,6 @@ def proposal_routes(proposals: Proposals) -> list[Route]:
                 if await request.is_disconnected():
                     return Response(status_code=204)
                 found = await anyio.to_thread.run_sync(proposals.made, number, work)
-        return json_response(found)
+        return json_response({**found, "diameter_px": work.diameter_px, "said": said})
 
     return [Route("/api/micrographs/{number:int}/proposals", propose, methods=["POST"])]

@@ -212,16 +212,15 @@ export class Page {
       this.#proposed(sheet, source === "none" ? null : sheet.proposals);
       return;
     }
-    if (source === "alog" && this.editor.diameter === null) {
-      this.proposalPanel.source = "none";
-      this.use("diameter");
-      toast("Set the diameter first: the filter searches for particles of this size.");
-      return;
-    }
     this.#proposed(sheet, null);
-    this.proposalPanel.state("Searching for particles", true);
+    this.proposalPanel.state(this.editor.diameter === null ? "Estimating the diameter" : "Searching for particles", true);
     try {
       const response = await send("POST", `/api/micrographs/${sheet.id}/proposals`, { source });
+      if (response.said) toast(response.said);
+      if (sheet.info.diameter_px === null && response.diameter_px) {
+        await this.#keepDiameter(response.diameter_px, sheet.info);
+        if (this.editor.tool?.name === "diameter") this.use("add");
+      }
       if (this.editor.sheet !== sheet || this.proposalPanel.source !== source) return;
       const proposals = new Proposals(response);
       proposals.source = source;

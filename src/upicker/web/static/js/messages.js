@@ -40,7 +40,7 @@ export class Messages {
     const part = this.#parts;
     part.ask.append(
       h("h2", {}, "How large is a particle?"),
-      h("p", {}, "Drag the circle onto a particle, and its edge until the particle just fits. Or enter the diameter in the panel on the right."),
+      h("p", {}, "Drag the circle onto a particle, and its edge until the particle just fits. Or enter the diameter in the panel on the right, or choose proposals there: they estimate it."),
       h("div", { class: "row" }, part.figure, h("span", { class: "grow" }), part.done));
     element.append(part.busy, part.bad, part.hint, part.card, part.ask);
   }

@@ -22,8 +22,8 @@ const SAME = 0.8; // of a radius: a proposal this near a label is the labelled p
  * One proposal: its place in the list, by falling score; raw pixels.
  * @typedef {{index: number, x: number, y: number, score: number}} Proposal
  *
- * Response of POST /api/micrographs/{id}/proposals.
- * @typedef {{particles: [number, number, number][], threshold: number | null}} ProposalResponse
+ * Response of POST /api/micrographs/{id}/proposals; said: of the diameter, if it was estimated for them.
+ * @typedef {{particles: [number, number, number][], threshold: number | null, diameter_px: number | null, said: string}} ProposalResponse
  */
 
 export class Proposals {
