@@ -55,7 +55,7 @@ def test_two_lists_become_one_with_the_optics_of_both(here):
         Path(f"{name}.star").write_text(f"{HEAD}{optics}\n\n{MICS}{rows}\n")
     given = ["a.star", "b.star"]
     kept.write(Path("out.star"), chosen(given, "m1", "m2"), given)
-    found = {entry.name: entry.optics for entry in lists.read(Path("out.star"))}
+    found = {entry.name: dict(entry.optics or {}) for entry in lists.read(Path("out.star"))}
     assert found["M/m1.mrc"] | {"_rlnOpticsGroup": ""} == {
         "_rlnOpticsGroup": "", "_rlnOpticsGroupName": "a", "_rlnVoltage": "300", "_rlnBeamTiltX": "0.125",
     }  # fmt: skip
