@@ -254,3 +254,18 @@ def test_picking_leaves_global_random_numbers_alone(weights_file):
     before = torch.random.get_rng_state()
     Picker(weights_file).pick(Micrograph(np.random.default_rng(2).uniform(size=(70, 100)).astype(np.float32), "mic"))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_picker_that_is_sent_again_and_again_is_loaded_once_until_its_file_changes(weights_file, tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(weights_file.read_bytes())
+    picker, loads = Picker(file, {"train.threads": 1}), lambda: pickle.loads(pickle.dumps(picker))
+    first = loads()
+    assert loads() is first
+    assert first is not picker
+    picker.threshold = 0.125
+    assert loads().threshold == 0.125
+    assert first.threshold == 0.3
+    again = loads()
+    file.touch()
+    assert loads() is not again

@@ -49,6 +49,11 @@ class Failures:
         else:
             problem(f"Skipped {error}" if error.where == str(path) else f"Skipped {path}: {error}")
 
+    def withdraw(self, path: Path) -> None:
+        """Take back that a micrograph failed, where it was tried again."""
+        if path in self.paths:
+            self.paths.remove(path)
+
 
 def show_warnings(noticed: Sequence[UPickerWarning]) -> None:
     """Print warnings, equal ones together."""
@@ -132,7 +137,9 @@ class Batch:
         return 0
 
 
-def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit: str) -> Batch:
+def watch(
+    title: str, outcomes: Generator[Outcome, None, None], total: int, unit: str, failures: Failures | None = None
+) -> Batch:
     """Run a batch with a progress bar.
 
     Parameters
@@ -141,19 +148,23 @@ def watch(title: str, outcomes: Generator[Outcome, None, None], total: int, unit
         As for `follow`.
     unit : str
         What the values of `outcomes` count, e.g. ``"particles"``.
+    failures : Failures, optional
+        Those of earlier batches, to which those of this one are added.
     """
-    batch, start, plain = Batch(total), time.monotonic(), Plain(title, total)
+    failures = Failures() if failures is None else failures
+    batch, start, plain = Batch(total, failures=failures), time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
         task = progress.add_task(title, total=total, note="")
-        for outcome in outcomes:
+        for number, outcome in enumerate(outcomes, 1):
             batch.noticed += outcome.warnings
+            failures.withdraw(outcome.path)
             if outcome.error is not None:
                 batch.failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
                 batch.done += 1
                 batch.particles += outcome.value.particles
             progress.update(task, advance=1, note=f"{batch.particles} {unit}")
-            plain.update(batch.done + len(batch.failures.paths))
+            plain.update(number)
     batch.seconds = time.monotonic() - start
     return batch
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from upicker.cli import decoys
@@ -26,10 +28,17 @@ from upicker.cli.options import (
     views,
 )
 from upicker.cli.size import doubt, estimate, recorded
+from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from upicker.io.lists import Listed
+    from upicker.io.micrographs import Reading
     from upicker.pick.picker import Picker
+    from upicker.run.outputs import Outputs
+    from upicker.run.pick import Picking
     from upicker.units import Length
 
 
@@ -53,6 +62,7 @@ def pick(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Pick particles with the general model, or with weights trained for a data set.
 
@@ -94,29 +104,112 @@ def pick(
     merged = changes(config, changes_, pick__threshold=threshold, pick__views=views(fast, accurate, changes_))
     merged |= {"pick.sizes": True} if sizes else {}
     decoys.check(fdr, merged)
+    asked = _Asked(outputs, diameter, min_diameter, max_diameter, fdr)
+    if watching.watch:
+        from upicker.pick.picker import Picker
+
+        return _pick_arriving(mics, watching, asked, Picker(model, merged), jobs, pixel_size, gain)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     todo = remaining(paths, outputs, skip_existing)
 
     from upicker.pick.picker import Picker
-    from upicker.run.find import find_all, require_same_settings
-    from upicker.run.pick import Picking, processes
+    from upicker.run.find import find_all
+    from upicker.run.pick import processes
 
-    picker = Picker(model, merged)
-    if picker.diameter is None and diameter is None:
-        diameter = (recorded(output) if skip_existing else None) or estimate(picker, paths, reading)
-    elif picker.diameter is None and diameter is not None and len(todo) == len(paths):
-        doubt(picker, paths, reading, diameter)
-    picker = _limited(picker, diameter, min_diameter, max_diameter)
-    work = Picking(picker, outputs, diameter, reading)
-    if fdr is not None:
-        work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
-    else:
-        warn_of_threshold(work.picker)
-    if skip_existing:
-        require_same_settings(work)
+    work = asked.work(Picker(model, merged), paths, reading, len(todo), "--skip-existing" if skip_existing else None)
     jobs = jobs or processes(len(todo), work.picker)
     outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
     return follow("picked", outcomes, len(todo), output)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user asks for, beside weights and micrographs."""
+
+    outputs: Outputs
+    diameter: Length | None
+    min_diameter: Length | None
+    max_diameter: Length | None
+    fdr: float | None
+
+    def work(
+        self, picker: Picker, paths: Sequence[Path], reading: Reading, left: int, continues: str | None
+    ) -> Picking:
+        """Return the work, with diameter and threshold determined by the micrographs.
+
+        Parameters
+        ----------
+        picker : Picker
+            The weights.
+        paths : sequence of Path
+            The micrographs to determine them by.
+        reading : Reading
+            How these are read.
+        left : int
+            How many are to be done.
+        continues : str or None
+            The option for which an earlier run into the same folder goes on.
+        """
+        from upicker.run.find import require_same_settings
+        from upicker.run.pick import Picking
+
+        diameter = self.diameter
+        if picker.diameter is None and diameter is None:
+            diameter = (recorded(self.outputs.folder) if continues else None) or estimate(picker, paths, reading)
+        elif picker.diameter is None and diameter is not None and left == len(paths):
+            doubt(picker, paths, reading, diameter)
+        picker = _limited(picker, diameter, self.min_diameter, self.max_diameter)
+        work = Picking(picker, self.outputs, diameter, reading)
+        if self.fdr is not None:
+            work = decoys.chosen(work, paths, self.fdr, continues, left)
+        else:
+            warn_of_threshold(work.picker)
+        if continues:
+            require_same_settings(work, continues)
+        return work
+
+
+def _pick_arriving(
+    mics: Sequence[str],
+    watching: Watching,
+    asked: _Asked,
+    picker: Picker,
+    jobs: int | None,
+    pixel_size: float | None,
+    gain: Path | None,
+) -> int:
+    """Pick micrographs as they arrive; diameter and threshold are determined by the first ones."""
+    from upicker.io.arriving import Arriving
+    from upicker.io.micrographs import Reading
+    from upicker.run import record
+    from upicker.run.decoys import MICROGRAPHS, earlier
+    from upicker.run.find import require_same_settings
+    from upicker.run.pick import processes
+    from upicker.run.watch import FIRST, MANY, Task
+
+    outputs = asked.outputs
+    source = Arriving(mics, outputs.folder, watching.settle)
+    before = record.read(outputs.folder)
+    knows = picker.diameter or asked.diameter or before.diameter
+    least = 1 if knows else FIRST
+    if asked.fdr is not None and earlier(outputs.folder, asked.fdr) is None:
+        least = MICROGRAPHS
+    ready: list[Picking] = []
+    if before.micrographs and knows:  # Other settings are refused before anything arrives.
+        ready.append(asked.work(picker, [], Reading(pixel_size, {}, gain), 0, "--watch"))
+
+    def at(work: Picking, listed: Sequence[Listed]) -> Picking:
+        return replace(work, reading=Reading.of(listed, pixel_size, gain))
+
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking, int]:
+        if not ready:
+            paths, reading = [entry.path for entry in there], Reading.of(there, pixel_size, gain)
+            ready.append(asked.work(picker, paths, reading, len(first), "--watch"))
+        require_same_settings(work := at(ready[0], there), "--watch")
+        return work, jobs or processes(MANY, work.picker)
+
+    task = Task(source, lambda listed: outputs, begin, at, least)
+    return follow_arriving("picked", task, watching.terms(outputs.folder), outputs.folder)
 
 
 def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:

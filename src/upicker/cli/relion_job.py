@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.console import problem, warning
 from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Model, Size, changes, views
+from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from upicker.io.lists import Listed
+    from upicker.run.pick import Picking
+    from upicker.run.propose import Proposing
+    from upicker.run.relion import RelionJob
+    from upicker.units import Length
 
 
 def relion_job(
@@ -28,6 +38,7 @@ def relion_job(
     ] = True,
     changes_: Changes = (),
     config: ConfigFile = None,
+    watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Pick particles as an external job in RELION (3.1, 4, 5).
 
@@ -53,7 +64,6 @@ def relion_job(
     only_do_unfinished
         Skip micrographs with coordinates from an earlier run of the job (default), or pick them again.
     """
-    from upicker.pick.shipped import NONE
     from upicker.run import relion
     from upicker.run.find import changed_settings
 
@@ -61,18 +71,17 @@ def relion_job(
     try:
         own = {"pick__threshold": threshold, "pick__views": views(fast, accurate, changes_), "train__threads": j}
         merged = changes(config, changes_, **own)
+        if watching.watch:
+            if not only_do_unfinished:
+                raise ConfigError("--redo", "with --watch, what is done stays", "Leave out one of them")
+            return _job_arriving(watching, in_mics, o, (model, diameter, merged, j))
         job = relion.job(o, in_mics)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
-        if model != NONE:
-            work, jobs = relion.picking(job, todo, model, diameter, merged, j)
-            warn_of_threshold(work.picker)
-        elif diameter is not None:
-            work, jobs = relion.proposing(job, diameter, merged), j
-        else:
-            raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
+        work, jobs = _work(job, len(todo), model, diameter, merged, j)
         if len(todo) < len(job.paths) and (changed := changed_settings(work)):
-            settings = " and ".join(changed)
-            warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
+            warning(
+                f"Coordinates of an earlier run with another {' and '.join(changed)} are kept; --redo picks all again"
+            )
         continued = todo if only_do_unfinished else None
         code = follow("picked", relion.run(job, continued, work, jobs), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
@@ -86,4 +95,59 @@ def relion_job(
     except Exception:
         relion.end(o, relion.FAILURE)
         raise
+    return code
+
+
+def _work(
+    job: RelionJob, count: int, model: str | None, diameter: Length | None, merged: Mapping[str, object], threads: int
+) -> tuple[Picking | Proposing, int]:
+    """Return the work on a number of micrographs, and how many processes do it."""
+    from upicker.pick.shipped import NONE
+    from upicker.run import relion
+
+    if model != NONE:
+        work, jobs = relion.picking(job, count, model, diameter, merged, threads)
+        warn_of_threshold(work.picker)
+        return work, jobs
+    if diameter is None:
+        raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
+    return relion.proposing(job, diameter, merged), threads
+
+
+def _job_arriving(
+    watching: Watching, in_mics: Path, o: Path, asked: tuple[str | None, Length | None, Mapping[str, object], int]
+) -> int:
+    """Pick the micrographs of a list that grows."""
+    from upicker.io.arriving import Arriving
+    from upicker.io.micrographs import natural
+    from upicker.run import record, relion
+    from upicker.run.find import changed_settings, continued
+    from upicker.run.propose import Proposing
+    from upicker.run.watch import FIRST, MANY, Task
+
+    def job(listed: Sequence[Listed]) -> RelionJob:
+        return relion.job_of(o, in_mics, sorted(listed, key=lambda entry: natural(entry.path)))
+
+    source = Arriving([str(in_mics)], o, watching.settle)
+    work, jobs = _work(job([]), MANY, *asked)
+    work.about()  # A diameter that is missing is told now.
+    if changed := changed_settings(work):
+        warning(f"Coordinates of an earlier run with another {' and '.join(changed)} are kept")
+
+    def at(work: Picking | Proposing, listed: Sequence[Listed]) -> Picking | Proposing:
+        one = job(listed)
+        return replace(work, outputs=one.outputs, reading=one.reading)
+
+    before = continued(work, record.read(o))
+    task = Task(
+        source,
+        outputs=lambda listed: job(listed).outputs,
+        begin=lambda there, first: (at(work, there), jobs),
+        at=at,
+        least=FIRST if isinstance(before, Proposing) and before.learns else 1,
+        after=lambda listed: relion.write_lists(job(listed)),
+        check=lambda: relion.refuse_abort(o),
+    )
+    code = follow_arriving("picked", task, watching.terms(o), o)
+    relion.end(o, relion.SUCCESS if job([*source.entries.values()]).done else relion.FAILURE)
     return code

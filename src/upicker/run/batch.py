@@ -23,7 +23,7 @@ from upicker.errors import (
     collected_warnings,
 )
 from upicker.run.ahead import TwoSteps, loaded_ahead
-from upicker.run.pool import Reply, replies
+from upicker.run.pool import Crew, Reply, replies
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -54,7 +54,9 @@ class Outcome(Generic[T]):
     warnings: tuple[UPickerWarning, ...] = ()
 
 
-def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Generator[Outcome[T], None, None]:
+def each(
+    paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1, kept: Crew | None = None
+) -> Generator[Outcome[T], None, None]:
     """Do the work for every file, and yield each outcome as soon as it is known.
 
     Parameters
@@ -66,6 +68,8 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         class at module level. If it is a `upicker.run.ahead.TwoSteps`, files are loaded ahead.
     jobs : int
         Number of processes; 1 works in this process, file after file in the given order.
+    kept : Crew, optional
+        Processes of earlier calls, which stay for later ones; with ``jobs > 1`` they work on single files, too.
 
     Yields
     ------
@@ -82,7 +86,7 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
         If the GPU fails, again in another process, and there is no other one.
     """
     failure = None
-    if jobs <= 1 or len(paths) <= 1:
+    if jobs <= 1 or (kept is None and len(paths) <= 1):
         done = 0
         try:
             for outcome in _outcomes(work, paths):
@@ -98,7 +102,7 @@ def each(paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1) -> Gen
     two = _two_steps(work)
     readers, gpus = (two.readers, two.gpus) if two else (0, ())
     jobs = max(1, min(jobs, len(paths)))
-    with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure)) as found:
+    with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure, kept)) as found:
         for reply in found:
             yield _outcome(reply)
 
