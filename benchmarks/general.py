@@ -5,7 +5,8 @@
     python benchmarks/general.py publish MODEL --name general-1 --commit 1234abc
 
 MODEL is a file or the name of a shipped model, by default the shipped one. The sets are those of `training.py`, with
-the margin that their labels leave; the last micrographs of each by name (4, of the proteasome 6) are told apart.
+the margin that their labels leave; the last micrographs of each by name (4, of the proteasome 6) are told apart. The
+working scale follows the particles as in `upicker pick`, unless --as-given says otherwise.
 `publish` stores the weights in half the bytes, float16, beside those that are shipped.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.pick.shipped import DEFAULT
+from upicker.run.size import follow
 from upicker.scoring import Score, score
 from upicker.train.labels import LabelledMicrograph, edge_margin, picks_margin, read_pair
+from upicker.units import Length
 
 # Low enough for a whole precision-recall curve.
 EVERYTHING = 0.01
@@ -40,9 +43,9 @@ FURTHER = {"train.finetune_steps": 300, "train.finetune_learning_rate": 8e-4, "t
 Pairs = Sequence[tuple[Particles, Particles]]
 
 
-def check(model: str, data: Data, given: float, views: int | None) -> None:
+def check(model: str, data: Data, given: float, changes: Mapping[str, object]) -> None:
     """Print rows of figures of a set: all of it, the last micrographs, and the others."""
-    picker = Picker(model, {"pick.sizes": True, **({} if views is None else {"pick.views": views})})
+    picker = Picker(model, {"pick.sizes": True, **changes})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Labels outside the micrograph, in apoferritin.
         read = [read_pair(path, data.labels / f"{path.stem}.csv", data.diameter, Reading()) for path in data.paths]
@@ -51,10 +54,12 @@ def check(model: str, data: Data, given: float, views: int | None) -> None:
     # A margin of labels is no matter of the diameter that is given.
     margin = picks_margin(edge_margin(as_given)) / given
     found = picker.changed({"pick.edge_diameters": margin})
+    follow(found, data.paths, Reading(), Length(given * diameter_px, "px"))
     stored, found.threshold = picker.threshold, EVERYTHING
     pairs = [(found.picks(found.prepared(one, given * diameter_px), str(one.path)), labels) for one, labels in read]
     sizes = np.concatenate([one.diameter_px for one, _ in pairs]) / diameter_px
-    print(f"{data.labels.parent.name}, given {given:g}: boxes of {np.median(sizes):.2f} labelled diameters", flush=True)
+    at = f"given {given:g}, working scale of {given * found.relative_size:.2f}"
+    print(f"{data.labels.parent.name}, {at}: boxes of {np.median(sizes):.2f} labelled diameters", flush=True)
     last = len(data.test)
     for name, some in (("all", pairs), ("first", pairs[:-last]), ("last", pairs[-last:])):
         at, best = score(some, diameter_px, threshold=stored), score(some, diameter_px)
@@ -108,6 +113,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", choices=sorted(SETS), default=sorted(SETS))
     parser.add_argument("--given", type=float, nargs="*", default=[1.0, 0.7, 1.3], help="as multiples of the labels'")
     parser.add_argument("--views", type=int, help="by default as many as users' picks")
+    parser.add_argument("--as-given", action="store_true", help="the working scale is that of the given diameter")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("runs/two-sizes"), help="simulated micrographs go here")
     parser.add_argument("--name", default=DEFAULT)
@@ -121,9 +127,10 @@ def main() -> None:
             folder = options.work / f"{dose:g}"
             two_sizes(options.model, options.data.parent / "structures", folder, dose)
         return
+    changes = {"pick.follow": not options.as_given, **({"pick.views": options.views} if options.views else {})}
     for name in options.sets:
         for given in options.given:
-            check(options.model, Data(options.data, name), given, options.views)
+            check(options.model, Data(options.data, name), given, changes)
 
 
 if __name__ == "__main__":

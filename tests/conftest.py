@@ -7,6 +7,7 @@ in which no test with that marker passed.
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ LONGEST = {
     *("test_train_stages.py", "test_train_loop.py", "test_train_general.py", "test_cli_training.py"),
     *("test_run_relion.py", "test_run_find.py", "test_run_demo.py", "test_cli_benchmark.py", "test_cuda.py"),
 }
-MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion", "node": "javascript"}
+MARKER_OF_FIXTURE = {"chromium": "browser", "relion": "relion", "node": "javascript", "slurm": "slurm"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -108,6 +109,18 @@ def relion() -> str:
     if program is None:
         pytest.skip("RELION is not installed (Debian's package relion)")
     return program
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Path]:
+    """SLURM with two nodes on this machine: its configuration; tests that use it skip where it is not installed."""
+    import toy_slurm
+
+    if (reason := toy_slurm.missing()) is not None:
+        pytest.skip(reason)
+    # Paths of sockets are short.
+    with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
+        yield from toy_slurm.running(Path(folder))
 
 
 @pytest.fixture(scope="session")

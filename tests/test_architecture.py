@@ -10,7 +10,7 @@ from sniffing import READS_CLOCKS, RULES, imported
 ROOT = Path(__file__).resolve().parents[1] / "src" / "upicker"
 FLOORS = (
     ("errors",),
-    ("config", "units", "particles", "statistics"),
+    ("config", "units", "particles", "statistics", "calibration"),
     ("geometry",),
     ("io", "image", "scoring"),
     ("propose", "model", "simulate", "draw"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import starfile
@@ -57,15 +58,15 @@ def test_picks_as_they_arrive_are_those_of_a_run_over_all(capsys, clock, content
 def test_diameter_and_threshold_are_found_once_by_the_first_ones(capsys, clock, contents, monkeypatch):
     looked_at: list[int] = []
 
-    def estimate(picker: object, paths: list[Path], reading: object) -> Length:
+    def found(picker: object, paths: list[Path], reading: object) -> SimpleNamespace:
         looked_at.append(len(paths))
-        return Length(24, "px")
+        return SimpleNamespace(diameter=Length(24, "px"))
 
     def choose(work: object, paths: list[Path], fdr: float, tell: object) -> decoys.Choice:
         looked_at.append(len(paths))
         return decoys.Choice(fdr, 0.25, decoys.WANTED, 0.01, 90, 1, 8)
 
-    monkeypatch.setattr("upicker.cli.pick.estimate", estimate)
+    monkeypatch.setattr("upicker.cli.size.followed", found)
     monkeypatch.setattr(decoys, "choose", choose)
     some = {name: contents[name] for name in ("m0", "m1", "m2", "m3", "m4", "m5")}
     arriving(clock, some)

@@ -269,3 +269,30 @@ def test_a_picker_that_is_sent_again_and_again_is_loaded_once_until_its_file_cha
     again = loads()
     file.touch()
     assert loads() is not again
+
+
+def test_scores_are_the_probabilities_that_the_weights_have_curves_for(weights_file, monkeypatch, tmp_path):
+    """Each number of views has its curve; the order of the picks stays, the threshold is one of probabilities."""
+    model, header, _ = weights.load(weights_file)
+    calibrated = tmp_path / "calibrated.safetensors"
+    curves = {"1": [2.0, 0.5], "4": [3.0, -0.25]}
+    weights.save(calibrated, model, replace(header, threshold=0.4, thresholds={}, calibrations=curves))
+    picture = Micrograph(drawn((300, 320), np.array([[90.0, 80], [200, 210], [150, 60]]), 20.0), "mic")
+    for views, name in ((1, "1"), (2, "1"), (4, "4"), (8, "4")):
+        changes = {"pick_views": views, "pick_threshold": "none"}
+        plain, found = (stub_picker(path, monkeypatch, **changes) for path in (weights_file, calibrated))
+        assert found.threshold == 0.4
+        plain.threshold = 0.0
+        before, after = plain.pick(picture, 20.0), found.pick(picture, 20.0)
+        expected = header_curve(curves[name], before.score)
+        kept = expected >= 0.4
+        assert kept.sum() > 0
+        np.testing.assert_array_equal(after.xy, before.xy[kept])
+        np.testing.assert_allclose(after.score, expected[kept], rtol=1e-12)
+        assert after.score_kind is ScoreKind.PROBABILITY
+
+
+def header_curve(values: list[float], score: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-(slope ln(s / (1 - s)) + offset)))."""
+    slope, offset = values
+    return 1 / (1 + (score / (1 - score)) ** -slope * np.exp(-offset))

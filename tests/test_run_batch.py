@@ -21,7 +21,7 @@ from waiting import until
 
 from upicker.errors import ConfigError, InputError, OutputError, UPickerWarning, collected_warnings, warn
 from upicker.run import pool
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, each, staying
 from upicker.run.pool import _Process
 
 PATHS = [Path(f"{name}.mrc") for name in ("a", "bad", "b", "bug", "c", "huge")]
@@ -260,23 +260,23 @@ def test_processes_that_are_kept_go_over_to_other_work_also_for_a_single_file(tm
     first.mkdir()
     second.mkdir()
     with closing(pool.Crew(2)) as crew:
-        assert all(outcome.error is None for outcome in each(PATHS[:4], Killed(first, 0), 2, crew))
+        assert all(outcome.error is None for outcome in each(PATHS[:4], Killed(first, 0), crew))
         pids = {int(pid) for note in first.iterdir() for pid in note.read_text().split()}
         assert all(_lives(pid) for pid in pids)
-        [outcome] = each(PATHS[:1], Killed(second, 0), 2, crew)
+        [outcome] = each(PATHS[:1], Killed(second, 0), crew)
         assert outcome.value in pids
         assert [note.name for note in second.iterdir()] == ["a"]
         # One that dies at a file, or while it waits, is replaced.
-        assert len(list(each(PATHS[:4], Killed(second, 1), 2, crew))) == 4
+        assert len(list(each(PATHS[:4], Killed(second, 1), crew))) == 4
         os.kill(crew.processes[0].process.pid, signal.SIGKILL)
         until(lambda: not crew.processes[0].process.is_alive(), "the end of a process that waits")
-        assert all(outcome.error is None for outcome in each(PATHS[:1], Killed(second, 1), 2, crew))
+        assert all(outcome.error is None for outcome in each(PATHS[:1], Killed(second, 1), crew))
         pids = {process.process.pid for process in crew.processes}
     assert not any(_lives(pid) for pid in pids)
 
 
 def test_work_in_two_steps_is_kept_too():
-    with closing(pool.Crew(1)) as crew:
+    with closing(staying(Stepwise(), 1)) as crew:
         for paths in (PATHS[:3], PATHS[3:5], PATHS[:1]):
-            found = [outcome.value for outcome in each(paths, Stepwise(), 2, crew)]
+            found = [outcome.value for outcome in each(paths, Stepwise(), crew)]
             assert found == [path.stem.upper() for path in paths]

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from upicker.calibration import Calibration, expected_error, from_labels, from_threshold
 from upicker.errors import CoordinatesError, InputError
 from upicker.io import coordinates
 from upicker.io.coverage import FILE
 from upicker.io.labels import Labelled
 from upicker.particles import Particles
 from upicker.run import ranking
-from upicker.run.calibration import Calibration, from_labels, from_threshold
 from upicker.run.ranking import Detected, Ranking, Suggestion, assess, calibrating_on, ranked
 from upicker.run.suggest import divide
 
@@ -130,3 +130,27 @@ def test_completely_labelled_micrographs_calibrate_and_are_not_ranked(tmp_path):
     (labels / FILE).write_text("name,coverage\nmic99,partial\n")
     with pytest.raises(CoordinatesError, match="mic99"):
         divide(paths, labels)
+
+
+def test_the_expected_calibration_error_is_the_mean_distance_between_probability_and_frequency():
+    sure = np.array([0.05, 0.05, 0.95, 0.95])
+    assert expected_error(sure, sure > 0.5) == pytest.approx(0.05)
+    hit = np.array([True, False, False, False, True])
+    assert expected_error(np.array([0.2, 0.2, 0.2, 0.2, 1.0]), hit) == pytest.approx(0.8 * 0.05)
+    rng = np.random.default_rng(0)
+    probability = rng.random(20000)
+    hit = rng.random(20000) < probability
+    assert expected_error(probability, hit) < 0.015
+    assert expected_error(probability**2, hit) > 0.1
+    assert expected_error(np.empty(0), np.empty(0, bool)) == 0
+
+
+def test_weights_of_the_detections_count_as_repetitions_would():
+    rng = np.random.default_rng(1)
+    score = rng.random(300)
+    hit = rng.random(300) < score
+    weight = np.where(np.arange(300) < 100, 3.0, 1.0)
+    often = np.repeat(np.arange(300), weight.astype(int))
+    weighted, repeated = from_labels(score, hit, weight), from_labels(score[often], hit[often])
+    assert weighted.slope == pytest.approx(repeated.slope, rel=0.02)
+    assert weighted.offset == pytest.approx(repeated.offset, abs=0.02)

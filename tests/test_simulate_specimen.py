@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from upicker.errors import ConfigError, InputError
 from upicker.simulate.specimens import cache, rcsb, specimen
 from upicker.simulate.specimens.blobs import Blobs
+from upicker.simulate.specimens.invented import MOST_BLOBS, Invented
 from upicker.simulate.specimens.procedural import build
 from upicker.simulate.specimens.specimen import BUILT_IN, Source, load
 from upicker.simulate.specimens.structure import CONTRAST_VA3_DA, extension
@@ -23,6 +24,7 @@ EXPECTED = {
     "rod": ("D2", 465, 180),
     "small": ("C1", 125, 110),
 }
+INVENTED = ("assembly", "membrane", "nucleic")
 ATOM = b"ATOM      1  CA  ALA A%4d    %8.3f   2.000   3.000  1.00 40.00           C\n"
 
 
@@ -69,10 +71,10 @@ def cif() -> bytes:
 
 
 def test_all_are_known():
-    assert set(EXPECTED) == set(BUILT_IN)
+    assert {*EXPECTED, *INVENTED} == set(BUILT_IN)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_symmetry_mass_and_size(name):
     symmetry, mass_kDa, length_A = EXPECTED[name]
     particle = build(name)
@@ -103,11 +105,38 @@ def test_the_shell_and_the_barrel_are_hollow_and_the_rod_is_slender():
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_diameter_scales_everything(name):
-    natural, double = build(name), build(name, 2 * EXPECTED[name][2])
+    natural = build(name)
+    double = build(name, 2 * natural.diameter_A)
     np.testing.assert_allclose(double.centres_A, 2 * natural.centres_A)
     assert double.weight_VA3.sum() == pytest.approx(8 * natural.weight_VA3.sum())
     assert double.sigma_A == 2 * natural.sigma_A
     assert double.radius_A == pytest.approx(2 * natural.radius_A)
+
+
+@pytest.mark.parametrize("name", INVENTED)
+def test_every_seed_invents_another_particle_of_plausible_size_and_mass(name):
+    found = [build(name, seed=seed) for seed in range(40)]
+    for one in found:
+        assert extension(one.centres_A) + 2 * one.sigma_A == pytest.approx(one.diameter_A, rel=0.1)
+        assert len(one.centres_A) <= MOST_BLOBS
+    mass_kDa = np.array([one.weight_VA3.sum() / CONTRAST_VA3_DA / 1e3 for one in found])
+    assert mass_kDa.min() > 8
+    assert mass_kDa.max() < 3000
+    assert len({round(one.diameter_A, 3) for one in found}) == len(found)
+    assert np.std([one.diameter_A for one in found]) > 10
+
+
+def test_assemblies_have_the_symmetry_that_was_drawn():
+    """The copies of a subunit are where the operators of the group take it."""
+    rng = np.random.default_rng(0)
+    unit = Invented(rng.normal(size=(5, 3)) + 20, np.arange(5) + 1.0)
+    whole = unit.repeated("D3")
+    assert len(whole.centres_A) == 30
+    for operator in Rotation.create_group("D3").as_matrix():
+        order = np.lexsort(np.round(whole.centres_A @ operator.T, 6).T)
+        same = np.lexsort(np.round(whole.centres_A, 6).T)
+        np.testing.assert_allclose((whole.centres_A @ operator.T)[order], whole.centres_A[same], atol=1e-9)
+        np.testing.assert_array_equal(whole.mass_kDa[order], whole.mass_kDa[same])
 
 
 def test_seeds_make_other_particles_and_the_same_seed_the_same():

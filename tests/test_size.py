@@ -1,7 +1,9 @@
 """The diameter by itself: from scores over given diameters, with functions and a filter that stand for the network."""
 
 import math
+import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +12,24 @@ from command_line import upicker
 from scipy.ndimage import gaussian_laplace, maximum_filter
 
 from upicker.config import Config
-from upicker.errors import InputError, UPickerWarning, collected_warnings
+from upicker.errors import InputError
 from upicker.io import mrc
 from upicker.io.coordinates import read as read_coordinates
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
 from upicker.pick import picker as picker_module
 from upicker.pick import size
+from upicker.pick.decoys import negated
 from upicker.pick.network import LoadedNetwork
 from upicker.pick.picker import Picker
 from upicker.pick.scales import Judged, binned, central, judge
-from upicker.pick.size import Estimate, Nothing, estimated, ladder
-from upicker.run import size as run_size
+from upicker.pick.size import Estimate, Nothing, estimated, ladder, own
+from upicker.run import decoys
+from upicker.run.find import changed_settings, find_all
+from upicker.run.outputs import Outputs
+from upicker.run.pick import Picking
 from upicker.run.record import read as read_record
-from upicker.run.size import find, warn_if_doubtful
+from upicker.run.size import Followed, earlier, find, follow
 from upicker.units import Length
 
 RUNGS = ladder(8, 512)
@@ -229,31 +235,121 @@ def test_large_diameters_are_found_as_small_ones_are(picker):
     assert at[1].excess > max(size.LEAST, at[0].excess)
 
 
-@pytest.mark.parametrize(("given", "told"), [(27, False), (24, False), (40, True)])
-def test_a_diameter_that_is_off_by_a_third_is_told(tmp_path, picker, given, told):
+@pytest.mark.parametrize("given", [0.65, 0.7, 0.85, 1.15, 1.3, 1.5])
+def test_the_boxes_near_a_given_diameter_tell_how_large_particles_are(given):
+    at = peaked((108, 0.4))
+    assert given * own(at, given * 108) == pytest.approx(1, rel=0.06)
+    assert len(at.asked) <= size.LOOKS
+
+
+@pytest.mark.parametrize("given", [0.94, 1.0, 1.06])
+def test_a_diameter_that_is_given_rightly_is_looked_at_once(given):
+    at = peaked((108, 0.4))
+    assert own(at, given * 108) == 1
+    assert at.asked == [given * 108]
+
+
+def test_particles_that_stand_out_at_their_own_size_alone_are_found():
+    narrow = peaked((108, 0.4), width=0.15)
+    first = narrow(70.0)
+    assert first.excess < size.LEAST
+    assert 70 * own(narrow, 70) == pytest.approx(108, rel=0.1)
+
+
+def test_chance_two_sizes_and_what_cannot_be_shown_leave_the_given_diameter():
+    there = Judged(100, 0.8, 0.4, 140, 0.4)
+    assert own(lambda d: there, 100) == 1.4
+    assert own(lambda d: replace(there, excess=0.9 * size.LEAST), 100) == 1
+    assert own(lambda d: replace(there, alike=0.6), 100) == 1
+    assert own(lambda d: None, 100) == 1
+    assert own(lambda d: there if d == 100 else None, 100) == 1
+
+
+def test_boxes_outside_limits_do_not_count(picker):
+    pixels = np.hstack([discs(20, 0), discs(34, 1)])
+    micrograph = Micrograph(pixels, "both")
+    mixed = judge(picker, [micrograph], 26)
+    assert mixed is not None
+    assert mixed.alike < size.ALIKE
+    for limits, true in (((14, 26), 20), ((27, 50), 34)):
+        one = judge(picker, [micrograph], 26, limits)
+        assert one is not None
+        assert one.box_px == pytest.approx(true, rel=0.12)
+        assert one.alike > 0.9
+    nothing = judge(picker, [micrograph], 26, (60, 70))
+    assert nothing is not None
+    assert (nothing.excess, nothing.alike) == (0, 0)
+
+
+@pytest.mark.parametrize(("given", "clear"), [(27, False), (20, True), (38, True)])
+def test_the_working_scale_follows_the_particles_and_picks_carry_the_given_diameter(picker, given, clear):
+    micrograph, picker.threshold = Micrograph(discs(27, 0), "m", 2.0), 0.3
+    found = picker.follow([micrograph], given)
+    assert found == picker.relative_size == (pytest.approx(27 / given, rel=0.1) if clear else 1)
+    prepared = picker.prepared(micrograph, given)
+    assert prepared.diameter_px == given
+    assert prepared.frame.scale == pytest.approx(16 / (found * given), rel=0.01)
+    picks = picker.pick(micrograph, given)
+    assert len(picks) > 20
+    np.testing.assert_array_equal(picks.diameter_px, given)
+
+
+def test_limits_and_margin_are_of_the_given_diameter(picker):
+    micrograph, picker.threshold = Micrograph(discs(27, 0), "m", 2.0), 0.3
+    picker.relative_size = 27 / 40
+    near = {"pick.smallest": 0.6, "pick.largest": 0.8}  # 27 px are 0.68 of 40 px
+    assert len(picker.changed(near).pick(micrograph, 40)) > 20
+    assert not len(picker.changed({"pick.smallest": 0.85, "pick.largest": 1.2}).pick(micrograph, 40))
+    inner = picker.changed({"pick.edge_diameters": 1.0}).pick(micrograph, 40)
+    assert len(inner) > 5
+    assert inner.xy.min() >= 39.5
+
+
+def test_a_working_scale_is_kept_by_a_changed_picker_and_in_another_process(picker):
+    picker.relative_size = 0.8
+    assert picker.changed({"pick.views": 2}).relative_size == 0.8
+    assert pickle.loads(pickle.dumps(picker)).relative_size == 0.8
+
+
+def test_what_is_looked_at_does_not_depend_on_the_working_scale_so_far(tmp_path, picker):
     paths = written(tmp_path / "mics", 27)
-    with collected_warnings() as noticed:
-        warn_if_doubtful(picker, paths, Reading(), Length(2.0 * given, "A"))
-    assert [one.where for one in noticed] == [f"--diameter {2 * given}A"] * told
-    assert all(isinstance(one, UPickerWarning) and "another size, about" in one.found for one in noticed)
+    before = find(picker, paths, Reading())
+    picker.relative_size = 0.7
+    assert find(picker, paths, Reading()) == before
+    again = follow(picker, paths, Reading(), Length(40, "px"))
+    assert again == follow(picker, paths[::-1], Reading(), Length(80, "A"))
 
 
-@pytest.mark.parametrize(
-    ("box", "excess", "told"), [(36, 0.3, True), (29, 0.3, False), (20, 0.3, True), (36, 0.1, False)]
-)
-def test_boxes_tell_whether_a_diameter_is_off_where_there_is_something(
-    tmp_path, picker, monkeypatch, box, excess, told
-):
-    monkeypatch.setattr(run_size, "judge", lambda *_: Judged(27, 0.8, 0.8 - excess, box, excess))
-    with collected_warnings() as noticed:
-        warn_if_doubtful(picker, written(tmp_path / "mics", 27), Reading(), Length(27, "px"))
-    assert len(noticed) == told
+def test_weights_of_one_size_and_a_knob_leave_the_given_diameter(tmp_path, picker):
+    paths, given = written(tmp_path / "mics", 27), Length(40, "px")
+    assert follow(picker, paths, Reading(), given) is not None
+    off = picker.changed({"pick.follow": False})
+    assert follow(off, paths, Reading(), given) is None
+    assert off.relative_size == 1
+
+    def of_one_size(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+        return replace(blobs(path, changes), diameter=given)
+
+    fixed = Picker(picker.path, {}, of_one_size)
+    assert fixed.follow([Micrograph(discs(27, 0), "m")], 40) == 1
+    assert follow(fixed, paths, Reading(), given) is None
 
 
-def test_of_noise_a_given_diameter_is_not_doubted(tmp_path, picker):
-    with collected_warnings() as noticed:
-        warn_if_doubtful(picker, written(tmp_path / "mics", 27, contrast=0.0), Reading(), Length(50, "px"))
-    assert not noticed
+def test_noise_and_what_cannot_be_read_leave_the_given_diameter(tmp_path, picker):
+    paths = written(tmp_path / "mics", 27, contrast=0.0)
+    assert follow(picker, paths, Reading(), Length(50, "px")) is None
+    broken = tmp_path / "mics" / "broken.mrc"
+    broken.write_bytes(b"none")
+    picker.relative_size = 0.7
+    assert follow(picker, [broken], Reading(), Length(50, "px")) is None
+    assert picker.relative_size == 1
+
+
+@pytest.mark.parametrize(("relative", "doubtful"), [(0.7, True), (0.85, False), (1.2, False), (1.4, True)])
+def test_a_third_is_doubtful(relative, doubtful):
+    found = Followed(relative, 100.0)
+    assert found.doubtful == doubtful
+    assert found.line() == f"working scale: particles look {100 * relative:.0f} px wide, not the 100 px given"
 
 
 @pytest.fixture
@@ -316,12 +412,84 @@ def test_picking_noise_without_a_diameter_is_refused(command, capsys):
     assert not Path("picks").exists()
 
 
-def test_picking_with_a_doubtful_diameter_warns_and_goes_on(command, capsys):
+def test_picking_with_a_wrong_diameter_follows_the_particles_and_says_so(command, capsys):
     written(command / "mics", 27)
-    code, _, err = upicker(capsys, *PICK, "--diameter", "80A")
+    code, out, err = upicker(capsys, *PICK, "--diameter", "80A")
     assert code == 0
-    assert "--diameter 80A: the particles seem to be of another size, about" in err
-    assert read_record(Path("picks")).diameter == Length(80, "A")
+    assert out.splitlines()[0].startswith("working scale: particles look 2")
+    assert "px wide, not the 40 px given" in out
+    assert "--diameter 80A: the particles seem to be of another size, about 2" in err
+    record = read_record(Path("picks"))
+    assert record.diameter == Length(80, "A")
+    assert record.relative_size == pytest.approx(27 / 40, rel=0.1)
+    np.testing.assert_allclose(read_coordinates(Path("picks/m0.csv")).diameter_px, 40)
+
+
+def test_a_diameter_that_is_a_little_wrong_is_followed_without_a_warning(command, capsys):
+    written(command / "mics", 27)
+    code, out, err = upicker(capsys, *PICK, "--diameter", "66A")
+    assert (code, err) == (0, "")
+    assert "not the 33 px given" in out
+
+
+def test_a_right_diameter_is_not_followed(command, capsys):
+    written(command / "mics", 27)
+    code, out, err = upicker(capsys, *PICK, "--diameter", "54A")
+    assert (code, err) == (0, "")
+    assert "working scale" not in out
+    assert "relative_size" not in read_record(Path("picks")).about
+
+
+def test_a_run_that_goes_on_keeps_its_working_scale(command, capsys):
+    paths = written(command / "mics", 27)
+    assert upicker(capsys, *PICK, "--diameter", "80A")[0] == 0
+    before, first = read_record(Path("picks")).relative_size, Path("picks/m0.csv").read_bytes()
+    Path("picks/m0.csv").unlink()
+    for number, path in enumerate(paths[1:]):  # with these it would be another one
+        mrc.write(path, discs(36, number), 2.0)
+    for given in (["--diameter", "80A"], []):
+        code, out, err = upicker(capsys, *PICK, *given, "--skip-existing")
+        assert (code, err) == (0, "")
+        assert f"working scale: particles look {before:g} diameters wide, as picks/run.toml says" in out
+        assert read_record(Path("picks")).relative_size == before
+        assert Path("picks/m0.csv").read_bytes() == first
+    code, _, err = upicker(capsys, *PICK, "--diameter", "80A", "--skip-existing", "--set", "pick.follow=false")
+    assert code == 2
+    assert "another pick.follow" in err
+
+
+def test_a_run_without_a_working_scale_of_its_own_goes_on_as_given(command, capsys):
+    written(command / "mics", 27)
+    assert upicker(capsys, *PICK, "--diameter", "80A", "--set", "pick.follow=false")[0] == 0
+    record = Path("picks/run.toml")
+    record.write_text(record.read_text().replace("follow = false\n", ""))  # as of an earlier version
+    Path("picks/m0.csv").unlink()
+    code, out, err = upicker(capsys, *PICK, "--diameter", "80A", "--skip-existing")
+    assert (code, err) == (0, "")
+    assert "working scale" not in out
+
+
+def test_another_working_scale_is_another_setting(tmp_path, picker):
+    outputs, paths = Outputs(tmp_path / "picks"), written(tmp_path / "mics", 27)
+    work = Picking(picker, outputs, Length(40, "px"))
+    picker.relative_size = 0.7
+    assert all(outcome.value for outcome in find_all(paths, work))
+    assert changed_settings(work) == []
+    assert earlier(work) == 0.7
+    picker.relative_size = 1.0
+    assert changed_settings(work) == ["relative_size"]
+    assert earlier(work) == 0.7
+    assert changed_settings(replace(work, diameter=Length(41, "px"))) == ["diameter"]
+    assert earlier(replace(work, diameter=Length(41, "px"))) is None
+
+
+def test_decoys_are_picked_at_the_working_scale_of_the_run(tmp_path, picker, monkeypatch):
+    scales = []
+    monkeypatch.setattr(decoys, "negated", lambda prepared: scales.append(prepared.frame.scale) or negated(prepared))
+    picker.relative_size = 0.7
+    paths = written(tmp_path / "mics", 27)
+    decoys.choose(Picking(picker, Outputs(tmp_path / "picks"), Length(40, "px")), paths, 0.1)
+    np.testing.assert_allclose(scales, 16 / 28, rtol=0.01)
 
 
 def test_limits_of_the_size_leave_out_what_is_smaller_or_larger(command, capsys):
@@ -339,3 +507,53 @@ def test_limits_of_the_size_leave_out_what_is_smaller_or_larger(command, capsys)
     assert (code, "Give it in A" in err) == (2, True)
     code, _, err = upicker(capsys, *PICK, "--diameter", "54A", "--max-diameter", "20A")
     assert (code, "no size is between 0.6 and 0.37" in err) == (2, True)
+
+
+def relion_job(paths: list[Path]) -> tuple[str, ...]:
+    """The words of a job with a list of these micrographs."""
+    star = "data_\nloop_\n_rlnMicrographName #1\n_rlnMicrographPixelSize #2\n"
+    Path("mics.star").write_text(star + "".join(f"mics/{path.name} 2.0\n" for path in paths))
+    return "relion-job", "--in_mics", "mics.star", "--o", "External/job001", "--model", "w.safetensors"
+
+
+def test_a_job_of_relion_finds_the_diameter_once(command, capsys):
+    paths = written(command / "mics", 27)
+    job = relion_job(paths)
+    code, out, err = upicker(capsys, *job)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("diameter: 2")
+    diameter = read_record(Path("External/job001")).diameter
+    assert diameter is not None
+    assert diameter.value == pytest.approx(54, rel=0.12)
+    Path("External/job001/mics/m0_autopick.star").unlink()
+    mrc.write(paths[1], discs(60, 0), 2.0)
+    code, out, err = upicker(capsys, *job)
+    assert (code, err) == (0, "")
+    assert f"diameter: {diameter}, as External/job001/run.toml says" in out
+
+
+def test_a_job_of_relion_follows_the_particles(command, capsys):
+    paths = written(command / "mics", 27)
+    job = relion_job(paths)
+    code, out, _ = upicker(capsys, *job, "--diameter", "80A")
+    assert code == 0
+    assert "px wide, not the 40 px given" in out
+    before = read_record(Path("External/job001")).relative_size
+    assert before == pytest.approx(27 / 40, rel=0.1)
+    Path("External/job001/mics/m0_autopick.star").unlink()
+    code, out, err = upicker(capsys, *job, "--diameter", "80A")
+    assert (code, err) == (0, "")
+    assert f"working scale: particles look {before:g} diameters wide, as External/job001/run.toml says" in out
+    Path("External/job001/mics/m0_autopick.star").unlink()
+    code, out, err = upicker(capsys, *job, "--diameter", "76A")  # another one is looked at anew
+    assert code == 0
+    assert "another diameter" in err
+    assert "px wide, not the 38 px given" in out
+
+
+def test_a_job_of_relion_without_particles_fails_as_picking_does(command, capsys):
+    paths = written(command / "mics", 27, contrast=0.0)
+    code, _, err = upicker(capsys, *relion_job(paths))
+    assert code == 1
+    assert "nothing like a particle" in err
+    assert Path("External/job001/RELION_JOB_EXIT_FAILURE").exists()

@@ -184,7 +184,7 @@ def test_the_threshold_is_for_as_many_views_as_most_micrographs_get(folder, tmp_
     """The simulated images are small, and are picked in all views by default."""
     seen = []
 
-    def noted(path, validation, training, config, check):
+    def noted(path, validation, training, config, *others):
         seen.extend(number_of_views(one.prepared, config) for one in validation)
         return {}
 
@@ -367,7 +367,7 @@ def test_the_command_trains_tells_and_picks_with_a_diameter(folder, tmp_path, mo
     code, out, err = upicker(capsys, *words)
     assert code == 0
     assert "trained: 2 steps on 1 of 1 micrographs" in out
-    assert "simulated: 50% of the tiles, of 5 kinds of specimen" in out
+    assert "simulated: 50% of the tiles, of 8 kinds of specimen" in out
     assert "against simulated images kept aside: F1" in out
     assert "check c, step 2: best F1" in err
     code, out, _ = upicker(capsys, *words, "--resume")

@@ -9,13 +9,14 @@ from planted import CONFIG as DOTS
 from planted import Dots, dotted
 from test_train_stages import CONFIG, DIAMETER, data, mics, no_curves, pretrained  # noqa: F401 (fixtures)
 
+from upicker.calibration import from_labels
 from upicker.geometry import Frame
 from upicker.image.prepare import Prepared
 from upicker.model import weights
 from upicker.particles import Particles
 from upicker.pick.detection import detect, detect_in_views
 from upicker.pick.picker import Picker
-from upicker.scoring import score, steady
+from upicker.scoring import pooled, score, steady
 from upicker.train import threshold
 from upicker.train.job import Job
 from upicker.train.stages import finetune
@@ -50,14 +51,23 @@ def test_it_is_that_of_all_labels_and_the_figures_are_of_those_held_back(pretrai
         lambda one, network, config, numbers: [weaker(of[id(one.prepared)], views) for views in numbers],
     )
     row = threshold.choose_again(path, [one], [other], CONFIG.with_changes({"pick.views": 4}))
-    assert row["threshold"] == pytest.approx(steady(pairs)[0])
-    assert 0.35 < row["threshold"] < 0.55, "where the many labels say, whichever of them were held back"
-    held = score([pairs[places[0]]], threshold=row["threshold"])
-    assert (row["precision"], row["recall"], row["f1"]) == (held.precision, held.recall, held.f1)
     before, after = weights.read_header(pretrained), weights.read_header(path)
-    assert after == replace(before, **row, thresholds=after.thresholds)
+
+    def probability(score: float, views: int) -> float:
+        return float(after.curves[views].probability(np.array([score]))[0])
+
+    chosen = steady(pairs)[0]
+    assert row["threshold"] == pytest.approx(probability(chosen, 4))
+    assert 0.35 < chosen < 0.55, "where the many labels say, whichever of them were held back"
+    held = score([pairs[places[0]]], threshold=chosen)
+    assert (row["precision"], row["recall"], row["f1"]) == (held.precision, held.recall, held.f1)
+    assert after == replace(before, **row, thresholds=after.thresholds, calibrations=after.calibrations)
     for views in (1, 2, 4, 8):
-        expected = steady([weaker(pair, views) for pair in pairs])[0]
+        scores, hit = pooled([weaker(pair, views) for pair in pairs])
+        curve, expected = after.curves[views], from_labels(scores, hit)
+        assert expected is not None
+        assert (curve.slope, curve.offset) == pytest.approx((expected.slope, expected.offset)), views
+        expected = probability(steady([weaker(pair, views) for pair in pairs])[0], views)
         assert after.thresholds[str(views)] == pytest.approx(expected), views
     assert after.threshold == after.thresholds["4"], "of the usual number of views"
     for views, stored in [(1, "1"), (2, "2"), (3, "4"), (5, "4"), (8, "8"), (None, "4")]:
@@ -137,3 +147,17 @@ def test_the_threshold_of_the_usual_number_of_views_is_the_stored_one(pretrained
     assert Picker(path, {"pick.views": usual}).threshold == row["threshold"]
     assert Picker(path).threshold == row["threshold"]
     assert {"1", "2", "4", "8"} <= set(weights.read_header(path).thresholds)
+
+
+@pytest.mark.parametrize(("partial", "calibrate"), [(True, True), (False, False)])
+def test_labels_that_are_no_whole_truth_make_no_probabilities(pretrained, tmp_path, monkeypatch, partial, calibrate):  # noqa: F811
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(pretrained.read_bytes())
+    pair = found(60, 0.5, 0.6)
+    monkeypatch.setattr(ValidationMicrograph, "pick_in_views", lambda *given: [pair for _ in given[-1]])
+    picture = Prepared(np.zeros((9, 9), np.float32), Frame((9, 9), (9, 9)), 20.0)
+    held = [ValidationMicrograph(picture, pair[1], partial=partial)]
+    row = threshold.choose_again(path, held, [], CONFIG.with_changes({"pick.views": 2}), calibrate=calibrate)
+    header = weights.read_header(path)
+    assert header.calibrations == {}
+    assert row["threshold"] == header.threshold

@@ -162,7 +162,7 @@ def curve(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> Curve:
     side_px, by
         See `match`; ConfigError is raised as there.
     """
-    scores, hit = _pooled(pairs, side_px, by)
+    scores, hit = pooled(pairs, side_px, by)
     return _curve(scores, hit, sum(len(labels) for _, labels in pairs))
 
 
@@ -179,7 +179,7 @@ def score(pairs: Pairs, side_px: float | None = None, by: str = "iou", threshold
         Precision, recall and F1 are those of the picks with at least this score; the best F1 and the average
         precision use all picks.
     """
-    scores, hit = _pooled(pairs, side_px, by)
+    scores, hit = pooled(pairs, side_px, by)
     labels = sum(len(truth) for _, truth in pairs)
     kept = scores >= threshold
     precision, recall, f1 = figures(hit[kept].sum(), kept.sum(), labels)
@@ -345,8 +345,8 @@ def _candidates(picks: np.ndarray, labels: np.ndarray, side: np.ndarray, rank: n
     return np.stack([pick[order], label[order]], 1)
 
 
-def _pooled(pairs: Pairs, side_px: float | None, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(n,)` scores and `(n,)` bool true positives of all picks."""
+def pooled(pairs: Pairs, side_px: float | None = None, by: str = "iou") -> tuple[np.ndarray, np.ndarray]:
+    """Return `(n,)` scores and `(n,)` bool true positives of all picks; see `score`, also for the errors raised."""
     hits = [match(picks, labels, side_px, by).hit for picks, labels in pairs]
     scores = [picks.score for picks, _ in pairs]
     return np.concatenate([np.empty(0), *scores]), np.concatenate([np.empty(0, bool), *hits])

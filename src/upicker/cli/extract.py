@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow
+from upicker.cli.clusters import workers
 from upicker.cli.console import note, problem, warning
 from upicker.cli.options import (
     Aberration,
+    Cluster,
     Flag,
     Fraction,
     Gain,
+    Insecure,
     Jobs,
     Output,
     PixelSize,
@@ -54,7 +57,9 @@ def extract(
     voltage: Voltage | None = None,
     cs: Aberration | None = None,
     amplitude_contrast: Fraction | None = None,
-    jobs: Jobs = 1,
+    jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     skip_existing: Annotated[bool, Flag] = False,
 ) -> int:
     """Extract particles at the picks, normalised as in RELION.
@@ -128,8 +133,9 @@ def extract(
     tally = _Tally()
     given = (("Voltage", voltage), ("SphericalAberration", cs), ("AmplitudeContrast", amplitude_contrast))
     microscope = {f"_rln{name}": f"{value:g}" for name, value in given if value is not None}
-    outcomes = tally.counting(extract_all(list(pairing.pairs), work, jobs, listed, microscope))
-    code = follow("extracted", outcomes, len(pairing.pairs), output)
+    with workers(cluster, insecure, jobs, 1, output) as crew:
+        outcomes = tally.counting(extract_all(list(pairing.pairs), work, crew, listed, microscope))
+        code = follow("extracted", outcomes, len(pairing.pairs), output)
     if tally.dropped:
         warning(f"{tally.dropped} particles discarded: their boxes extend beyond the micrograph")
     if tally.outside:

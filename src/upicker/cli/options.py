@@ -133,6 +133,16 @@ ConfigFile = Annotated[
     Parameter(name="--config", help='TOML file of knobs, from "upicker config" or the run.toml of an earlier run.'),
 ]
 Jobs = Annotated[int, Parameter(name=("--jobs", "-j"))]
+Cluster = Annotated[
+    str | None,
+    Parameter(
+        help="Work on a cluster: local, slurm, tls://HOST:PORT of a dask scheduler, a TOML file, or its name in "
+        "~/.config/upicker. --jobs is then the number of workers.",
+    ),
+]
+Insecure = Annotated[
+    bool, Parameter(negative="", show_default=False, help="Allow connections to the cluster that are not encrypted.")
+]
 Flag: Any = Parameter(negative="", show_default=False)
 # What the words for the number of views of a micrograph mean (`pick.views`).
 _VIEWS = {"--fast": 1, "--accurate": 8}

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from upicker.cli import decoys
 from upicker.cli.batches import follow, remaining, warn_of_threshold
+from upicker.cli.clusters import workers
 from upicker.cli.options import (
     Accurate,
     Changes,
+    Cluster,
     ConfigFile,
     Fast,
     Flag,
     Fraction,
     Gain,
+    Insecure,
     Jobs,
     Micrographs,
     Model,
@@ -27,7 +30,7 @@ from upicker.cli.options import (
     listed_micrographs,
     views,
 )
-from upicker.cli.size import doubt, estimate, recorded
+from upicker.cli.size import follow_or_resume, known
 from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from upicker.io.lists import Listed
     from upicker.io.micrographs import Reading
     from upicker.pick.picker import Picker
+    from upicker.run.batch import Workers
     from upicker.run.outputs import Outputs
     from upicker.run.pick import Picking
     from upicker.units import Length
@@ -58,6 +62,8 @@ def pick(
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -107,8 +113,12 @@ def pick(
     asked = _Asked(outputs, diameter, min_diameter, max_diameter, fdr)
     if watching.watch:
         from upicker.pick.picker import Picker
+        from upicker.run.pick import processes
+        from upicker.run.watch import MANY
 
-        return _pick_arriving(mics, watching, asked, Picker(model, merged), jobs, pixel_size, gain)
+        picker = Picker(model, merged)
+        with workers(cluster, insecure, jobs, processes(MANY, picker), output) as crew:
+            return _pick_arriving(mics, watching, asked, picker, crew, pixel_size, gain)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     todo = remaining(paths, outputs, skip_existing)
 
@@ -117,9 +127,9 @@ def pick(
     from upicker.run.pick import processes
 
     work = asked.work(Picker(model, merged), paths, reading, len(todo), "--skip-existing" if skip_existing else None)
-    jobs = jobs or processes(len(todo), work.picker)
-    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
-    return follow("picked", outcomes, len(todo), output)
+    with workers(cluster, insecure, jobs, processes(len(todo), work.picker), output) as crew:
+        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
+        return follow("picked", outcomes, len(todo), output)
 
 
 @dataclass(frozen=True)
@@ -153,13 +163,10 @@ class _Asked:
         from upicker.run.find import require_same_settings
         from upicker.run.pick import Picking
 
-        diameter = self.diameter
-        if picker.diameter is None and diameter is None:
-            diameter = (recorded(self.outputs.folder) if continues else None) or estimate(picker, paths, reading)
-        elif picker.diameter is None and diameter is not None and left == len(paths):
-            doubt(picker, paths, reading, diameter)
+        diameter = known(picker, paths, reading, self.diameter, self.outputs.folder if continues else None)
         picker = _limited(picker, diameter, self.min_diameter, self.max_diameter)
         work = Picking(picker, self.outputs, diameter, reading)
+        follow_or_resume(work, paths, self.diameter if left else None, bool(continues))
         if self.fdr is not None:
             work = decoys.chosen(work, paths, self.fdr, continues, left)
         else:
@@ -174,7 +181,7 @@ def _pick_arriving(
     watching: Watching,
     asked: _Asked,
     picker: Picker,
-    jobs: int | None,
+    crew: int | Workers,
     pixel_size: float | None,
     gain: Path | None,
 ) -> int:
@@ -184,29 +191,28 @@ def _pick_arriving(
     from upicker.run import record
     from upicker.run.decoys import MICROGRAPHS, earlier
     from upicker.run.find import require_same_settings
-    from upicker.run.pick import processes
-    from upicker.run.watch import FIRST, MANY, Task
+    from upicker.run.watch import FIRST, Task
 
     outputs = asked.outputs
     source = Arriving(mics, outputs.folder, watching.settle)
     before = record.read(outputs.folder)
-    knows = picker.diameter or asked.diameter or before.diameter
-    least = 1 if knows else FIRST
+    looks = picker.diameter is None and (asked.diameter is None or picker.config.pick.follow)
+    least = FIRST if looks and not before.micrographs else 1
     if asked.fdr is not None and earlier(outputs.folder, asked.fdr) is None:
         least = MICROGRAPHS
     ready: list[Picking] = []
-    if before.micrographs and knows:  # Other settings are refused before anything arrives.
+    if before.micrographs:  # Other settings are refused before anything arrives.
         ready.append(asked.work(picker, [], Reading(pixel_size, {}, gain), 0, "--watch"))
 
     def at(work: Picking, listed: Sequence[Listed]) -> Picking:
         return replace(work, reading=Reading.of(listed, pixel_size, gain))
 
-    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking, int]:
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking, int | Workers]:
         if not ready:
             paths, reading = [entry.path for entry in there], Reading.of(there, pixel_size, gain)
             ready.append(asked.work(picker, paths, reading, len(first), "--watch"))
         require_same_settings(work := at(ready[0], there), "--watch")
-        return work, jobs or processes(MANY, work.picker)
+        return work, crew
 
     task = Task(source, lambda listed: outputs, begin, at, least)
     return follow_arriving("picked", task, watching.terms(outputs.folder), outputs.folder)

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining
+from upicker.cli.clusters import workers
 from upicker.cli.options import (
     Changes,
+    Cluster,
     ConfigFile,
     Flag,
     Gain,
+    Insecure,
     Jobs,
     Micrographs,
     Output,
@@ -31,6 +34,7 @@ from upicker.units import Length
 
 if TYPE_CHECKING:
     from upicker.io.lists import Listed
+    from upicker.run.batch import Workers
     from upicker.run.propose import Proposing
 
 
@@ -51,7 +55,9 @@ def propose(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
-    jobs: Jobs = 1,
+    jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Propose particles without labels or training: A-LoG filters, refined by a template learned from them.
@@ -110,15 +116,17 @@ def propose(
     masks = None if mask is None else Masks(mask)
     work = Proposing(diameter, outputs, knobs, reading, masks)
     if watching.watch:
-        return _propose_arriving(mics, watching, work, jobs)
+        with workers(cluster, insecure, jobs, 1, output) as crew:
+            return _propose_arriving(mics, watching, work, crew)
     todo = remaining(paths, outputs, skip_existing)
     if skip_existing:
         require_same_settings(work)
-    outcomes = find_all(paths, work, jobs, todo if skip_existing else None)
-    return follow("proposed", outcomes, len(todo), output)
+    with workers(cluster, insecure, jobs, 1, output) as crew:
+        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
+        return follow("proposed", outcomes, len(todo), output)
 
 
-def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, jobs: int) -> int:
+def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, crew: int | Workers) -> int:
     """Propose in micrographs as they arrive; a template is learned from the first ones."""
     from upicker.io.arriving import Arriving
     from upicker.io.micrographs import Reading
@@ -134,9 +142,9 @@ def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, 
     def at(work: Proposing, listed: Sequence[Listed]) -> Proposing:
         return replace(work, reading=Reading.of(listed, given.pixel_size_A, given.gain))
 
-    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Proposing, int]:
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Proposing, int | Workers]:
         require_same_settings(begun := at(work, there), "--watch")
-        return begun, jobs
+        return begun, crew
 
     task = Task(source, lambda listed: outputs, begin, at, least)
     return follow_arriving("proposed", task, watching.terms(outputs.folder), outputs.folder)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining, warn_of_threshold
+from upicker.cli.clusters import workers
 from upicker.cli.console import problem, warning
-from upicker.cli.options import Accurate, Changes, ConfigFile, Fast, Model, Size, changes, views
+from upicker.cli.options import Accurate, Changes, Cluster, ConfigFile, Fast, Insecure, Model, Size, changes, views
+from upicker.cli.size import follow_or_resume, known
 from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
     from upicker.io.lists import Listed
+    from upicker.run.batch import Workers
     from upicker.run.pick import Picking
     from upicker.run.propose import Proposing
     from upicker.run.relion import RelionJob
@@ -36,6 +39,8 @@ def relion_job(
     only_do_unfinished: Annotated[
         bool, Parameter(name="--only_do_unfinished", negative="--redo", show_default=False)
     ] = True,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     changes_: Changes = (),
     config: ConfigFile = None,
     watching: Watching = Watching(),  # noqa: B008 (it cannot change)
@@ -58,7 +63,8 @@ def relion_job(
         Weights to pick with; by default the general model, "general-1". With "none", particles are proposed as by
         "upicker propose".
     diameter
-        Particle diameter, e.g. 190A; by default that of the weights.
+        Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
+        finds.
     threshold
         Lowest score of a pick, 0..1; by default the threshold stored with the weights.
     only_do_unfinished
@@ -70,20 +76,21 @@ def relion_job(
     relion.begin(o)
     try:
         own = {"pick__threshold": threshold, "pick__views": views(fast, accurate, changes_), "train__threads": j}
-        merged = changes(config, changes_, **own)
+        asked = _Asked(model, diameter, changes(config, changes_, **own), j)
         if watching.watch:
             if not only_do_unfinished:
                 raise ConfigError("--redo", "with --watch, what is done stays", "Leave out one of them")
-            return _job_arriving(watching, in_mics, o, (model, diameter, merged, j))
+            return _job_arriving(watching, in_mics, o, asked, (cluster, insecure))
         job = relion.job(o, in_mics)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
-        work, jobs = _work(job, len(todo), model, diameter, merged, j)
+        work, jobs = asked.work(job, len(todo))
+        work = asked.sized(work, job.paths, len(todo), only_do_unfinished)
         if len(todo) < len(job.paths) and (changed := changed_settings(work)):
-            warning(
-                f"Coordinates of an earlier run with another {' and '.join(changed)} are kept; --redo picks all again"
-            )
+            settings = " and ".join(changed)
+            warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
         continued = todo if only_do_unfinished else None
-        code = follow("picked", relion.run(job, continued, work, jobs), len(todo), o)
+        with workers(cluster, insecure, None, jobs, o) as crew:
+            code = follow("picked", relion.run(job, continued, work, crew), len(todo), o)
         relion.end(o, relion.SUCCESS if job.done else relion.FAILURE)
     except relion.AbortError:
         relion.end(o, relion.ABORTED)
@@ -98,26 +105,44 @@ def relion_job(
     return code
 
 
-def _work(
-    job: RelionJob, count: int, model: str | None, diameter: Length | None, merged: Mapping[str, object], threads: int
-) -> tuple[Picking | Proposing, int]:
-    """Return the work on a number of micrographs, and how many processes do it."""
-    from upicker.pick.shipped import NONE
-    from upicker.run import relion
+@dataclass(frozen=True)
+class _Asked:
+    """What the user asks for, beside the micrographs."""
 
-    if model != NONE:
-        work, jobs = relion.picking(job, count, model, diameter, merged, threads)
-        warn_of_threshold(work.picker)
-        return work, jobs
-    if diameter is None:
-        raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
-    return relion.proposing(job, diameter, merged), threads
+    model: str | None
+    diameter: Length | None
+    merged: dict[str, object]
+    threads: int
+
+    def work(self, job: RelionJob, count: int) -> tuple[Picking | Proposing, int]:
+        """Return the work on a number of micrographs, and how many processes do it."""
+        from upicker.pick.shipped import NONE
+        from upicker.run import relion
+
+        if self.model != NONE:
+            work, jobs = relion.picking(job, count, self.model, self.diameter, self.merged, self.threads)
+            warn_of_threshold(work.picker)
+            return work, jobs
+        if self.diameter is None:
+            raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
+        return relion.proposing(job, self.diameter, self.merged), self.threads
+
+    def sized(
+        self, work: Picking | Proposing, paths: Sequence[Path], left: int, continued: bool
+    ) -> Picking | Proposing:
+        """Return the work with diameter and working scale, determined by micrographs if some are left to do."""
+        from upicker.run.propose import Proposing
+
+        if isinstance(work, Proposing):
+            return work
+        begun = work.outputs.folder if continued else None
+        work = replace(work, diameter=known(work.picker, paths, work.reading, self.diameter, begun))
+        follow_or_resume(work, paths, self.diameter if left else None, continued)
+        return work
 
 
-def _job_arriving(
-    watching: Watching, in_mics: Path, o: Path, asked: tuple[str | None, Length | None, Mapping[str, object], int]
-) -> int:
-    """Pick the micrographs of a list that grows."""
+def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, elsewhere: tuple[str | None, bool]) -> int:
+    """Pick the micrographs of a list that grows; what holds for all is determined by the first ones."""
     from upicker.io.arriving import Arriving
     from upicker.io.micrographs import natural
     from upicker.run import record, relion
@@ -129,25 +154,32 @@ def _job_arriving(
         return relion.job_of(o, in_mics, sorted(listed, key=lambda entry: natural(entry.path)))
 
     source = Arriving([str(in_mics)], o, watching.settle)
-    work, jobs = _work(job([]), MANY, *asked)
-    work.about()  # A diameter that is missing is told now.
-    if changed := changed_settings(work):
+    work, jobs = asked.work(job([]), MANY)
+    before = record.read(o)
+    if before.micrographs and (changed := changed_settings(asked.sized(work, [], 0, continued=True))):
         warning(f"Coordinates of an earlier run with another {' and '.join(changed)} are kept")
+    if isinstance(work, Proposing):
+        learns = continued(work, before).learns
+    else:
+        looks = asked.diameter is None or work.config.pick.follow
+        learns = work.picker.diameter is None and looks and not before.micrographs
 
     def at(work: Picking | Proposing, listed: Sequence[Listed]) -> Picking | Proposing:
-        one = job(listed)
-        return replace(work, outputs=one.outputs, reading=one.reading)
+        return replace(work, outputs=job(listed).outputs, reading=job(listed).reading)
 
-    before = continued(work, record.read(o))
-    task = Task(
-        source,
-        outputs=lambda listed: job(listed).outputs,
-        begin=lambda there, first: (at(work, there), jobs),
-        at=at,
-        least=FIRST if isinstance(before, Proposing) and before.learns else 1,
-        after=lambda listed: relion.write_lists(job(listed)),
-        check=lambda: relion.refuse_abort(o),
-    )
-    code = follow_arriving("picked", task, watching.terms(o), o)
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking | Proposing, int | Workers]:
+        return asked.sized(at(work, there), job(there).paths, len(first), continued=True), crew
+
+    with workers(*elsewhere, None, jobs, o) as crew:
+        task = Task(
+            source,
+            outputs=lambda listed: job(listed).outputs,
+            begin=begin,
+            at=at,
+            least=FIRST if learns else 1,
+            after=lambda listed: relion.write_lists(job(listed)),
+            check=lambda: relion.refuse_abort(o),
+        )
+        code = follow_arriving("picked", task, watching.terms(o), o)
     relion.end(o, relion.SUCCESS if job([*source.entries.values()]).done else relion.FAILURE)
     return code

@@ -10,14 +10,17 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from upicker.cli.batches import follow, remaining
+from upicker.cli.clusters import workers
 from upicker.cli.console import note, warning
 from upicker.cli.options import (
     Aberration,
+    Cluster,
     Concentration,
     Defocus,
     Dose,
     Flag,
     Fraction,
+    Insecure,
     Jobs,
     Output,
     Phase,
@@ -49,7 +52,9 @@ def simulate(
     format: str = "mrc",
     seed: int = 0,
     skip_existing: Annotated[bool, Flag] = False,
-    jobs: Jobs = 1,
+    jobs: Jobs | None = None,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     particles: Annotated[int | None, _PARTICLES, Parameter(allow_leading_hyphen=True)] = None,
     concentration: Annotated[Concentration | None, _PARTICLES] = None,
     diameter: Annotated[Size | None, _PARTICLES] = None,
@@ -187,8 +192,9 @@ def simulate(
         paths = remaining(work.paths, work, skip_existing)
         if leftovers := work.leftovers():
             warning(f"{len(leftovers)} micrographs of an earlier run remain in the folder: {listed(leftovers)}")
-        outcomes = simulate_all(paths, work, jobs, resume=skip_existing)
-        code = follow("simulated", outcomes, len(paths), output)
+        with workers(cluster, insecure, jobs, 1, output) as crew:
+            outcomes = simulate_all(paths, work, crew, resume=skip_existing)
+            code = follow("simulated", outcomes, len(paths), output)
     note(f"overview: {output / 'overview.png'}; parameters: {output / 'dataset.toml'}")
     return code
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from upicker.cli.batches import show_warnings
-from upicker.cli.console import note
+from upicker.cli.console import note, warning
 from upicker.cli.options import Changes, ConfigFile, Gain, Micrographs, Model, PixelSize, changes, listed_micrographs
 from upicker.cli.progress import counted
-from upicker.errors import collected_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from upicker.io.micrographs import Reading
     from upicker.pick.picker import Picker
+    from upicker.run.pick import Picking
     from upicker.run.size import Found
     from upicker.units import Length
 
@@ -60,12 +59,36 @@ def followed(picker: Picker, paths: Sequence[Path], reading: Reading) -> Found:
     return found
 
 
-def estimate(picker: Picker, paths: Sequence[Path], reading: Reading) -> Length:
-    """Estimate the diameter, print it, and return it; see `upicker.run.size.find`, also for errors."""
-    return followed(picker, paths, reading).diameter
+def known(
+    picker: Picker, paths: Sequence[Path], reading: Reading, given: Length | None, folder: Path | None = None
+) -> Length | None:
+    """Return the diameter of a run; it is estimated and printed where neither the user nor the weights know one.
+
+    Parameters
+    ----------
+    picker : Picker
+        The weights.
+    paths : sequence of Path
+        All micrographs of the run.
+    reading : Reading
+        How they are read.
+    given : Length or None
+        The diameter that the user gave.
+    folder : Path, optional
+        The folder of a run that goes on, with the diameter with which it began.
+
+    Raises
+    ------
+    InputError
+        If it cannot be estimated, see `upicker.run.size.find`.
+    """
+    if given is not None or picker.diameter is not None:
+        return given
+    begun = None if folder is None else _recorded(folder)
+    return begun or followed(picker, paths, reading).diameter
 
 
-def recorded(folder: Path) -> Length | None:
+def _recorded(folder: Path) -> Length | None:
     """Return the diameter with which a folder was begun, and print it; None if there is no record of one."""
     from upicker.run import record
 
@@ -75,10 +98,32 @@ def recorded(folder: Path) -> Length | None:
     return diameter
 
 
-def doubt(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length) -> None:
-    """Print a warning if the particles seem to be of another size; see `upicker.run.size.warn_if_doubtful`."""
-    from upicker.run.size import warn_if_doubtful
+def follow(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length | None) -> None:
+    """Set the working scale to the size of the particles near a given diameter, and print it where it is another one.
 
-    with collected_warnings() as noticed:
-        warn_if_doubtful(picker, paths, reading, given)
-    show_warnings(noticed)
+    An estimated diameter (None is given) is that size already.
+    """
+    from upicker.run.size import follow as look
+
+    found = None if given is None else look(picker, paths, reading, given)
+    if found is None:
+        return
+    note(found.line())
+    if found.doubtful:
+        warning(
+            f"--diameter {given}: the particles seem to be of another size, about {found.size_px:.0f} px. "
+            "Look at some picks; upicker size looks at more diameters, and estimates it."
+        )
+
+
+def follow_or_resume(work: Picking, paths: Sequence[Path], given: Length | None, continued: bool) -> None:
+    """Set the working scale as `follow` does; a run that goes on keeps the one with which it began."""
+    from upicker.run.size import earlier
+
+    before = earlier(work) if continued else None
+    if before is None:
+        follow(work.picker, paths, work.reading, given)
+        return
+    work.picker.relative_size = before
+    if before != 1:
+        note(f"working scale: particles look {before:g} diameters wide, as {work.outputs.folder / 'run.toml'} says")

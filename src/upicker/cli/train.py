@@ -76,7 +76,7 @@ def train(
         initial = initial_weights(init or NONE, job)
         result = general.train(read, job, initial, _workers() if workers is None else workers)
         if read.plan is not None:
-            note(f"simulated: {read.share:.0%} of the tiles, of {len(read.plan.specimens)} kinds of specimen")
+            note(f"simulated: {read.share:.0%} of the tiles, of {len(set(read.plan.specimens))} kinds of specimen")
         return report_stage("trained", result, sum(len(one.paths) for one in read.sets), "simulated images kept aside")
 
 

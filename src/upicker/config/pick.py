@@ -48,6 +48,11 @@ class PickConfig(Room):
         "Whether the picks of weights for particles of any size keep their own sizes; else they get the diameter that "
         "was given.",
     )
+    follow: bool = knob(
+        True,
+        "Whether the working scale of weights for particles of any size is that of the particles seen, where these "
+        "clearly have another size than the given diameter; picks still get the given one.",
+    )
     smallest: float = knob(
         0.6, "Of weights for particles of any size: no picks smaller than this, in given diameters.", low=0
     )

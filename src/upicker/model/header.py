@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from upicker import __version__
+from upicker.calibration import Calibration
 from upicker.errors import ConfigError, WeightsError
 from upicker.units import Length, parse_length
 
@@ -28,6 +29,8 @@ MOST_CHARACTERS = 2**20
 MOST_DIGITS = 3
 # Of what a file says, so much is quoted in an error.
 MOST_QUOTED = 200
+# Slope and offset of a calibration.
+MOST_STEEP = 1e3
 # Without these knobs positions and sizes would silently be those of the defaults.
 REQUIRED = (("image", "working_diameter_px"),)
 
@@ -56,6 +59,9 @@ class Header:
         Of the training, once it is complete (`upicker.train.fingerprint`); empty before.
     thresholds : dict of str to float
         The threshold for each of some numbers of views, as scores differ with that; empty: `threshold` for all.
+    calibrations : dict of str to [float, float]
+        Slope and offset of the curve that makes probabilities of scores (`upicker.calibration.Calibration`), for each
+        of some numbers of views; thresholds are then probabilities. Empty: scores are used as they are.
     general : dict of str to str
         The shipped model that these weights are, or were trained from: ``name``, ``sha256`` (of its tensors, see
         `upicker.model.weights.digest`) and ``commit`` (of its training). Empty: none.
@@ -74,6 +80,7 @@ class Header:
     version: str = __version__
     fingerprint: str = ""
     thresholds: dict[str, float] = field(default_factory=dict)
+    calibrations: dict[str, list[float]] = field(default_factory=dict)
     general: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -81,6 +88,11 @@ class Header:
     def length(self) -> Length | None:
         """The particle diameter as a length; None: any."""
         return None if self.diameter is None else parse_length(self.diameter)
+
+    @property
+    def curves(self) -> dict[int, Calibration]:
+        """The calibration for each of some numbers of views."""
+        return {int(views): Calibration(*values) for views, values in self.calibrations.items()}
 
     @property
     def by_views(self) -> dict[int, float]:
@@ -134,6 +146,7 @@ def _require_sound(header: Header) -> None:
         if value is not None and not _is_fraction(value):
             raise ValueError(f"'{name}' is no number from 0 to 1")
     _require_thresholds(header.thresholds)
+    _require_calibrations(header.calibrations)
     _require_texts(header.general)
     if not isinstance(header.steps, int) or isinstance(header.steps, bool) or header.steps < 0:
         raise ValueError("'steps' is no whole number")
@@ -155,9 +168,25 @@ def _require_thresholds(thresholds: object) -> None:
     if not isinstance(thresholds, dict):
         raise TypeError("'thresholds' is no table")
     for views, value in thresholds.items():
-        is_number = views.isascii() and views.isdecimal() and len(views) <= MOST_DIGITS and int(views) > 0
-        if not (is_number and _is_fraction(value)):
+        if not (_is_number_of_views(views) and _is_fraction(value)):
             raise ValueError("'thresholds' has no number from 0 to 1 for each number of views")
+
+
+def _require_calibrations(calibrations: object) -> None:
+    if not isinstance(calibrations, dict):
+        raise TypeError("'calibrations' is no table")
+    for views, value in calibrations.items():
+        pair = isinstance(value, list) and len(value) == 2 and all(map(_is_finite, value))
+        if not (_is_number_of_views(views) and pair and 0 < value[0] <= MOST_STEEP and abs(value[1]) <= MOST_STEEP):
+            raise ValueError("'calibrations' has no slope above 0 and offset for each number of views")
+
+
+def _is_number_of_views(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS and int(text) > 0
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def _is_fraction(value: object) -> bool:

@@ -6,12 +6,13 @@ A back end is one file with a function like `load`; ``Picker(path, back_end=load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from upicker.calibration import Calibration
 from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.units import Length
@@ -49,6 +50,8 @@ class LoadedNetwork:
         Returns the same network on the CPU, for when the memory of the GPU is full.
     thresholds : mapping of int to float
         The threshold for each of some numbers of views; empty: `threshold` for all.
+    calibrations : mapping of int to Calibration
+        What makes probabilities of scores, for each of some numbers of views; empty: scores are used as they are.
     general : mapping of str to str
         The shipped model that the weights are, or were trained from (`upicker.model.header.Header.general`).
     """
@@ -61,7 +64,14 @@ class LoadedNetwork:
     gpus: tuple[str, ...] = ()
     spare: Callable[[], Network] | None = None
     thresholds: Mapping[int, float] = field(default_factory=dict)
+    calibrations: Mapping[int, Calibration] = field(default_factory=dict)
     general: Mapping[str, str] = field(default_factory=dict)
+
+    def probability(self, score: np.ndarray, views: int) -> np.ndarray:
+        """Return `(n,)` probabilities for scores from a number of views; uncalibrated, the scores as they are."""
+        if not self.calibrations:
+            return score
+        return self.calibrations[nearest(views, self.calibrations)].probability(score)
 
     def threshold_with(self, views: int | None) -> float | None:
         """Return the threshold for a number of views, or for the nearest known one; None: for the usual number."""
@@ -72,7 +82,12 @@ def threshold_with(views: int | None, thresholds: Mapping[int, float], usual: fl
     """Return the threshold for a number of views, or for the nearest known one; `usual` for None, the usual number."""
     if views is None or not thresholds:
         return usual
-    return thresholds[min(thresholds, key=lambda number: (abs(number - views), -number))]
+    return thresholds[nearest(views, thresholds)]
+
+
+def nearest(views: int, known: Iterable[int]) -> int:
+    """Return the nearest known number of views, of two the larger one."""
+    return min(known, key=lambda number: (abs(number - views), -number))
 
 
 def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from upicker.errors import ConfigError, UPickerWarning, warn
@@ -11,9 +12,11 @@ from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.stamp import stamp
 from upicker.particles import Micrograph, Particles
-from upicker.pick.detection import detect
+from upicker.pick.detection import detect, number_of_views
 from upicker.pick.network import DeviceFullError, LoadedNetwork, Network, load
+from upicker.pick.scales import judge
 from upicker.pick.shipped import located
+from upicker.pick.size import NEAR, own
 from upicker.pick.sparing import Sparing
 from upicker.units import Length
 
@@ -46,6 +49,9 @@ class Picker:
         The shipped model that the weights are, or were trained from; empty: none.
     threshold : float
         Lowest score of a pick; may be set.
+    relative_size : float
+        Size of the particles, in given diameters: the working scale is that for particles of this size. 1 at first;
+        may be set, or found by `follow`.
     stored_threshold : float
         What it is at first: the config's, that of the weights, or `DEFAULT_THRESHOLD`.
     has_threshold : bool
@@ -71,17 +77,19 @@ class Picker:
         loaded = back_end(self.path, self._changes)
         self._network, self._spare, self.config = Sparing(loaded.network), loaded.spare, loaded.config
         self.diameter, self.device, self.gpus = loaded.diameter, loaded.device, loaded.gpus
-        self.general = dict(loaded.general)
+        self.general, self._probability = dict(loaded.general), loaded.probability
         self._on_cpu: Network | None = None
         pick = self.config.pick
         thresholds = (pick.threshold, loaded.threshold_with(pick.views), DEFAULT_THRESHOLD)
         self.stored_threshold = next(threshold for threshold in thresholds if threshold is not None)
         self.threshold = self.stored_threshold
+        self.relative_size = 1.0
         self.has_threshold = thresholds[:2] != (None, None)
 
     def __reduce__(self) -> tuple:
         # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.
-        return _again, (self.path, self._changes, self._back_end, {"threshold": self.threshold})
+        state = {"threshold": self.threshold, "relative_size": self.relative_size}
+        return _again, (self.path, self._changes, self._back_end, state)
 
     def with_threads(self, threads: int) -> Picker:
         """Return the same picker with this many CPU threads."""
@@ -90,7 +98,7 @@ class Picker:
     def changed(self, changes: Mapping[str, object]) -> Picker:
         """Return the same picker with further changes to the config."""
         picker = Picker(self.path, {**self._changes, **changes}, self._back_end)
-        picker.threshold = self.threshold
+        picker.threshold, picker.relative_size = self.threshold, self.relative_size
         return picker
 
     def diameter_or(self, given: Length | None = None) -> Length:
@@ -108,6 +116,34 @@ class Picker:
                 "--diameter", found, "Give --diameter, e.g. --diameter 190A or 108px; upicker size estimates it"
             )
         return diameter
+
+    def follow(self, micrographs: Sequence[Micrograph], diameter_px: float) -> float:
+        """Look at some micrographs, and set the working scale to the size that particles there have by their boxes.
+
+        A diameter that is given too large or too small costs picks; this makes up for it, up to factors of 0.6 and 1.6.
+        Where particles are not clearly of another size than was given (`upicker.pick.size.own`), the weights know the
+        diameter, or the knob ``pick.follow`` is off, it is the given one.
+
+        Parameters
+        ----------
+        micrographs : sequence of Micrograph
+            One or a few, with their pixels.
+        diameter_px : float
+            The given diameter, raw pixels of the first one; where pixel sizes differ, the same length in others.
+
+        Returns
+        -------
+        float
+            The new `relative_size`.
+        """
+        pick = self.config.pick
+        self.relative_size = 1.0
+        if self.diameter is None and pick.follow:
+            low, high = max(NEAR[0], pick.smallest), min(NEAR[1], pick.largest)
+            one_view = self if pick.views == 1 else self.changed({"pick.views": 1})
+            at = partial(judge, one_view, micrographs, limits_px=(low * diameter_px, high * diameter_px))
+            self.relative_size = round(own(at, diameter_px), 2)
+        return self.relative_size
 
     def pick(self, micrograph: Micrograph, diameter_px: float | None = None) -> Particles:
         """Find the particles of one micrograph.
@@ -144,12 +180,25 @@ class Picker:
         if diameter_px is None:
             length = self.diameter_or()
             diameter_px = length.to_px(micrograph.pixel_size_A, str(micrograph.path or micrograph.name))
-        found = masked(prepare(micrograph, diameter_px, self.config.image), self.config.image)
+        # All that is said in diameters is said in given ones.
+        return replace(self.shown(micrograph, diameter_px * self.relative_size), diameter_px=diameter_px)
+
+    def shown(self, micrograph: Micrograph, size_px: float) -> Prepared:
+        """Return a micrograph at the working scale for particles of some size, whatever the given diameter.
+
+        Raises
+        ------
+        MicrographError, InputError
+            If the micrograph does not fit the size.
+        """
+        found = masked(prepare(micrograph, size_px, self.config.image), self.config.image)
         return replace(found, unflattened=None)
 
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
-        found = self._of_size(self.detections(prepared, where).above(self.threshold), prepared.diameter_px)
+        found = self.detections(prepared, where)
+        probability = self._probability(found.score, number_of_views(prepared, self.config))
+        found = self._of_size(replace(found, score=probability).above(self.threshold), prepared.diameter_px)
         if not len(found) and self.threshold == self.stored_threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
@@ -170,7 +219,7 @@ class Picker:
         return found if pick.sizes else found.with_diameter(diameter_px)
 
     def detections(self, prepared: Prepared, where: Path | str) -> Particles:
-        """Return all that `picks` chooses from, down to a very low score, by falling score.
+        """Return all that `picks` chooses from, down to a very low score, by falling score, which is not calibrated.
 
         It is detected on the CPU where the GPU's memory is full: perhaps it is only so for a while.
         """

@@ -7,15 +7,19 @@ negated, where no particle can be: what counts is the *excess* of the best score
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from upicker.errors import UPickerError, collected_warnings
 from upicker.particles import Micrograph, Particles
 from upicker.pick.decoys import negated
-from upicker.pick.picker import Picker
+
+if TYPE_CHECKING:
+    from upicker.pick.picker import Picker
 
 # Side of the central square that is shown, in given diameters: the same area, and time, at each diameter.
 WINDOW = 16.0
@@ -25,6 +29,8 @@ DENSITY, FEWEST, MOST = 0.04, 8, 40
 # Large diameters are binned to at least so many pixels first, about twice what the network is shown: preparing whole
 # micrographs would take most of the time.
 BINNED_PX = 48
+# Boxes are of one size with the median one if they differ from it by less than this factor.
+SAME = 1.2
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Judged:
         Median size of the boxes of the best picks, raw pixels of the first micrograph.
     excess : float
         The former above the latter, the median of all micrographs: a contaminant in one of three does not count.
+    alike : float
+        The share of these boxes that have about the median size, 0..1: less where there are particles of two sizes.
     """
 
     diameter_px: float
@@ -50,9 +58,15 @@ class Judged:
     chance: float
     box_px: float
     excess: float
+    alike: float = 1.0
 
 
-def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float) -> Judged | None:
+def judge(
+    picker: Picker,
+    micrographs: Sequence[Micrograph],
+    diameter_px: float,
+    limits_px: tuple[float, float] = (0.0, math.inf),
+) -> Judged | None:
     """Show the central parts of some micrographs at a given diameter.
 
     Parameters
@@ -63,6 +77,8 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
         With their pixels.
     diameter_px : float
         In pixels of the first one; where the pixel size of another one differs, the same length there.
+    limits_px : tuple of float
+        Boxes that are smaller or larger do not count; in the same pixels.
 
     Returns
     -------
@@ -77,13 +93,15 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
         factor = max(1, int(there_px / BINNED_PX))
         with collected_warnings():
             try:
-                prepared = picker.prepared(binned(part, factor), there_px / factor)
+                prepared = picker.shown(binned(part, factor), there_px / factor)
             except UPickerError:
                 continue  # it is smaller than that, or its centre is empty
             area += part.pixels.size / there_px**2
-            picks, decoys = (picker.detections(one, part.path or part.name) for one in (prepared, negated(prepared)))
-        # In given diameters: pixels differ.
-        found.append((replace(picks, diameter_px=picks.diameter_px * factor / there_px), decoys))
+            both = [picker.detections(one, part.path or part.name) for one in (prepared, negated(prepared))]
+        # In pixels of the first micrograph.
+        both = [replace(one, diameter_px=one.diameter_px * factor * diameter_px / there_px) for one in both]
+        picks, decoys = (one.select(_between(one.diameter_px, limits_px)) for one in both)
+        found.append((picks, decoys))
     if not found:
         return None
     best = round(min(max(DENSITY * area, FEWEST), MOST))
@@ -92,8 +110,9 @@ def judge(picker: Picker, micrographs: Sequence[Micrograph], diameter_px: float)
     picks, decoys = (Particles.concatenate(list(ones)) for ones in zip(*found, strict=True))
     score, chance = (_mean_of_best(one.score, best) for one in (picks, decoys))
     sizes = picks.by_score().diameter_px[:best]
-    box_px = diameter_px * float(np.median(sizes)) if len(sizes) else diameter_px
-    return Judged(diameter_px, score, chance, box_px, float(np.median(excess)))
+    box_px = float(np.median(sizes)) if len(sizes) else diameter_px
+    alike = float(np.mean(_between(sizes, (box_px / SAME, box_px * SAME)))) if len(sizes) else 0.0
+    return Judged(diameter_px, score, chance, box_px, float(np.median(excess)), alike)
 
 
 def central(micrograph: Micrograph, side_px: float) -> Micrograph:
@@ -110,6 +129,10 @@ def binned(micrograph: Micrograph, factor: int) -> Micrograph:
     squares = micrograph.pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
     size = micrograph.pixel_size_A and micrograph.pixel_size_A * factor
     return replace(micrograph, pixels=squares.mean((1, 3), dtype=np.float32), pixel_size_A=size)
+
+
+def _between(sizes: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    return (sizes >= limits[0]) & (sizes <= limits[1])
 
 
 def _middle(length: int, most: int) -> slice:

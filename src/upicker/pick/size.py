@@ -25,6 +25,12 @@ LEAST = 0.22
 SECOND, VALLEY = 0.6, 0.7
 # What is printed as the range, as a factor.
 ERROR = 1.15
+# Particles near a given diameter: boxes between these parts of it, of which so many are of one size.
+NEAR, ALIKE = (0.6, 1.6), 0.75
+# They are looked at so often at most, until their boxes are as large as they were given, up to this factor.
+LOOKS, SETTLED = 3, 1.07
+# Their size is another one than the given diameter if it differs by this factor.
+CLEAR = 1.1
 
 # Given diameter -> what the network says; None where it cannot.
 At = Callable[[float], Judged | None]
@@ -111,6 +117,38 @@ def estimated(at: At, diameters_px: Sequence[float], step: Callable[[int, int], 
     second = _second(excess, best)
     second_px = None if second is None else coarse[second].box_px
     return Estimate(found, found / ERROR, found * ERROR, float(excess[best]), second_px)
+
+
+def own(at: At, given_px: float) -> float:
+    """Return the size of the particles near a given diameter, as their boxes have it.
+
+    Boxes follow the given diameter a little, so that particles are looked at again at the size that these had.
+
+    Parameters
+    ----------
+    at : callable
+        Shows the micrographs at a given diameter, and counts the boxes that are near `given_px`.
+    given_px : float
+        The given diameter.
+
+    Returns
+    -------
+    float
+        In given diameters. 1 where particles are not clearly of another size, of two sizes, or where scores are those
+        of chance.
+    """
+    shown = given_px
+    for _ in range(LOOKS):
+        judged = at(shown)
+        if judged is None:
+            return 1.0
+        settled = 1 / SETTLED < judged.box_px / shown < SETTLED
+        shown = judged.box_px
+        if settled:
+            break
+    ratio = shown / given_px
+    there = judged.excess >= LEAST and judged.alike >= ALIKE
+    return 1.0 if not there or 1 / CLEAR < ratio < CLEAR else ratio
 
 
 def _second(excess: np.ndarray, best: int) -> int | None:

@@ -76,6 +76,7 @@ def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
         gpus(config),
         spare,
         thresholds=header.by_views,
+        calibrations=header.curves,
         general=header.general,
     )
 

@@ -6,12 +6,12 @@ import errno
 import multiprocessing
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from upicker.errors import (
     ConfigError,
@@ -54,8 +54,32 @@ class Outcome(Generic[T]):
     warnings: tuple[UPickerWarning, ...] = ()
 
 
+class Processes(Protocol):
+    """Processes that are there already, and stay: of this machine (`upicker.run.pool.Crew`), or `Workers`."""
+
+    def replies(
+        self, paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]], /
+    ) -> Generator[Reply[T], None, None]:
+        """Work on files; as `upicker.run.pool.replies`."""
+        ...
+
+
+class Workers(Processes, Protocol):
+    """Processes elsewhere, see `upicker.run.cluster.Cluster`."""
+
+    @property
+    def threads(self) -> int:
+        """The cores that each of them has."""
+        ...
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether networks are computed in bfloat16 there."""
+        ...
+
+
 def each(
-    paths: Sequence[Path], work: Callable[[Path], T], jobs: int = 1, kept: Crew | None = None
+    paths: Sequence[Path], work: Callable[[Path], T], jobs: int | Processes = 1
 ) -> Generator[Outcome[T], None, None]:
     """Do the work for every file, and yield each outcome as soon as it is known.
 
@@ -66,10 +90,8 @@ def each(
     work : callable
         Takes a path. With ``jobs > 1`` it is sent to other processes, so it must be picklable: an instance of a
         class at module level. If it is a `upicker.run.ahead.TwoSteps`, files are loaded ahead.
-    jobs : int
-        Number of processes; 1 works in this process, file after file in the given order.
-    kept : Crew, optional
-        Processes of earlier calls, which stay for later ones; with ``jobs > 1`` they work on single files, too.
+    jobs : int or Processes
+        Number of processes; 1 works in this process, file after file in the given order. Or processes that are there.
 
     Yields
     ------
@@ -86,7 +108,12 @@ def each(
         If the GPU fails, again in another process, and there is no other one.
     """
     failure = None
-    if jobs <= 1 or (kept is None and len(paths) <= 1):
+    if not isinstance(jobs, int):
+        with closing(jobs.replies(paths, partial(_outcomes, work))) as found:
+            for reply in found:
+                yield _outcome(reply)
+        return
+    if jobs <= 1 or len(paths) <= 1:
         done = 0
         try:
             for outcome in _outcomes(work, paths):
@@ -102,9 +129,15 @@ def each(
     two = _two_steps(work)
     readers, gpus = (two.readers, two.gpus) if two else (0, ())
     jobs = max(1, min(jobs, len(paths)))
-    with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure, kept)) as found:
+    with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure)) as found:
         for reply in found:
             yield _outcome(reply)
+
+
+def staying(work: Callable[[Path], object], jobs: int) -> Crew:
+    """Return a number of processes that do such work, to be given to `each` again and again, and closed at the end."""
+    two = _two_steps(work)
+    return Crew(jobs, two.readers, two.gpus) if two else Crew(jobs)
 
 
 def _outcomes(work: Callable[[Path], T], paths: Iterable[Path]) -> Generator[Outcome[T], None, None]:

@@ -22,7 +22,7 @@ from upicker.io.sources import Repeated, Source
 from upicker.io.stacks import StackEntry, StackKind, open_stack, read_note, write_particles_star
 from upicker.particles import Micrograph, Particles
 from upicker.pick.extract import Boxing, fitting, portions
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, Workers, each
 from upicker.run.outputs import writable
 from upicker.units import Length
 
@@ -237,7 +237,7 @@ def with_metadata(entry: StackEntry, listed: Listed | None, microscope: Mapping[
 def extract_all(
     paths: Sequence[Path],
     work: Extracting,
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     listed: Sequence[Listed] = (),
     microscope: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Outcome[Extracted], None, None]:
@@ -249,7 +249,7 @@ def extract_all(
         Micrographs with picks.
     work : Extracting
         The work on each.
-    jobs : int
+    jobs : int or Workers
         Processes.
     listed, microscope
         See `with_metadata`.

@@ -15,7 +15,7 @@ from upicker.io import micrographs
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.run import record
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, Workers, each
 from upicker.run.entries import Entry, Journal
 from upicker.run.outputs import Destination
 
@@ -68,6 +68,10 @@ class Finding(Protocol):
         """Return it for each of `jobs` processes, which share the cores."""
         ...
 
+    def elsewhere(self, workers: Workers) -> Self:
+        """Return it for processes elsewhere, with all settled that they would decide by their own machine."""
+        ...
+
     def __call__(self, path: Path, /) -> Entry:
         """Find the particles of one micrograph, and write them."""
         ...
@@ -106,7 +110,7 @@ def require_same_settings(work: Finding, option: str = "--skip-existing") -> Non
 
 
 def find_all(
-    paths: Sequence[Path], work: Finding, jobs: int = 1, todo: Sequence[Path] | None = None
+    paths: Sequence[Path], work: Finding, jobs: int | Workers = 1, todo: Sequence[Path] | None = None
 ) -> Generator[Outcome[Entry], None, None]:
     """Find the particles of many micrographs; ``run.toml`` and an entry for each are written beside them.
 
@@ -116,8 +120,8 @@ def find_all(
         The micrographs, of different names, as `upicker.io.micrographs.find` returns them.
     work : Finding
         The work on each.
-    jobs : int
-        Number of processes.
+    jobs : int or Workers
+        Number of processes, or processes elsewhere.
     todo : sequence of Path, optional
         To continue an earlier run: those whose outputs are missing. What that run determined for all micrographs is
         used again, and entries that it could not write are added. By default all micrographs are done anew.
@@ -134,20 +138,23 @@ def find_all(
     """
     work.outputs.prepare()
     with closing(Journal(work.outputs.folder)) as journal:
-        work, todo = begun(paths, work, todo, journal)
-        jobs = min(jobs, len(todo))
-        yield from record.recorded(each(todo, work.for_processes(jobs), jobs), journal)
+        if isinstance(jobs, int):
+            jobs = min(jobs, len(paths if todo is None else todo))
+        work, todo = begun(paths, work, jobs, todo, journal)
+        yield from record.recorded(each(todo, work, jobs), journal)
 
 
 F = TypeVar("F", bound=Finding)
 
 
-def begun(paths: Sequence[Path], work: F, todo: Sequence[Path] | None, journal: Journal) -> tuple[F, Sequence[Path]]:
+def begun(
+    paths: Sequence[Path], work: F, jobs: int | Workers, todo: Sequence[Path] | None, journal: Journal
+) -> tuple[F, Sequence[Path]]:
     """Determine what holds for all micrographs, write ``run.toml``, and complete the entries of earlier runs.
 
     Parameters
     ----------
-    paths, work, todo
+    paths, work, jobs, todo
         As of `find_all`.
     journal : Journal
         Of this run.
@@ -155,7 +162,7 @@ def begun(paths: Sequence[Path], work: F, todo: Sequence[Path] | None, journal: 
     Returns
     -------
     work : Finding
-        With what was determined.
+        With what was determined, for each of the processes.
     todo : sequence of Path
         The micrographs to do.
 
@@ -166,17 +173,19 @@ def begun(paths: Sequence[Path], work: F, todo: Sequence[Path] | None, journal: 
     """
     folder = work.outputs.folder
     earlier = record.read(folder)
-    work = continued(work, earlier) if todo is not None else work
+    work = work if todo is None else continued(work, earlier)
     if todo is None or todo:
         work = work.adapted(paths)
     since = earlier.since_ns
     if todo is None and (not earlier.about or _changed(earlier, work)):
         since = journal.since_ns  # If this run is killed, what it has not done again must not count as done.
     todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
+    if not isinstance(jobs, int):
+        work = work.elsewhere(jobs)
     if todo or not earlier.about:
         record.write(folder, work.command, work.config, {**work.about(), record.SINCE: since})
     journal.append(_unlisted(done, work, earlier.micrographs))
-    return work, todo
+    return work.for_processes(jobs) if isinstance(jobs, int) else work, todo
 
 
 def continued(work: F, earlier: record.Record) -> F:
@@ -228,6 +237,9 @@ def _changed(earlier: record.Record, work: Finding) -> list[str]:
     given = knobs["propose.profile"]
     if "propose" in work.rooms and given not in ("none", earlier.knobs.get("propose.profile")):
         changed.append("propose.profile")
+    # Other settings bring another working scale.
+    if not changed and then.get("relative_size") != now.get("relative_size"):
+        changed.append("relative_size")
     return changed
 
 

@@ -12,6 +12,7 @@ from upicker.config import Config
 from upicker.io.micrographs import Reading
 from upicker.pick.picker import Picker
 from upicker.run.ahead import Ready
+from upicker.run.batch import Workers
 from upicker.run.decoys import Choice
 from upicker.run.entries import Entry
 from upicker.run.machine import PROCESS_BYTES, cores, memory_bytes
@@ -81,6 +82,7 @@ class Picking:
             "model_sha256": self._sha256,
             **{f"general_{key}": value for key, value in self.picker.general.items()},
             "diameter": str(self.picker.diameter_or(self.diameter)),
+            "relative_size": self.picker.relative_size if self.picker.relative_size != 1 else None,
             "threshold": self.picker.threshold,
             **(self.choice.about() if self.choice else {}),
             **self.reading.about(),
@@ -92,8 +94,11 @@ class Picking:
         return replace(self, choice=choice)
 
     def settled(self, knobs: Mapping[str, object]) -> Picking:
-        """Return it unchanged: an earlier run has determined nothing."""
-        return self
+        """Return it with the precision that an earlier run determined for all of its processes."""
+        earlier = knobs.get("train.bfloat16")
+        if not isinstance(earlier, bool) or self.config.train.bfloat16 is not None:
+            return self
+        return replace(self, picker=self.picker.changed({"train.bfloat16": earlier}))
 
     def adapted(self, paths: Sequence[Path]) -> Picking:
         """Return it unchanged: weights are ready for any micrograph."""
@@ -102,6 +107,14 @@ class Picking:
     def for_processes(self, jobs: int) -> Picking:
         """Return it for each of `jobs` processes, which share the cores."""
         return replace(self, picker=sharing_cores(self.picker, jobs), readers=readers(self.picker, jobs))
+
+    def elsewhere(self, workers: Workers) -> Picking:
+        """Return it for processes elsewhere: threads, precision and tiles together are those of the record."""
+        picker = self.picker
+        changes: dict[str, object] = {"train.threads": workers.threads}
+        if picker.config.train.bfloat16 is None:
+            changes["train.bfloat16"] = workers.bfloat16
+        return replace(self, picker=picker.changed(changes), readers=0)
 
     @property
     def gpus(self) -> tuple[str, ...]:

@@ -80,8 +80,7 @@ def replies(
     failure : DeviceError, optional
         How another process failed at the last file: as if it had been of these.
     kept : Crew, optional
-        Processes of earlier calls, which stay for later ones; there may be as many as it says. Whoever made it closes
-        it, also after an error.
+        Processes of earlier calls, which stay for later ones, until whoever made it closes it.
 
     Yields
     ------
@@ -98,8 +97,8 @@ def replies(
         stops.
     """
     line = _Line(deque(paths), ahead)
-    crew = Crew(jobs) if kept is None else kept
-    crew.begin(bytes(ForkingPickler.dumps(work)), gpus)
+    crew = Crew(jobs, ahead, gpus) if kept is None else kept
+    crew.begin(bytes(ForkingPickler.dumps(work)))
     if failure is not None:
         line.deaths[paths[-1]], line.failures[paths[-1]], crew.failures[0] = 1, failure, 1
         line.failed_on[paths[-1]] = {0}
@@ -172,6 +171,10 @@ class Crew:
     ----------
     jobs : int
         How many there may be.
+    ahead : int
+        How many files one is given beside the one at work.
+    gpus : sequence of str
+        Process number n sees the n-th one.
 
     Attributes
     ----------
@@ -179,24 +182,28 @@ class Crew:
         The work.
     numbers : list of int
         Of processes that live, or may be started.
-    gpus : sequence of str
-        Process number n sees the n-th one.
     processes : list of _Process
         Those that were started.
     failures : dict of int to int
         How often the device of a process, and of those that it replaced, failed since the last result.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.packed, self.numbers, self.gpus = b"", list(range(jobs)), ()
+    def __init__(self, jobs: int, ahead: int = 0, gpus: Sequence[str] = ()) -> None:
+        self.packed, self.numbers, self.ahead, self.gpus = b"", list(range(jobs)), ahead, tuple(gpus)
         self.processes: list[_Process] = []
         self.failures: dict[int, int] = {}
 
-    def begin(self, packed: bytes, gpus: Sequence[str]) -> None:
+    def begin(self, packed: bytes) -> None:
         """Take other work; processes that are there go over to it when they have files to do."""
-        self.packed, self.gpus = packed, tuple(gpus)
+        self.packed = packed
         for process in self.processes:
             process.begin(packed)
+
+    def replies(
+        self, paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]]
+    ) -> Generator[Reply[T], None, None]:
+        """Work on files; as `replies` of this module, but the processes stay, until `close`."""
+        return replies(paths, work, len(self.numbers), self.ahead, self.gpus, kept=self)
 
     def close(self) -> None:
         """End all processes; files at work are finished first, others are dropped."""

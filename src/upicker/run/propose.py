@@ -16,6 +16,7 @@ from upicker.particles import Micrograph
 from upicker.propose.proposals import EXAMPLES, propose, sampling_order, with_template
 from upicker.run import record
 from upicker.run.ahead import Ready
+from upicker.run.batch import Workers
 from upicker.run.entries import Entry
 from upicker.run.machine import PROCESS_BYTES, memory_bytes
 from upicker.run.masks import Masks
@@ -118,6 +119,10 @@ class Proposing:
     def learns(self) -> bool:
         """Whether a template is to be learned from micrographs of the run."""
         return self.config.propose.template and self.config.propose.profile is None
+
+    def elsewhere(self, workers: Workers) -> Proposing:
+        """Return it for processes elsewhere: nothing depends on the machine."""
+        return replace(self, readers=0)
 
     def settled(self, knobs: Mapping[str, object]) -> Proposing:
         """Return it with the template that an earlier run learned, if one is to be learned."""

@@ -2,7 +2,7 @@
 
 The uncertainty of a micrograph is a sum over the model's detections: one that is a particle with probability `p`
 contributes ``4 p (1 - p)``, which is 1 where p is one half, and 0 where the model is certain. Scores become
-probabilities by Platt scaling on completely labelled micrographs, see `upicker.run.calibration`; without such, the
+probabilities by Platt scaling on completely labelled micrographs, see `upicker.calibration`; without such, the
 threshold stored with the weights stands for one half. Detections below `FAINT` or above ``1 - FAINT`` contribute
 nothing, or the many hopeless ones would outweigh the rest. Users are shown how many are uncertain, with a probability
 between `UNCERTAIN` and ``1 - UNCERTAIN``.
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from upicker.calibration import Calibration, from_labels, from_threshold
 from upicker.io.atomic import replacing
 from upicker.io.labels import Labelled
-from upicker.run.calibration import Calibration, from_labels, from_threshold
 
 FAINT, UNCERTAIN = 0.1, 0.25
 # Labelled micrographs to calibrate on.

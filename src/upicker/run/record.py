@@ -75,6 +75,12 @@ class Record:
             return None
 
     @property
+    def relative_size(self) -> float:
+        """Size of the particles, in given diameters, to which the working scale was set."""
+        size = self.about.get("relative_size")
+        return float(size) if isinstance(size, int | float) and 0 < size < math.inf else 1.0
+
+    @property
     def model(self) -> Path | None:
         """The weights, if the file still exists."""
         model = self.about.get("model")

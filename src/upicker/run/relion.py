@@ -30,7 +30,7 @@ from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
 from upicker.run import record
-from upicker.run.batch import Outcome
+from upicker.run.batch import Outcome, Workers
 from upicker.run.entries import Entry
 from upicker.run.find import Finding, find_all
 from upicker.run.outputs import there, writable
@@ -235,7 +235,9 @@ def proposing(job: RelionJob, diameter: Length, changes: Mapping[str, object]) -
     return Proposing(diameter, job.outputs, config, job.reading, command=COMMAND)
 
 
-def run(job: RelionJob, todo: Sequence[Path] | None, work: Finding, jobs: int) -> Generator[Outcome[Entry], None, None]:
+def run(
+    job: RelionJob, todo: Sequence[Path] | None, work: Finding, jobs: int | Workers
+) -> Generator[Outcome[Entry], None, None]:
     """Find the particles in micrographs of the job, and write its lists at the end, also when it is stopped.
 
     Parameters
@@ -246,8 +248,8 @@ def run(job: RelionJob, todo: Sequence[Path] | None, work: Finding, jobs: int) -
         Those without coordinates, of a job that is continued; None does all anew.
     work : Finding
         Of `picking` or `proposing`.
-    jobs : int
-        Number of processes.
+    jobs : int or Workers
+        Number of processes, or processes elsewhere.
 
     Raises
     ------

@@ -29,7 +29,7 @@ from upicker.io import coordinates, folders, micrographs, mrc, plausible, raster
 from upicker.io.atomic import replacing
 from upicker.io.star import Table
 from upicker.run import truth
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, Workers, each
 from upicker.run.machine import memory_bytes
 from upicker.run.outputs import writable
 from upicker.run.record import toml
@@ -136,7 +136,7 @@ class DataSet:
 
 
 def simulate_all(
-    paths: Sequence[Path], work: DataSet, jobs: int = 1, resume: bool = False
+    paths: Sequence[Path], work: DataSet, jobs: int | Workers = 1, resume: bool = False
 ) -> Generator[Outcome[MicrographFacts], None, None]:
     """Simulate micrographs, and write the lists and the record, also when the caller stops before the end.
 
@@ -146,7 +146,7 @@ def simulate_all(
         Those of `DataSet.paths` to make; others may exist already.
     work : DataSet
         What to simulate, and the folder to write to.
-    jobs : int
+    jobs : int or Workers
         Processes; the micrographs do not depend on it.
     resume : bool
         Refuse to add to a folder whose micrographs were made with other options.
@@ -165,7 +165,8 @@ def simulate_all(
     OutputError
         If something cannot be written.
     """
-    check_memory(work.scene, jobs)
+    if isinstance(jobs, int):
+        check_memory(work.scene, jobs)
     about = _about(work)
     # A run that failed before its first micrograph has made nothing that a corrected one could not add to.
     if resume and any((work.folder / "truth").glob("*.star")):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from upicker.errors import InputError, UPickerError, UPickerWarning, collected_warnings, warn
+from upicker.errors import InputError, UPickerError, collected_warnings
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
 from upicker.pick import size
@@ -15,14 +15,18 @@ from upicker.pick.picker import Picker
 from upicker.pick.scales import judge
 from upicker.pick.size import Estimate, Nothing
 from upicker.propose.proposals import sampling_order
+from upicker.run import record
+from upicker.run.find import Finding, changed_settings
 from upicker.units import Length
 
-# Micrographs that are looked at, and those from which a given diameter is checked.
-EXAMPLES, FEWER = 3, 1
+# Micrographs that are looked at.
+EXAMPLES = 3
 # Diameters that are tried: at least so many pixels, and between these parts of the shorter side of a micrograph.
 SMALLEST_PX, SMALLEST, LARGEST = 8.0, 1 / 200, 0.25
-# A given diameter is doubted if the estimate differs by this factor.
+# A given diameter is doubted if particles differ by this factor.
 DOUBTFUL = 1.3
+# What a run decides after its working scale.
+_LATER = {"threshold", "fdr", "relative_size"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,36 @@ class Found:
         return Length(float(f"{diameter_px:.4g}"), "px")
 
 
+@dataclass(frozen=True)
+class Followed:
+    """Particles of another size than the given diameter, to which the working scale is set.
+
+    Attributes
+    ----------
+    relative_size : float
+        Their size, in given diameters.
+    given_px : float
+        The given diameter, in pixels of the first micrograph.
+    """
+
+    relative_size: float
+    given_px: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether they differ by a third or so: perhaps the given diameter is wrong."""
+        return not 1 / DOUBTFUL < self.relative_size < DOUBTFUL
+
+    @property
+    def size_px(self) -> float:
+        """Their size, in pixels of the first micrograph."""
+        return self.relative_size * self.given_px
+
+    def line(self) -> str:
+        """Return what is to be said."""
+        return f"working scale: particles look {self.size_px:.0f} px wide, not the {self.given_px:.0f} px given"
+
+
 def find(
     picker: Picker, paths: Sequence[Path], reading: Reading, step: Callable[[int, int], None] = lambda done, of: None
 ) -> Found:
@@ -109,22 +143,43 @@ def _estimate(picker: Picker, looked_at: Sequence[Micrograph], step: Callable[[i
     return Found(found, looked_at[0].pixel_size_A, paths)
 
 
-def warn_if_doubtful(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length) -> None:
-    """Warn if the particles seem to be of another size than the given diameter, by a third or so.
+def follow(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length) -> Followed | None:
+    """Set a picker's working scale to the size that particles have in a few micrographs, see `Picker.follow`.
 
-    One micrograph is looked at, at this diameter. Where nothing is found, nothing is said.
+    Parameters
+    ----------
+    picker : Picker
+        The weights; its `relative_size` is set.
+    paths : sequence of Path
+        The micrographs; which ones are looked at does not depend on their order.
+    reading : Reading
+        How they are read.
+    given : Length
+        The given diameter.
+
+    Returns
+    -------
+    Followed or None
+        None where the working scale stays that of the given diameter, or no micrograph can be read.
     """
+    picker.relative_size = 1.0
+    if picker.diameter is not None or not picker.config.pick.follow:
+        return None
     try:
-        looked_at = _first(paths, reading, FEWER)
+        looked_at = _first(paths, reading, EXAMPLES)
         given_px = given.to_px(looked_at[0].pixel_size_A)
-        told = judge(_fast(picker), looked_at, given_px)
+        found = picker.follow(looked_at, given_px)
     except UPickerError:
-        return
-    if told is None or told.excess < size.LEAST or 1 / DOUBTFUL < told.box_px / given_px < DOUBTFUL:
-        return
-    seen = f"the particles seem to be of another size, about {told.box_px:.0f} px"
-    remedy = "Look at some picks; upicker size looks at more micrographs, and estimates the diameter"
-    warn(UPickerWarning(f"--diameter {given}", seen, remedy))
+        return None  # reported when the micrographs are picked
+    return None if found == 1 else Followed(found, given_px)
+
+
+def earlier(work: Finding) -> float | None:
+    """Return the relative size of an earlier run into the same folder; None without one of the same settings."""
+    before = record.read(work.outputs.folder)
+    if not before.about or {*changed_settings(work)} - _LATER:
+        return None
+    return before.relative_size
 
 
 def _fast(picker: Picker) -> Picker:

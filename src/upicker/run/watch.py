@@ -15,7 +15,7 @@ from upicker.io.lists import Listed
 from upicker.io.look import Look, look
 from upicker.run import entries, record
 from upicker.run.arrivals import Arrivals, Seen
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, Processes, Workers, each, staying
 from upicker.run.entries import Entry, Journal
 from upicker.run.find import Finding, begun, key_of
 from upicker.run.outputs import Destination
@@ -70,7 +70,7 @@ class Task:
         Takes micrographs, and returns where the particles of these go.
     begin : callable
         Takes all micrographs, with those of earlier runs, and those of the first round; returns the work on all, with
-        what is determined once, and the number of processes.
+        what is determined once, and the number of processes, or processes elsewhere.
     at : callable
         Takes the work and the micrographs of a round; returns the work on these: with their outputs and pixel sizes.
     least : int
@@ -83,7 +83,7 @@ class Task:
 
     source: Arriving
     outputs: Callable[[Sequence[Listed]], Destination]
-    begin: Callable[[Sequence[Listed], Sequence[Listed]], tuple[Finding, int]]
+    begin: Callable[[Sequence[Listed], Sequence[Listed]], tuple[Finding, int | Workers]]
     at: Callable[[Any, Sequence[Listed]], Finding]
     least: int = 1
     after: Callable[[Sequence[Listed]], None] = lambda listed: None
@@ -218,7 +218,8 @@ class _Worker:
         self._watch, self._task, self._journal = watch, watch.task, journal
         self._arrivals = Arrivals(watch.terms.settle_s)
         self._work: Finding | None = None
-        self._jobs, self._crew = 1, None
+        self._jobs: int | Processes = 1
+        self._crew: Crew | None = None
         folder = self._task.outputs([]).folder
         # On file systems that take A and a for the same name, outputs of two micrographs would be one file.
         self._same_case = (folder / entries.FOLDER.upper()).exists()
@@ -286,7 +287,7 @@ class _Worker:
         looks = {path: at for path in todo if (at := self._arrivals.look_at(path)) is not None}
         work = self._task.at(self._begun(found), found)
         self._tried |= dict.fromkeys(todo)
-        with closing(record.recorded(_stamped(each(todo, work, self._jobs, self._crew), looks), self._journal)) as done:
+        with closing(record.recorded(_stamped(each(todo, work, self._jobs), looks), self._journal)) as done:
             for outcome in done:
                 at = looks[outcome.path]
                 if outcome.error is None or look(outcome.path) == at:
@@ -305,11 +306,12 @@ class _Worker:
         if self._work is None:
             tried = [self._task.source.entries[path] for path in self._tried]
             there = [*tried, *first]
-            work, self._jobs = self._task.begin(there, first)
-            todo = [entry.path for entry in first]
-            work, _ = begun([entry.path for entry in there], work, todo, self._journal)
-            self._work = work.for_processes(self._jobs)
-            self._crew = Crew(self._jobs) if self._jobs > 1 else None
+            work, jobs = self._task.begin(there, first)
+            paths, todo = ([entry.path for entry in listed] for listed in (there, first))
+            self._work, _ = begun(paths, work, jobs, todo, self._journal)
+            if isinstance(jobs, int) and jobs > 1:
+                self._crew = staying(self._work, jobs)
+            self._jobs = self._crew or jobs
         return self._work
 
 

@@ -1,9 +1,10 @@
-"""Contaminants on the ice: lumps, crystals, crystalline ice, speckles."""
+"""Contaminants on the ice: lumps, crystals, crystalline ice, speckles; and filaments in it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
@@ -13,6 +14,8 @@ from upicker.simulate import knobs
 from upicker.simulate.grid import Grid
 
 LUMP_PATH_A = 700.0  # mean free path in lumps and crystals, which also scatter electrons outside the aperture
+# A filament shows as much as ice of this fraction of its thickness, and hardly absorbs.
+FILAMENT, FILAMENT_PATH_A = 0.25, 3000.0
 LATTICE_A = 3.9, 3.67, 3.44  # lattice spacings of hexagonal ice; 3.67 also of cubic ice
 _LEVELS = {"none": (0.0, 0.0, 0.0, 0.0), "some": (0.7, 0.3, 0.1, 0.2), "much": (3.0, 1.5, 0.5, 1.0)}
 
@@ -27,15 +30,17 @@ class Contamination:
     crystals : hexagonal crystals with straight edges and diffraction stripes, 300 to 1200 A wide.
     patches : areas where the ice itself is crystalline: grains of different darkness, lattice fringes.
     speckles : areas with many small dark dots, as from ethane.
+    filaments : long bent threads of protein or nucleic acid, 20 to 120 A thick.
     """
 
     blobs: float = 0.7
     crystals: float = 0.0
     patches: float = 0.0
     speckles: float = 0.0
+    filaments: float = 0.0
 
     def __post_init__(self) -> None:
-        knobs.not_negative(self, "blobs", "crystals", "patches", "speckles")
+        knobs.not_negative(self, "blobs", "crystals", "patches", "speckles", "filaments")
 
     @classmethod
     def level(cls, name: str) -> Contamination:
@@ -72,8 +77,14 @@ class Contaminants:
 
 def draw(rng: np.random.Generator, contamination: Contamination, grid: Grid) -> Contaminants | None:
     """Return random contaminants of an image; None if there are none."""
-    kinds = (_blob, _crystal, _patch, _speckles)
-    wanted = (contamination.blobs, contamination.crystals, contamination.patches, contamination.speckles)
+    kinds = (_blob, _crystal, _patch, _speckles, _filament)
+    wanted = (
+        contamination.blobs,
+        contamination.crystals,
+        contamination.patches,
+        contamination.speckles,
+        contamination.filaments,
+    )
     numbers = [int(rng.poisson(mean)) for mean in wanted]
     if not any(numbers):
         return None
@@ -161,6 +172,24 @@ def _speckles(rng: np.random.Generator, grid: Grid, contaminants: Contaminants) 
         height = np.float32(2 * dot) * np.sqrt(np.clip(1 - (distance / np.float32(dot)) ** 2, 0, None))
         _add_highest(contaminants, window, height, height / (2 * LUMP_PATH_A))
         contaminants.unusable[window] |= distance < max(2 * dot, grid.pixel_size_A)
+
+
+def _filament(rng: np.random.Generator, grid: Grid, contaminants: Contaminants) -> None:
+    """Add a thread: a random walk whose direction changes slowly."""
+    radius_px = np.exp(rng.uniform(np.log(10), np.log(60))) / grid.pixel_size_A
+    step_px, persistence_px = 2.0, rng.uniform(10, 300) * radius_px
+    length = int(1.5 * sum(grid.shape) / step_px)
+    turns = rng.normal(0, np.sqrt(2 * step_px / persistence_px), length)
+    angle = rng.uniform(0, 2 * np.pi) + np.cumsum(turns)
+    path = step_px * np.cumsum(np.stack([np.cos(angle), np.sin(angle)], 1), axis=0)
+    path += grid.random_position(rng)[::-1] - path[length // 2]
+    clear = np.ones(grid.shape, np.uint8)
+    cv2.polylines(clear, [np.rint(path).astype(np.int32)], False, 0)
+    distance = cv2.distanceTransform(clear, cv2.DIST_L2, 5)
+    thick = 2 * np.sqrt(np.clip(radius_px**2 - distance**2, 0, None)) * np.float32(grid.pixel_size_A)
+    everywhere = (slice(None), slice(None))
+    height = (np.float32(FILAMENT) * thick).astype(np.float32)
+    _add_highest(contaminants, everywhere, height, height / np.float32(FILAMENT_PATH_A))
 
 
 def _outline(rng: np.random.Generator, angle: np.ndarray, strength: float) -> np.ndarray:

@@ -51,12 +51,16 @@ class Variety:
     per_diameter2 : particles per squared diameter of their own (log-uniform).
     min_distance : of two centres, in diameters of their own.
     clustered, broken, decoyed : largest fractions of particles in aggregates, broken ones, and decoys.
+    mixed : probability of two kinds of particles in equal numbers, of which the second is built in, and has a longest
+        extension of its own, which differs from the given diameter by as much as that of the first may.
     preferred : strength of preferred orientation (`Placement.preferred`), in a third of the tiles.
     voltages_kV, Cs_mm : of the microscopes; one of each is chosen.
     amplitude_contrast, envelope_B_A2, defocus_A : of the optics.
     dose_e_A2 : electrons that are counted (log-uniform).
     thickness_A, gradient, ice_noise, film : of the ice (its noise log-uniform).
-    contaminated : probability of contaminants, at up to 0.6 of the level ``"much"`` of `Contamination`.
+    contaminated : probability of contaminants, at up to 0.6 of the level ``"much"`` of `Contamination`; without
+        particles at least one half.
+    filaments : mean number of filaments, which are not to be picked.
     carbon, empty : probabilities of a carbon edge, and of no particles.
     smooth_px, smoothed : standard deviation of Gaussian smoothing, in working pixels, as in denoised images, and the
         fraction of the tiles that are smoothed.
@@ -70,6 +74,7 @@ class Variety:
     clustered: float = 0.3
     broken: float = 0.1
     decoyed: float = 0.3
+    mixed: float = 0.0
     preferred: Range = (-4.0, 4.0)
     voltages_kV: tuple[float, ...] = (300.0, 300.0, 200.0)
     Cs_mm: tuple[float, ...] = (2.7, 2.7, 2.0, 0.01)
@@ -82,6 +87,7 @@ class Variety:
     ice_noise: Range = (0.8, 5.0)
     film: Range = (1.0, 8.0)
     contaminated: float = 0.3
+    filaments: float = 0.0
     carbon: float = 0.05
     empty: float = 0.04
     smooth_px: Range = (0.5, 3.0)
@@ -114,10 +120,11 @@ class TilePlan:
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """A particle of the pool, at the scale of a given diameter, and its decoy."""
+    """A particle of the pool, at the scale of a given diameter, another one of another size, and a decoy."""
 
     given_A: float
     particle: Bank
+    other: Bank
     decoy: Bank
 
 
@@ -162,7 +169,7 @@ class Tiles:
         rng = np.random.default_rng((plan.seed, index, _SCENE))
         member = self._member(index // plan.refresh, int(rng.integers(plan.pool)))
         scene = _scene(rng, plan.variety, member, self.side_px, self.diameter_px)
-        known = {"particle": member.particle, "decoy": member.decoy}
+        known = {"particle": member.particle, "other": member.other, "decoy": member.decoy}
         simulated = make(replace(scene, seed=plan.seed), index, lambda name, _: known[name])
         if rng.random() >= plan.variety.smoothed:
             return simulated
@@ -188,11 +195,16 @@ class Tiles:
         specimen = load(name, source)
         given_A = specimen.diameter_A * _log_triangular(rng, variety.given)
         pixel_size_A = given_A / self.diameter_px
+
+        def built_in(diameter_A: float) -> Bank:
+            name = BUILT_IN[int(rng.integers(len(BUILT_IN)))]
+            source = replace(plan.source, seed=int(rng.integers(2**31)), diameter_A=diameter_A)
+            return Bank(load(name, source), pixel_size_A, max(1, plan.views // 4))
+
         # A decoy must differ in size: among particles of many kinds nothing else distinguishes it.
-        other = BUILT_IN[int(rng.integers(len(BUILT_IN)))]
-        source = replace(plan.source, seed=int(rng.integers(2**31)), diameter_A=given_A * rng.uniform(*variety.decoy))
-        decoy = Bank(load(other, source), pixel_size_A, max(1, plan.views // 4))
-        return _Member(given_A, Bank(specimen, pixel_size_A, plan.views), decoy)
+        decoy = built_in(given_A * rng.uniform(*variety.decoy))
+        other = built_in(given_A / _log_triangular(rng, variety.given))
+        return _Member(given_A, Bank(specimen, pixel_size_A, plan.views), other, decoy)
 
 
 def learnable(simulated: Simulated) -> Particles:
@@ -205,12 +217,16 @@ def _scene(rng: np.random.Generator, variety: Variety, member: _Member, side_px:
     """Return the random scene of one tile."""
     gap = rng.uniform(*variety.min_distance)
     density = _log_uniform(rng, variety.per_diameter2)
-    own_px = diameter_px * member.particle.diameter_A / member.given_A
-    particles = round(min(density, MAX_COVERAGE / (np.pi / 4 * gap**2)) * (side_px / own_px) ** 2)
-    level = rng.uniform(0.1, 0.6) if rng.random() < variety.contaminated else 0.0
+    mixed, empty = rng.random(2) < (variety.mixed, variety.empty)
+    banks = (member.particle, member.other) if mixed else (member.particle,)
+    own_px2 = np.mean([(diameter_px * one.diameter_A / member.given_A) ** 2 for one in banks])
+    particles = round(min(density, MAX_COVERAGE / (np.pi / 4 * gap**2)) * side_px**2 / own_px2)
+    probable = max(variety.contaminated, 0.5) if empty and variety.contaminated else variety.contaminated
+    level = rng.uniform(0.1, 0.6) if rng.random() < probable else 0.0
     much = Contamination.level("much")
+    contamination = Contamination(**{f.name: level * getattr(much, f.name) for f in fields(much)})
     return Scene(
-        specimens=("particle",),
+        specimens=("particle", "other") if mixed else ("particle",),
         shape=(side_px, side_px),
         pixel_size_A=member.given_A / diameter_px,
         particles=particles,
@@ -223,14 +239,14 @@ def _scene(rng: np.random.Generator, variety: Variety, member: _Member, side_px:
             preferred=rng.uniform(*variety.preferred) * (rng.random() < 0.3),
         ),
         ice=Ice(
-            thickness_A=max(rng.uniform(*variety.thickness_A), 1.1 * 2 * member.particle.radius_A),
+            thickness_A=max(rng.uniform(*variety.thickness_A), 1.1 * 2 * max(one.radius_A for one in banks)),
             gradient=rng.uniform(*variety.gradient),
             noise=_log_uniform(rng, variety.ice_noise),
             film=rng.uniform(*variety.film),
         ),
-        contamination=Contamination(**{f.name: level * getattr(much, f.name) for f in fields(much)}),
+        contamination=replace(contamination, filaments=variety.filaments),
         carbon=variety.carbon,
-        empty=variety.empty,
+        empty=float(empty),
         dose_e_A2=_log_uniform(rng, variety.dose_e_A2),
         optics=Optics(
             voltage_kV=float(rng.choice(variety.voltages_kV)),

@@ -293,7 +293,8 @@ def _specimens(config: SimulatedConfig, path: Path) -> tuple[str, ...]:
         found = [name for name in found if name not in out]
     if not found:
         raise ConfigError(path, "'simulated.specimens' are all excluded", "Leave one in")
-    return tuple(dict.fromkeys(found))
+    # Built-in ones are drawn as often as they are named; a file may match several patterns.
+    return tuple(one for at, one in enumerate(found) if one in BUILT_IN or one not in found[:at])
 
 
 def _names(specimen: str) -> tuple[str, str]:

@@ -154,7 +154,9 @@ def run_stage(
         if plan.validation and state.best:
             stage.check()
             picking = config if stage.views is None else replace(config, pick=replace(config.pick, views=stage.views))
-            state.best |= threshold.choose_again(output, plan.validation, stage.threshold_on, picking, stage.check)
+            where = (plan.validation, stage.threshold_on)
+            # Proposals are no truth that probabilities could be of.
+            state.best |= threshold.choose_again(output, *where, picking, stage.check, stage.name != "pretrain")
         stage.check()
         mark_complete(output, fingerprint)
         stage.check()

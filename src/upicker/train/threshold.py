@@ -1,4 +1,4 @@
-"""The thresholds that are stored with the weights, chosen once the best weights are known.
+"""The thresholds and calibrations that are stored with the weights, chosen once the best weights are known.
 
 Scores depend on the number of views, so that there is a threshold for each of some numbers, and one for the number that
 is used unless the user gives another; where that is the same for all micrographs, both are one. Precision, recall and
@@ -7,19 +7,26 @@ F1 are those at the latter, for the held-back labels only.
 Of few micrographs only few labels can be held back, and a threshold chosen on those alone is often a poor one. Training
 micrographs are as good for this: in a training of minutes the network picks them hardly better than what was held back
 (docs/experiments.md).
+
+On the same picks, if their labels are complete, the curves are fitted that make probabilities of scores, and thresholds
+are those of probabilities then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from upicker.calibration import Calibration, from_labels
 from upicker.config import Config
 from upicker.model import weights
 from upicker.pick.detection import number_of_views
+from upicker.pick.network import nearest
 from upicker.pick.torch_network import TorchNetwork
-from upicker.scoring import score
+from upicker.scoring import pooled, score
 from upicker.train.partial import metrics_for
 from upicker.train.validation import Pair, ValidationMicrograph, metrics_of
 
@@ -36,6 +43,7 @@ def choose_again(
     training: Sequence[ValidationMicrograph],
     config: Config,
     check: Callable[[], None] = lambda: None,
+    calibrate: bool = True,
 ) -> dict[str, float]:
     """Choose the thresholds of a weights file again, and store them.
 
@@ -51,6 +59,8 @@ def choose_again(
         How to pick.
     check : callable
         Called before the file is written; raises if it must not be.
+    calibrate : bool
+        Whether curves are fitted; only where labels are complete.
 
     Returns
     -------
@@ -82,12 +92,40 @@ def choose_again(
         result = score(usual[: len(validation)], threshold=row["threshold"])
         row |= {"precision": result.precision, "recall": result.recall, "f1": result.f1}
     in_order = [one for one in micrographs if one in few]
-    thresholds = {str(number): _metrics(in_order, pairs)["threshold"] for number, pairs in found.items()}
+    thresholds = {number: _metrics(in_order, pairs)["threshold"] for number, pairs in found.items()}
+    complete = not any(one.partial for one in micrographs)
+    curves = _curves(found) if calibrate and complete else {}
     if len(usually) == 1:  # On more micrographs, and perhaps another number.
-        thresholds[str(*usually)] = row["threshold"]
+        number = next(iter(usually))
+        thresholds[number] = row["threshold"]
+        again = curves and _curves({number: usual})
+        curves |= again
+    if curves:
+        thresholds = {number: _probability(curves, number, value) for number, value in thresholds.items()}
+        row["threshold"] = _probability(curves, max(usually), row["threshold"])
     check()
-    weights.save(path, model, replace(header, **row, thresholds=thresholds))
+    weights.save(
+        path,
+        model,
+        replace(
+            header,
+            **row,
+            thresholds={str(number): value for number, value in thresholds.items()},
+            calibrations={str(number): [curve.slope, curve.offset] for number, curve in curves.items()},
+        ),
+    )
     return row
+
+
+def _curves(pairs: Mapping[int, Sequence[Pair]]) -> dict[int, Calibration]:
+    """Return what makes probabilities of scores for each number of views; nothing where picks do not determine it."""
+    found = {number: from_labels(*pooled(some)) for number, some in pairs.items()}
+    return {number: curve for number, curve in found.items() if curve is not None}
+
+
+def _probability(curves: Mapping[int, Calibration], views: int, score: float) -> float:
+    """Return the probability that a threshold stands for."""
+    return float(curves[nearest(views, curves)].probability(np.array([score]))[0])
 
 
 def _metrics(micrographs: Sequence[ValidationMicrograph], pairs: list[Pair]) -> dict[str, float]:

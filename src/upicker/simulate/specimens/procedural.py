@@ -12,7 +12,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from upicker.simulate.specimens.blobs import Blobs
-from upicker.simulate.specimens.structure import CONTRAST_VA3_DA
+from upicker.simulate.specimens.invented import MOST_BLOBS, Invented, assembly, membrane, nucleic
+from upicker.simulate.specimens.structure import CONTRAST_VA3_DA, extension
 
 _Point = tuple[float, float, float]
 
@@ -40,8 +41,10 @@ def build(name: str, diameter_A: float | None = None, seed: int = 0) -> Blobs:
     seed : int
         Of its random inner structure.
     """
-    kind = _KINDS[name]
     rng = np.random.default_rng((seed, BUILT_IN.index(name)))
+    if name in _INVENTED:
+        return _invented(name, _INVENTED[name](rng), rng, diameter_A)
+    kind = _KINDS[name]
     scale = (diameter_A or kind.diameter_A) / kind.diameter_A
     unit = kind.unit(rng) * scale
     operators = Rotation.create_group(kind.symmetry).as_matrix()
@@ -51,6 +54,20 @@ def build(name: str, diameter_A: float | None = None, seed: int = 0) -> Blobs:
     centres = np.concatenate([unit @ operator.T for operator in operators])
     centres -= np.average(centres, axis=0, weights=weight)
     return Blobs(name, kind.diameter_A * scale, centres, kind.sigma_A * scale, weight)
+
+
+def _invented(name: str, found: Invented, rng: np.random.Generator, diameter_A: float | None) -> Blobs:
+    """Return an invented particle, scaled to a longest extension."""
+    centres, mass = found.centres_A, found.mass_kDa
+    if len(centres) > MOST_BLOBS:  # fewer and heavier ones
+        kept = rng.choice(len(centres), MOST_BLOBS, replace=False)
+        centres, mass = centres[kept], mass[kept] * mass.sum() / mass[kept].sum()
+    natural_A = extension(centres) + 2 * _INVENTED_SIGMA_A
+    scale = (diameter_A or natural_A) / natural_A
+    weight = mass * rng.lognormal(0, 0.4, len(mass))
+    weight *= scale**3 * 1e3 * CONTRAST_VA3_DA * mass.sum() / weight.sum()
+    centres = (centres - np.average(centres, axis=0, weights=weight)) * scale
+    return Blobs(name, natural_A * scale, centres, _INVENTED_SIGMA_A * scale, weight)
 
 
 def _barrel(rng: np.random.Generator) -> np.ndarray:
@@ -119,4 +136,6 @@ _KINDS = {
     "rod": _Kind(180.0, 465.0, 4.2, "D2", _rod),
     "small": _Kind(110.0, 125.0, 4.0, "C1", _small),
 }
-BUILT_IN = tuple(_KINDS)
+_INVENTED = {"assembly": assembly, "membrane": membrane, "nucleic": nucleic}
+_INVENTED_SIGMA_A = 4.5
+BUILT_IN = (*_KINDS, *_INVENTED)

@@ -39,13 +39,33 @@ class Calibration:
         return 1 / (1 + np.exp(-(self.slope * log_odds(score) + self.offset)))
 
 
+def expected_error(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
+    """Return the expected calibration error: how far probabilities are from the frequencies of what they predict.
+
+    Parameters
+    ----------
+    probability : np.ndarray
+        `(n,)`, 0..1.
+    hit : np.ndarray
+        `(n,)` bool: whether it was so.
+    bins : int
+        Intervals of equal width; the difference between the mean probability and the frequency in each is weighted by
+        the number of its members.
+    """
+    if not len(probability):
+        return 0.0
+    which = np.minimum((probability * bins).astype(int), bins - 1)
+    difference = np.bincount(which, probability - hit, bins)
+    return float(np.abs(difference).sum() / len(probability))
+
+
 def log_odds(score: np.ndarray) -> np.ndarray:
     """Return `(n,)` ln(s / (1 - s)); finite also for scores of 0 and 1."""
     clipped = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
     return np.log(clipped / (1 - clipped))
 
 
-def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
+def from_labels(score: np.ndarray, hit: np.ndarray, weight: np.ndarray | None = None) -> Calibration | None:
     """Fit the curve to detections in labelled micrographs.
 
     Parameters
@@ -54,6 +74,8 @@ def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
         `(n,)`, 0..1.
     hit : np.ndarray
         `(n,)` bool: those that match a label.
+    weight : np.ndarray, optional
+        `(n,)` how much each counts; by default alike.
 
     Returns
     -------
@@ -63,6 +85,7 @@ def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
     right, wrong = int(hit.sum()), int((~hit).sum())
     if min(right, wrong) < FEWEST:
         return None
+    weight = np.ones(len(score)) if weight is None else weight * len(score) / weight.sum()
     x = log_odds(score)
     # Platt's targets are slightly below certainty, so that separable scores do not give a step.
     target = np.where(hit, (right + 1) / (right + 2), 1 / (wrong + 2))
@@ -70,7 +93,8 @@ def from_labels(score: np.ndarray, hit: np.ndarray) -> Calibration | None:
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         z = values[0] * x + values[1]
         residual = 1 / (1 + np.exp(-z)) - target
-        return float(np.sum(np.logaddexp(0, z) - target * z)), np.array([residual @ x, residual.sum()])
+        value = float(weight @ (np.logaddexp(0, z) - target * z))
+        return value, np.array([(weight * residual) @ x, weight @ residual])
 
     slope, offset = minimize(loss, np.array([1.0, -float(np.median(x))]), jac=True, method="BFGS").x
     return Calibration(float(slope), float(offset)) if slope > 0 else None
