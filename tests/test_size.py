@@ -29,7 +29,7 @@ from upicker.run.find import changed_settings, find_all
 from upicker.run.outputs import Outputs
 from upicker.run.pick import Picking
 from upicker.run.record import read as read_record
-from upicker.run.size import Followed, earlier, find, follow
+from upicker.run.size import Followed, earlier, find, follow, negate
 from upicker.units import Length
 
 RUNGS = ladder(8, 512)
@@ -200,10 +200,37 @@ def test_noise_is_refused(tmp_path, picker):
         find(picker, written(tmp_path / "mics", 27, contrast=0.0), Reading())
 
 
-def test_bright_particles_are_refused_with_what_to_set(tmp_path, picker):
+@pytest.mark.parametrize("given", [None, Length(27, "px")])
+def test_bright_particles_are_found_where_nobody_said_that_they_are_dark(tmp_path, picker, given):
+    """A negated picker is that in another process, too, and is not negated again."""
     paths = written(tmp_path / "mics", 27, contrast=8.0)
+    assert not picker.knows_contrast
+    if given is None:
+        found = find(picker, paths, Reading())
+        assert found.particles == "bright"
+        assert found.estimate.diameter_px == pytest.approx(27, rel=0.12)
+    else:
+        assert negate(picker, paths, Reading(), given) == "bright"
+    assert negate(picker, paths, Reading(), Length(27, "px")) is None
+    for one in (picker, pickle.loads(pickle.dumps(picker)), picker.changed({"pick.views": 2})):
+        assert one.config.image.particles == "bright"
+        one.threshold = 0.05
+        assert len(one.pick(Reading().read(paths[0]), 27.0)) > 10
+
+
+def test_dark_particles_and_noise_are_not_negated(tmp_path, picker):
+    for name, contrast in (("dark", -8.0), ("noise", 0.0)):
+        paths = written(tmp_path / name, 27, contrast=contrast)
+        assert negate(picker, paths, Reading(), Length(27, "px")) is None
+    assert picker.config.image.particles == "dark"
+
+
+def test_bright_particles_are_refused_where_the_user_said_that_they_are_dark(tmp_path, picker):
+    paths = written(tmp_path / "mics", 27, contrast=8.0)
+    dark = picker.changed({"image.particles": "dark"})
     with pytest.raises(InputError, match=r"image\.particles=bright"):
-        find(picker, paths, Reading())
+        find(dark, paths, Reading())
+    assert negate(dark, paths, Reading(), Length(27, "px")) is None
     bright = picker.changed({"image.particles": "bright"})
     assert find(bright, paths, Reading()).estimate.diameter_px == pytest.approx(27, rel=0.12)
 
@@ -423,6 +450,19 @@ def test_picking_with_a_wrong_diameter_follows_the_particles_and_says_so(command
     assert record.diameter == Length(80, "A")
     assert record.relative_size == pytest.approx(27 / 40, rel=0.1)
     np.testing.assert_allclose(read_coordinates(Path("picks/m0.csv")).diameter_px, 40)
+
+
+@pytest.mark.parametrize("given", [("--threshold", "0.05"), ("--threshold", "0.05", "--diameter", "54A")])
+def test_picking_bright_particles_says_so_and_goes_on_with_them(command, capsys, given):
+    paths = written(command / "mics", 27, contrast=8.0)
+    code, out, _ = upicker(capsys, *PICK, *given)
+    assert code == 0
+    assert out.splitlines()[0] == "particles are bright (image.particles): with dark ones nothing is found"
+    assert read_record(Path("picks")).knobs["image.particles"] == "bright"
+    Path("picks/m0.csv").unlink()
+    code, out, err = upicker(capsys, *PICK, *given, "--skip-existing")
+    assert (code, err) == (0, "")
+    assert len(read_coordinates(Path("picks") / f"{paths[0].stem}.csv")) > 10
 
 
 def test_a_diameter_that_is_a_little_wrong_is_followed_without_a_warning(command, capsys):

@@ -20,6 +20,7 @@ from web_client import (
     label_store,
     make_labels,
     make_micrographs,
+    make_picks,
     make_project,
     pick_store,
 )
@@ -31,6 +32,7 @@ from upicker.io.lock import Held
 from upicker.io.micrographs import Reading
 from upicker.io.processes import Identity
 from upicker.particles import Particles
+from upicker.pick.triage import Verdict
 from upicker.run import record
 from upicker.units import Length
 from upicker.web import serve
@@ -290,3 +292,18 @@ def test_a_browser_is_opened_where_the_user_sits():
     assert not has_screen({}, "linux")
     assert not has_screen({"DISPLAY": "localhost:10.0", "SSH_CONNECTION": "1 2 3 4"}, "linux")
     assert not has_screen({"SSH_TTY": "/dev/pts/1"}, "darwin")
+
+
+def test_a_table_of_triage_is_found_beside_the_picks_or_given(tmp_path):
+    paths, picks = make_micrographs(tmp_path / "mics", 2), make_picks(tmp_path / "picks", 2)
+    said = 'micrograph,class,score,reason\n/elsewhere/mic1.mrc,empty,0.02,"nothing, in ice"\nmic9.mrc,usable,0.9,x\n'
+    (tmp_path / "good_triage.csv").write_text(said)
+    expected = Verdict("empty", 0.02, "nothing, in ice")
+    assert inspecting(paths, Reading(), picks).triage["mic1"] == expected
+    (tmp_path / "bad_triage.csv").write_text(said.replace("empty", "lost"))
+    assert inspecting(paths, Reading(), picks).triage == {}  # there are two
+    assert inspecting(paths, Reading(), picks, triage=tmp_path / "good_triage.csv").triage["mic1"] == expected
+    with pytest.raises(InputError, match="bad_triage"):
+        inspecting(paths, Reading(), picks, triage=tmp_path / "bad_triage.csv")
+    (tmp_path / "good_triage.csv").unlink()
+    assert inspecting(paths, Reading(), picks).triage == {}  # what nobody asked for may be anything

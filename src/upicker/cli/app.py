@@ -42,6 +42,7 @@ from upicker.cli import (
     suggest,
     train,
     training,
+    triage,
 )
 from upicker.cli.console import problem, warning
 from upicker.errors import ConfigError, UPickerError, UPickerWarning
@@ -67,6 +68,7 @@ USAGE = {
     train.train: "SETS.toml -o general.safetensors [OPTIONS]",
     label.label: "MICS... --labels DIR [--diameter 190A] [--model model.safetensors] [OPTIONS]",
     suggest.suggest: "MICS... [--model model.safetensors] [--labels DIR] [-o ranking.csv] [OPTIONS]",
+    triage.triage: "MICS... -o good.star [OPTIONS]",
     size.size: "MICS... [OPTIONS]",
     pick.pick: "MICS... -o DIR [--diameter 190A] [--model model.safetensors] [OPTIONS]",
     inspect.inspect: "PICKS --micrographs MICS... [--labels DIR] [OPTIONS]",
@@ -89,6 +91,7 @@ COMPUTING = {
         training.finetune,
         train.train,
         suggest.suggest,
+        triage.triage,
         size.size,
         pick.pick,
         relion_job.relion_job,

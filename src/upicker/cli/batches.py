@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from upicker.cli.console import note, problem, warning
 from upicker.cli.progress import Plain, bar
@@ -111,7 +111,7 @@ class Batch:
     done : int
         Those that succeeded.
     particles : int
-        Particles in these.
+        Particles in these, or whatever is counted.
     seconds : float
         Time taken.
     failures : Failures
@@ -138,7 +138,12 @@ class Batch:
 
 
 def watch(
-    title: str, outcomes: Generator[Outcome, None, None], total: int, unit: str, failures: Failures | None = None
+    title: str,
+    outcomes: Generator[Outcome, None, None],
+    total: int,
+    unit: str,
+    count: Callable[[Any], int] = lambda value: value.particles,
+    failures: Failures | None = None,
 ) -> Batch:
     """Run a batch with a progress bar.
 
@@ -148,6 +153,8 @@ def watch(
         As for `follow`.
     unit : str
         What the values of `outcomes` count, e.g. ``"particles"``.
+    count : callable
+        Value of an outcome -> how many of them; by default its `particles`.
     failures : Failures, optional
         Those of earlier batches, to which those of this one are added.
     """
@@ -162,7 +169,7 @@ def watch(
                 batch.failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
                 batch.done += 1
-                batch.particles += outcome.value.particles
+                batch.particles += count(outcome.value)
             progress.update(task, advance=1, note=f"{batch.particles} {unit}")
             plain.update(number)
     batch.seconds = time.monotonic() - start

@@ -25,6 +25,7 @@ def inspect(
     *,
     micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
     labels: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
+    triage: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
     diameter: Size | None = None,
     host: Host = "127.0.0.1",
     port: Port = None,
@@ -48,6 +49,9 @@ def inspect(
         Micrographs: files, folders, quoted patterns or lists.
     labels
         Folder or file of labels to compare with.
+    triage
+        Table of "upicker triage", NAME_triage.csv, to filter and sort by; by default the one beside PICKS, if there is
+        just one.
     diameter
         Particle diameter, e.g. 190A; by default that of the run.toml beside the picks, or of the picks.
     no_browser
@@ -59,5 +63,5 @@ def inspect(
 
     from upicker.web.project import inspecting
 
-    project = inspecting(paths, reading, picks, labels, diameter, merged)
+    project = inspecting(paths, reading, picks, labels, diameter, merged, triage)
     return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}", force)

@@ -196,8 +196,8 @@ def _pick_arriving(
     outputs = asked.outputs
     source = Arriving(mics, outputs.folder, watching.settle)
     before = record.read(outputs.folder)
-    looks = picker.diameter is None and (asked.diameter is None or picker.config.pick.follow)
-    least = FIRST if looks and not before.micrographs else 1
+    # Weights for any size look at the first ones for the particles' size and contrast.
+    least = FIRST if picker.diameter is None and not before.micrographs else 1
     if asked.fdr is not None and earlier(outputs.folder, asked.fdr) is None:
         least = MICROGRAPHS
     ready: list[Picking] = []

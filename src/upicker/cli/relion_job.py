@@ -161,8 +161,7 @@ def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, els
     if isinstance(work, Proposing):
         learns = continued(work, before).learns
     else:
-        looks = asked.diameter is None or work.config.pick.follow
-        learns = work.picker.diameter is None and looks and not before.micrographs
+        learns = work.picker.diameter is None and not before.micrographs  # the particles' size and contrast
 
     def at(work: Picking | Proposing, listed: Sequence[Listed]) -> Picking | Proposing:
         return replace(work, outputs=job(listed).outputs, reading=job(listed).reading)

@@ -54,9 +54,31 @@ def followed(picker: Picker, paths: Sequence[Path], reading: Reading) -> Found:
 
     with counted("size") as tell:
         found = find(picker, paths, reading, tell)
+    if found.particles:
+        _tell_contrast(found.particles)
     for line in found.lines():
         note(line)
     return found
+
+
+def _settle_contrast(work: Picking, paths: Sequence[Path], given: Length | None, continued: bool) -> None:
+    """Take particles to be bright where only that shows any; a run that goes on keeps what it began with."""
+    from upicker.run import record
+    from upicker.run.size import negate
+
+    picker, folder = work.picker, work.outputs.folder
+    before = record.read(folder, micrographs=False).knobs.get("image.particles") if continued else None
+    if before is None:
+        particles = None if given is None else negate(picker, paths, work.reading, given)
+        if particles is not None:
+            _tell_contrast(particles)
+    elif before != picker.config.image.particles and not picker.knows_contrast:
+        note(f"particles are {picker.negate()} (image.particles), as {folder / record.NAME} says")
+
+
+def _tell_contrast(particles: str) -> None:
+    other = "dark" if particles == "bright" else "bright"
+    note(f"particles are {particles} (image.particles): with {other} ones nothing is found")
 
 
 def known(
@@ -120,6 +142,7 @@ def follow_or_resume(work: Picking, paths: Sequence[Path], given: Length | None,
     """Set the working scale as `follow` does; a run that goes on keeps the one with which it began."""
     from upicker.run.size import earlier
 
+    _settle_contrast(work, paths, given, continued)
     before = earlier(work) if continued else None
     if before is None:
         follow(work.picker, paths, work.reading, given)

@@ -110,7 +110,7 @@ class _Shown:
             for path in one.again:
                 note(f"{path}: it has changed since it was {self._title}, and is {self._title} again")
             before = len(self._particles)
-            batch = watch(self._title, self._counted(one), one.total, "particles", self._failures)
+            batch = watch(self._title, self._counted(one), one.total, "particles", failures=self._failures)
             self._show(batch.noticed)
             if batch.done:
                 new = len(self._particles) - before

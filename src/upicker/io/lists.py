@@ -22,7 +22,7 @@ from upicker.io import npy, star
 _STREAM_MAGIC = b"CSDAT"
 _HEAD_BYTES = 65_536
 _TEXT = bytes({*range(9, 14), *range(32, 256)})
-_NAMES = ("_rlnMicrographName", "_rlnMicrographMovieName")
+NAMES = ("_rlnMicrographName", "_rlnMicrographMovieName")
 _OWN, _ORIGINAL = "_rlnMicrographPixelSize", "_rlnMicrographOriginalPixelSize"
 _CTF = (
     "_rlnDefocusU", "_rlnDefocusV", "_rlnDefocusAngle", "_rlnPhaseShift", "_rlnCtfBfactor", "_rlnCtfScalefactor",
@@ -32,7 +32,7 @@ _CTF = (
 _OPTICS_3_0 = (
     "_rlnVoltage", "_rlnSphericalAberration", "_rlnAmplitudeContrast", "_rlnMagnification", "_rlnDetectorPixelSize",
 )  # fmt: skip
-_BLOBS = ("micrograph_blob", "micrograph_blob_non_dw", "movie_blob")
+BLOBS = ("micrograph_blob", "micrograph_blob_non_dw", "movie_blob")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def _star(path: Path, text: str) -> list[Listed]:
     tables = star.parse(text, path)
     if any(table.name == "optics" and "_rlnOpticsGroup" not in table.columns for table in tables):
         raise InputError(path, "its table of optics has no column _rlnOpticsGroup", "Write the list again")
-    listing = [table for table in tables if any(label in table.columns for label in _NAMES)]
+    listing = [table for table in tables if any(label in table.columns for label in NAMES)]
     if not listing or any("_rlnCoordinateX" in table.columns for table in listing):
         what = "particles" if listing else "no column _rlnMicrographName"
         remedy = "Give micrographs.star, corrected_micrographs.star or micrographs_ctf.star"
@@ -153,7 +153,7 @@ def _star(path: Path, text: str) -> list[Listed]:
 
 
 def _table(path: Path, table: star.Table, groups: Mapping[str, dict[str, str]]) -> dict[str, Listed]:
-    label = next(label for label in _NAMES if label in table.columns)
+    label = next(label for label in NAMES if label in table.columns)
     found = {}
     for number, words in zip(table.lines, table.rows):
         row = dict(zip(table.columns, words))
@@ -167,7 +167,7 @@ def _table(path: Path, table: star.Table, groups: Mapping[str, dict[str, str]]) 
         sources = (_without(row, _ORIGINAL), _without(optics, _ORIGINAL))
         found[row[label]] = _named(
             row[label],
-            pixel_size_A=_pixel_size(path, number, sources if label == _NAMES[0] else [_without(optics, _OWN)]),
+            pixel_size_A=_pixel_size(path, number, sources if label == NAMES[0] else [_without(optics, _OWN)]),
             optics=optics or None,
             ctf=_picked(row, _CTF) or None,
         )
@@ -211,7 +211,7 @@ def _exposures(path: Path) -> list[Listed]:
     remedy = "Give the exposures' .cs file, such as J12/exposures_accepted.cs"
     try:
         columns = _columns(path)
-        blob = next((blob for blob in _BLOBS if f"{blob}/path" in columns), None)
+        blob = next((blob for blob in BLOBS if f"{blob}/path" in columns), None)
         if blob is None:
             found = f"it has no field micrograph_blob/path, but: {', '.join(columns)[:160]}"
             raise InputError(path, found, remedy)

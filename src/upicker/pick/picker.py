@@ -101,6 +101,18 @@ class Picker:
         picker.threshold, picker.relative_size = self.threshold, self.relative_size
         return picker
 
+    @property
+    def knows_contrast(self) -> bool:
+        """Whether particles are known to be dark or bright: the user said so, or the weights are for one specimen."""
+        return self.diameter is not None or "image.particles" in self._changes
+
+    def negate(self) -> str:
+        """Take particles to be bright instead of dark, or the reverse; return which (knob ``image.particles``)."""
+        particles = "dark" if self.config.image.particles == "bright" else "bright"
+        self._changes["image.particles"] = particles
+        self.config = self.config.with_changes({"image.particles": particles})
+        return particles
+
     def diameter_or(self, given: Length | None = None) -> Length:
         """Return the diameter that is given, or else that of the weights.
 

@@ -41,11 +41,14 @@ class Found:
         Angstrom per pixel of that one.
     micrographs : tuple of Path
         Those that were looked at.
+    particles : str or None
+        ``"bright"`` or ``"dark"``, if that is the opposite of what was assumed.
     """
 
     estimate: Estimate
     pixel_size_A: float | None
     micrographs: tuple[Path, ...]
+    particles: str | None = None
 
     @property
     def diameter(self) -> Length:
@@ -111,6 +114,7 @@ def find(
     """Estimate the diameter of the particles in some micrographs.
 
     The micrographs looked at do not depend on the order of the list. Weights that know the diameter can be used, too.
+    Where only the opposite contrast shows particles, and the user has not said which they have, the picker is negated.
 
     Parameters
     ----------
@@ -128,19 +132,23 @@ def find(
     InputError
         If nothing like a particle is found at any diameter, or no micrograph can be read.
     """
-    return _estimate(_fast(picker), _first(paths, reading, EXAMPLES), step)
+    looked_at, fast = _first(paths, reading, EXAMPLES), _fast(picker)
+    found, particles = _estimate(fast, looked_at, step), None
+    if isinstance(found, Nothing) and found.opposite and not picker.knows_contrast:
+        particles = picker.negate()
+        found = _estimate(_fast(picker), looked_at, step)
+    if isinstance(found, Nothing):
+        raise _nothing(found, looked_at)
+    files = tuple(one.path for one in looked_at if one.path is not None)
+    return Found(found, looked_at[0].pixel_size_A, files, particles)
 
 
-def _estimate(picker: Picker, looked_at: Sequence[Micrograph], step: Callable[[int, int], None]) -> Found:
-    """Return what some micrographs say about the diameter; raises InputError if that is nothing."""
+def _estimate(picker: Picker, looked_at: Sequence[Micrograph], step: Callable[[int, int], None]) -> Estimate | Nothing:
+    """Return what some micrographs say about the diameter."""
     side = min(min(one.shape) for one in looked_at)
     smallest = max(SMALLEST_PX, SMALLEST * side)
     rungs = size.ladder(smallest, max(LARGEST * side, smallest))
-    found = size.estimated(partial(judge, picker, looked_at), rungs, step)
-    if isinstance(found, Nothing):
-        raise _nothing(found, looked_at)
-    paths = tuple(one.path for one in looked_at if one.path is not None)
-    return Found(found, looked_at[0].pixel_size_A, paths)
+    return size.estimated(partial(judge, picker, looked_at), rungs, step)
 
 
 def follow(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length) -> Followed | None:
@@ -172,6 +180,26 @@ def follow(picker: Picker, paths: Sequence[Path], reading: Reading, given: Lengt
     except UPickerError:
         return None  # reported when the micrographs are picked
     return None if found == 1 else Followed(found, given_px)
+
+
+def negate(picker: Picker, paths: Sequence[Path], reading: Reading, given: Length) -> str | None:
+    """Negate a picker if only the opposite contrast shows particles of a given diameter.
+
+    Not if the user has said which contrast particles have.
+
+    Returns
+    -------
+    str or None
+        ``"bright"`` or ``"dark"``, as which particles are taken now; None: as before.
+    """
+    if picker.knows_contrast:
+        return None
+    try:
+        looked_at = _first(paths, reading, EXAMPLES)
+        told = judge(_fast(picker), looked_at, given.to_px(looked_at[0].pixel_size_A))
+    except UPickerError:
+        return None  # reported when the micrographs are picked
+    return picker.negate() if told is not None and told.excess < -size.LEAST else None
 
 
 def earlier(work: Finding) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 
 import anyio.to_thread
@@ -136,6 +137,7 @@ def _list_routes(project: Project, parts: Parts) -> list[BaseRoute]:
                 **labels[number],
                 "picks": picks[number],
                 "opened": project.opened(number),
+                "triage": None if (said := project.triage.get(project.name(number))) is None else asdict(said),
             }
             for number in range(len(project.micrographs))
         ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,15 +16,13 @@ from upicker.io.atomic import replacing
 from upicker.io.lock import Held, Lock, lock
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
+from upicker.pick.triage import Verdict
 from upicker.run import record
 from upicker.run.outputs import writable
+from upicker.run.triage import beside, verdicts
 from upicker.train.labels import median_diameter
 from upicker.units import Length, parse_length
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from upicker.web.turns import one_at_a_time
 
 STATE = ".upicker"
 _SESSION, _BAD = "session.json", "bad.txt"
@@ -63,6 +60,8 @@ class Project:
         The particle diameter; None as long as it is unknown.
     model : Path or None
         Weights for proposals and suggestions.
+    triage : mapping of str to Verdict
+        By a micrograph's name, what ``upicker triage`` said of it.
     lock : Lock or None
         The right to write, see `claim`.
     """
@@ -76,6 +75,7 @@ class Project:
     picks: Path | None = None
     diameter: Length | None = None
     model: Path | None = None
+    triage: Mapping[str, Verdict] = field(default_factory=dict)
     lock: Lock | None = field(default=None, init=False)
     _opened: set[str] = field(default_factory=set, init=False, repr=False)
     _sizes: dict[int, tuple[tuple[int, int], float | None]] = field(default_factory=dict, init=False, repr=False)
@@ -229,7 +229,7 @@ class Project:
         name = self.name(number)
         if len(name.splitlines()) != 1:
             raise OutputError(self.state / _BAD, f"it cannot hold the name {name!r}", "Rename the micrograph")
-        with self._lock, _one_at_a_time(self.state):
+        with self._lock, one_at_a_time(self.state):
             names = self.bad() | {name} if bad else self.bad() - {name}
             with replacing(self.state / _BAD, lasting=True) as temporary:
                 temporary.write_text("".join(f"{one}\n" for one in sorted(names)), "utf-8", "surrogateescape")
@@ -240,7 +240,7 @@ class Project:
         Servers of several files of picks in one folder share the file.
         """
         self.refuse_if_lost()
-        with _one_at_a_time(self.state):
+        with one_at_a_time(self.state):
             saved = _saved_session(self.state / _SESSION)
             content = {
                 "diameter": saved.get("diameter") if diameter is None else str(diameter),
@@ -304,6 +304,7 @@ def inspecting(
     labels: Path | None = None,
     diameter: Length | None = None,
     changes: Mapping[str, object] | None = None,
+    triage: Path | None = None,
 ) -> Project:
     """Return the project of ``upicker inspect``; writes nothing.
 
@@ -319,11 +320,13 @@ def inspecting(
         The particle diameter. By default the one last set on the page, that of ``run.toml``, or that of the picks.
     changes : mapping, optional
         ``{"room.knob": value}``, changes to the config in ``run.toml`` beside the picks, or to the defaults.
+    triage : Path, optional
+        The table of ``upicker triage``; by default the one beside the picks, if there is just one and it can be read.
 
     Raises
     ------
     InputError
-        If the picks or the folder of labels do not exist.
+        If the picks or the folder of labels do not exist, or a given table cannot be read.
     ConfigError
         If the changes cannot be used.
     """
@@ -339,6 +342,10 @@ def inspecting(
     config = config.with_changes(changes or {})
     project = Project("inspect", tuple(paths), reading, config, folder / STATE, labels, picks, diameter, model)
     project.diameter = project.diameter or recorded or (_diameter_of_files(picks) if picks.is_dir() else None)
+    project.triage = {} if triage is None else verdicts(triage)
+    with contextlib.suppress(InputError):
+        if triage is None and (table := beside(picks)) is not None:
+            project.triage = verdicts(table)
     return project
 
 
@@ -371,18 +378,6 @@ def _recorded(folder: Path) -> tuple[Config, Length | None, Path | None]:
     with contextlib.suppress(UPickerError):
         config = config.with_changes(found.knobs, str(folder / record.NAME))
     return config, found.diameter, found.model
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep other servers from changing what they share in a folder; without effect where it cannot be locked."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            if fcntl is not None:
-                handle = os.open(folder, os.O_RDONLY)
-                stack.callback(os.close, handle)  # which unlocks it
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _opened(session: Mapping[str, object]) -> set[str]:
