@@ -1,5 +1,6 @@
 """Lists of some micrographs: RELION's and cryoSPARC's rows as they were, and lists made of files alone."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,18 @@ def test_all_columns_and_tables_of_a_star_list_are_kept(here):
     assert after[1].rows == before[1].rows[1:3]
 
 
+@pytest.mark.relion
+def test_relion_reads_the_kept_rows(here, relion):
+    rows = "".join(f"M/m{number}.mrc c{number} 1\n" for number in range(4))
+    head = HEAD.replace("_rlnBeamTiltX", "_rlnSphericalAberration\n_rlnAmplitudeContrast\n_rlnMicrographPixelSize")
+    Path("in.star").write_text(f"{head}1 a 300 2.7 0.1 1.5\n\n{MICS}{rows}\n")
+    kept.write(Path("out.star"), chosen(["in.star"], "m1", "m2"), ["in.star"])
+    command = ["relion_star_handler", "--i", "out.star", "--o", "read.star", "--combine"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "WARN" not in said.stdout + said.stderr
+    assert [entry.name for entry in lists.read(Path("read.star"))] == ["M/m1.mrc", "M/m2.mrc"]
+
+
 def test_files_alone_get_their_pixel_size(here):
     entries = chosen(["M"], "m0", "m3")
     kept.write(Path("out.star"), entries, ["M"], {entry.path: 1.5 for entry in entries})
@@ -55,7 +68,7 @@ def test_two_lists_become_one_with_the_optics_of_both(here):
         Path(f"{name}.star").write_text(f"{HEAD}{optics}\n\n{MICS}{rows}\n")
     given = ["a.star", "b.star"]
     kept.write(Path("out.star"), chosen(given, "m1", "m2"), given)
-    found = {entry.name: entry.optics for entry in lists.read(Path("out.star"))}
+    found = {entry.name: dict(entry.optics or {}) for entry in lists.read(Path("out.star"))}
     assert found["M/m1.mrc"] | {"_rlnOpticsGroup": ""} == {
         "_rlnOpticsGroup": "", "_rlnOpticsGroupName": "a", "_rlnVoltage": "300", "_rlnBeamTiltX": "0.125",
     }  # fmt: skip

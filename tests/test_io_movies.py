@@ -300,3 +300,19 @@ def test_a_size_without_growth_is_no_bomb(tmp_path: Path) -> None:
     compression.check_expansion(path, 1_100_000)
     with pytest.raises(MicrographError, match="1000 bytes cannot hold"):
         compression.check_expansion(path, 3_000_000)
+
+
+@pytest.mark.parametrize("more", [0, 1, 3, 40, 5000])
+def test_a_movie_in_tiff_that_is_cut_short_between_frames_is_no_shorter_movie(tmp_path: Path, more: int) -> None:
+    """Each page says where the next one is: where that lies beyond the end, frames are missing."""
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as file:
+        for frame in movie("u1"):
+            file.write(frame, contiguous=False, metadata=None)
+    whole, _ = read(path)
+    assert whole.sum() == movie("u1").sum()
+    with tifffile.TiffFile(path) as file:
+        last = file.pages[FRAMES - 1].offset
+    path.write_bytes(path.read_bytes()[: last + more])
+    with pytest.raises(MicrographError, match="truncated"):
+        read(path)

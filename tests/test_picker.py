@@ -256,6 +256,21 @@ def test_picking_leaves_global_random_numbers_alone(weights_file):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_a_picker_that_is_sent_again_and_again_is_loaded_once_until_its_file_changes(weights_file, tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(weights_file.read_bytes())
+    picker, loads = Picker(file, {"train.threads": 1}), lambda: pickle.loads(pickle.dumps(picker))
+    first = loads()
+    assert loads() is first
+    assert first is not picker
+    picker.threshold = 0.125
+    assert loads().threshold == 0.125
+    assert first.threshold == 0.3
+    again = loads()
+    file.touch()
+    assert loads() is not again
+
+
 def test_scores_are_the_probabilities_that_the_weights_have_curves_for(weights_file, monkeypatch, tmp_path):
     """Each number of views has its curve; the order of the picks stays, the threshold is one of probabilities."""
     model, header, _ = weights.load(weights_file)

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 from command_line import environment
-from failing_work import FailingToStart, Killed, Raising, Work, dying
+from failing_work import FailingToStart, Killed, Raising, Stepwise, Work, dying
 from waiting import until
 
 from upicker.errors import ConfigError, InputError, OutputError, UPickerWarning, collected_warnings, warn
 from upicker.run import pool
-from upicker.run.batch import Outcome, each
+from upicker.run.batch import Outcome, each, staying
 from upicker.run.pool import _Process
 
 PATHS = [Path(f"{name}.mrc") for name in ("a", "bad", "b", "bug", "c", "huge")]
@@ -253,3 +253,30 @@ def test_what_concerns_all_files_stops_all(jobs, error):
 def test_a_config_error_that_names_the_file_is_that_file_s():
     [outcome] = each(PATHS[:1], Raising(ConfigError(PATHS[0], "its pixel size is not known")))
     assert isinstance(outcome.error, ConfigError)
+
+
+def test_processes_that_are_kept_go_over_to_other_work_also_for_a_single_file(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with closing(pool.Crew(2)) as crew:
+        assert all(outcome.error is None for outcome in each(PATHS[:4], Killed(first, 0), crew))
+        pids = {int(pid) for note in first.iterdir() for pid in note.read_text().split()}
+        assert all(_lives(pid) for pid in pids)
+        [outcome] = each(PATHS[:1], Killed(second, 0), crew)
+        assert outcome.value in pids
+        assert [note.name for note in second.iterdir()] == ["a"]
+        # One that dies at a file, or while it waits, is replaced.
+        assert len(list(each(PATHS[:4], Killed(second, 1), crew))) == 4
+        os.kill(crew.processes[0].process.pid, signal.SIGKILL)
+        until(lambda: not crew.processes[0].process.is_alive(), "the end of a process that waits")
+        assert all(outcome.error is None for outcome in each(PATHS[:1], Killed(second, 1), crew))
+        pids = {process.process.pid for process in crew.processes}
+    assert not any(_lives(pid) for pid in pids)
+
+
+def test_work_in_two_steps_is_kept_too():
+    with closing(staying(Stepwise(), 1)) as crew:
+        for paths in (PATHS[:3], PATHS[3:5], PATHS[:1]):
+            found = [outcome.value for outcome in each(paths, Stepwise(), crew)]
+            assert found == [path.stem.upper() for path in paths]

@@ -31,7 +31,7 @@ def done(tmp_path_factory):
     weights.save(general, network, Header(config.to_tables(), None, "train", 0.3, None, None, None, steps=1))
     shapes = ((230, 310), (300, 250))
     plan = Plan(scene, shapes, training=2, testing=2, box=Length(40, "px"), changes=changes, general=general)
-    return folder, demo(folder, shown.Watch(), plan)
+    return folder, demo(folder, shown.Stages(), plan)
 
 
 def test_it_goes_the_whole_way(done):

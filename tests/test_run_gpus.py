@@ -300,7 +300,7 @@ def test_a_job_of_relion_uses_all_gpus_whatever_its_threads(monkeypatch, tmp_pat
     monkeypatch.setattr(pick, "memory_bytes", lambda: 256 * 2**30)
     job = RelionJob(tmp_path / "mics.star", {}, Reading(), JobOutputs(tmp_path, {}))
     for threads, each_has in ((1, 1), (8, 2)):
-        work, jobs = relion.picking(job, PATHS * 10, tmp_path / "m.dat", None, {}, threads)
+        work, jobs = relion.picking(job, 10 * len(PATHS), tmp_path / "m.dat", None, {}, threads)
         assert (jobs, work.gpus, work.config.train.threads) == (4, ("0", "1", "2", "3"), each_has)
 
 

@@ -1,5 +1,6 @@
 """Simulated data sets: what lies in the folder is what other readers find there, however it was made."""
 
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,20 @@ def test_stopped_and_gone_on_is_as_if_never_stopped(done, tmp_path):
     assert left == work.paths[1:]
     list(simulate_all(left, work, resume=True))
     assert content(work.folder) == content(done.folder)
+
+
+def test_a_set_of_an_earlier_version_is_continued(done, tmp_path):
+    """Its record lacks what could not be asked for yet."""
+    folder = tmp_path / "set"
+    shutil.copytree(done.folder, folder)
+    path = folder / "dataset.toml"
+    text = path.read_text()
+    assert "filaments = 0.0\n" in text
+    path.write_text(text.replace("filaments = 0.0\n", ""))
+    assert list(simulate_all([], replace(done, folder=folder), resume=True)) == []
+    path.write_text(text.replace("filaments = 0.0\n", "filaments = 1.0\n"))
+    with pytest.raises(ConfigError, match="another contamination"):
+        list(simulate_all([], replace(done, folder=folder), resume=True))
 
 
 def test_resuming_with_another_scene_is_refused(done, tmp_path):

@@ -245,6 +245,15 @@ def test_two_processes_say_the_same(here, tmp_path):
     assert run_triage.read(Path("two.csv")) == run_triage.read(Path("one.csv"))
 
 
+def test_particles_of_the_opposite_contrast_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(rules, "EXCESS", 0.15)
+    picker = Picker(tmp_path / "w.safetensors", {}, blobs)
+    found = signs(picker, Micrograph(discs(16, 0, 8.0), "m"))
+    assert (verdict(found).kind, "opposite contrast" in verdict(found).reason) == ("empty", True)
+    bright = Picker(tmp_path / "w.safetensors", {"image.particles": "bright"}, blobs)
+    assert verdict(signs(bright, Micrograph(discs(16, 0, 8.0), "m"))).kind == "usable"
+
+
 @pytest.mark.parametrize("shape", [(64, 70), (64, 500)])
 def test_a_small_micrograph_is_judged_as_others_are(tmp_path, shape):
     picker = Picker(tmp_path / "w.safetensors", {}, blobs)

@@ -257,3 +257,26 @@ def test_without_labels_there_are_no_verdicts(chromium, folder, tmp_path):
         page.wait_for_selector(".cell")
         assert page.locator("input[name=gallery-kind][value=false]").count() == 0
         assert page.mistakes == []
+
+
+def test_micrographs_are_filtered_and_sorted_by_what_triage_says(chromium, tmp_path):
+    """A micrograph that is not in the table has no class, and comes last."""
+    make_micrographs(tmp_path / "micrographs", N)
+    make_picks(tmp_path / "picks", N)
+    rows = ("mic0.mrc,usable,0.97,particles", f"mic1.mrc,no ice,0.01,{HOSTILE}", "mic2.mrc,no ice,0.3,no Thon rings")
+    (tmp_path / "good_triage.csv").write_text("\n".join(["micrograph,class,score,reason", *rows, ""]))
+    arguments = ["inspect", tmp_path / "picks", "--micrographs", *sorted((tmp_path / "micrographs").iterdir())]
+    with browser.Server(*arguments) as server, browser.visit(chromium, server.url) as page:
+        ready(page)
+        assert {name: values[-1] for name, values in table(page).items()} == {
+            "mic0": "0.97", "mic1": "0.01", "mic2": "0.30", "mic3": "",
+        }  # fmt: skip
+        said = page.eval_on_selector_all(".picked .why", "all => all.map(one => [one.textContent, one.title])")
+        assert ["no ice", HOSTILE] in [[text.split(" · ")[-1], title] for text, title in said]
+        page.click(".picked .head button:text('Usable')")
+        assert list(table(page)) == ["mic1", "mic2", "mic0", "mic3"]
+        page.select_option(".picked select", label="no ice (2)")
+        assert list(table(page)) == ["mic1", "mic2"]
+        page.select_option(".picked select", label="usable (1)")
+        assert list(table(page)) == ["mic0"]
+        assert page.mistakes == []

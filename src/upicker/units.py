@@ -1,4 +1,4 @@
-"""Numbers with units: lengths such as ``190A`` and ``108px``, doses, voltages, defocus ranges."""
+"""Numbers with units: lengths such as ``190A`` and ``108px``, doses, voltages, defocus ranges, durations."""
 
 from __future__ import annotations
 
@@ -144,3 +144,4 @@ PHASE_DEG = Quantity({"deg": 1.0, "°": 1.0, "rad": 180 / math.pi}, "deg", 0.0, 
 PER_UM2 = Quantity({"/um2": 1.0, "/µm2": 1.0, "/um^2": 1.0, "/µm²": 1.0}, "/um2", 0.01, 1e5, "400/um2")
 FRACTION = Quantity({"": 1.0, "%": 0.01}, "", 0.0, 1.0, "0.1")
 RATIO = Quantity({"": 1.0}, "", 1e-4, 1e3, "0.05")
+DURATION_S = Quantity({"s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0}, None, 0.01, 3.2e7, "30s")

@@ -19,7 +19,7 @@ from upicker.io.names import plain
 from upicker.run.outputs import writable
 
 if TYPE_CHECKING:
-    from upicker.run.demo import Watch
+    from upicker.run.demo import Stages
 
 TITLES = {
     "pretrain": "pretrained",
@@ -69,7 +69,7 @@ class Plan:
         """Return a seed's split."""
         return split(self.data, seed, self.test, self.labelled, self.unlabelled)
 
-    def trial(self, seed: int, watch: Watch) -> Trial:
+    def trial(self, seed: int, watch: Stages) -> Trial:
         """Return a seed's experiment."""
         config = self.config.with_changes({"train.seed": seed})
         folder = self.output / f"seed-{seed}"
@@ -119,14 +119,14 @@ class Report:
     files: dict[str, Path]
 
 
-def run(plan: Plan, watch: Watch) -> Report:
+def run(plan: Plan, watch: Stages) -> Report:
     """Run the steps that are not done yet, and write tables and plots of all results.
 
     Parameters
     ----------
     plan : Plan
         The experiments.
-    watch : Watch
+    watch : Stages
         Receives progress.
 
     Raises

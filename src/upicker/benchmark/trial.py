@@ -28,7 +28,7 @@ from upicker.run.outputs import Outputs
 from upicker.run.propose import Proposing
 
 if TYPE_CHECKING:  # torch is imported only by the steps that need it
-    from upicker.run.demo import Watch
+    from upicker.run.demo import Stages
     from upicker.train.job import Job, StageResult
 
 T = TypeVar("T", bound=dict[str, Any])
@@ -119,7 +119,7 @@ class Trial:
         For weights, picks and results.
     config : Config
         All knobs, the seed among them.
-    watch : Watch
+    watch : Stages
         Receives progress.
     labels : Path or None
         Labels to fine-tune on instead of those of `data`, e.g. a part of them.
@@ -135,7 +135,7 @@ class Trial:
     split: Split
     folder: Path
     config: Config
-    watch: Watch
+    watch: Stages
     labels: Path | None = None
     partial: bool = False
     backbone: str | None = None

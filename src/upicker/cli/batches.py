@@ -49,6 +49,11 @@ class Failures:
         else:
             problem(f"Skipped {error}" if error.where == str(path) else f"Skipped {path}: {error}")
 
+    def withdraw(self, path: Path) -> None:
+        """Take back that a micrograph failed, where it was tried again."""
+        if path in self.paths:
+            self.paths.remove(path)
+
 
 def show_warnings(noticed: Sequence[UPickerWarning]) -> None:
     """Print warnings, equal ones together."""
@@ -138,6 +143,7 @@ def watch(
     total: int,
     unit: str,
     count: Callable[[Any], int] = lambda value: value.particles,
+    failures: Failures | None = None,
 ) -> Batch:
     """Run a batch with a progress bar.
 
@@ -149,19 +155,23 @@ def watch(
         What the values of `outcomes` count, e.g. ``"particles"``.
     count : callable
         Value of an outcome -> how many of them; by default its `particles`.
+    failures : Failures, optional
+        Those of earlier batches, to which those of this one are added.
     """
-    batch, start, plain = Batch(total), time.monotonic(), Plain(title, total)
+    failures = Failures() if failures is None else failures
+    batch, start, plain = Batch(total, failures=failures), time.monotonic(), Plain(title, total)
     with bar() as progress, closing(outcomes):
         task = progress.add_task(title, total=total, note="")
-        for outcome in outcomes:
+        for number, outcome in enumerate(outcomes, 1):
             batch.noticed += outcome.warnings
+            failures.withdraw(outcome.path)
             if outcome.error is not None:
                 batch.failures.add(outcome.path, outcome.error)
             elif outcome.value is not None:
                 batch.done += 1
                 batch.particles += count(outcome.value)
             progress.update(task, advance=1, note=f"{batch.particles} {unit}")
-            plain.update(batch.done + len(batch.failures.paths))
+            plain.update(number)
     batch.seconds = time.monotonic() - start
     return batch
 

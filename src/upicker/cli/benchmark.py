@@ -20,8 +20,8 @@ from upicker.cli.options import (
     existing_labels,
     listed_micrographs,
 )
+from upicker.cli.stages import Stages
 from upicker.cli.training import Backbone
-from upicker.cli.watch import Watch
 from upicker.config import preset as preset_config
 from upicker.errors import ConfigError
 
@@ -109,7 +109,7 @@ def benchmark(
     plan = work.Plan(
         data, output, merged, tuple(range(seeds)), **numbers, scratch=scratch, backbone=backbone, jobs=jobs
     )
-    report = work.run(plan, Watch())
+    report = work.run(plan, Stages())
     _print(report, data.name)
     return 0
 

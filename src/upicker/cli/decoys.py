@@ -32,7 +32,7 @@ def check(fdr: float | None, changes: Mapping[str, object]) -> None:
         raise ConfigError("--fdr", "a threshold was given, too", "Give --fdr or --threshold (pick.threshold)")
 
 
-def chosen(work: Picking, paths: Sequence[Path], fdr: float, continued: bool, left: int) -> Picking:
+def chosen(work: Picking, paths: Sequence[Path], fdr: float, continues: str | None, left: int) -> Picking:
     """Return the work with the threshold of the run, and print it.
 
     Parameters
@@ -43,8 +43,8 @@ def chosen(work: Picking, paths: Sequence[Path], fdr: float, continued: bool, le
         All micrographs of the run.
     fdr : float
         The wanted share of false picks.
-    continued : bool
-        Whether an earlier run into the same folder goes on: its threshold is used again.
+    continues : str or None
+        The option for which an earlier run into the same folder goes on: its threshold is used again.
     left : int
         The number of micrographs to do.
 
@@ -58,10 +58,10 @@ def chosen(work: Picking, paths: Sequence[Path], fdr: float, continued: bool, le
     from upicker.run import decoys
     from upicker.run.find import changed_settings, require_same_settings
 
-    if continued:
+    if continues:
         before = decoys.earlier(work.outputs.folder, fdr)
         work = work.choosing(before or decoys.Choice.pending(fdr, work.picker.stored_threshold))
-        require_same_settings(work)
+        require_same_settings(work, continues)
         if before is not None and not changed_settings(work):
             note(f"threshold {before.threshold:.3f}, as chosen before")
             return work

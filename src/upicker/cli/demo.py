@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from upicker.cli.console import note
 from upicker.cli.console import out as stdout
-from upicker.cli.watch import Watch
+from upicker.cli.stages import Stages
 
 if TYPE_CHECKING:
     from upicker.run.demo import Result
@@ -25,7 +25,7 @@ def demo(*, out: Path = Path("upicker-demo")) -> int:
     """
     from upicker.run.demo import demo as run_demo
 
-    _report(run_demo(out, Watch()))
+    _report(run_demo(out, Stages()))
     return 0
 
 

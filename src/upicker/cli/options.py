@@ -15,6 +15,7 @@ from upicker.units import (
     CS_MM,
     DEFOCUS_A,
     DOSE_E_A2,
+    DURATION_S,
     FRACTION,
     PER_UM2,
     PHASE_DEG,
@@ -92,6 +93,7 @@ Voltage = Annotated[float, _quantity(VOLTAGE_KV, "KV")]
 Aberration = Annotated[float, _quantity(CS_MM, "LENGTH")]
 Phase = Annotated[float, _quantity(PHASE_DEG, "ANGLE")]
 Concentration = Annotated[float, _quantity(PER_UM2, "NUMBER")]
+Duration = Annotated[float, _quantity(DURATION_S, "TIME")]
 Fraction = Annotated[float, _quantity(FRACTION, "FRACTION")]
 Ratio = Annotated[float, _quantity(RATIO, "RATIO")]
 Defocus = Annotated[

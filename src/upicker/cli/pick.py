@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from upicker.cli import decoys
@@ -29,10 +31,18 @@ from upicker.cli.options import (
     views,
 )
 from upicker.cli.size import follow_or_resume, known
+from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from upicker.io.lists import Listed
+    from upicker.io.micrographs import Reading
     from upicker.pick.picker import Picker
+    from upicker.run.batch import Workers
+    from upicker.run.outputs import Outputs
+    from upicker.run.pick import Picking
     from upicker.units import Length
 
 
@@ -58,6 +68,7 @@ def pick(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Pick particles with the general model, or with weights trained for a data set.
 
@@ -99,27 +110,112 @@ def pick(
     merged = changes(config, changes_, pick__threshold=threshold, pick__views=views(fast, accurate, changes_))
     merged |= {"pick.sizes": True} if sizes else {}
     decoys.check(fdr, merged)
+    asked = _Asked(outputs, diameter, min_diameter, max_diameter, fdr)
+    if watching.watch:
+        from upicker.pick.picker import Picker
+        from upicker.run.pick import processes
+        from upicker.run.watch import MANY
+
+        picker = Picker(model, merged)
+        with workers(cluster, insecure, jobs, processes(MANY, picker), output) as crew:
+            return _pick_arriving(mics, watching, asked, picker, crew, pixel_size, gain)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
     todo = remaining(paths, outputs, skip_existing)
 
     from upicker.pick.picker import Picker
-    from upicker.run.find import find_all, require_same_settings
-    from upicker.run.pick import Picking, processes
+    from upicker.run.find import find_all
+    from upicker.run.pick import processes
 
-    picker = Picker(model, merged)
-    given, diameter = diameter, known(picker, paths, reading, diameter, output if skip_existing else None)
-    picker = _limited(picker, diameter, min_diameter, max_diameter)
-    work = Picking(picker, outputs, diameter, reading)
-    follow_or_resume(work, paths, given if todo else None, skip_existing)
-    if fdr is not None:
-        work = decoys.chosen(work, paths, fdr, skip_existing, len(todo))
-    else:
-        warn_of_threshold(work.picker)
-    if skip_existing:
-        require_same_settings(work)
+    work = asked.work(Picker(model, merged), paths, reading, len(todo), "--skip-existing" if skip_existing else None)
     with workers(cluster, insecure, jobs, processes(len(todo), work.picker), output) as crew:
         outcomes = find_all(paths, work, crew, todo if skip_existing else None)
         return follow("picked", outcomes, len(todo), output)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user asks for, beside weights and micrographs."""
+
+    outputs: Outputs
+    diameter: Length | None
+    min_diameter: Length | None
+    max_diameter: Length | None
+    fdr: float | None
+
+    def work(
+        self, picker: Picker, paths: Sequence[Path], reading: Reading, left: int, continues: str | None
+    ) -> Picking:
+        """Return the work, with diameter and threshold determined by the micrographs.
+
+        Parameters
+        ----------
+        picker : Picker
+            The weights.
+        paths : sequence of Path
+            The micrographs to determine them by.
+        reading : Reading
+            How these are read.
+        left : int
+            How many are to be done.
+        continues : str or None
+            The option for which an earlier run into the same folder goes on.
+        """
+        from upicker.run.find import require_same_settings
+        from upicker.run.pick import Picking
+
+        diameter = known(picker, paths, reading, self.diameter, self.outputs.folder if continues else None)
+        picker = _limited(picker, diameter, self.min_diameter, self.max_diameter)
+        work = Picking(picker, self.outputs, diameter, reading)
+        follow_or_resume(work, paths, self.diameter if left else None, bool(continues))
+        if self.fdr is not None:
+            work = decoys.chosen(work, paths, self.fdr, continues, left)
+        else:
+            warn_of_threshold(work.picker)
+        if continues:
+            require_same_settings(work, continues)
+        return work
+
+
+def _pick_arriving(
+    mics: Sequence[str],
+    watching: Watching,
+    asked: _Asked,
+    picker: Picker,
+    crew: int | Workers,
+    pixel_size: float | None,
+    gain: Path | None,
+) -> int:
+    """Pick micrographs as they arrive; diameter and threshold are determined by the first ones."""
+    from upicker.io.arriving import Arriving
+    from upicker.io.micrographs import Reading
+    from upicker.run import record
+    from upicker.run.decoys import MICROGRAPHS, earlier
+    from upicker.run.find import require_same_settings
+    from upicker.run.watch import FIRST, Task
+
+    outputs = asked.outputs
+    source = Arriving(mics, outputs.folder, watching.settle)
+    before = record.read(outputs.folder)
+    # Weights for any size look at the first ones for the particles' size and contrast.
+    least = FIRST if picker.diameter is None and not before.micrographs else 1
+    if asked.fdr is not None and earlier(outputs.folder, asked.fdr) is None:
+        least = MICROGRAPHS
+    ready: list[Picking] = []
+    if before.micrographs:  # Other settings are refused before anything arrives.
+        ready.append(asked.work(picker, [], Reading(pixel_size, {}, gain), 0, "--watch"))
+
+    def at(work: Picking, listed: Sequence[Listed]) -> Picking:
+        return replace(work, reading=Reading.of(listed, pixel_size, gain))
+
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking, int | Workers]:
+        if not ready:
+            paths, reading = [entry.path for entry in there], Reading.of(there, pixel_size, gain)
+            ready.append(asked.work(picker, paths, reading, len(first), "--watch"))
+        require_same_settings(work := at(ready[0], there), "--watch")
+        return work, crew
+
+    task = Task(source, lambda listed: outputs, begin, at, least)
+    return follow_arriving("picked", task, watching.terms(outputs.folder), outputs.folder)
 
 
 def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:

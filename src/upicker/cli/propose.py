@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -25,9 +27,15 @@ from upicker.cli.options import (
     comma_separated,
     listed_micrographs,
 )
+from upicker.cli.watch import Watching, follow_arriving
 from upicker.config import Config
 from upicker.errors import ConfigError
 from upicker.units import Length
+
+if TYPE_CHECKING:
+    from upicker.io.lists import Listed
+    from upicker.run.batch import Workers
+    from upicker.run.propose import Proposing
 
 
 def propose(
@@ -50,6 +58,7 @@ def propose(
     jobs: Jobs | None = None,
     cluster: Cluster = None,
     insecure: Insecure = False,
+    watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Propose particles without labels or training: A-LoG filters, refined by a template learned from them.
 
@@ -83,6 +92,7 @@ def propose(
     jobs
         Number of parallel processes.
     """
+    from upicker.io.micrographs import Reading
     from upicker.run.find import find_all, require_same_settings
     from upicker.run.masks import Masks
     from upicker.run.outputs import Outputs
@@ -94,7 +104,10 @@ def propose(
         "propose__mask": False if no_mask else None,
     }
     merged = changes(config, changes_, **own)
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    if watching.watch:
+        paths, reading = [], Reading(pixel_size, {}, gain)
+    else:
+        paths, reading = listed_micrographs(mics, pixel_size, gain)
     merged |= ratios(diameter, min_diameter, max_diameter, reading.pixel_size_A)
     knobs = Config().with_changes(merged)
     if knobs.propose.template and knobs.propose.profile is not None and not knobs.propose.sizes:
@@ -102,12 +115,39 @@ def propose(
     outputs = Outputs(output, comma_separated(format), overlay)
     masks = None if mask is None else Masks(mask)
     work = Proposing(diameter, outputs, knobs, reading, masks)
+    if watching.watch:
+        with workers(cluster, insecure, jobs, 1, output) as crew:
+            return _propose_arriving(mics, watching, work, crew)
     todo = remaining(paths, outputs, skip_existing)
     if skip_existing:
         require_same_settings(work)
     with workers(cluster, insecure, jobs, 1, output) as crew:
         outcomes = find_all(paths, work, crew, todo if skip_existing else None)
         return follow("proposed", outcomes, len(todo), output)
+
+
+def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, crew: int | Workers) -> int:
+    """Propose in micrographs as they arrive; a template is learned from the first ones."""
+    from upicker.io.arriving import Arriving
+    from upicker.io.micrographs import Reading
+    from upicker.run import record
+    from upicker.run.find import continued, require_same_settings
+    from upicker.run.watch import FIRST, Task
+
+    outputs, given = work.outputs, work.reading
+    source = Arriving(mics, outputs.folder, watching.settle)
+    require_same_settings(work, "--watch")
+    least = FIRST if continued(work, record.read(outputs.folder)).learns else 1
+
+    def at(work: Proposing, listed: Sequence[Listed]) -> Proposing:
+        return replace(work, reading=Reading.of(listed, given.pixel_size_A, given.gain))
+
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Proposing, int | Workers]:
+        require_same_settings(begun := at(work, there), "--watch")
+        return begun, crew
+
+    task = Task(source, lambda listed: outputs, begin, at, least)
+    return follow_arriving("proposed", task, watching.terms(outputs.folder), outputs.folder)
 
 
 def _refuse_range(smallest: Length | None, largest: Length | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -13,7 +14,16 @@ from upicker.cli.clusters import workers
 from upicker.cli.console import problem, warning
 from upicker.cli.options import Accurate, Changes, Cluster, ConfigFile, Fast, Insecure, Model, Size, changes, views
 from upicker.cli.size import follow_or_resume, known
+from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from upicker.io.lists import Listed
+    from upicker.run.batch import Workers
+    from upicker.run.pick import Picking
+    from upicker.run.propose import Proposing
+    from upicker.run.relion import RelionJob
+    from upicker.units import Length
 
 
 def relion_job(
@@ -33,6 +43,7 @@ def relion_job(
     insecure: Insecure = False,
     changes_: Changes = (),
     config: ConfigFile = None,
+    watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Pick particles as an external job in RELION (3.1, 4, 5).
 
@@ -59,26 +70,21 @@ def relion_job(
     only_do_unfinished
         Skip micrographs with coordinates from an earlier run of the job (default), or pick them again.
     """
-    from upicker.pick.shipped import NONE
     from upicker.run import relion
     from upicker.run.find import changed_settings
 
     relion.begin(o)
     try:
         own = {"pick__threshold": threshold, "pick__views": views(fast, accurate, changes_), "train__threads": j}
-        merged = changes(config, changes_, **own)
+        asked = _Asked(model, diameter, changes(config, changes_, **own), j)
+        if watching.watch:
+            if not only_do_unfinished:
+                raise ConfigError("--redo", "with --watch, what is done stays", "Leave out one of them")
+            return _job_arriving(watching, in_mics, o, asked, (cluster, insecure))
         job = relion.job(o, in_mics)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
-        if model != NONE:
-            work, jobs = relion.picking(job, todo, model, diameter, merged, j)
-            begun = o if only_do_unfinished else None
-            work = replace(work, diameter=known(work.picker, job.paths, job.reading, diameter, begun))
-            follow_or_resume(work, job.paths, diameter if todo else None, only_do_unfinished)
-            warn_of_threshold(work.picker)
-        elif diameter is not None:
-            work, jobs = relion.proposing(job, diameter, merged), j
-        else:
-            raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
+        work, jobs = asked.work(job, len(todo))
+        work = asked.sized(work, job.paths, len(todo), only_do_unfinished)
         if len(todo) < len(job.paths) and (changed := changed_settings(work)):
             settings = " and ".join(changed)
             warning(f"Coordinates of an earlier run with another {settings} are kept; --redo picks all again")
@@ -96,4 +102,83 @@ def relion_job(
     except Exception:
         relion.end(o, relion.FAILURE)
         raise
+    return code
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user asks for, beside the micrographs."""
+
+    model: str | None
+    diameter: Length | None
+    merged: dict[str, object]
+    threads: int
+
+    def work(self, job: RelionJob, count: int) -> tuple[Picking | Proposing, int]:
+        """Return the work on a number of micrographs, and how many processes do it."""
+        from upicker.pick.shipped import NONE
+        from upicker.run import relion
+
+        if self.model != NONE:
+            work, jobs = relion.picking(job, count, self.model, self.diameter, self.merged, self.threads)
+            warn_of_threshold(work.picker)
+            return work, jobs
+        if self.diameter is None:
+            raise ConfigError("--diameter", "the filter has to know it", "Give --diameter 190A, or another --model")
+        return relion.proposing(job, self.diameter, self.merged), self.threads
+
+    def sized(
+        self, work: Picking | Proposing, paths: Sequence[Path], left: int, continued: bool
+    ) -> Picking | Proposing:
+        """Return the work with diameter and working scale, determined by micrographs if some are left to do."""
+        from upicker.run.propose import Proposing
+
+        if isinstance(work, Proposing):
+            return work
+        begun = work.outputs.folder if continued else None
+        work = replace(work, diameter=known(work.picker, paths, work.reading, self.diameter, begun))
+        follow_or_resume(work, paths, self.diameter if left else None, continued)
+        return work
+
+
+def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, elsewhere: tuple[str | None, bool]) -> int:
+    """Pick the micrographs of a list that grows; what holds for all is determined by the first ones."""
+    from upicker.io.arriving import Arriving
+    from upicker.io.micrographs import natural
+    from upicker.run import record, relion
+    from upicker.run.find import changed_settings, continued
+    from upicker.run.propose import Proposing
+    from upicker.run.watch import FIRST, MANY, Task
+
+    def job(listed: Sequence[Listed]) -> RelionJob:
+        return relion.job_of(o, in_mics, sorted(listed, key=lambda entry: natural(entry.path)))
+
+    source = Arriving([str(in_mics)], o, watching.settle)
+    work, jobs = asked.work(job([]), MANY)
+    before = record.read(o)
+    if before.micrographs and (changed := changed_settings(asked.sized(work, [], 0, continued=True))):
+        warning(f"Coordinates of an earlier run with another {' and '.join(changed)} are kept")
+    if isinstance(work, Proposing):
+        learns = continued(work, before).learns
+    else:
+        learns = work.picker.diameter is None and not before.micrographs  # the particles' size and contrast
+
+    def at(work: Picking | Proposing, listed: Sequence[Listed]) -> Picking | Proposing:
+        return replace(work, outputs=job(listed).outputs, reading=job(listed).reading)
+
+    def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking | Proposing, int | Workers]:
+        return asked.sized(at(work, there), job(there).paths, len(first), continued=True), crew
+
+    with workers(*elsewhere, None, jobs, o) as crew:
+        task = Task(
+            source,
+            outputs=lambda listed: job(listed).outputs,
+            begin=begin,
+            at=at,
+            least=FIRST if learns else 1,
+            after=lambda listed: relion.write_lists(job(listed)),
+            check=lambda: relion.refuse_abort(o),
+        )
+        code = follow_arriving("picked", task, watching.terms(o), o)
+    relion.end(o, relion.SUCCESS if job([*source.entries.values()]).done else relion.FAILURE)
     return code

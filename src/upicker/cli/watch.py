@@ -1,30 +1,145 @@
-"""Progress of work in several stages, such as the demo and the benchmark."""
+"""``--watch``: micrographs as they arrive, on the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from upicker.cli.batches import follow
-from upicker.cli.console import err
-from upicker.cli.progress import TrainingBar
+from cyclopts import Parameter
+
+from upicker.cli.batches import Failures, show_warnings, watch
+from upicker.cli.console import note, warning
+from upicker.cli.options import Duration, Flag
+from upicker.errors import ConfigError, UPickerWarning, listed
 
 if TYPE_CHECKING:
-    from upicker.run.batch import Outcome
+    from upicker.run.watch import Left, Round, Task, Terms
+
+STOP = "STOP"
+_QUIET: Any = Parameter(show_default=False)
 
 
-class Watch:
-    """Prints stage titles, and shows the progress of batches and trainings."""
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Watching:
+    """The options of a watch.
 
-    def stage(self, title: str) -> None:
-        """Print a stage's title."""
-        err.rule(title, align="left")
+    Parameters
+    ----------
+    watch
+        Go on with micrographs that arrive, also after a restart, until the stop file is there, Ctrl-C, or --idle;
+        each is taken when it is whole. Folders, quoted patterns and lists are looked at again and again.
+    poll
+        With --watch: time between two looks; by default 10s.
+    settle
+        With --watch: so long a micrograph must not have changed; by default 30s.
+    idle
+        With --watch: end when nothing has happened for so long; by default 12h.
+    stop_file
+        With --watch: when this file is there, do what is there, and end; by default STOP in the output folder.
+    """
 
-    def training(self) -> TrainingBar:
-        """Return a new training bar."""
-        return TrainingBar()
+    watch: Annotated[bool, Flag] = False
+    poll: Annotated[Duration, _QUIET] = 10.0
+    settle: Annotated[Duration, _QUIET] = 30.0
+    idle: Annotated[Duration, _QUIET] = 12 * 3600.0
+    stop_file: Annotated[Path | None, Parameter(negative="", show_default=False)] = None
 
-    def follow(self, title: str, outcomes: Generator[Outcome, None, None], total: int, target: Path) -> int:
-        """Run a batch with a progress bar."""
-        return follow(title, outcomes, total, target)
+    def __post_init__(self) -> None:
+        """Refuse options that have no effect; raises ConfigError."""
+        if self.watch:
+            return
+        for one in fields(self):
+            if getattr(self, one.name) != one.default:
+                option = f"--{one.name.replace('_', '-')}"
+                raise ConfigError(option, "it has no effect without --watch", "Give --watch, too, or leave it out")
+
+    def terms(self, output: Path) -> Terms:
+        """Return when a watch looks and ends, with its output folder."""
+        from upicker.run.watch import Terms
+
+        return Terms(self.poll, self.settle, self.idle, self.stop_file or output / STOP)
+
+
+def follow_arriving(title: str, task: Task, terms: Terms, target: Path) -> int:
+    """Run a watch: print a line for each round, and a summary at the end, which Ctrl-C is, too.
+
+    Parameters
+    ----------
+    title : str
+        The past participle, e.g. ``"picked"``.
+    task, terms : Task, Terms
+        What is done, and when.
+    target : Path
+        The output folder.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 3 if any micrograph failed.
+    """
+    from upicker.run.watch import Watch
+
+    watched = Watch(task, terms)
+    shown = _Shown(title)
+    note(f"Watching, every {terms.pause_s:g} s. Ctrl-C ends it, as does {terms.stop}, a file.")
+    try:
+        shown.follow(watched.rounds())
+    except KeyboardInterrupt as stop:
+        if type(stop) is not KeyboardInterrupt:  # A termination signal.
+            raise
+    return shown.summary(watched.left, target)
+
+
+class _Shown:
+    """Prints rounds, and counts what they did."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._failures = Failures()
+        self._particles: dict[Path, int] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def follow(self, rounds: Generator[Round, None, None]) -> None:
+        """Take all rounds."""
+        for one in rounds:
+            for error in one.unread:
+                warning(f"{error} It is read again when it changes.")
+            for path in one.again:
+                note(f"{path}: it has changed since it was {self._title}, and is {self._title} again")
+            before = len(self._particles)
+            batch = watch(self._title, self._counted(one), one.total, "particles", failures=self._failures)
+            self._show(batch.noticed)
+            if batch.done:
+                new = len(self._particles) - before
+                count = f"{batch.done} micrographs" if batch.done > 1 else "1 micrograph"
+                more = f", {batch.done - new} of them again" if new < batch.done and batch.done > 1 else ""
+                note(f"{self._title}: {batch.particles} particles in {count}{more}; {len(self._particles)} so far")
+
+    def _counted(self, one: Round) -> Generator:
+        for outcome in one.outcomes:
+            if outcome.value is not None:
+                self._particles[outcome.path] = outcome.value.particles or 0
+            yield outcome
+
+    def _show(self, noticed: list[UPickerWarning]) -> None:
+        """Print warnings of each kind once: the next ones would be alike."""
+        new = [one for one in noticed if (one.found, one.remedy) not in self._told]
+        self._told |= {(one.found, one.remedy) for one in new}
+        show_warnings(new)
+
+    def summary(self, left: Left, target: Path) -> int:
+        """Print what was done, and what was not; return the exit code."""
+        total = sum(self._particles.values())
+        before = f"; {left.earlier} were done before" if left.earlier else ""
+        note(f"{self._title}: {total} particles in {len(self._particles)} micrographs{before} -> {target}")
+        if left.waiting:
+            warning(f"{left.waiting} micrographs are there and not {self._title}; start again to go on.")
+        if left.arriving:
+            warning(f"{left.arriving} micrographs were still arriving; start again to go on.")
+        if failed := self._failures.paths:
+            warning(f"{len(failed)} micrographs failed: {listed(failed)}")
+            return 3
+        return 0

@@ -78,6 +78,15 @@ def is_list(path: Path) -> bool:
     return bool(head.strip()) and not head.translate(None, _TEXT)
 
 
+def ends_within_a_line(path: Path) -> bool:
+    """Return whether a list of text lacks the end of its last line, as one does that is being written; raises OSError.
+
+    What stands there may be a part of a name or of a number.
+    """
+    content = path.read_bytes()
+    return not content.startswith(npy.MAGIC) and not content.endswith((b"\n", b"\r"))
+
+
 def read(path: Path) -> list[Listed]:
     """Read a list of micrographs.
 

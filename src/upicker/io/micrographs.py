@@ -105,11 +105,10 @@ def entries(patterns: Sequence[str | Path], by_path: bool = False) -> list[Liste
         raise InputError("micrographs", "none were given", "Give files, folders, quoted globs or lists")
     files: dict[str, Listed] = {}
     for pattern in patterns:
-        for path in _expand(str(pattern)):
-            is_list = not _is_known(path) and lists.is_list(path)
-            for entry in lists.read(path) if is_list else [Listed(path, str(path))]:
+        for path in expand(str(pattern)):
+            for entry in lists.read(path) if is_list(path) else [Listed(path, str(path))]:
                 files.setdefault(os.path.abspath(entry.path), entry)  # noqa: PTH100 - links keep their own names
-    found = sorted(files.values(), key=lambda entry: _natural(entry.path))
+    found = sorted(files.values(), key=lambda entry: natural(entry.path))
     by_name: dict[tuple[str, Path | None], Path] = {}
     for entry in found:
         name = plain(entry.path), entry.path.absolute().parent if by_path else None
@@ -196,7 +195,7 @@ def _mrc_rows(path: Path) -> mrc.Windows | None:
     """Return the rows of an MRC file that need not be read at once; None of another one."""
     try:
         head = _head(path)
-        return mrc.by_rows(path, head, plausible.MAX_SIDE) if _is_mrc(head) else None
+        return mrc.by_rows(path, head, plausible.MAX_SIDE) if is_mrc(head) else None
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -251,7 +250,7 @@ def size(path: Path, pixel_size_A: float | None = None) -> tuple[tuple[int, int]
     path = Path(path)
     try:
         head = _head(path)
-        if _is_mrc(head):
+        if is_mrc(head):
             shape, stored_A = mrc.size(path, head)
         else:
             stored = _read_any(path, head)
@@ -275,13 +274,20 @@ def _unreadable(path: Path, error: OSError) -> MicrographError:
     )
 
 
-def _is_mrc(head: bytes) -> bool:
+def is_mrc(head: bytes) -> bool:
+    """Return whether a file that begins with these 1024 bytes, uncompressed, is read as MRC."""
     return mrc.looks_like_mrc(head) and not head.startswith(
         (rasters.PNG_MAGIC, rasters.JPG_MAGIC, *rasters.TIFF_MAGICS)
     )
 
 
-def _expand(pattern: str) -> list[Path]:
+def is_list(path: Path) -> bool:
+    """Return whether a file that was given is a list of micrographs, rather than one."""
+    return not _is_known(path) and lists.is_list(path)
+
+
+def expand(pattern: str) -> list[Path]:
+    """Return the files that a file, folder or glob stands for; raises InputError if there is none."""
     path = Path(pattern).expanduser()
     if path.is_file():
         return [path]
@@ -330,7 +336,7 @@ def _is_known(path: Path) -> bool:
     return is_micrograph_name(path) and not path.name.startswith(".") and (path.is_file() or _is_broken(path))
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def natural(path: Path) -> list[tuple[int, int, str]]:
     """Return a sort key that compares digits as numbers."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
@@ -359,9 +365,15 @@ def _read_any(path: Path, head: bytes) -> StoredImage:
         return rasters.read_tiff(path, plausible.MAX_SIDE)
     if mrc.looks_like_mrc(head):
         return mrc.read(path, head, plausible.MAX_SIDE)
+    raise no_micrograph(path, head)
+
+
+def no_micrograph(path: Path, head: bytes) -> MicrographError:
+    """Return the error for a file that is of none of the formats, by its first bytes, uncompressed."""
+    compressed = compression(path)
     if ".mrc" in "".join(path.suffixes[-2:]).lower() and len(head) < mrc.HEADER_BYTES:
-        raise MicrographError(path, f"it is truncated: {len(head)} bytes, less than an MRC header", DAMAGED)
+        return MicrographError(path, f"it is truncated: {len(head)} bytes, less than an MRC header", DAMAGED)
     kind = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), "of unknown format")
     if compressed:
         kind = f"a {compressed} file, whose content is not MRC but {kind}"
-    raise MicrographError(path, f"its content is not a micrograph but {kind}", "Give MRC, TIFF, EER, PNG or JPG")
+    return MicrographError(path, f"its content is not a micrograph but {kind}", "Give MRC, TIFF, EER, PNG or JPG")

@@ -229,6 +229,17 @@ def size(path: Path, head: bytes) -> tuple[tuple[int, int], float | None]:
     return layout.shape, layout.pixel_size_A
 
 
+def needed(path: Path, head: bytes) -> int:
+    """Return how many bytes an uncompressed MRC file must have, by its first 1024: headers and pixels.
+
+    Raises
+    ------
+    MicrographError
+        As `size`.
+    """
+    return _layout(path, head).needed
+
+
 def integer_dtype(path: Path, head: bytes, rows: np.ndarray) -> np.dtype:
     """Return whether the pixels of a file of mode 0 or 1 are unsigned or signed.
 

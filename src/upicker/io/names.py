@@ -7,6 +7,8 @@ from pathlib import Path
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".tif", ".tiff", ".eer", ".png", ".jpg", ".jpeg")
 COMPRESSED = (".gz", ".bz2")
+# Parts of the names of files that are still being copied: a.tmp.mrc, a.mrc.part.
+_TEMPORARY = {"tmp", "temp", "temporary", "part", "partial", "filepart", "crdownload", "download", "incomplete"}
 
 
 def plain(path: str | Path) -> str:
@@ -46,3 +48,10 @@ def is_micrograph_name(path: str | Path) -> bool:
     path = Path(path)
     suffix = Path(path.stem).suffix if path.suffix.lower() in COMPRESSED else path.suffix
     return suffix.lower() in SUFFIXES
+
+
+def is_temporary(path: str | Path) -> bool:
+    """Return whether a file is hidden, or its name is one that programs give to what they have not finished."""
+    name = Path(path).name
+    suffixes = name.lower().split(".")[1:]
+    return name.startswith((".", "~", "#")) or name.endswith("~") or not _TEMPORARY.isdisjoint(suffixes)

@@ -31,6 +31,7 @@ _ANGSTROM = {
     "mm": 1e7, "cm": 1e8, "inch": 2.54e8,
 }  # fmt: skip
 _CM_A = 1e8
+_JPG_END_BYTES = 1024
 # ITU-R BT.601 luma of red, green, blue.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -63,9 +64,7 @@ def read_jpg(path: Path, max_side: int) -> StoredImage:
         If it is truncated, damaged or larger than `max_side`.
     """
     content = path.read_bytes()
-    # Decoders fill missing parts with grey without an error; a complete file ends with the end-of-image marker.
-    if b"\xff\xd9" not in content[-1024:]:
-        raise MicrographError(path, "the JPG is truncated: its end is missing", DAMAGED)
+    _check_jpg_end(path, content)
     rows, columns = _jpg_shape(content)
     if max(rows, columns) > max_side:
         raise too_large(path, (rows, columns), max_side)
@@ -170,10 +169,7 @@ def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) 
     """Decode one page as `(H, W)`; raises MicrographError if part of it is missing."""
     if page is None:
         raise MicrographError(path, "a frame is missing", DAMAGED)
-    size = path.stat().st_size
-    ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    if not ends or max(ends) > size:
-        raise truncated(path, size, max(ends, default=0))
+    _check_data(path, page)
     pixels = page.asarray().squeeze()
     keyframe = page.keyframe
     if keyframe is not None and keyframe.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
@@ -181,6 +177,73 @@ def _tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame | None) 
     if keyframe is not None and _white_is_zero(keyframe):
         pixels = _inverted(pixels, keyframe.bitspersample)
     return _grey(path, pixels)
+
+
+def _check_data(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
+    """Raise MicrographError if a page has no data, or they are said to lie beyond the end of the file."""
+    size = path.stat().st_size
+    ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if not ends or max(ends) > size:
+        raise truncated(path, size, max(ends, default=0))
+
+
+def check_tiff(path: Path) -> None:
+    """Make sure that a TIFF or EER file is all there, without decoding it: its pages, the data of the first and last.
+
+    Raises
+    ------
+    MicrographError
+        If something is missing, or it cannot be understood.
+    """
+    check_ifds(path)
+    try:
+        with _silent("tifffile"), tifffile.TiffFile(path) as file:
+            for page in (file.pages[0], file.pages[len(file.pages) - 1]):
+                _check_data(path, page)
+    except MicrographError:
+        raise
+    except Exception as error:
+        raise MicrographError(path, f"the TIFF cannot be read ({error})", DAMAGED) from error
+
+
+def check_png(path: Path) -> None:
+    """Make sure that a PNG is all there, without decoding it: the chunks up to the end marker.
+
+    Raises
+    ------
+    MicrographError
+        If something is missing.
+    """
+    at, size = len(PNG_MAGIC), path.stat().st_size
+    with path.open("rb") as file:
+        while at + 12 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+            at += 12 + length
+            if at > size or not kind.isalpha():
+                break
+            if kind == b"IEND":
+                return
+    raise MicrographError(path, "the PNG is truncated or damaged", DAMAGED)
+
+
+def check_jpg(path: Path) -> None:
+    """Make sure that a JPG has its end marker.
+
+    Raises
+    ------
+    MicrographError
+        If it has none.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _JPG_END_BYTES))
+        _check_jpg_end(path, file.read())
+
+
+def _check_jpg_end(path: Path, content: bytes) -> None:
+    # Decoders fill missing parts with grey without an error; a complete file ends with the end-of-image marker.
+    if b"\xff\xd9" not in content[-_JPG_END_BYTES:]:
+        raise MicrographError(path, "the JPG is truncated: its end is missing", DAMAGED)
 
 
 def _tiff_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:

@@ -6,19 +6,20 @@ import struct
 from pathlib import Path
 
 from upicker.errors import MicrographError
-from upicker.io.stored_image import DAMAGED
+from upicker.io.stored_image import DAMAGED, truncated
 
 
 def check_ifds(path: Path) -> None:
-    """Make sure that the chain of IFDs ends.
+    """Make sure that the chain of IFDs ends, and is whole.
 
     Each IFD of a TIFF, one per page, holds the offset of the next one (TIFF 6.0, section 2; BigTIFF with wider
-    integers). In a damaged file the chain may lead back to an earlier IFD, and a reader would follow it for ever.
+    integers). In a damaged file the chain may lead back to an earlier IFD, and a reader would follow it for ever; in
+    one that is cut short it leads beyond the end, and a reader would take the pages before for all.
 
     Raises
     ------
     MicrographError
-        If an IFD occurs twice.
+        If an IFD occurs twice, or is not all there.
     """
     with path.open("rb") as file:
         head = file.read(16).ljust(16, b"\0")
@@ -28,18 +29,19 @@ def check_ifds(path: Path) -> None:
         (at,) = struct.unpack_from(order + number, head, 8 if big else 4)
         size, wide = path.stat().st_size, struct.calcsize(order + count)
         seen: set[int] = set()
-        while 0 < at < size:
+        while at:
             if at in seen:
                 found = f"the chain of its pages leads back to an earlier one after {len(seen)} pages"
                 raise MicrographError(path, found, DAMAGED)
-            seen.add(at)
-            file.seek(at)
-            tags = file.read(wide)
-            if len(tags) < wide:
-                return
+            file.seek(min(at, size))
+            tags = file.read(wide).ljust(wide, b"\0")
             # A damaged file may claim any number of tags; a seek to an offset too large for a file is an error.
-            file.seek(min(at + wide + struct.unpack(order + count, tags)[0] * entry, size))
+            end = at + wide + struct.unpack(order + count, tags)[0] * entry
+            file.seek(min(end, size))
             following = file.read(struct.calcsize(order + number))
             if len(following) < struct.calcsize(order + number):
-                return
+                if not seen:
+                    return  # Without a first page it is no movie that is cut short: the library tells what it is.
+                raise truncated(path, size, end + struct.calcsize(order + number))
+            seen.add(at)
             (at,) = struct.unpack(order + number, following)

@@ -11,6 +11,7 @@ from upicker.config import PickConfig
 from upicker.errors import ConfigError, UPickerWarning, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
+from upicker.io.stamp import stamp
 from upicker.particles import Micrograph, Particles
 from upicker.pick.detection import detect, number_of_views
 from upicker.pick.network import DeviceFullError, LoadedNetwork, Network, load
@@ -89,7 +90,7 @@ class Picker:
     def __reduce__(self) -> tuple:
         # Another process reads the file itself: it sets up the device and the threads there, and no tensor is sent.
         state = {"threshold": self.threshold, "relative_size": self.relative_size}
-        return Picker, (self.path, self._changes, self._back_end), state
+        return _again, (self.path, self._changes, self._back_end, state)
 
     def with_threads(self, threads: int) -> Picker:
         """Return the same picker with this many CPU threads."""
@@ -252,3 +253,17 @@ class Picker:
         if self._on_cpu is None:
             self._on_cpu = Sparing(self._spare())
         return detect(self._on_cpu, prepared, self.config)
+
+
+_last: list[tuple[object, Picker]] = []
+
+
+def _again(
+    path: Path, changes: dict[str, object], back_end: Callable[..., LoadedNetwork], state: dict[str, float]
+) -> Picker:
+    """Return the picker that another process sent; the last one is kept, as each round of a watch sends it again."""
+    key = (path, changes, back_end, state, stamp(path))
+    if not _last or _last[0][0] != key:
+        _last[:] = [(key, Picker(path, changes, back_end))]
+        vars(_last[0][1]).update(state)
+    return _last[0][1]

@@ -21,16 +21,36 @@ from upicker.pick.decoys import negated
 if TYPE_CHECKING:
     from upicker.pick.picker import Picker
 
-# Side of the central square that is shown, in given diameters: the same area, and time, at each diameter.
-WINDOW = 16.0
-# The best picks of all micrographs that are judged: so many per squared diameter, within these limits. Sparse
-# micrographs have about as many particles; more would judge the weaker ones of dense micrographs, to no use.
-DENSITY, FEWEST, MOST = 0.04, 8, 40
+# Of more picks none are judged.
+MOST = 40
 # Large diameters are binned to at least so many pixels first, about twice what the network is shown: preparing whole
 # micrographs would take most of the time.
 BINNED_PX = 48
 # Boxes are of one size with the median one if they differ from it by less than this factor.
 SAME = 1.2
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much of micrographs is shown at a diameter, and how many picks are judged.
+
+    Attributes
+    ----------
+    window : float
+        Side of the central square that is shown, in given diameters: the same area, and time, at each diameter.
+    density : float
+        The best picks of all micrographs that are judged, per squared diameter. Sparse micrographs have about as many
+        particles; more would judge the weaker ones of dense micrographs, to no use.
+    fewest : int
+        At least so many.
+    """
+
+    window: float = 16.0
+    density: float = 0.04
+    fewest: int = 8
+
+
+LOOK = Look()
 
 
 @dataclass(frozen=True)
@@ -66,9 +86,7 @@ def judge(
     micrographs: Sequence[Micrograph],
     diameter_px: float,
     limits_px: tuple[float, float] = (0.0, math.inf),
-    window: float = WINDOW,
-    density: float = DENSITY,
-    fewest: int = FEWEST,
+    look: Look = LOOK,
 ) -> Judged | None:
     """Show the central parts of some micrographs at a given diameter.
 
@@ -82,10 +100,8 @@ def judge(
         In pixels of the first one; where the pixel size of another one differs, the same length there.
     limits_px : tuple of float
         Boxes that are smaller or larger do not count; in the same pixels.
-    window : float
-        Side of the square that is shown, in given diameters.
-    density, fewest : float, int
-        The best picks that are judged, per squared diameter, and how many at least.
+    look : Look
+        How much is shown, and how many picks are judged.
 
     Returns
     -------
@@ -96,7 +112,7 @@ def judge(
     found: list[tuple[Particles, Particles]] = []
     for whole in micrographs:
         there_px = diameter_px * first / whole.pixel_size_A if first and whole.pixel_size_A else diameter_px
-        part = central(whole, window * there_px)
+        part = central(whole, look.window * there_px)
         factor = max(1, int(there_px / BINNED_PX))
         with collected_warnings():
             try:
@@ -111,7 +127,7 @@ def judge(
         found.append((picks, decoys))
     if not found:
         return None
-    best = round(min(max(density * area, fewest), MOST))
+    best = round(min(max(look.density * area, look.fewest), MOST))
     each = max(1, round(best / len(found)))
     excess = [_mean_of_best(picks.score, each) - _mean_of_best(decoys.score, each) for picks, decoys in found]
     picks, decoys = (Particles.concatenate(list(ones)) for ones in zip(*found, strict=True))

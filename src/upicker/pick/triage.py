@@ -17,7 +17,7 @@ from typing import Literal
 from upicker.image.texture import Texture, texture
 from upicker.particles import Micrograph
 from upicker.pick.picker import Picker
-from upicker.pick.scales import judge
+from upicker.pick.scales import Look, judge
 from upicker.pick.size import ladder
 
 Kind = Literal["usable", "empty", "contaminated", "carbon", "crystalline", "no ice"]
@@ -27,7 +27,7 @@ KINDS: tuple[Kind, ...] = ("usable", "empty", "contaminated", "carbon", "crystal
 SMALLEST_PX, SMALLEST, LARGEST = 8.0, 1 / 48, 1 / 12
 # What is shown of a micrograph at each, and how many picks are judged, see `judge`: more than for a diameter, since a
 # few specks are no particles, and since what few picks say is chance.
-WINDOW, DENSITY, FEWEST = 24.0, 0.07, 16
+LOOK = Look(window=24.0, density=0.07, fewest=16)
 # The least score of a usable micrograph.
 LEAST_SCORE = 0.5
 # Where the score of a condition is one half, and the width of its rise from there.
@@ -56,12 +56,16 @@ class Signs:
         Shorter side of the micrograph.
     texture : Texture
         What it looks like from afar.
+    opposite : float
+        How far chance is above the best scores, where that is most: as far as there are particles of the opposite
+        contrast.
     """
 
     excess: float
     diameter_px: float
     side_px: int
     texture: Texture
+    opposite: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,11 @@ def seen(picker: Picker, micrograph: Micrograph, looks: Texture) -> Signs:
     side = min(micrograph.shape)
     smallest = max(SMALLEST_PX, SMALLEST * side)
     rungs = ladder(smallest, max(smallest, LARGEST * side))
-    judged = [judge(picker, [micrograph], rung, window=WINDOW, density=DENSITY, fewest=FEWEST) for rung in rungs]
-    best = max((one for one in judged if one is not None), key=lambda one: one.excess, default=None)
-    if best is None:
+    judged = [one for rung in rungs if (one := judge(picker, [micrograph], rung, look=LOOK)) is not None]
+    if not judged:
         return Signs(0.0, math.nan, side, looks)
-    return Signs(best.excess, best.box_px, side, looks)
+    best = max(judged, key=lambda one: one.excess)
+    return Signs(best.excess, best.box_px, side, looks, -min(one.excess for one in judged))
 
 
 def verdict(found: Signs, least_score: float = LEAST_SCORE) -> Verdict:
@@ -169,6 +173,8 @@ def _without(found: Signs) -> tuple[Kind, str]:
     """Return what a micrograph without particles is, and how that shows."""
     looks = found.texture
     nothing = f"nothing like particles ({found.excess:.2f} above chance)"
+    if found.opposite >= EXCESS:
+        return "empty", f"{nothing}, but much with the opposite contrast: is --set image.particles right?"
     if math.isfinite(looks.spots) and looks.spots > SPOTS:
         return "crystalline", f"{nothing}, and spots of an ice lattice in {looks.spots:.0%} of it"
     if looks.film >= FILM:

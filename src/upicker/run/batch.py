@@ -23,7 +23,7 @@ from upicker.errors import (
     collected_warnings,
 )
 from upicker.run.ahead import TwoSteps, loaded_ahead
-from upicker.run.pool import Reply, replies
+from upicker.run.pool import Crew, Reply, replies
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -54,7 +54,17 @@ class Outcome(Generic[T]):
     warnings: tuple[UPickerWarning, ...] = ()
 
 
-class Workers(Protocol):
+class Processes(Protocol):
+    """Processes that are there already, and stay: of this machine (`upicker.run.pool.Crew`), or `Workers`."""
+
+    def replies(
+        self, paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]], /
+    ) -> Generator[Reply[T], None, None]:
+        """Work on files; as `upicker.run.pool.replies`."""
+        ...
+
+
+class Workers(Processes, Protocol):
     """Processes elsewhere, see `upicker.run.cluster.Cluster`."""
 
     @property
@@ -67,15 +77,9 @@ class Workers(Protocol):
         """Whether networks are computed in bfloat16 there."""
         ...
 
-    def replies(
-        self, paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]], /
-    ) -> Generator[Reply[T], None, None]:
-        """Work on files; as `upicker.run.pool.replies`."""
-        ...
-
 
 def each(
-    paths: Sequence[Path], work: Callable[[Path], T], jobs: int | Workers = 1
+    paths: Sequence[Path], work: Callable[[Path], T], jobs: int | Processes = 1
 ) -> Generator[Outcome[T], None, None]:
     """Do the work for every file, and yield each outcome as soon as it is known.
 
@@ -86,8 +90,8 @@ def each(
     work : callable
         Takes a path. With ``jobs > 1`` it is sent to other processes, so it must be picklable: an instance of a
         class at module level. If it is a `upicker.run.ahead.TwoSteps`, files are loaded ahead.
-    jobs : int or Workers
-        Number of processes; 1 works in this process, file after file in the given order. Or processes elsewhere.
+    jobs : int or Processes
+        Number of processes; 1 works in this process, file after file in the given order. Or processes that are there.
 
     Yields
     ------
@@ -128,6 +132,12 @@ def each(
     with closing(replies(paths, partial(_outcomes, work), jobs, readers, gpus, failure)) as found:
         for reply in found:
             yield _outcome(reply)
+
+
+def staying(work: Callable[[Path], object], jobs: int) -> Crew:
+    """Return a number of processes that do such work, to be given to `each` again and again, and closed at the end."""
+    two = _two_steps(work)
+    return Crew(jobs, two.readers, two.gpus) if two else Crew(jobs)
 
 
 def _outcomes(work: Callable[[Path], T], paths: Iterable[Path]) -> Generator[Outcome[T], None, None]:

@@ -92,7 +92,7 @@ class Result:
     files: dict[str, Path]
 
 
-class Watch(Protocol):
+class Stages(Protocol):
     """Receives the progress of work in several stages."""
 
     def stage(self, title: str) -> None:
@@ -107,14 +107,14 @@ class Watch(Protocol):
         ...
 
 
-def demo(folder: Path, watch: Watch, plan: Plan | None = None) -> Result:
+def demo(folder: Path, watch: Stages, plan: Plan | None = None) -> Result:
     """Simulate, propose, pick with the general model, fine-tune it, pick again, evaluate, extract.
 
     Parameters
     ----------
     folder : Path
         The folder for all output.
-    watch : Watch
+    watch : Stages
         Receives progress.
     plan : Plan, optional
         The size of the demo.
@@ -194,7 +194,7 @@ def _simulate(folder: Path, plan: Plan) -> tuple[list[Path], list[Path]]:
 class _Clock:
     """Times the stages."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Stages) -> None:
         self._watch, self._seconds = watch, dict[str, float]()
         self._name, self._began = "", 0.0
 

@@ -45,6 +45,8 @@ class Entry:
         What their scores are, of `upicker.particles.ScoreKind`.
     output : str or None
         The file of particles, relative to the folder, where the name does not tell it.
+    size_bytes, modified_ns : int or None
+        Size and modification time of the micrograph's file before it was read; noted where files are still arriving.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Entry:
     particles: int | None = None
     score: str | None = None
     output: str | None = None
+    size_bytes: int | None = None
+    modified_ns: int | None = None
 
     @property
     def key(self) -> str:
@@ -189,7 +193,7 @@ def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "path", "score", "output"), (str,)),
-    **dict.fromkeys(("rows", "columns", "particles"), (int,)),
+    **dict.fromkeys(("rows", "columns", "particles", "size_bytes", "modified_ns"), (int,)),
     **dict.fromkeys(("pixel_size_A", "diameter_px"), (int, float)),
 }
 assert set(_KINDS) == {field.name for field in fields(Entry)}

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import filterfalse
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from upicker.config import Config
 from upicker.errors import ConfigError, UPickerError
@@ -82,10 +82,17 @@ def changed_settings(work: Finding) -> list[str]:
     return _changed(record.read(work.outputs.folder), work)
 
 
-def require_same_settings(work: Finding) -> None:
+def require_same_settings(work: Finding, option: str = "--skip-existing") -> None:
     """Refuse to add to what another model, threshold or other knobs found: one folder would hold two kinds of results.
 
     A folder without results takes any settings: perhaps the earlier run failed for its settings.
+
+    Parameters
+    ----------
+    work : Finding
+        The work on each micrograph.
+    option : str
+        What the user gave to add to the folder, for the message.
 
     Raises
     ------
@@ -97,9 +104,9 @@ def require_same_settings(work: Finding) -> None:
     if earlier.micrographs and (changed := _changed(earlier, work)):
         remedy = (
             f"Give the same settings (those of {folder / record.NAME}), choose another folder with -o, "
-            "or leave out --skip-existing to do all again"
+            f"or leave out {option} to do all again"
         )
-        raise ConfigError("--skip-existing", f"{folder} holds results with another {' and '.join(changed)}", remedy)
+        raise ConfigError(option, f"{folder} holds results with another {' and '.join(changed)}", remedy)
 
 
 def find_all(
@@ -130,33 +137,72 @@ def find_all(
         If the folder cannot be written, or is removed meanwhile.
     """
     work.outputs.prepare()
-    folder = work.outputs.folder
-    with closing(Journal(folder)) as journal:
-        earlier = record.read(folder)
-        if todo is not None and not _changed(earlier, work):
-            work = work.settled(earlier.knobs)
-        if todo is None or todo:
-            work = work.adapted(paths)
-        since = earlier.since_ns
-        if todo is None and (not earlier.about or _changed(earlier, work)):
-            since = journal.since_ns  # If this run is killed, what it has not done again must not count as done.
-        todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
-        if not isinstance(jobs, int):
-            work = work.elsewhere(jobs)
-        if todo or not earlier.about:
-            record.write(folder, work.command, work.config, {**work.about(), record.SINCE: since})
-        journal.append(_unlisted(done, work, earlier.micrographs))
+    with closing(Journal(work.outputs.folder)) as journal:
         if isinstance(jobs, int):
-            jobs = min(jobs, len(todo))
-            work = work.for_processes(jobs)
+            jobs = min(jobs, len(paths if todo is None else todo))
+        work, todo = begun(paths, work, jobs, todo, journal)
         yield from record.recorded(each(todo, work, jobs), journal)
+
+
+F = TypeVar("F", bound=Finding)
+
+
+def begun(
+    paths: Sequence[Path], work: F, jobs: int | Workers, todo: Sequence[Path] | None, journal: Journal
+) -> tuple[F, Sequence[Path]]:
+    """Determine what holds for all micrographs, write ``run.toml``, and complete the entries of earlier runs.
+
+    Parameters
+    ----------
+    paths, work, jobs, todo
+        As of `find_all`.
+    journal : Journal
+        Of this run.
+
+    Returns
+    -------
+    work : Finding
+        With what was determined, for each of the processes.
+    todo : sequence of Path
+        The micrographs to do.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    folder = work.outputs.folder
+    earlier = record.read(folder)
+    work = work if todo is None else continued(work, earlier)
+    if todo is None or todo:
+        work = work.adapted(paths)
+    since = earlier.since_ns
+    if todo is None and (not earlier.about or _changed(earlier, work)):
+        since = journal.since_ns  # If this run is killed, what it has not done again must not count as done.
+    todo, done = (paths, ()) if todo is None else (todo, [*filterfalse(frozenset(todo).__contains__, paths)])
+    if not isinstance(jobs, int):
+        work = work.elsewhere(jobs)
+    if todo or not earlier.about:
+        record.write(folder, work.command, work.config, {**work.about(), record.SINCE: since})
+    journal.append(_unlisted(done, work, earlier.micrographs))
+    return work.for_processes(jobs) if isinstance(jobs, int) else work, todo
+
+
+def continued(work: F, earlier: record.Record) -> F:
+    """Return the work with what an earlier run determined for all micrographs, if that had the same settings."""
+    return work if _changed(earlier, work) else work.settled(earlier.knobs)
+
+
+def key_of(outputs: Destination, path: Path) -> str:
+    """Return what tells the entry of a micrograph from the other entries of a folder."""
+    return outputs.entry(path, (0, 0), None, Particles.of([]), 0.0).key
 
 
 def _unlisted(done: Sequence[Path], work: Finding, listed: Sequence[Entry]) -> Iterator[Entry]:
     """Yield entries of micrographs whose outputs are there without one: the run that wrote them was killed."""
-    known, nothing = {entry.key for entry in listed}, Particles.of([])
+    known = {entry.key for entry in listed}
     for path in done:
-        if work.outputs.entry(path, (0, 0), None, nothing, 0.0).key in known:
+        if key_of(work.outputs, path) in known:
             continue
         # What cannot be read stays unlisted, as if it had failed.
         with suppress(UPickerError):

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # A file whose process dies this often is given up.
 MOST_DEATHS = 2
+# What a process is sent in front of other work.
+_OTHER_WORK = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def replies(
     ahead: int = 0,
     gpus: Sequence[str] = (),
     failure: DeviceError | None = None,
+    kept: Crew | None = None,
 ) -> Generator[Reply[T], None, None]:
     """Work on files in several processes.
 
@@ -76,6 +79,8 @@ def replies(
         The processes divide these: each sees one of them, and so does the one that replaces it.
     failure : DeviceError, optional
         How another process failed at the last file: as if it had been of these.
+    kept : Crew, optional
+        Processes of earlier calls, which stay for later ones, until whoever made it closes it.
 
     Yields
     ------
@@ -92,12 +97,13 @@ def replies(
         stops.
     """
     line = _Line(deque(paths), ahead)
-    crew = _Crew(bytes(ForkingPickler.dumps(work)), list(range(jobs)), gpus)
+    crew = Crew(jobs, ahead, gpus) if kept is None else kept
+    crew.begin(bytes(ForkingPickler.dumps(work)))
     if failure is not None:
         line.deaths[paths[-1]], line.failures[paths[-1]], crew.failures[0] = 1, failure, 1
         line.failed_on[paths[-1]] = {0}
     try:
-        for path in paths[:jobs]:  # All start at the same time: each takes seconds.
+        for path in paths[len(crew.processes) : len(crew.numbers)]:  # All at the same time: each takes seconds.
             crew.start(path)
         while line.waiting or any(process.paths for process in crew.processes):
             crew.hand_out(line)
@@ -114,10 +120,8 @@ def replies(
                         line.fill(process)  # It works on while the caller deals with the result.
                     yield Reply(path, value, line.deaths.get(path, 0), line.failures.get(path))
     finally:
-        for process in crew.processes:
-            process.dismiss()
-        for process in crew.processes:
-            process.end()
+        if kept is None:
+            crew.close()
 
 
 @dataclass
@@ -160,9 +164,17 @@ class _Line:
         return given_up
 
 
-@dataclass
-class _Crew:
+class Crew:
     """The processes.
+
+    Parameters
+    ----------
+    jobs : int
+        How many there may be.
+    ahead : int
+        How many files one is given beside the one at work.
+    gpus : sequence of str
+        Process number n sees the n-th one.
 
     Attributes
     ----------
@@ -170,19 +182,36 @@ class _Crew:
         The work.
     numbers : list of int
         Of processes that live, or may be started.
-    gpus : sequence of str
-        Process number n sees the n-th one.
     processes : list of _Process
         Those that were started.
     failures : dict of int to int
         How often the device of a process, and of those that it replaced, failed since the last result.
     """
 
-    packed: bytes
-    numbers: list[int]
-    gpus: Sequence[str]
-    processes: list[_Process] = field(default_factory=list)
-    failures: dict[int, int] = field(default_factory=dict)
+    def __init__(self, jobs: int, ahead: int = 0, gpus: Sequence[str] = ()) -> None:
+        self.packed, self.numbers, self.ahead, self.gpus = b"", list(range(jobs)), ahead, tuple(gpus)
+        self.processes: list[_Process] = []
+        self.failures: dict[int, int] = {}
+
+    def begin(self, packed: bytes) -> None:
+        """Take other work; processes that are there go over to it when they have files to do."""
+        self.packed = packed
+        for process in self.processes:
+            process.begin(packed)
+
+    def replies(
+        self, paths: Sequence[Path], work: Callable[[Iterator[Path]], Generator[T]]
+    ) -> Generator[Reply[T], None, None]:
+        """Work on files; as `replies` of this module, but the processes stay, until `close`."""
+        return replies(paths, work, len(self.numbers), self.ahead, self.gpus, kept=self)
+
+    def close(self) -> None:
+        """End all processes; files at work are finished first, others are dropped."""
+        for process in self.processes:
+            process.dismiss()
+        for process in self.processes:
+            process.end()
+        self.processes.clear()
 
     def start(self, path: Path, among: Collection[int] = ()) -> None:
         """Start a process, with the lowest free number, or that of some; `path` is named if that fails."""
@@ -256,6 +285,11 @@ class _Process:
             raise InputError(path, found, "Use fewer --jobs, or a larger machine") from error
         self._packed: bytes | None = packed
 
+    def begin(self, packed: bytes) -> None:
+        """Let it do other work with the files that it is given from now on; it has none at this time."""
+        assert not self.paths
+        self._packed = packed
+
     def give(self, path: Path) -> bool:
         """Tell it to work on a file, too; return whether it was taken: the first always is, even if it died meanwhile.
 
@@ -263,6 +297,8 @@ class _Process:
         """
         try:
             if self._packed is not None:  # Large work is sent only as fast as the process reads, once it has started.
+                if self._has_begun:
+                    self.pipe.send(_OTHER_WORK)
                 self.pipe.send_bytes(self._packed)
                 self._packed = None
             self.pipe.send(path)
@@ -310,33 +346,36 @@ class _Process:
 
 
 def _serve(pipe: Connection, environment: dict[str, str]) -> None:
-    """Do the work received through a pipe, for one path after another, until None is received."""
+    """Do the work received through a pipe, for one path after another, until None is received, or other work."""
     os.environ.update(environment)  # Before the work, which may import torch.
     end_with_parent()
     keep_freed_memory()
     # Ctrl-C is handled by the main process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    dismissed = threading.Event()
     with suppress(EOFError, OSError):
         try:
-            if (work := pipe.recv()) is None:
-                return
-            _use_one_thread()
-            with closing(work(_given(pipe, dismissed))) as results:
-                for result in results:
-                    pipe.send((result, None))
-                    if dismissed.is_set():
-                        return
+            while (work := pipe.recv()) is not None:
+                _use_one_thread()
+                dismissed = threading.Event()
+                with closing(work(_given(pipe, dismissed))) as results:
+                    for result in results:
+                        pipe.send((result, None))
+                        if dismissed.is_set():
+                            return
+                if dismissed.is_set():
+                    return
         except Exception as error:  # Passed on: the main process raises it.
             pipe.send((None, error))
 
 
 def _given(pipe: Connection, dismissed: threading.Event) -> Iterator[Path]:
-    """Yield the paths that are received, perhaps in another thread, until the process is dismissed."""
+    """Yield the paths that are received, perhaps in another thread, until other work follows, or none (dismissed)."""
+    received: Path | bool | None = None
     with suppress(EOFError, OSError):
-        while (path := pipe.recv()) is not None:
-            yield path
-    dismissed.set()
+        while isinstance(received := pipe.recv(), Path):
+            yield received
+    if received is not _OTHER_WORK:
+        dismissed.set()
 
 
 def _use_one_thread() -> None:

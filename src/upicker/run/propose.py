@@ -115,6 +115,11 @@ class Proposing:
         """Return it with a thread that reads and prepares ahead, if there is memory for it."""
         return replace(self, readers=int(memory_bytes() // max(1, jobs) >= PROCESS_BYTES))
 
+    @property
+    def learns(self) -> bool:
+        """Whether a template is to be learned from micrographs of the run."""
+        return self.config.propose.template and self.config.propose.profile is None
+
     def elsewhere(self, workers: Workers) -> Proposing:
         """Return it for processes elsewhere: nothing depends on the machine."""
         return replace(self, readers=0)
@@ -137,7 +142,7 @@ class Proposing:
         InputError
             If there is not enough memory.
         """
-        if not self.config.propose.template or self.config.propose.profile is not None:
+        if not self.learns:
             return self
         prepared: list[Prepared] = []
         for path in sampling_order(paths):

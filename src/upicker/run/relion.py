@@ -167,7 +167,13 @@ def job(folder: Path, listed: Path) -> RelionJob:
         If the list cannot be read, or two of its micrographs would share one file of coordinates.
     """
     entries = micrographs.entries([listed], by_path=True)
-    outputs = JobOutputs(folder, _files(folder, listed, entries))
+    _refuse_shared(folder, listed, entries)
+    return job_of(folder, listed, entries)
+
+
+def job_of(folder: Path, listed: Path, entries: Sequence[Listed]) -> RelionJob:
+    """Return the job with some of the micrographs of a list, in this order; see `job`."""
+    outputs = JobOutputs(folder, {entry.path: coordinates_file(folder, entry.name) for entry in entries})
     return RelionJob(listed, {entry.path: entry.name for entry in entries}, Reading.of(entries), outputs)
 
 
@@ -181,7 +187,7 @@ def coordinates_file(folder: Path, name: str) -> Path:
 
 def picking(
     job: RelionJob,
-    paths: Sequence[Path],
+    count: int,
     model: Path | str | None,
     diameter: Length | None,
     changes: Mapping[str, object],
@@ -193,8 +199,8 @@ def picking(
     ----------
     job : RelionJob
         The job.
-    paths : sequence of Path
-        The micrographs to pick.
+    count : int
+        The number of micrographs to pick.
     model : Path, str or None
         The weights, see `upicker.pick.picker.Picker`.
     diameter : Length or None
@@ -213,7 +219,7 @@ def picking(
     from upicker.run.pick import Picking, processes
 
     picker = Picker(model, changes)
-    jobs = processes(len(paths), picker)
+    jobs = processes(count, picker)
     if picker.device == "cpu":
         jobs = min(threads, jobs)
     picker = picker.with_threads(max(1, threads // jobs))
@@ -257,14 +263,12 @@ def run(
         with closing(find_all(job.paths, work, jobs, todo)) as outcomes:
             for outcome in outcomes:
                 yield outcome
-                if (job.outputs.folder / ABORT_NOW).exists():
-                    raise AbortError
+                refuse_abort(job.outputs.folder)
     finally:
-        _write_lists(job)
+        write_lists(job)
 
 
-def _files(folder: Path, listed: Path, entries: Sequence[Listed]) -> dict[Path, Path]:
-    files: dict[Path, Path] = {}
+def _refuse_shared(folder: Path, listed: Path, entries: Sequence[Listed]) -> None:
     taken: dict[Path, str] = {}
     for entry in entries:
         file = coordinates_file(folder, entry.name)
@@ -272,11 +276,22 @@ def _files(folder: Path, listed: Path, entries: Sequence[Listed]) -> dict[Path, 
             found = f"{taken[file]} and {entry.name} would both have their coordinates in {file}"
             raise InputError(listed, found, "Use one job for each of them")
         taken[file] = entry.name
-        files[entry.path] = file
-    return files
 
 
-def _write_lists(job: RelionJob) -> None:
+def refuse_abort(folder: Path) -> None:
+    """Raise AbortError if RELION asks the job to stop."""
+    if (folder / ABORT_NOW).exists():
+        raise AbortError
+
+
+def write_lists(job: RelionJob) -> None:
+    """Write the lists of the micrographs with coordinates, in the order of the job, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
     version = re.search(r"^# version (\d+)", job.listed.read_text(encoding="utf-8", errors="replace"), re.M)
     label = _COORDINATES_5 if version and int(version[1]) >= 50000 else _COORDINATES_4
     folder = job.outputs.folder

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -266,7 +266,8 @@ def _check_same(path: Path, about: dict[str, object]) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"cannot be read ({error})", "Choose another folder with -o") from error
     here = tomllib.loads(_record(about, []))
-    theirs, ours = there.get("scene", {}), here["scene"]
+    default = tomllib.loads(_record({"scene": asdict(Scene())}, []))["scene"]
+    theirs, ours = _completed(there.get("scene", {}), default), here["scene"]
     for key in sorted(theirs.keys() | ours.keys()):
         if theirs.get(key) != ours.get(key):
             found = f"the micrographs there were made with another {key}: {theirs.get(key)}, not {ours.get(key)}"
@@ -274,6 +275,18 @@ def _check_same(path: Path, about: dict[str, object]) -> None:
     hashes = [[entry.get("sha256") for entry in record.get("specimens", [])] for record in (there, here)]
     if hashes[0] != hashes[1]:
         raise ConfigError(path, "the specimens' files have changed since", "Choose another folder with -o")
+
+
+def _completed(table: Mapping[str, object], default: Mapping[str, object]) -> dict[str, object]:
+    """Return a table of an earlier version with what it lacks, if that is nothing by default."""
+    found = dict(table)
+    for key, value in default.items():
+        inner = found.get(key, {})
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            found[key] = _completed(inner, value)
+        elif not value:
+            found.setdefault(key, value)
+    return found
 
 
 def _complete(work: DataSet) -> dict[Path, tuple[Table, MicrographFacts]]:

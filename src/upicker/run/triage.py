@@ -28,7 +28,7 @@ ENDING = "_triage.csv"
 _WRITING = 20
 _VERDICT = ("micrograph", "class", "score", "reason")
 _TEXTURE = tuple(one.name for one in fields(Texture))
-COLUMNS = (*_VERDICT, "excess", "diameter_px", "side_px", "pixel_size_A", *_TEXTURE, "weights")
+COLUMNS = (*_VERDICT, "excess", "opposite", "diameter_px", "side_px", "pixel_size_A", *_TEXTURE, "weights")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def write(path: Path, found: Sequence[Triaged], least_score: float) -> None:
         table.writerow(COLUMNS)
         for one in found:
             said, signs = one.verdict(least_score), one.signs
-            numbers = [signs.excess, signs.diameter_px, signs.side_px, one.pixel_size_A or math.nan]
+            numbers = [signs.excess, signs.opposite, signs.diameter_px, signs.side_px, one.pixel_size_A or math.nan]
             numbers += asdict(signs.texture).values()
             words = ["" if math.isnan(number) else f"{number:.5g}" for number in numbers]
             table.writerow((one.path, said.kind, f"{said.score:.3f}", said.reason, *words, one.weights))
@@ -256,5 +256,5 @@ def _row(row: Mapping[str, str]) -> Triaged:
 
     size = number("pixel_size_A")
     looks = Texture(**{name: number(name) for name in _TEXTURE})
-    signs = Signs(number("excess"), number("diameter_px"), int(row["side_px"]), looks)
+    signs = Signs(number("excess"), number("diameter_px"), int(row["side_px"]), looks, number("opposite"))
     return Triaged(Path(row["micrograph"]), signs, None if math.isnan(size) else size, row["weights"])

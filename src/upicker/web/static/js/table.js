@@ -1,9 +1,9 @@
 /**
- * The list of micrographs with counts, mean scores and F1: sorted, searched, and drawn only where it is seen, so that
- * ten thousand of them cost no more than ten.
+ * The list of micrographs with counts, mean scores, F1 and what upicker triage says: sorted, searched, and drawn only
+ * where it is seen, so that ten thousand of them cost no more than ten.
  *
  *   const table = new Table(element, {onOpen})     onOpen(id)
- *   table.use(micrographs, hasLabels)              [{id, name}…]
+ *   table.use(micrographs, hasLabels)              [{id, name, triage}…]
  *   table.count({counts, why, means?, f1s?})       response of /api/picks/counts; sorted anew only where means are there
  *   table.current = id
  *   table.next(id, step)                           id of the next one as the table is sorted, or null
@@ -18,18 +18,18 @@ const SPARE = 6; // rows drawn beyond what is seen
 const REST = 120; // ms that the list stands still before thumbnails are fetched
 /**
  * A row of the table; null: not known, or not there.
- * @typedef {{id: number, name: string, count: number | null, mean: number | null, f1: number | null, why: string | null}} Item
+ * @typedef {{id: number, name: string, count: number | null, mean: number | null, f1: number | null, why: string | null, triage: MicrographItem["triage"], usable: number | null}} Item
  *
- * @typedef {"name" | "count" | "mean" | "f1"} Column
+ * @typedef {"name" | "count" | "mean" | "f1" | "usable"} Column
  *
  * The elements of a row.
- * @typedef {{element: HTMLElement, image: HTMLImageElement, name: HTMLElement, why: HTMLElement, count: HTMLElement, mean: HTMLElement, f1: HTMLElement}} Line
+ * @typedef {{element: HTMLElement, image: HTMLImageElement, name: HTMLElement, why: HTMLElement, count: HTMLElement, mean: HTMLElement, f1: HTMLElement, usable: HTMLElement}} Line
  */
 
 /** @type {Record<string, string>} */
 const WHY = { empty: "no picks", few: "very few", many: "very many", unread: "not picked" };
 /** @type {[Column, string, number][]} */
-const COLUMNS = [["name", "Name", 1], ["count", "Picks", -1], ["mean", "Score", -1], ["f1", "F1", 1]];
+const COLUMNS = [["name", "Name", 1], ["count", "Picks", -1], ["mean", "Score", -1], ["f1", "F1", 1], ["usable", "Usable", 1]];
 /** @type {Record<string, string>} */
 const SIGNS = { many: "▲", few: "▼" };
 const natural = new Intl.Collator("en", { numeric: true });
@@ -49,6 +49,7 @@ export class Table {
   /** @type {(name: string) => string} */
   #short = (name) => name;
   hasLabels = false;
+  hasTriage = false;
   #thumbnails;
   #parts;
 
@@ -94,10 +95,20 @@ export class Table {
    * @param {boolean} hasLabels
    */
   use(micrographs, hasLabels) {
-    this.#items = micrographs.map(({ id, name }) => ({ id, name, count: null, mean: null, f1: null, why: null }));
-    this.#parts.root.classList.toggle("plain", !hasLabels);
-    this.#parts.heads.f1.hidden = !hasLabels;
+    this.#items = micrographs.map(({ id, name, triage }) => ({ id, name, count: null, mean: null, f1: null, why: null, triage, usable: triage?.score ?? null }));
     this.hasLabels = hasLabels;
+    this.hasTriage = micrographs.some(({ triage }) => triage);
+    const { root, heads, filter } = this.#parts;
+    root.classList.toggle("plain", !hasLabels);
+    root.classList.toggle("triaged", this.hasTriage);
+    heads.f1.hidden = !hasLabels;
+    heads.usable.hidden = !this.hasTriage;
+    const kinds = new Map();
+    for (const { triage } of micrographs) if (triage) kinds.set(triage.kind, (kinds.get(triage.kind) ?? 0) + 1);
+    const chosen = filter.value;
+    filter.replaceChildren(...[...filter.options].slice(0, 2),
+      ...[...kinds].sort((a, b) => b[1] - a[1]).map(([kind, count]) => h("option", { value: `triage:${kind}` }, `${kind} (${count.toLocaleString("en")})`)));
+    if ([...filter.options].some(({ value }) => value === chosen)) filter.value = chosen;
     this.#short = shortener(micrographs.map(({ name }) => name));
     this.#arrange();
   }
@@ -153,10 +164,10 @@ export class Table {
 
   #arrange() {
     const { key, way } = this.#sort;
-    const { heads, search, filter, rows, space, none, total } = this.#parts;
+    const { heads, search, rows, space, none, total } = this.#parts;
     const text = search.value.trim().toLowerCase();
     /** @param {Item} item */
-    const isIn = (item) => (!text || item.name.toLowerCase().includes(text)) && (filter.value === "all" || (item.why && item.why !== "unread"));
+    const isIn = (item) => (!text || item.name.toLowerCase().includes(text)) && this.#isWanted(item);
     /** @type {(a: Item, b: Item) => number} */
     const compare = (a, b) => {
       if (key === "name") return way * natural.compare(a.name, b.name);
@@ -176,6 +187,16 @@ export class Table {
     rows.setAttribute("aria-setsize", String(this.#shown.length));
     this.#draw();
     this.#fetch();
+  }
+
+  /**
+   * Tells whether a micrograph is of the chosen kind.
+   * @param {Item} item
+   */
+  #isWanted({ why, triage }) {
+    const { value } = this.#parts.filter;
+    if (value === "all") return true;
+    return value === "marked" ? Boolean(why) && why !== "unread" : `triage:${triage?.kind}` === value;
   }
 
   /** Elements are moved to where they are needed; none is made while one scrolls on. */
@@ -212,9 +233,9 @@ export class Table {
   /** @returns {Line} */
   #make() {
     const element = h("div", { class: "line", role: "option", id: `line${this.#lines.size}-${Math.random().toString(36).slice(2)}` });
-    const part = { element, image: h("img", { alt: "" }), name: h("div", { class: "named" }), why: h("div", { class: "why" }), count: h("span", { class: "number" }), mean: h("span", { class: "number muted" }), f1: h("span", { class: "number muted" }) };
+    const part = { element, image: h("img", { alt: "" }), name: h("div", { class: "named" }), why: h("div", { class: "why" }), count: h("span", { class: "number" }), mean: h("span", { class: "number muted" }), f1: h("span", { class: "number muted" }), usable: h("span", { class: "number muted" }) };
     element.addEventListener("click", () => this.#onOpen(Number(element.dataset.id)));
-    element.append(part.image, h("div", { class: "names" }, part.name, part.why), part.count, part.mean, part.f1);
+    element.append(part.image, h("div", { class: "names" }, part.name, part.why), part.count, part.mean, part.f1, part.usable);
     this.#parts.space.append(element);
     return part;
   }
@@ -235,12 +256,16 @@ export class Table {
   #write(line, item) {
     line.name.textContent = this.#short(item.name);
     line.name.title = item.name;
-    line.why.textContent = item.why ? `${SIGNS[item.why] ?? "∅"} ${WHY[item.why]}` : "";
-    line.why.hidden = !item.why;
+    const kind = item.triage && item.triage.kind !== "usable" ? [item.triage.kind] : [];
+    line.why.textContent = [...(item.why ? [`${SIGNS[item.why] ?? "∅"} ${WHY[item.why]}`] : []), ...kind].join(" · ");
+    line.why.hidden = !line.why.textContent;
+    line.why.title = line.usable.title = item.triage?.reason ?? "";
     line.count.textContent = item.count === null ? "–" : item.count.toLocaleString("en");
     line.mean.textContent = item.mean === null ? "" : item.mean.toFixed(2);
     line.f1.textContent = item.f1 === null ? "" : item.f1.toFixed(2);
     line.f1.hidden = !this.hasLabels;
+    line.usable.textContent = item.usable === null ? "" : item.usable.toFixed(2);
+    line.usable.hidden = !this.hasTriage;
     const source = this.#thumbnails.get(item.id);
     if (!source) line.image.removeAttribute("src");
     else if (line.image.getAttribute("src") !== source) line.image.src = source;

@@ -109,6 +109,7 @@ interface MicrographItem {
   opened: boolean;
   coverage: Coverage;
   bad: boolean;
+  triage: { kind: string; score: number; reason: string } | null;
 }
 
 /** What the labels of a micrograph cover. */
