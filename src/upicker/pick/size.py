@@ -20,7 +20,7 @@ COARSE = 2.0**0.5
 # So often they are looked at once more.
 AGAIN = 2
 # Least excess of particles over chance: less is nothing. Empty ice, crystalline ice and no ice stay below.
-LEAST = 0.22
+LEAST = 0.28
 # A rung is another candidate if its excess is so much of the best one's, and that between them falls so far.
 SECOND, VALLEY = 0.6, 0.7
 # What is printed as the range, as a factor.
