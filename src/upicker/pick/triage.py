@@ -31,7 +31,7 @@ LOOK = Look(window=24.0, density=0.07, fewest=16)
 # The least score of a usable micrograph.
 LEAST_SCORE = 0.5
 # Where the score of a condition is one half, and the width of its rise from there.
-EXCESS, EXCESS_WIDTH = 0.25, 0.04
+EXCESS, EXCESS_WIDTH = 0.28, 0.04
 USABLE, USABLE_WIDTH = 0.2, 0.05
 COARSE_CUT, COARSE_WIDTH = 0.5, 0.15  # the latter of its logarithm
 SPOTS, SPOTS_WIDTH = 0.5, 0.1

@@ -171,7 +171,7 @@ def started(site: Site, output: Path, insecure: bool = False) -> Iterator[Cluste
     except ImportError as error:
         raise ConfigError("--cluster", f"dask.distributed is not installed ({error})", REMEDY) from error
     with ExitStack() as stack:
-        import dask
+        import dask.config
 
         stack.enter_context(dask.config.set(_SETTINGS))
         security = _security(site, insecure)
@@ -248,7 +248,7 @@ def _scheduler(site: Site, security: Security | None, output: Path) -> Iterator[
         return
     heeded = signal.getsignal(signal.SIGINT)
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError as error:
         raise ConfigError("--cluster", f"dask-jobqueue is not installed ({error})", REMEDY) from error
     finally:  # Its import makes Ctrl-C a success.
@@ -328,7 +328,8 @@ def _wait(client: Client, site: Site) -> None:
 def _require_same_folder(client: Client, site: Site) -> None:
     """Paths are relative to the current folder, also for workers."""
     here = Path.cwd()
-    for worker, folder in client.run(Path.cwd).items():
+    folders: Any = client.run(Path.cwd)
+    for worker, folder in folders.items():
         if folder != here:
             found = f"{site.address}: worker {worker} was started in {folder}, but this is {here}"
             raise InputError("--cluster", found, "Start workers in the folder in which you pick")

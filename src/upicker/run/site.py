@@ -72,8 +72,10 @@ def read(text: str, jobs: int | None = None) -> Site:
     InputError
         If there is no such file.
     """
-    if text in ("local", "slurm"):
-        site = Site(kind=text, **({"cores": 1} if text == "local" else {}))
+    if text == "local":
+        site = Site(kind=text, cores=1)
+    elif text == "slurm":
+        site = Site(kind=text)
     elif "://" in text:
         site = Site(kind="running", address=text)
     else:

@@ -121,7 +121,7 @@ def _chain(rng: np.random.Generator, lobes: int) -> Invented:
         sizes.append(axes)
     found = Invented(np.empty((0, 3)), np.empty(0))
     for centre, axes in zip(centres, sizes, strict=True):
-        turned = Rotation.random(random_state=rng).as_matrix()
+        turned = Rotation.from_quat(rng.normal(size=4)).as_matrix()
         lobe = _filled(rng, lambda at, axes=axes: ((at / axes) ** 2).sum(1) < 1, tuple(axes))
         found += Invented(lobe.centres_A @ turned.T + centre, lobe.mass_kDa)
     return found
