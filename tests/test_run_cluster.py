@@ -10,9 +10,12 @@ from command_line import upicker
 
 from upicker.errors import ConfigError, InputError, MicrographError, OutputError
 from upicker.io import mrc
-from upicker.run import site
+from upicker.pick.picker import Picker
+from upicker.run import record, site
 from upicker.run.batch import each
 from upicker.run.cluster import Cluster, started
+from upicker.run.outputs import Outputs
+from upicker.run.pick import Picking
 from upicker.run.site import Site
 from upicker.simulate.scene import Scene, make
 
@@ -105,6 +108,42 @@ def test_commands_give_the_same_bytes_as_on_this_machine(tmp_path, monkeypatch, 
     code, _, err = upicker(capsys, *extract, "-o", "b/p.star", "--cluster", "local", "-j", 1)
     assert code == 0, err
     assert len(contents(Path("b"))) == len(contents(Path("a")))
+
+
+def test_picks_of_workers_are_those_of_this_machine(tmp_path, monkeypatch, capsys):
+    """With the precision and the threads that all workers have, which are recorded, and hold when the run goes on."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        mrc.write(Path(f"mics/m{number}.mrc"), make(SCENE, number).micrograph.pixels, SCENE.pixel_size_A)
+    pick = ("pick", "mics", "--diameter", "260A", "--fast", "--set", "pick.follow=false")
+    plain = ("--set", "train.bfloat16=false", "--set", "train.threads=1")
+    assert upicker(capsys, *pick, *plain, "-o", "here")[0] == 0
+    code, out, err = upicker(capsys, *pick, "-o", "there", "--cluster", "local", "-j", 1)
+    assert code == 0, err
+    assert "particles in 2 of 2 micrographs" in out
+    assert contents(Path("there")) == contents(Path("here"))
+    knobs = record.read(Path("there")).knobs
+    assert (knobs["train.bfloat16"], knobs["train.threads"]) == (False, 1)
+    Path("there/m1.csv").unlink()
+    assert upicker(capsys, *pick, "--set", "train.threads=1", "-o", "there", "--skip-existing", "-j", 1)[0] == 0
+    assert contents(Path("there")) == contents(Path("here"))
+
+
+class Elsewhere:
+    """What workers are asked for."""
+
+    threads, bfloat16 = 3, True
+
+
+def test_what_a_machine_decides_by_itself_is_decided_for_all_workers():
+    work = Picking(Picker(), Outputs(Path("picks")), readers=2).elsewhere(Elsewhere())
+    assert (work.config.train.threads, work.config.train.bfloat16, work.readers) == (3, True, 0)
+    said = Picking(Picker(None, {"train.bfloat16": False}), Outputs(Path("picks")))
+    assert said.elsewhere(Elsewhere()).config.train.bfloat16 is False
+    assert said.settled({"train.bfloat16": True}).config.train.bfloat16 is False
+    free = Picking(Picker(), Outputs(Path("picks")))
+    assert free.settled({"train.bfloat16": True}).config.train.bfloat16 is True
+    assert free.settled({"train.bfloat16": "none"}) is free
 
 
 def contents(folder: Path) -> dict[str, bytes]:
