@@ -247,3 +247,30 @@ def test_a_tile_has_the_statistics_of_a_prepared_micrograph(name):
 def test_a_plan_without_specimens_is_refused():
     with pytest.raises(ConfigError, match="specimens"):
         Tiles(replace(PLAN, specimens=()), 128, 16.0)
+
+
+def test_some_tiles_have_two_kinds_of_particles_of_unlike_sizes():
+    mixed = Tiles(replace(PLAN, variety=replace(PLAN.variety, mixed=0.5, empty=0.0, contaminated=0.0)), 192, 16.0)
+    plain = Tiles(replace(PLAN, variety=replace(PLAN.variety, empty=0.0, contaminated=0.0)), 192, 16.0)
+    sizes = [
+        [len(np.unique(tiles.make(index).particles.diameter_px.round(3))) for index in range(12)]
+        for tiles in (mixed, plain)
+    ]
+    assert set(sizes[0]) == {1, 2}
+    assert set(sizes[1]) == {1}
+    low, high = PLAN.variety.given
+    for index in range(12):
+        diameters = mixed.make(index).particles.diameter_px
+        assert (16 / high <= diameters * 1.001).all()
+        assert (diameters <= 16 / low * 1.001).all()
+
+
+def test_empty_tiles_are_contaminated_more_often_and_filaments_are_no_particles():
+    variety = replace(PLAN.variety, empty=1.0, contaminated=0.05, filaments=0.0, carbon=0.0)
+    tiles = [Tiles(replace(PLAN, variety=variety), 128, 16.0).make(index) for index in range(24)]
+    assert all(len(one.particles) == 0 for one in tiles)
+    assert sum(one.unusable.any() for one in tiles) > 4
+    threads = replace(variety, contaminated=0.0, filaments=3.0)
+    tiles = [Tiles(replace(PLAN, variety=threads), 128, 16.0).make(index) for index in range(6)]
+    assert all(len(one.particles) == 0 for one in tiles)
+    assert sum(one.unusable.any() for one in tiles) >= 4

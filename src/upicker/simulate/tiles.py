@@ -124,7 +124,7 @@ class _Member:
 
     given_A: float
     particle: Bank
-    other: Bank
+    other: Bank | None  # None where tiles never have two kinds
     decoy: Bank
 
 
@@ -169,7 +169,9 @@ class Tiles:
         rng = np.random.default_rng((plan.seed, index, _SCENE))
         member = self._member(index // plan.refresh, int(rng.integers(plan.pool)))
         scene = _scene(rng, plan.variety, member, self.side_px, self.diameter_px)
-        known = {"particle": member.particle, "other": member.other, "decoy": member.decoy}
+        known = {"particle": member.particle, "decoy": member.decoy}
+        if member.other is not None:
+            known["other"] = member.other
         simulated = make(replace(scene, seed=plan.seed), index, lambda name, _: known[name])
         if rng.random() >= plan.variety.smoothed:
             return simulated
@@ -203,7 +205,7 @@ class Tiles:
 
         # A decoy must differ in size: among particles of many kinds nothing else distinguishes it.
         decoy = built_in(given_A * rng.uniform(*variety.decoy))
-        other = built_in(given_A / _log_triangular(rng, variety.given))
+        other = built_in(given_A / _log_triangular(rng, variety.given)) if variety.mixed else None
         return _Member(given_A, Bank(specimen, pixel_size_A, plan.views), other, decoy)
 
 
@@ -218,7 +220,7 @@ def _scene(rng: np.random.Generator, variety: Variety, member: _Member, side_px:
     gap = rng.uniform(*variety.min_distance)
     density = _log_uniform(rng, variety.per_diameter2)
     mixed, empty = rng.random(2) < (variety.mixed, variety.empty)
-    banks = (member.particle, member.other) if mixed else (member.particle,)
+    banks = (member.particle, member.other) if mixed and member.other is not None else (member.particle,)
     own_px2 = np.mean([(diameter_px * one.diameter_A / member.given_A) ** 2 for one in banks])
     particles = round(min(density, MAX_COVERAGE / (np.pi / 4 * gap**2)) * side_px**2 / own_px2)
     probable = max(variety.contaminated, 0.5) if empty and variety.contaminated else variety.contaminated
