@@ -34,8 +34,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/specimens.png"))
     options = parser.parse_args()
 
-    figure = Figure(figsize=(11, 15), layout="constrained")
-    axes = figure.subplots(7, 5, squeeze=False)
+    kinds = len(BUILT_IN)
+    figure = Figure(figsize=(11, 15 * (kinds + 2) / 7), layout="constrained")
+    axes = figure.subplots(kinds + 2, 5, squeeze=False)
     print(f"| specimen | diameter A | kDa | ms a projection at {PIXEL_A} A |\n|---|---|---|---|")
     for row, name in enumerate(BUILT_IN):
         specimen = load(name)
@@ -49,7 +50,7 @@ def main() -> None:
     print("\n| atoms | kDa | displaced A3 | in vacuo V A3/Da, V | in ice V A3/Da, V |\n|---|---|---|---|---|")
     totals = {}
     for name in ("3j9i.pdb.gz", "4v1w.cif.gz", "4v5d.cif.gz"):
-        totals[name[:4]] = _both(options.structures / name, axes[5:] if name.startswith("3j9i") else None)
+        totals[name[:4]] = _both(options.structures / name, axes[kinds:] if name.startswith("3j9i") else None)
     print("\n| map against atoms | V inside the map's envelope that give the atoms' potential |\n|---|---|")
     for name, of in (("3j9i", "3j9i"), ("4v4r", "4v5d")):
         path = options.structures / f"{name}.mrc.gz"
