@@ -83,6 +83,17 @@ def test_what_is_not_wanted_any_more_is_not_done(cluster, tmp_path):
     assert len(list(each([Path("after")], Length(tmp_path), cluster))) == 1
 
 
+def test_a_scheduler_that_is_gone_ends_the_run(tmp_path):
+    (tmp_path / "done").mkdir()
+    with started(Site(kind="local", jobs=1, cores=1), tmp_path / "out") as own:
+        outcomes = each([Path(f"m{i}") for i in range(400)], Length(tmp_path / "done"), own)
+        next(outcomes)
+        own.client.shutdown()
+        with pytest.raises(InputError, match=r"the scheduler is gone.*--skip-existing"):
+            list(outcomes)
+    assert len(list((tmp_path / "done").iterdir())) < 400
+
+
 def test_pages_of_workers_are_not_open_to_others(cluster):
     """They listen on this machine only, and connections are encrypted."""
     workers = cluster.client.scheduler_info(n_workers=-1)["workers"]

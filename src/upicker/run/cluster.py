@@ -93,9 +93,10 @@ class Cluster:
         from distributed import as_completed
 
         waiting, found = dict[Any, Path](), as_completed([], loop=self.client.loop)
+        wanted = WAITING * max(self.site.jobs, len(self.client.scheduler_info(n_workers=-1)["workers"]))
 
         def fill() -> None:
-            while len(waiting) < self._wanted() and (path := next(left, None)) is not None:
+            while len(waiting) < wanted and (path := next(left, None)) is not None:
                 future = self.client.submit(_attempt, work, path, pure=False)
                 waiting[future] = path
                 found.add(future)
@@ -104,32 +105,25 @@ class Cluster:
             fill()
             while waiting:
                 future = next(found)
-                reply = _reply(waiting[future], future)
-                if reply is not None:
-                    del waiting[future]
-                    fill()
-                    yield reply
-                else:  # It was done by a worker that is gone, and is done again.
-                    found.add(future)
+                reply = _reply(waiting.pop(future), future)
+                fill()
+                yield reply
         finally:
             with suppress(Exception):
                 self.client.cancel([*waiting], force=True)
 
-    def _wanted(self) -> int:
-        workers = max(self.site.jobs, len(self.client.scheduler_info(n_workers=-1)["workers"]))
-        return WAITING * workers
 
-
-def _reply(path: Path, future: Future) -> Reply[Any] | None:
-    """Return what came of a file; raises what the work raised. None if it is not known any more."""
+def _reply(path: Path, future: Future) -> Reply[Any]:
+    """Return what came of a file, if need be once it is done again elsewhere; raises what the work raised."""
     from distributed import CancelledError, KilledWorker
 
     try:
         return Reply(path, future.result(), 0)
     except KilledWorker:
         return Reply(path, None, MOST_DEATHS)
-    except CancelledError:
-        return None
+    except CancelledError as error:  # Nobody here cancels what is waited for.
+        remedy = "What is written is complete: start it again, and go on with --skip-existing"
+        raise InputError("--cluster", "the scheduler is gone", remedy) from error
 
 
 def _same(work: Callable[[Iterator[Path]], Generator]) -> Callable[[Iterator[Path]], Generator]:
