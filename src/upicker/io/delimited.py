@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from upicker.errors import CoordinatesError
+from upicker.io.atomic import replacing
 
 _BLANK, _UNKNOWN = ("", "<na>"), ("nan", "na", "none")
 
@@ -27,6 +28,20 @@ def delimiter(text: str) -> str | None:
     if "\t" in first and first.count("\t") >= first.count(found or "\t") and not is_numeric(first.split()):
         return "\t"
     return found
+
+
+def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV, whole or not at all; paths may have bytes that are no text.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as f:
+        table = csv.writer(f, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
 
 
 def rows(text: str, delimiter: str | None) -> Iterable[tuple[int, list[str]]]:

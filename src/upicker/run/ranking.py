@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from upicker.calibration import Calibration, from_labels, from_threshold
-from upicker.io.atomic import replacing
+from upicker.io import delimited
 from upicker.io.labels import Labelled
 
 FAINT, UNCERTAIN = 0.1, 0.25
@@ -157,12 +157,14 @@ def write(path: Path, suggestions: Sequence[Suggestion]) -> None:
     OutputError
         If it cannot be written.
     """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as f:
-        table = csv.writer(f, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for rank, one in enumerate(suggestions, 1):
-            numbers = (f"{one.score:.4f}", one.uncertain, f"{one.expected:.1f}", one.candidates)
-            table.writerow((rank, one.micrograph, *numbers, f"{one.uncertainty:.4f}"))
+    rows = [
+        (
+            *(rank, one.micrograph, f"{one.score:.4f}", one.uncertain, f"{one.expected:.1f}", one.candidates),
+            f"{one.uncertainty:.4f}",
+        )
+        for rank, one in enumerate(suggestions, 1)
+    ]
+    delimited.write(path, COLUMNS, rows)
 
 
 def read(path: Path) -> list[Suggestion]:

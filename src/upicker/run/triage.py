@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from upicker.errors import InputError
 from upicker.image.texture import Texture, texture
-from upicker.io.atomic import replacing
+from upicker.io import delimited
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.particles import Micrograph
@@ -196,15 +196,15 @@ def write(path: Path, found: Sequence[Triaged], least_score: float) -> None:
     OutputError
         If it cannot be written.
     """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as f:
-        table = csv.writer(f, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for one in found:
-            said, signs = one.verdict(least_score), one.signs
-            numbers = [signs.excess, signs.opposite, signs.diameter_px, signs.side_px, one.pixel_size_A or math.nan]
-            numbers += asdict(signs.texture).values()
-            words = ["" if math.isnan(number) else f"{number:.5g}" for number in numbers]
-            table.writerow((one.path, said.kind, f"{said.score:.3f}", said.reason, *words, one.weights))
+    delimited.write(path, COLUMNS, [_cells(one, least_score) for one in found])
+
+
+def _cells(one: Triaged, least_score: float) -> tuple[object, ...]:
+    said, signs = one.verdict(least_score), one.signs
+    numbers = [signs.excess, signs.opposite, signs.diameter_px, signs.side_px, one.pixel_size_A or math.nan]
+    numbers += asdict(signs.texture).values()
+    words = ["" if math.isnan(number) else f"{number:.5g}" for number in numbers]
+    return (one.path, said.kind, f"{said.score:.3f}", said.reason, *words, one.weights)
 
 
 def read(path: Path) -> list[Triaged]:
