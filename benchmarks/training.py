@@ -4,6 +4,7 @@
     python benchmarks/training.py few --seeds 0,1,2          fine-tuned on 2 labelled, with and without that pretraining
     python benchmarks/training.py all --seeds 0,1,2          the same on all labelled ones outside the test set
     python benchmarks/training.py few --count 1 --init src/upicker/model/general-1.safetensors     from another start
+    python benchmarks/training.py few --count 1 --particles 50 --init ...      50 labels of one micrograph, as partial
     python benchmarks/training.py develop --learn 0,1 --check 6,7      on training micrographs only, to compare knobs
 
 The data set is EMPIAR-10017 or, with `--name apoferritin`, apoferritin. The split: micrographs sorted by name; the last
@@ -103,10 +104,16 @@ def labelled(options: argparse.Namespace, data: Data) -> None:
             if options.only not in name:
                 continue
             what = f"{options.what}{options.count}" if few and options.count != 2 else options.what
+            labels, partial = data.labels, few and options.particles > 0
+            if partial:
+                number = sum(len(coordinates.read(data.labels / f"{path.stem}.csv")) for path in learned)
+                labels = some_labels(data, learned, options.particles / number, seed, options.out)
+                what += f"-{options.particles}"
             file = f"{options.name}-{what}-{name.split()[0]}-{seed}.safetensors"
             job = Job(options.out / file, config(options, seed))
-            result = finetune(learned, data.labels, job, initial=start, diameter=data.diameter)
-            trained(result, f"{options.name}, {len(learned)} labelled, {name}", seed, data)
+            result = finetune(learned, labels, job, initial=start, diameter=data.diameter, partial=partial)
+            some = f", {options.particles} particles" if partial else ""
+            trained(result, f"{options.name}, {len(learned)} labelled{some}, {name}", seed, data)
 
 
 def some_labels(data: Data, paths: Sequence[Path], share: float, seed: int, folder: Path) -> Path:
@@ -141,6 +148,7 @@ def main() -> None:
     parser.add_argument("--check", default="6,7", help="develop: numbers of other training micrographs")
     parser.add_argument("--init", type=Path, help="weights to start from")
     parser.add_argument("--count", type=int, default=2, help="few: number of labelled micrographs")
+    parser.add_argument("--particles", type=int, default=0, help="few: number of labels, drawn by chance; 0: all")
     parser.add_argument("--validation", type=float, default=0.2, help="develop: share of the rows; 0: none")
     parser.add_argument("--share", type=float, default=1.0, help="develop: of the labels; below 1 they are partial")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))

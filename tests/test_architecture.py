@@ -149,3 +149,10 @@ def test_every_room_is_described():
     text = (ROOT.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
     for room in sorted({room_of(path) for path in FILES} - OUTSIDE):
         assert f"`{room}/`" in text or f"`{room}.py`" in text, f"ARCHITECTURE.md does not name {room}"
+
+
+def test_every_room_is_described_once():
+    """Two lines of one room drift apart, and merging two branches easily leaves both."""
+    lines = (ROOT.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
+    rooms = [line.split("|")[2].strip() for line in lines if line.startswith("| ") and line[2].isdigit()]
+    assert len(rooms) == len(set(rooms)), "ARCHITECTURE.md describes a room twice"
