@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted import Dots, ordered
+from planted import Dots, dotted, ordered
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, WeightsError, collected_warnings
@@ -114,6 +114,33 @@ def of_any_size(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
     """A back end whose weights know no diameter, and find two sizes."""
     config = Config().with_changes({**NET, **STUB, **changes})
     return LoadedNetwork(TwoSizes(side=16), config, None, 0.25, "cpu")
+
+
+def doubtful(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
+    """A back end for any size whose threshold is stored."""
+    config = Config().with_changes({**NET, **STUB, "pick.threshold": None, **changes})
+    return LoadedNetwork(Scaled(side=16), config, None, 0.25, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("height", "opposite", "given", "kept"),
+    [
+        (0.5, 6, None, 0),  # as many in the negative
+        (0.5, 3, None, 0),  # half as many
+        (0.5, 2, None, 6),
+        (0.5, 6, 0.25, 6),  # who gives a threshold means it
+        (0.9, 6, None, 6),  # sure picks are not doubted: two specimens, or bright rings
+    ],
+)
+def test_doubtful_picks_that_the_negative_has_as_well_are_chance(tmp_path, height, opposite, given, kept):
+    """So that a micrograph without ice is not filled with picks."""
+    places = np.array([(40, 40), (90, 40), (140, 40), (190, 40), (240, 40), (290, 40)])
+    negative = np.add(places[:opposite], (0, 60))
+    heights = np.full(6 + opposite, height) * np.repeat([1, -1], [6, opposite])
+    prepared = dotted((140, 340), np.concatenate([places, negative]), 100 * heights)
+    picker = Picker(tmp_path / "none", {"pick.threshold": given, "pick.views": 4}, doubtful)
+    found = picker.picks(replace(prepared, diameter_px=16.0), "mic")
+    assert len(found) == kept
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from upicker.image.prepare import Prepared
 
 # Picks exceed decoys by more than chance where the difference is so many of its standard deviations.
 SIGMA = 4.0
+# Picks of a micrograph with a mean score below `DOUBTFUL` are all chance if there are decoys for this part of them.
+DOUBTFUL, ALL_CHANCE = 0.7, 0.5
 
 
 def negated(prepared: Prepared) -> Prepared:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from upicker.config import PickConfig
+import numpy as np
+
+from upicker.config import Config, PickConfig
 from upicker.errors import ConfigError, UPickerWarning, warn
 from upicker.image.mask import masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.stamp import stamp
 from upicker.particles import Micrograph, Particles
+from upicker.pick.decoys import ALL_CHANCE, DOUBTFUL, negated
 from upicker.pick.detection import detect, number_of_views
 from upicker.pick.network import DeviceFullError, LoadedNetwork, Network, load
 from upicker.pick.scales import judge
@@ -209,9 +212,9 @@ class Picker:
 
     def picks(self, prepared: Prepared, where: Path | str) -> Particles:
         """Do the second step of `pick`; `where` names the micrograph in warnings."""
-        found = self.detections(prepared, where)
-        probability = self._probability(found.score, number_of_views(prepared, self.config))
-        found = self._of_size(replace(found, score=probability).above(self.threshold), prepared.diameter_px)
+        found = self._above(prepared, where)
+        if self._are_chance(found, prepared, where):
+            found = found.select(np.zeros(len(found), bool))
         if not len(found) and self.threshold == self.stored_threshold >= 1 and self.config.pick.threshold is None:
             warn(
                 UPickerWarning(
@@ -222,6 +225,29 @@ class Picker:
                 )
             )
         return found
+
+    def _above(self, prepared: Prepared, where: Path | str, views: int | None = None) -> Particles:
+        """Return what is at or above the threshold and of a size that was asked for, in some number of views."""
+        config = self.config if views is None else self.config.with_changes({"pick.views": views})
+        found = self.detections(prepared, where, config)
+        probability = self._probability(found.score, number_of_views(prepared, config))
+        return self._of_size(replace(found, score=probability).above(self.threshold), prepared.diameter_px)
+
+    def _are_chance(self, found: Particles, prepared: Prepared, where: Path | str) -> bool:
+        """Return whether the picks are as those of noise: doubtful, with many in the negated micrograph, too.
+
+        Only weights for any size are asked, which do not know whether there is anything, and only where nobody gave a
+        threshold. One view of the negative, with rather more picks than several, is enough.
+        """
+        if (
+            self.diameter is not None
+            or self.threshold != self.stored_threshold
+            or self.config.pick.threshold is not None
+        ):
+            return False
+        if not len(found) or found.score.mean() >= DOUBTFUL:
+            return False
+        return len(self._above(negated(prepared), where, views=1)) >= ALL_CHANCE * len(found)
 
     def _of_size(self, found: Particles, diameter_px: float) -> Particles:
         """Leave out what weights for particles of any size found of another size than was asked for."""
@@ -238,13 +264,15 @@ class Picker:
         high = pick.largest * max(1.0, size) if pick.largest == usual.largest else pick.largest
         return low, high
 
-    def detections(self, prepared: Prepared, where: Path | str) -> Particles:
+    def detections(self, prepared: Prepared, where: Path | str, config: Config | None = None) -> Particles:
         """Return all that `picks` chooses from, down to a very low score, by falling score, which is not calibrated.
 
-        It is detected on the CPU where the GPU's memory is full: perhaps it is only so for a while.
+        It is detected on the CPU where the GPU's memory is full: perhaps it is only so for a while. `config` is the
+        picker's by default; another one may have other views.
         """
+        config = config or self.config
         try:
-            return detect(self._network, prepared, self.config)
+            return detect(self._network, prepared, config)
         except DeviceFullError:
             if self._spare is None:
                 raise
@@ -252,7 +280,7 @@ class Picker:
         warn(UPickerWarning(where, found, "End what else runs on the GPU, or use fewer --jobs"))
         if self._on_cpu is None:
             self._on_cpu = Sparing(self._spare())
-        return detect(self._on_cpu, prepared, self.config)
+        return detect(self._on_cpu, prepared, config)
 
 
 _last: list[tuple[object, Picker]] = []
