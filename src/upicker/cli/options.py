@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from upicker.cli.shares import Share, parse_share
 from upicker.config import Config, read_changes
 from upicker.errors import ConfigError, InputError
 from upicker.units import (
@@ -41,6 +42,10 @@ def _pixel_size(_type: object, tokens: Sequence[Any]) -> float:
     if length.unit != "A":
         raise ConfigError("--pixel-size", f"{length} is not in Angstrom", "Give e.g. --pixel-size 1.77A")
     return length.value
+
+
+def _share(_type: object, tokens: Sequence[Any]) -> Share:
+    return parse_share(tokens[0].value)
 
 
 def _quantity(quantity: Quantity, metavar: str) -> Any:
@@ -133,6 +138,18 @@ ConfigFile = Annotated[
     Parameter(name="--config", help='TOML file of knobs, from "upicker config" or the run.toml of an earlier run.'),
 ]
 Jobs = Annotated[int, Parameter(name=("--jobs", "-j"))]
+ShareOf = Annotated[
+    Share | None,
+    Parameter(
+        converter=_share,
+        n_tokens=1,
+        accepts_keys=False,
+        metavar="K/N",
+        negative="",
+        help="Do every N-th micrograph from the K-th on, K being 1 to N: one task of a job array. All tasks have the "
+        "same list, output folder and settings; what holds for all micrographs is determined by the whole list.",
+    ),
+]
 Cluster = Annotated[
     str | None,
     Parameter(

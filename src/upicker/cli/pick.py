@@ -24,12 +24,14 @@ from upicker.cli.options import (
     Model,
     Output,
     PixelSize,
+    ShareOf,
     Size,
     changes,
     comma_separated,
     listed_micrographs,
     views,
 )
+from upicker.cli.shares import OPTION, own_share, shared, tell_of_all
 from upicker.cli.size import follow_or_resume, known
 from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
@@ -61,6 +63,7 @@ def pick(
     accurate: Accurate = False,
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
+    share: ShareOf = None,
     jobs: Jobs | None = None,
     cluster: Cluster = None,
     insecure: Insecure = False,
@@ -111,6 +114,7 @@ def pick(
     merged |= {"pick.sizes": True} if sizes else {}
     decoys.check(fdr, merged)
     asked = _Asked(outputs, diameter, min_diameter, max_diameter, fdr)
+    watching.require_whole(share)
     if watching.watch:
         from upicker.pick.picker import Picker
         from upicker.run.pick import processes
@@ -120,16 +124,24 @@ def pick(
         with workers(cluster, insecure, jobs, processes(MANY, picker), output) as crew:
             return _pick_arriving(mics, watching, asked, picker, crew, pixel_size, gain)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
-    todo = remaining(paths, outputs, skip_existing)
+    own = own_share(share, paths)
+    todo = remaining(own, outputs, skip_existing)
+    if share and not todo:
+        return tell_of_all(share, paths, outputs)
 
     from upicker.pick.picker import Picker
     from upicker.run.find import find_all
     from upicker.run.pick import processes
 
-    work = asked.work(Picker(model, merged), paths, reading, len(todo), "--skip-existing" if skip_existing else None)
-    with workers(cluster, insecure, jobs, processes(len(todo), work.picker), output) as crew:
-        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
-        return follow("picked", outcomes, len(todo), output)
+    def work() -> Picking:
+        return asked.work(Picker(model, merged), paths, reading, len(todo), continues)
+
+    continues = OPTION if share else "--skip-existing" if skip_existing else None
+    task = shared(paths, work) if share else work()
+    with workers(cluster, insecure, jobs, processes(len(todo), task.picker), output) as crew:
+        outcomes = find_all(own, task, crew, todo if continues else None)
+        code = follow("picked", outcomes, len(todo), output)
+    return tell_of_all(share, paths, outputs, code) if share else code
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,13 @@ from upicker.cli.options import (
     Micrographs,
     Output,
     PixelSize,
+    ShareOf,
     Size,
     changes,
     comma_separated,
     listed_micrographs,
 )
+from upicker.cli.shares import own_share, shared, tell_of_all
 from upicker.cli.watch import Watching, follow_arriving
 from upicker.config import Config
 from upicker.errors import ConfigError
@@ -51,6 +53,7 @@ def propose(
     format: str = "csv",
     overlay: Annotated[bool, Flag] = False,
     skip_existing: Annotated[bool, Flag] = False,
+    share: ShareOf = None,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -104,6 +107,7 @@ def propose(
         "propose__mask": False if no_mask else None,
     }
     merged = changes(config, changes_, **own)
+    watching.require_whole(share)
     if watching.watch:
         paths, reading = [], Reading(pixel_size, {}, gain)
     else:
@@ -118,12 +122,18 @@ def propose(
     if watching.watch:
         with workers(cluster, insecure, jobs, 1, output) as crew:
             return _propose_arriving(mics, watching, work, crew)
-    todo = remaining(paths, outputs, skip_existing)
-    if skip_existing:
+    mine = own_share(share, paths)
+    todo = remaining(mine, outputs, skip_existing)
+    if share and not todo:
+        return tell_of_all(share, paths, outputs)
+    if share:
+        work = shared(paths, lambda: work)
+    elif skip_existing:
         require_same_settings(work)
     with workers(cluster, insecure, jobs, 1, output) as crew:
-        outcomes = find_all(paths, work, crew, todo if skip_existing else None)
-        return follow("proposed", outcomes, len(todo), output)
+        outcomes = find_all(mine, work, crew, todo if share or skip_existing else None)
+        code = follow("proposed", outcomes, len(todo), output)
+    return tell_of_all(share, paths, outputs, code) if share else code
 
 
 def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, crew: int | Workers) -> int:

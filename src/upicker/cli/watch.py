@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from upicker.cli.batches import Failures, show_warnings, watch
 from upicker.cli.console import note, warning
 from upicker.cli.options import Duration, Flag
+from upicker.cli.shares import OPTION, Share
 from upicker.errors import ConfigError, UPickerWarning, listed
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ class Watching:
             if getattr(self, one.name) != one.default:
                 option = f"--{one.name.replace('_', '-')}"
                 raise ConfigError(option, "it has no effect without --watch", "Give --watch, too, or leave it out")
+
+    def require_whole(self, share: Share | None) -> None:
+        """Refuse a share of a list that grows: what is the third of eight changes; raises ConfigError."""
+        if self.watch and share is not None:
+            remedy = "Leave one of them out; --watch with --cluster works on many machines"
+            raise ConfigError(OPTION, "it cannot be combined with --watch", remedy)
 
     def terms(self, output: Path) -> Terms:
         """Return when a watch looks and ends, with its output folder."""

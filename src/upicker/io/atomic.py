@@ -69,6 +69,47 @@ def replacing(path: Path, lasting: bool = False) -> Iterator[Path]:
             temporary.unlink()
 
 
+def create(path: Path, text: str) -> bool:
+    """Write a new file, whole; of several processes that do so at a time, on any machines, one succeeds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        What it holds, in UTF-8.
+
+    Returns
+    -------
+    bool
+        False if there is such a file already, which stays as it is.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    temporary = path.parent / temporary_name(path.suffix)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)  # unlike renaming, never over another file; holds on NFS, too
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        remedy = "Check that the folder exists, may be written to and has room, or choose another output"
+        raise OutputError(path, f"cannot be written ({error.strerror or error})", remedy) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return True
+
+
 def temporary_name(suffix: str = "") -> str:
     """Return a hidden name for a temporary file or folder of this process, different at each call."""
     return f"{_PREFIX}{_token(os.getpid())}-{uuid.uuid4().hex[:12]}{suffix}"

@@ -54,6 +54,8 @@ class LoadedNetwork:
         What makes probabilities of scores, for each of some numbers of views; empty: scores are used as they are.
     general : mapping of str to str
         The shipped model that the weights are, or were trained from (`upicker.model.header.Header.general`).
+    bfloat16 : bool
+        Whether it computes in bfloat16, which may be for the machine to decide.
     """
 
     network: Network
@@ -66,6 +68,7 @@ class LoadedNetwork:
     thresholds: Mapping[int, float] = field(default_factory=dict)
     calibrations: Mapping[int, Calibration] = field(default_factory=dict)
     general: Mapping[str, str] = field(default_factory=dict)
+    bfloat16: bool = False
 
     def probability(self, score: np.ndarray, views: int) -> np.ndarray:
         """Return `(n,)` probabilities for scores from a number of views; uncalibrated, the scores as they are."""

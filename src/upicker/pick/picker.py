@@ -62,6 +62,8 @@ class Picker:
         Whether the weights or the config have a threshold; else it is `DEFAULT_THRESHOLD`.
     device : str
         Type of the device that computes the network: ``"cpu"``, ``"cuda"``, ...
+    bfloat16 : bool
+        Whether the network is computed in bfloat16.
     gpus : tuple of str
         The GPUs that several processes divide, see `upicker.pick.network.LoadedNetwork`.
 
@@ -81,6 +83,7 @@ class Picker:
         loaded = back_end(self.path, self._changes)
         self._network, self._spare, self.config = Sparing(loaded.network), loaded.spare, loaded.config
         self.diameter, self.device, self.gpus = loaded.diameter, loaded.device, loaded.gpus
+        self.bfloat16 = loaded.bfloat16
         self.general, self._probability = dict(loaded.general), loaded.probability
         self._on_cpu: Network | None = None
         pick = self.config.pick

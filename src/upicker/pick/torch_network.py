@@ -78,6 +78,7 @@ def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
         thresholds=header.by_views,
         calibrations=header.curves,
         general=header.general,
+        bfloat16=precision(config, device_of(config)) == torch.bfloat16,
     )
 
 

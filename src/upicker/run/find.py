@@ -72,6 +72,10 @@ class Finding(Protocol):
         """Return it for processes elsewhere, with all settled that they would decide by their own machine."""
         ...
 
+    def recorded(self) -> Self:
+        """Return it with what this machine decides made part of its config, for other machines to do the same."""
+        ...
+
     def __call__(self, path: Path, /) -> Entry:
         """Find the particles of one micrograph, and write them."""
         ...
@@ -212,9 +216,9 @@ def _unlisted(done: Sequence[Path], work: Finding, listed: Sequence[Entry]) -> I
 
 
 # What a run records about itself that results depend on; of a file, its content or its name.
-_SETTINGS = ("command", "diameter", "threshold", "fdr", "gain", "mask")
+SETTINGS = ("command", "diameter", "threshold", "fdr", "gain", "mask")
 # Knobs that results hardly depend on; the threshold that holds is among the settings; a template may be learned.
-_LEFT_OUT = frozenset({"pick.batch", "pick.threshold", "propose.profile"})
+LEFT_OUT = frozenset({"pick.batch", "pick.threshold", "propose.profile"})
 
 
 def _changed(earlier: record.Record, work: Finding) -> list[str]:
@@ -225,14 +229,14 @@ def _changed(earlier: record.Record, work: Finding) -> list[str]:
     then = earlier.about
     # Earlier versions recorded the file's name only.
     model = "model_sha256" if "model_sha256" in then else "model"
-    changed = [] if _name(then.get(model)) == _name(now.get(model)) else ["model"]
-    changed += [key for key in _SETTINGS if _name(then.get(key)) != _name(now.get(key))]
+    changed = [] if name_of(then.get(model)) == name_of(now.get(model)) else ["model"]
+    changed += [key for key in SETTINGS if name_of(then.get(key)) != name_of(now.get(key))]
     sizes = then.get("pixel_size_A"), now.get("pixel_size_A")
     if (None not in sizes and sizes[0] != sizes[1]) or _at_other_pixel_size(earlier, work.reading):
         changed.append("pixel size")
     knobs, default = record.flat(work.config), record.flat(Config())
     for key, value in knobs.items():
-        if key.partition(".")[0] in work.rooms and key not in _LEFT_OUT:
+        if key.partition(".")[0] in work.rooms and key not in LEFT_OUT:
             changed += [key] if earlier.knobs.get(key, default[key]) != value else []
     given = knobs["propose.profile"]
     if "propose" in work.rooms and given not in ("none", earlier.knobs.get("propose.profile")):
@@ -256,5 +260,6 @@ def _at_other_pixel_size(earlier: record.Record, reading: Reading) -> bool:
     return any(now is not None and not math.isclose(now, then, rel_tol=1e-4) for now, then in pairs)
 
 
-def _name(value: object) -> object:
+def name_of(value: object) -> object:
+    """Return the last part of a path, which is all that counts of it."""
     return Path(value).name if isinstance(value, str) and value else value

@@ -116,6 +116,12 @@ class Picking:
             changes["train.bfloat16"] = workers.bfloat16
         return replace(self, picker=picker.changed(changes), readers=0)
 
+    def recorded(self) -> Picking:
+        """Return it with the precision of this machine in its config, as processors differ, and so would scores."""
+        if self.config.train.bfloat16 is not None:
+            return self
+        return replace(self, picker=self.picker.changed({"train.bfloat16": self.picker.bfloat16}))
+
     @property
     def gpus(self) -> tuple[str, ...]:
         """The GPUs that processes divide."""

@@ -20,7 +20,7 @@ import tomli_w
 from upicker import __version__
 from upicker.config import Config, flatten
 from upicker.errors import UPickerError
-from upicker.io.atomic import replacing
+from upicker.io.atomic import create, replacing
 from upicker.run import entries
 from upicker.run.batch import Outcome
 from upicker.run.entries import Entry, Journal
@@ -106,6 +106,17 @@ def read(folder: Path, micrographs: bool = True) -> Record:
     return Record(about, knobs, entries.merged([*listed, *entries.read(folder)]) if micrographs else ())
 
 
+def write_first(folder: Path, command: str, config: Config, about: Mapping[str, object]) -> bool:
+    """Write ``folder/run.toml`` unless another process has done so; return whether it was this one.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    return create(folder / NAME, _text(command, config, about))
+
+
 def write(
     folder: Path, command: str, config: Config, about: Mapping[str, object], micrographs: Iterable[Entry] = ()
 ) -> Path:
@@ -130,16 +141,18 @@ def write(
         If it cannot be written.
     """
     path = folder / NAME
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    run: dict[str, object] = {"command": command, "version": __version__, "time": now, **about}
-    if listed := _read_toml(folder)[2]:
-        run["micrographs"] = [entry.as_dict() for entry in listed]
-    tables = {room: {key: _written(value) for key, value in of.items()} for room, of in config.to_tables().items()}
+    listed = [entry.as_dict() for entry in _read_toml(folder)[2]]
     with replacing(path) as temporary:
-        temporary.write_text(toml({**tables, "run": run}), encoding="utf-8")
+        temporary.write_text(_text(command, config, {**about, "micrographs": listed or None}), encoding="utf-8")
     with closing(Journal(folder)) as journal:
         journal.append(micrographs)
     return path
+
+
+def _text(command: str, config: Config, about: Mapping[str, object]) -> str:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    tables = {room: {key: _written(value) for key, value in of.items()} for room, of in config.to_tables().items()}
+    return toml({**tables, "run": {"command": command, "version": __version__, "time": now, **about}})
 
 
 def recorded(
