@@ -186,7 +186,7 @@ def test_folders_that_do_not_fit_are_refused_before_anything_is_written(parts, m
     assert "propose.top_k" in err
     assert "Merge folders of runs with the same settings" in err
     picks = coordinates.read(parts[0] / "m0.csv")
-    coordinates.write(parts[1] / "m0.csv", picks.select([0]), "csv")
+    coordinates.write(parts[1] / "m0.csv", picks.above(float(picks.score[0])), "csv")
     code, _, err = upicker(capsys, "merge", *parts, "-o", out)
     assert code == 1
     assert "1 files differ from those of the same name in another folder: m0.csv" in err

@@ -34,6 +34,7 @@ from upicker.train.partial import (
     labelled_fraction,
     metrics_for,
     partial_metrics,
+    steps_for,
     training_region,
 )
 from upicker.train.ranks import Ranks
@@ -459,6 +460,15 @@ def test_partial_labels_are_all_trained_and_validated_on(project, monkeypatch, p
     known = [one.xy[one.is_sure] for one in plans[0].samples]
     assert sum(map(len, known)) == learned
     assert sum(len(check.pair(check.labels)[1]) for check in plans[0].validation) == checked
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "steps"),
+    [(5, {}, 100), (50, {}, 100), (80, {}, 160), (700, {}, 300), (50, {"train.steps_per_label": None}, 300)],
+)
+def test_few_partial_labels_are_shown_less_often(labels, changes, steps):
+    config = Config().with_changes({"train.finetune_steps": 300, **changes})
+    assert steps_for(labels, config.train) == steps
 
 
 def test_offline_copies_are_refused():

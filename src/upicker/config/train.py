@@ -21,6 +21,12 @@ class TrainConfig(Room):
     )
     pretrain_steps: int = knob(400, "Steps of pretraining.", low=1)
     finetune_steps: int = knob(800, "Steps of fine-tuning, at most; it may stop earlier (patience).", low=1)
+    steps_per_label: float | None = knob(
+        2.0,
+        "Partial labels, starting from a general model: at most so many steps for each label, and at least 100.",
+        low=0,
+        none="as many as for complete labels",
+    )
     learning_rate: float = knob(4e-4, "Peak of the one-cycle learning rate, from a random start.", low=0)
     finetune_learning_rate: float = knob(1.6e-3, "Peak of the one-cycle learning rate, from given weights.", low=0)
     rate_batch: int | None = knob(

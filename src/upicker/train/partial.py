@@ -32,7 +32,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from upicker.config import Config
+from upicker.config import Config, TrainConfig
 from upicker.geometry import Region
 from upicker.particles import Particles
 from upicker.propose.proposals import propose
@@ -55,6 +55,18 @@ from upicker.train.validation import Pair, ValidationMicrograph
 
 # The fraction of labelled particles is read from picks that found at least this many labels, if any do.
 FEWEST_HITS = 10
+# Steps of fine-tuning on however few labels, see `steps_for`.
+FEWEST_STEPS = 100
+
+
+def steps_for(labels: int, config: TrainConfig) -> int:
+    """Return the steps of fine-tuning weights that know particles already, on so many partial labels.
+
+    The more often the same few are shown, the more their neighbours count as background (docs/experiments.md).
+    """
+    if config.steps_per_label is None:
+        return config.finetune_steps
+    return min(config.finetune_steps, max(FEWEST_STEPS, round(config.steps_per_label * labels)))
 
 
 def training_region(micrograph: LabelledMicrograph, region: Region, config: Config) -> TrainingRegion:

@@ -26,7 +26,7 @@ from upicker.train.labels import (
     split,
 )
 from upicker.train.offline import with_copies
-from upicker.train.partial import PartialTeacher, training_region
+from upicker.train.partial import PartialTeacher, steps_for, training_region
 from upicker.train.reading import learned, picked, proposed, read_labelled, read_unlabelled
 from upicker.train.sample import Sample
 from upicker.train.stage import Stage, run_stage
@@ -183,6 +183,8 @@ def finetune(
         result.trained_on = len({id(one.prepared) for one in regions})
         learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
         steps = config.train.finetune_steps
+        if partly and begun.knows_all_sizes:
+            steps = steps_for(sum(len(one.known) for one in regions), config.train)
         stage = Stage("finetune", begun, length, steps, learning_rate, identity=identity, check=check)
         if partly:
             teacher = PartialTeacher(regions, held, job.config, job.ranks)
