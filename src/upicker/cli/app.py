@@ -13,10 +13,15 @@ Exit codes:
 
 from __future__ import annotations
 
+import shlex
 import signal
+import socket
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -40,12 +45,13 @@ from upicker.cli import (
     report,
     simulate,
     size,
+    status,
     suggest,
     train,
     training,
     triage,
 )
-from upicker.cli.console import problem, warning
+from upicker.cli.console import as_json, printing, problem, record, result, warning
 from upicker.errors import ConfigError, UPickerError, UPickerWarning
 
 
@@ -57,7 +63,8 @@ def name_of(command: Callable[..., int]) -> str:
 app = App(
     "upicker",
     help="Pick particles in cryo-EM micrographs: train on unlabelled micrographs, then on a few labelled ones.",
-    help_epilogue="Lengths take a unit: 190A, 19nm, 108px; a bare number is in Angstrom.",
+    help_epilogue="Lengths take a unit: 190A, 19nm, 108px; a bare number is in Angstrom.\n\n"
+    "All commands: --log-file FILE appends all that is printed, with times; -q prints no progress; -v prints more.",
     help_format="markdown",
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -72,6 +79,7 @@ USAGE = {
     triage.triage: "MICS... -o good.star [OPTIONS]",
     size.size: "MICS... [OPTIONS]",
     pick.pick: "MICS... -o DIR [--diameter 190A] [--model model.safetensors] [OPTIONS]",
+    status.status: "FOLDER",
     merge.merge: "PARTS... -o DIR",
     inspect.inspect: "PICKS --micrographs MICS... [--labels DIR] [OPTIONS]",
     report.report: "PICKS -o report.html [--micrographs MICS...] [--labels DIR] [OPTIONS]",
@@ -128,18 +136,64 @@ def run(arguments: Sequence[str]) -> int:
     int
         The exit code.
     """
+    words, quiet, verbose, log_file = _general(arguments)
+    try:
+        with printing(log_file, quiet, verbose):
+            as_json("--json" in words)
+            return _logged(words)
+    except UPickerError as error:
+        problem(str(error))
+        return 2
+
+
+def _general(arguments: Sequence[str]) -> tuple[list[str], bool, bool, Path | None]:
+    """Return a command line without the options of all commands, and these: ``-q``, ``-v`` and ``--log-file``."""
+    words, flags, log_file = [], set(), None
+    rest = iter(arguments)
+    for word in rest:
+        if word in ("-q", "--quiet", "-v", "--verbose"):
+            flags.add(word.lstrip("-")[0])
+        elif word == "--log-file":
+            log_file = next(rest, "")
+        elif word.startswith("--log-file="):
+            log_file = word.partition("=")[2]
+        else:
+            words.append(word)
+    return words, "q" in flags, "v" in flags, None if log_file is None else Path(log_file)
+
+
+def _logged(words: Sequence[str]) -> int:
+    """Run one command line, with its beginning and end in the log file."""
+    record(f"upicker {__version__} on {socket.gethostname()}: upicker {shlex.join(words)}")
+    began = time.monotonic()
+    try:
+        code = _run(words)
+    except BaseException:
+        record(f"ended by an error\n{traceback.format_exc()}")
+        raise
+    record(f"exit code {code} after {time.monotonic() - began:.1f} s")
+    return code
+
+
+def _failed(error: UPickerError, code: int) -> int:
+    problem(str(error))
+    values = {"kind": type(error).__name__, "where": error.where, "what": error.found, "remedy": error.remedy}
+    result({"error": values, "exit_code": code})
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         command = next((word for word in arguments if word in _names()), "")
         problem(f"{error} See: upicker {command + ' ' if command else ''}--help")
+        result({"error": {"kind": "usage", "what": str(error)}, "exit_code": 2})
         return 2
     except ConfigError as error:
-        problem(str(error))
-        return 2
+        return _failed(error, 2)
     except UPickerError as error:
-        problem(str(error))
-        return 1
+        return _failed(error, 1)
     except MemoryError as error:
         reason = f" ({error})" if str(error) else ""
         problem(f"There is not enough memory{reason}. Use a larger machine, fewer --jobs, or smaller micrographs.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from upicker.cli.console import note, problem, warning
+from upicker.cli.console import is_verbose, note, problem, result, tell, warning
 from upicker.cli.progress import Plain, bar
 from upicker.errors import UPickerError, UPickerWarning, listed
 
@@ -35,6 +35,7 @@ class Failures:
 
     def __init__(self, errors: Sequence[UPickerError] = ()) -> None:
         self.paths: list[Path] = []
+        self.reasons: dict[Path, str] = {}
         self._reasons: Counter[str] = Counter()
         for error in errors:
             self.add(Path(error.where), error)
@@ -42,6 +43,7 @@ class Failures:
     def add(self, path: Path, error: UPickerError) -> None:
         """Count one, and print it."""
         self.paths.append(path)
+        self.reasons[path] = str(error)
         reason = f"{type(error).__name__} {error.found}"
         self._reasons[reason] += 1
         if self._reasons[reason] > ALIKE:
@@ -97,7 +99,9 @@ def follow(title: str, outcomes: Generator[Outcome, None, None], total: int, tar
     done, seconds = batch.done, batch.seconds
     each = f", {seconds / done:.1f} s each" if done else ""
     note(f"{title}: {batch.particles} particles in {done} of {total} micrographs -> {target} ({seconds:.0f} s{each})")
-    return batch.exit_code()
+    code = batch.exit_code()
+    result({"result": title, **batch.values(), "output": target, "exit_code": code})
+    return code
 
 
 @dataclass
@@ -126,6 +130,16 @@ class Batch:
     seconds: float = 0.0
     failures: Failures = field(default_factory=Failures)
     noticed: list[UPickerWarning] = field(default_factory=list)
+
+    def values(self) -> dict[str, object]:
+        """Return it for ``--json``."""
+        return {
+            "micrographs": {"total": self.total, "done": self.done, "failed": len(self.failures.paths)},
+            "particles": self.particles,
+            "seconds": round(self.seconds, 3),
+            "failures": [{"path": path, "why": self.failures.reasons[path]} for path in self.failures.paths],
+            "warnings": [{"where": one.where, "what": one.found, "remedy": one.remedy} for one in self.noticed],
+        }
 
     def exit_code(self) -> int:
         """Print warnings and failures; return the exit code: 0, or 3 if any micrograph failed."""
@@ -170,6 +184,8 @@ def watch(
             elif outcome.value is not None:
                 batch.done += 1
                 batch.particles += count(outcome.value)
+                if is_verbose():
+                    tell(f"{outcome.path}: {count(outcome.value)} {unit}, {outcome.seconds:.2f} s")
             progress.update(task, advance=1, note=f"{batch.particles} {unit}")
             plain.update(number)
     batch.seconds = time.monotonic() - start

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from upicker.cli.console import note, out
+from upicker.cli.console import note, show
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -130,7 +130,7 @@ def _source(
 
 def _print(report: Report, name: str) -> None:
     """Print the table, the paper's figures, and the paths of the outputs."""
-    out.print(_table(report, name))
+    show(_table(report, name))
     for what, path in report.files.items():
         note(f"{what + ':':22} {path}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, show_warnings
-from upicker.cli.console import note, out, problem, warning
+from upicker.cli.console import note, problem, show, warning
 from upicker.cli.options import Changes, ConfigFile, Flag, Jobs, PixelSize, Size, Suffix, changes
 from upicker.config import Config
 from upicker.errors import ConfigError
@@ -97,7 +97,7 @@ def check_frame(
         problem("No micrograph could be used.")
         return 1
     verdict = frames.judge(list(measured.values()))
-    out.print(_table(verdict))
+    show(_table(verdict))
     note(_conclusion(verdict, found[0].file))
     if not no_picture:
         path = next(iter(sorted(measured, key=lambda one: -measured[one].particles)))

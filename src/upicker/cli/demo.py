@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from upicker.cli.console import note
-from upicker.cli.console import out as stdout
+from upicker.cli.console import note, show
 from upicker.cli.stages import Stages
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _report(result: Result) -> None:
         figures = (score.precision, score.recall, score.f1, score.average_precision, score.best_f1)
         style = "bold" if method == list(result.scores)[-1] else None
         table.add_row(method, *(f"{figure:.3f}" for figure in figures), style=style)
-    stdout.print(table)
+    show(table)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
     note(f"{sum(result.seconds.values()):.0f} s in all: {stages}")
     for what, path in result.files.items():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, show_warnings
-from upicker.cli.console import note, out, warning
-from upicker.cli.options import PixelSize, Size, Suffix, entries
+from upicker.cli.console import as_json, note, result, show, warning
+from upicker.cli.options import Json, PixelSize, Size, Suffix, entries
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +30,7 @@ def evaluate(
     micrographs: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
     suffix: Suffix = "",
     pixel_size: PixelSize = None,
+    json: Json = False,
 ) -> int:
     """Score picks against labels: precision, recall, F1 and average precision after one-to-one matching.
 
@@ -56,16 +57,27 @@ def evaluate(
     from upicker.io.pairing import Endings
     from upicker.run import compare
 
+    as_json(json)
     comparison = compare.load(labels, picks, Endings(suffix), pixel_size)
     side_px = None if diameter is None else diameter.to_px(pixel_size, "--diameter")
     scores, pooled = compare.scores(comparison, side_px, by, threshold)
-    out.print(score_table(scores, pooled))
+    show(score_table(scores, pooled))
     if (cut := compare.cut_at(comparison, picks)) is not None:
         note(f"{compare.cut_sentence(cut)}.")
     _warn_of_unmatched(comparison)
     if plot is not None:
         compare.plot(plot, comparison, side_px, by)
         note(f"curve -> {plot}")
+    result(
+        {
+            "result": "evaluate",
+            "by": by,
+            "micrographs": {name: _values(score) for name, score in scores.items()},
+            "all": {"micrographs": pooled.micrographs, **_values(pooled)},
+            "without_picks": sorted(map(str, comparison.without_picks)),
+            "without_labels": sorted(map(str, comparison.without_labels)),
+        }
+    )
     return 0 if overlay is None else _draw(micrographs, compare.Overlaying(comparison, overlay, side_px, by, threshold))
 
 
@@ -103,6 +115,19 @@ def score_table(scores: dict[str, Score], pooled: Score) -> Table:
     table.add_section()
     table.add_row(f"all {pooled.micrographs}", *_figures(pooled), style="bold")
     return table
+
+
+def _values(score: Score) -> dict[str, object]:
+    return {
+        "labels": score.labels,
+        "picks": score.picks,
+        "precision": score.precision,
+        "recall": score.recall,
+        "f1": score.f1,
+        "average_precision": score.average_precision,
+        "best_f1": score.best_f1,
+        "best_threshold": score.best_threshold,
+    }
 
 
 def _figures(score: Score) -> list[str]:

@@ -160,6 +160,12 @@ Cluster = Annotated[
 Insecure = Annotated[
     bool, Parameter(negative="", show_default=False, help="Allow connections to the cluster that are not encrypted.")
 ]
+Json = Annotated[
+    bool,
+    Parameter(
+        negative="", show_default=False, help="Print one JSON object on the standard output (docs/scripting.md)."
+    ),
+]
 Flag: Any = Parameter(negative="", show_default=False)
 # What the words for the number of views of a micrograph mean (`pick.views`).
 _VIEWS = {"--fast": 1, "--accurate": 8}

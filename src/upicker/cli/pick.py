@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from upicker.cli import decoys
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.clusters import workers
+from upicker.cli.console import as_json
 from upicker.cli.options import (
     Accurate,
     Changes,
@@ -20,6 +21,7 @@ from upicker.cli.options import (
     Gain,
     Insecure,
     Jobs,
+    Json,
     Micrographs,
     Model,
     Output,
@@ -65,6 +67,7 @@ def pick(
     skip_existing: Annotated[bool, Flag] = False,
     share: ShareOf = None,
     jobs: Jobs | None = None,
+    json: Json = False,
     cluster: Cluster = None,
     insecure: Insecure = False,
     pixel_size: PixelSize = None,
@@ -109,6 +112,7 @@ def pick(
     """
     from upicker.run.outputs import Outputs
 
+    as_json(json)
     outputs = Outputs(output, comma_separated(format), overlay)
     merged = changes(config, changes_, pick__threshold=threshold, pick__views=views(fast, accurate, changes_))
     merged |= {"pick.sizes": True} if sizes else {}
@@ -139,7 +143,7 @@ def pick(
     continues = OPTION if share else "--skip-existing" if skip_existing else None
     task = shared(paths, work) if share else work()
     with workers(cluster, insecure, jobs, processes(len(todo), task.picker), output) as crew:
-        outcomes = find_all(own, task, crew, todo if continues else None)
+        outcomes = find_all(own, task, crew, todo if continues else None, len(paths))
         code = follow("picked", outcomes, len(todo), output)
     return tell_of_all(share, paths, outputs, code) if share else code
 

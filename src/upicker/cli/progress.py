@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from upicker.cli.console import err
+from upicker.cli.console import err, is_quiet, record, tell
 
 # Without a terminal, a line this often replaces the bar.
 PLAIN_SECONDS = 30.0
@@ -35,7 +35,7 @@ def bar() -> Progress:
         TextColumn("left  {task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=err,
         transient=True,
-        disable=not err.is_terminal,
+        disable=not err.is_terminal or is_quiet(),
     )
 
 
@@ -47,14 +47,14 @@ class Plain:
         self._start = self._last = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
-        """Print a line, unless there is a bar or the last line is recent."""
+        """Print a line, or only log it where there is a bar, unless the last line is recent."""
         now = time.monotonic()
-        if err.is_terminal or now - self._last < PLAIN_SECONDS or done <= self._done_before:
+        if now - self._last < PLAIN_SECONDS or done <= self._done_before:
             return
         self._last = now
         left = (now - self._start) / (done - self._done_before) * (self._total - done)
         text = f"{self._title} {done} of {self._total}, {datetime.timedelta(seconds=round(left))} left  {note}"
-        err.print(text.rstrip(), markup=False, soft_wrap=True)
+        (record if err.is_terminal else tell)(text.rstrip())
 
 
 @contextmanager
@@ -105,16 +105,14 @@ class TrainingBar:
         """Print one validation."""
         self._score = f"F1 {row['f1']:.3f} "
         figures = ", ".join(f"{key} {row[key]:.3f}" for key in ("precision", "recall", "threshold"))
-        text = f"{self._stage}, step {row['step']:.0f} of {self._total}: F1 {row['f1']:.3f} ({figures})"
-        self._bar.console.print(text, markup=False, soft_wrap=True)
+        tell(f"{self._stage}, step {row['step']:.0f} of {self._total}: F1 {row['f1']:.3f} ({figures})")
 
     def checked(self, name: str, figures: Mapping[str, float]) -> None:
         """Print the figures of a set that is only checked."""
-        text = (
+        tell(
             f"check {name}, step {figures['step']:.0f}: best F1 {figures['f1']:.3f} at {figures['threshold']:.3f}, "
             f"{figures['f1_fixed']:.3f} at {figures['fixed']:g}"
         )
-        self._bar.console.print(text, markup=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Remove the bar."""

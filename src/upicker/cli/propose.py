@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining
 from upicker.cli.clusters import workers
+from upicker.cli.console import as_json
 from upicker.cli.options import (
     Changes,
     Cluster,
@@ -19,6 +20,7 @@ from upicker.cli.options import (
     Gain,
     Insecure,
     Jobs,
+    Json,
     Micrographs,
     Output,
     PixelSize,
@@ -59,6 +61,7 @@ def propose(
     changes_: Changes = (),
     config: ConfigFile = None,
     jobs: Jobs | None = None,
+    json: Json = False,
     cluster: Cluster = None,
     insecure: Insecure = False,
     watching: Watching = Watching(),  # noqa: B008 (it cannot change)
@@ -101,6 +104,7 @@ def propose(
     from upicker.run.outputs import Outputs
     from upicker.run.propose import Proposing, ratios
 
+    as_json(json)
     own = {
         "propose__top_k": top_k,
         "propose__threshold": threshold,
@@ -131,7 +135,7 @@ def propose(
     elif skip_existing:
         require_same_settings(work)
     with workers(cluster, insecure, jobs, 1, output) as crew:
-        outcomes = find_all(mine, work, crew, todo if share or skip_existing else None)
+        outcomes = find_all(mine, work, crew, todo if share or skip_existing else None, len(paths))
         code = follow("proposed", outcomes, len(todo), output)
     return tell_of_all(share, paths, outputs, code) if share else code
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from upicker.cli.console import note, warning
-from upicker.cli.options import Changes, ConfigFile, Gain, Micrographs, Model, PixelSize, changes, listed_micrographs
+from upicker.cli.console import as_json, note, result, warning
+from upicker.cli.options import (
+    Changes,
+    ConfigFile,
+    Gain,
+    Json,
+    Micrographs,
+    Model,
+    PixelSize,
+    changes,
+    listed_micrographs,
+)
 from upicker.cli.progress import counted
 
 if TYPE_CHECKING:
@@ -24,6 +34,7 @@ def size(
     model: Model | None = None,
     pixel_size: PixelSize = None,
     gain: Gain = None,
+    json: Json = False,
     changes_: Changes = (),
     config: ConfigFile = None,
 ) -> int:
@@ -37,6 +48,7 @@ def size(
     model
         Weights for particles of any size, from "upicker train"; by default the general model, "general-1".
     """
+    as_json(json)
     merged = changes(config, changes_)
     paths, reading = listed_micrographs(mics, pixel_size, gain)
 
@@ -45,6 +57,19 @@ def size(
     found = followed(Picker(model, {**merged, "pick.views": 1}), paths, reading)
     names = ", ".join(path.name for path in found.micrographs)
     note(f"size: of {len(found.micrographs)} of {len(paths)} micrographs ({names})")
+    one = found.estimate
+    result(
+        {
+            "result": "size",
+            "diameter_px": one.diameter_px,
+            "low_px": one.low_px,
+            "high_px": one.high_px,
+            "second_px": one.second_px,
+            "excess": one.excess,
+            "pixel_size_A": found.pixel_size_A,
+            "micrographs": found.micrographs,
+        }
+    )
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import watch
-from upicker.cli.console import note, out, problem, warning
+from upicker.cli.console import note, problem, show, warning
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -102,7 +102,7 @@ def suggest(
         )
     if found:
         calibrated = "" if ranking.fitted else "not "
-        out.print(_table(found[:top], f"probabilities are {calibrated}calibrated on labelled micrographs"))
+        show(_table(found[:top], f"probabilities are {calibrated}calibrated on labelled micrographs"))
         target = "" if output is None else f" -> {output}"
         more = f"; {len(found) - top} more are not shown" if len(found) > top else ""
         note(f"suggest: {len(found)} of {len(paths)} micrographs ranked{more}{target} ({batch.seconds:.0f} s)")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import watch
-from upicker.cli.console import note, out
+from upicker.cli.console import as_json, note, result
 from upicker.cli.options import (
     Changes,
     ConfigFile,
@@ -17,6 +17,7 @@ from upicker.cli.options import (
     Fraction,
     Gain,
     Jobs,
+    Json,
     Micrographs,
     Model,
     PixelSize,
@@ -37,6 +38,7 @@ def triage(
     least_score: Fraction | None = None,
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs | None = None,
+    json: Json = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -61,6 +63,7 @@ def triage(
     jobs
         Number of parallel processes; by default one per core, or one with a GPU.
     """
+    as_json(json)
     merged = changes(config, changes_)
     listed = entries(mics)
 
@@ -90,7 +93,12 @@ def triage(
     _show(list(verdicts.values()))
     seconds = f" ({batch.seconds:.0f} s)" if todo else ""
     note(f"triage: {len(usable)} of {len(paths)} micrographs are usable -> {output}; all: {table}{seconds}")
-    return batch.exit_code()
+    code = batch.exit_code()
+    told = [
+        {"path": path, "class": one.kind, "score": one.score, "reason": one.reason} for path, one in verdicts.items()
+    ]
+    result({"result": "triage", "usable": len(usable), "micrographs": told, "output": output, "exit_code": code})
+    return code
 
 
 def _show(verdicts: Sequence[Verdict]) -> None:
@@ -99,4 +107,4 @@ def _show(verdicts: Sequence[Verdict]) -> None:
     for kind, count in counts.most_common():
         example = next(one for one in verdicts if one.kind == kind)
         reason = "" if kind == "usable" else f"e.g. {example.reason}"
-        out.print(f"{count:6} {kind:12}  {reason}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+        note(f"{count:6} {kind:12}  {reason}".rstrip())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, show_warnings, watch
-from upicker.cli.console import note, warning
+from upicker.cli.console import note, result, warning
 from upicker.cli.options import Duration, Flag
 from upicker.cli.shares import OPTION, Share
 from upicker.errors import ConfigError, UPickerWarning, listed
@@ -146,7 +146,12 @@ class _Shown:
             warning(f"{left.waiting} micrographs are there and not {self._title}; start again to go on.")
         if left.arriving:
             warning(f"{left.arriving} micrographs were still arriving; start again to go on.")
-        if failed := self._failures.paths:
+        failed = self._failures.paths
+        if failed:
             warning(f"{len(failed)} micrographs failed: {listed(failed)}")
-            return 3
-        return 0
+        code = 3 if failed else 0
+        counts = {"done": len(self._particles), "failed": len(failed), "earlier": left.earlier}
+        failures = [{"path": path, "why": self._failures.reasons[path]} for path in failed]
+        values = {"micrographs": counts, "particles": total, "failures": failures, "output": target}
+        result({"result": self._title, **values, "exit_code": code})
+        return code

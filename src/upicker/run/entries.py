@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +22,8 @@ from upicker.particles import Particles
 
 FOLDER = ".upicker"
 _PREFIX, _SUFFIX = "run-", ".jsonl"
+# Lines that are no entries: what a run does, and a micrograph that failed.
+_BEGUN, _FAILED = "begun", "failed"
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,16 @@ class Journal:
         except OSError as error:
             raise self._error(error) from error
 
+    def begin(self, command: str, total: int, todo: int) -> None:
+        """Note what the run does: its command, of how many micrographs in all, and how many it has to do itself.
+
+        Raises
+        ------
+        OutputError
+            As `append`.
+        """
+        self._write([{_BEGUN: {"command": command, "total": total, "todo": todo, "host": socket.gethostname()}}])
+
     def append(self, entries: Iterable[Entry]) -> None:
         """Append entries.
 
@@ -134,7 +147,23 @@ class Journal:
         OutputError
             If they cannot be written, or the folder was removed.
         """
-        lines = "".join(f"{json.dumps(entry.as_dict())}\n" for entry in entries).encode("ascii")
+        lines = [entry.as_dict() for entry in entries]
+        self._write(lines)
+        self._is_empty &= not lines
+
+    def failed(self, path: Path, why: str) -> None:
+        """Note that a micrograph failed; it counts until a later entry has the same path.
+
+        Raises
+        ------
+        OutputError
+            As `append`.
+        """
+        self._write([{_FAILED: {"path": str(path), "why": why}}])
+        self._is_empty = False
+
+    def _write(self, values: Iterable[Mapping[str, object]]) -> None:
+        lines = "".join(f"{json.dumps(value)}\n" for value in values).encode("ascii")
         if not lines:
             return
         try:
@@ -150,7 +179,6 @@ class Journal:
             raise OutputError(self._folder, found, "Run again: what was there before is lost") from error
         except OSError as error:
             raise self._error(error) from error
-        self._is_empty = False
 
     def close(self) -> None:
         """Remove the file if nothing was appended."""
@@ -164,7 +192,7 @@ class Journal:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the files of runs that were killed before they had an entry."""
+    """Remove the files of runs that were killed at once."""
     for file in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         token = file.name.removeprefix(_PREFIX).partition("-")[2].rpartition("-")[0]
         with suppress(OSError):
@@ -174,15 +202,75 @@ def _remove_empty(folder: Path) -> None:
 
 def read(folder: Path) -> list[Entry]:
     """Return the entries of all runs into a folder, those of later runs last; lines that are not whole are left out."""
-    found: list[Entry] = []
-    for file in sorted((folder / FOLDER).glob(f"{_PREFIX}*{_SUFFIX}")):
-        with suppress(OSError):
-            for line in file.read_bytes().splitlines():
-                with suppress(ValueError, RecursionError):
-                    entry = parsed(json.loads(line))
-                    if entry is not None:
-                        found.append(entry)
-    return found
+    lines = (line for file in files(folder) for line in _lines(file))
+    return [entry for line in lines if (entry := parsed(line)) is not None]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the file of one run tells.
+
+    Attributes
+    ----------
+    began : datetime
+        When the run began.
+    command, host : str
+        What it was, and where; empty if the file does not say so.
+    total, todo : int or None
+        How many micrographs there were in all, and for this run to do.
+    entries : list of Entry
+        Those done, in this order.
+    failures : dict of str to str
+        Path -> why, of those that failed, and were not done after that.
+    last_ns : int
+        When the file was last written, nanoseconds since 1970.
+    has_ended : bool
+        Whether its process has provably ended.
+    """
+
+    began: datetime.datetime
+    command: str
+    host: str
+    total: int | None
+    todo: int | None
+    entries: list[Entry]
+    failures: dict[str, str]
+    last_ns: int
+    has_ended: bool
+
+
+def told(file: Path) -> Told:
+    """Read the file of one run; what is malformed is left out."""
+    stamp, _, rest = file.name.removeprefix(_PREFIX).partition("-")
+    began = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%S.%f").replace(tzinfo=datetime.UTC)
+    begun: dict = {}
+    done: list[Entry] = []
+    failures: dict[str, str] = {}
+    for line in _lines(file):
+        if (entry := parsed(line)) is not None:
+            done.append(entry)
+            failures.pop(entry.path or "", None)
+        elif isinstance(line, dict) and isinstance(one := line.get(_FAILED), dict):
+            failures[str(one.get("path"))] = str(one.get("why"))
+        elif isinstance(line, dict) and isinstance(line.get(_BEGUN), dict):
+            begun = line[_BEGUN]
+    total, todo = (value if isinstance(value := begun.get(key), int) else None for key in ("total", "todo"))
+    ended = token_has_ended(rest.rpartition("-")[0])
+    command, host = str(begun.get("command", "")), str(begun.get("host", ""))
+    return Told(began, command, host, total, todo, done, failures, file.stat().st_mtime_ns, ended)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files of the runs into a folder, in the order in which they began."""
+    return sorted((folder / FOLDER).glob(f"{_PREFIX}*{_SUFFIX}"))
+
+
+def _lines(file: Path) -> Iterator[object]:
+    """Yield the values of the lines of a file that are whole."""
+    with suppress(OSError):
+        for line in file.read_bytes().splitlines():
+            with suppress(ValueError, RecursionError):
+                yield json.loads(line)
 
 
 def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:

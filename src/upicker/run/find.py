@@ -114,7 +114,11 @@ def require_same_settings(work: Finding, option: str = "--skip-existing") -> Non
 
 
 def find_all(
-    paths: Sequence[Path], work: Finding, jobs: int | Workers = 1, todo: Sequence[Path] | None = None
+    paths: Sequence[Path],
+    work: Finding,
+    jobs: int | Workers = 1,
+    todo: Sequence[Path] | None = None,
+    total: int | None = None,
 ) -> Generator[Outcome[Entry], None, None]:
     """Find the particles of many micrographs; ``run.toml`` and an entry for each are written beside them.
 
@@ -129,6 +133,8 @@ def find_all(
     todo : sequence of Path, optional
         To continue an earlier run: those whose outputs are missing. What that run determined for all micrographs is
         used again, and entries that it could not write are added. By default all micrographs are done anew.
+    total : int, optional
+        How many micrographs there are with those that other processes do.
 
     Yields
     ------
@@ -145,6 +151,7 @@ def find_all(
         if isinstance(jobs, int):
             jobs = min(jobs, len(paths if todo is None else todo))
         work, todo = begun(paths, work, jobs, todo, journal)
+        journal.begin(work.command, len(paths) if total is None else total, len(todo))
         yield from record.recorded(each(todo, work, jobs), journal)
 
 

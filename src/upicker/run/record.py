@@ -158,7 +158,7 @@ def _text(command: str, config: Config, about: Mapping[str, object]) -> str:
 def recorded(
     outcomes: Generator[Outcome[Entry], None, None], journal: Journal
 ) -> Generator[Outcome[Entry], None, None]:
-    """Pass outcomes on, and append the entry of each to a journal.
+    """Pass outcomes on, and append the entry of each, or its failure, to a journal.
 
     Raises
     ------
@@ -169,6 +169,8 @@ def recorded(
         for outcome in outcomes:
             if outcome.value is not None:
                 journal.append([outcome.value])
+            elif outcome.error is not None:
+                journal.failed(outcome.path, str(outcome.error))
             yield outcome
 
 
