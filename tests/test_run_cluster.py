@@ -119,6 +119,10 @@ def test_commands_give_the_same_bytes_as_on_this_machine(tmp_path, monkeypatch, 
     code, _, err = upicker(capsys, *extract, "-o", "b/p.star", "--cluster", "local", "-j", 1)
     assert code == 0, err
     assert len(contents(Path("b"))) == len(contents(Path("a")))
+    quick = ("--watch", "--poll", "0.1s", "--settle", "0.1s", "--idle", "0.5s")
+    code, _, err = upicker(capsys, *propose, "-o", "arrived", *quick, "--cluster", "local", "-j", 1)
+    assert code == 0, err
+    assert contents(Path("arrived")) == contents(Path("here"))
 
 
 def test_picks_of_workers_are_those_of_this_machine(tmp_path, monkeypatch, capsys):
@@ -138,6 +142,16 @@ def test_picks_of_workers_are_those_of_this_machine(tmp_path, monkeypatch, capsy
     Path("there/m1.csv").unlink()
     assert upicker(capsys, *pick, "--set", "train.threads=1", "-o", "there", "--skip-existing", "-j", 1)[0] == 0
     assert contents(Path("there")) == contents(Path("here"))
+
+
+def test_triage_by_workers_is_that_of_this_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mrc.write(Path("mics/m0.mrc"), make(SCENE, 0).micrograph.pixels, SCENE.pixel_size_A)
+    plain = ("--set", "train.bfloat16=false", "--set", "train.threads=1")
+    assert upicker(capsys, "triage", "mics", "-o", "here.txt", *plain)[0] == 0
+    code, _, err = upicker(capsys, "triage", "mics", "-o", "there.txt", "--cluster", "local", "-j", 1)
+    assert code == 0, err
+    assert Path("there_triage.csv").read_bytes() == Path("here_triage.csv").read_bytes()
 
 
 class Elsewhere:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from upicker.cli.batches import watch
+from upicker.cli.clusters import workers
 from upicker.cli.console import as_json, note, result
 from upicker.cli.options import (
     Changes,
+    Cluster,
     ConfigFile,
     Flag,
     Fraction,
     Gain,
+    Insecure,
     Jobs,
     Json,
     Micrographs,
@@ -39,6 +42,8 @@ def triage(
     skip_existing: Annotated[bool, Flag] = False,
     jobs: Jobs | None = None,
     json: Json = False,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     pixel_size: PixelSize = None,
     gain: Gain = None,
     changes_: Changes = (),
@@ -84,8 +89,9 @@ def triage(
     if earlier:
         note(f"{earlier} of {len(paths)} micrographs are in {table} already, skipped")
     todo = len(paths) - earlier
-    outcomes = triage_all(paths, work, table, least, jobs or processes(todo, work.picker), not skip_existing)
-    batch = watch("triage", outcomes, todo, "usable", lambda one: int(one.verdict(least).kind == "usable"))
+    with workers(cluster, insecure, jobs, processes(todo, work.picker), output) as crew:
+        outcomes = triage_all(paths, work, table, least, crew, not skip_existing)
+        batch = watch("triage", outcomes, todo, "usable", lambda one: int(one.verdict(least).kind == "usable"))
     found = read(table)
     verdicts = {one.path: one.verdict(least) for one in found}
     usable = [entry for entry in listed if entry.path in verdicts and verdicts[entry.path].kind == "usable"]

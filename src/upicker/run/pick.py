@@ -110,11 +110,7 @@ class Picking:
 
     def elsewhere(self, workers: Workers) -> Picking:
         """Return it for processes elsewhere: threads, precision and tiles together are those of the record."""
-        picker = self.picker
-        changes: dict[str, object] = {"train.threads": workers.threads}
-        if picker.config.train.bfloat16 is None:
-            changes["train.bfloat16"] = workers.bfloat16
-        return replace(self, picker=picker.changed(changes), readers=0)
+        return replace(self, picker=at_workers(self.picker, workers), readers=0)
 
     def recorded(self) -> Picking:
         """Return it with the precision of this machine in its config, as processors differ, and so would scores."""
@@ -185,6 +181,14 @@ def sharing_cores(picker: Picker, jobs: int) -> Picker:
     if memory_bytes() // max(1, jobs) < PROCESS_BYTES and picker.config.pick.batch > 1:
         changes["pick.batch"] = 1
     return picker.changed(changes) if changes else picker
+
+
+def at_workers(picker: Picker, workers: Workers) -> Picker:
+    """Return a picker for workers elsewhere, which all have the same threads and precision."""
+    changes: dict[str, object] = {"train.threads": workers.threads}
+    if picker.config.train.bfloat16 is None:
+        changes["train.bfloat16"] = workers.bfloat16
+    return picker.changed(changes)
 
 
 def readers(picker: Picker, jobs: int) -> int:

@@ -18,8 +18,8 @@ from upicker.io.names import plain
 from upicker.particles import Micrograph
 from upicker.pick.picker import Picker
 from upicker.pick.triage import KINDS, Signs, Verdict, seen, verdict
-from upicker.run.batch import Outcome, each
-from upicker.run.pick import readers, sharing_cores
+from upicker.run.batch import Outcome, Workers, each
+from upicker.run.pick import at_workers, readers, sharing_cores
 
 T = TypeVar("T")
 # How the name of a table ends.
@@ -98,6 +98,10 @@ class Triaging:
         """Return it for each of `jobs` processes, which share the cores."""
         return replace(self, picker=sharing_cores(self.picker, jobs), readers=readers(self.picker, jobs))
 
+    def elsewhere(self, workers: Workers) -> Triaging:
+        """Return it for workers elsewhere."""
+        return replace(self, picker=at_workers(self.picker, workers), readers=0)
+
     def __call__(self, path: Path) -> Triaged:
         """Measure one micrograph.
 
@@ -122,7 +126,12 @@ class Triaging:
 
 
 def triage_all(
-    paths: Sequence[Path], work: Triaging, table: Path, least_score: float, jobs: int = 1, again: bool = True
+    paths: Sequence[Path],
+    work: Triaging,
+    table: Path,
+    least_score: float,
+    jobs: int | Workers = 1,
+    again: bool = True,
 ) -> Generator[Outcome[Triaged], None, None]:
     """Measure many micrographs, and keep the table up to date.
 
@@ -136,8 +145,8 @@ def triage_all(
         The CSV file; micrographs that are not in `paths` are left out.
     least_score : float
         The lowest score of a usable one.
-    jobs : int
-        Processes, which share the cores; see `upicker.run.pick.processes`.
+    jobs : int or Workers
+        Processes, which share the cores, see `upicker.run.pick.processes`; or processes elsewhere.
     again : bool
         Whether to measure those again that are in the table already.
 
@@ -156,9 +165,12 @@ def triage_all(
     found = {} if again else done(table, paths, work.weights)
     write(table, _ordered(found, paths), least_score)  # Better fail now than after the first micrograph.
     todo = [path for path in paths if path not in found]
-    jobs, due = max(1, min(jobs, len(todo))), 0.0
+    due = 0.0
+    if isinstance(jobs, int):
+        jobs = max(1, min(jobs, len(todo)))
+    work = work.for_processes(jobs) if isinstance(jobs, int) else work.elsewhere(jobs)
     try:
-        for outcome in each(todo, work.for_processes(jobs), jobs):
+        for outcome in each(todo, work, jobs):
             if outcome.value is not None:
                 found[outcome.path] = outcome.value
             if time.monotonic() >= due:
