@@ -94,7 +94,7 @@ def test_a_run_of_another_machine_is_taken_for_ended_when_it_has_been_silent_for
     out = tmp_path / "out"
     assert upicker(capsys, "propose", mics / "m0.mrc", "-o", out, *PROPOSE)[0] == 0
     file = entries.files(out)[0]
-    lines = file.read_text().splitlines()
+    lines = [line for line in file.read_text().splitlines() if "ended" not in line]
     lines[0] = lines[0].replace('"todo": 1', '"todo": 9')
     other = file.with_name("run-20300101T000000.000000-elsewhere-000000.jsonl")
     other.write_text("\n".join(lines) + "\n")

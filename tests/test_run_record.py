@@ -59,7 +59,7 @@ def test_entries_at_the_end_of_a_torn_file_are_left_out_and_the_rest_is_read(tmp
     """A kill, or a full disk, ends a line anywhere; the next run writes to a file of its own."""
     record.write(tmp_path, "pick", Config(), {}, [entry("a"), entry("b")])
     [file] = (tmp_path / entries.FOLDER).iterdir()
-    content = file.read_bytes()
+    content = b"".join(file.read_bytes().splitlines(keepends=True)[:2])  # killed, it does not say that it has ended
     for length in range(content.index(b"\n") + 1, len(content) - 2):
         file.write_bytes(content[:length])
         assert record.read(tmp_path).micrographs == (entry("a"),)

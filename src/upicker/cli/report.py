@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from upicker.cli.console import note, warning
-from upicker.cli.options import Gain, PixelSize, Size, entries
+from upicker.cli.live import follow
+from upicker.cli.options import Duration, Flag, Gain, PixelSize, Size, entries
 from upicker.cli.progress import bar
 
 
@@ -23,6 +24,8 @@ def report(
     by: Literal["iou", "centre"] = "iou",
     pixel_size: PixelSize = None,
     gain: Gain = None,
+    live: Annotated[bool, Flag] = False,
+    poll: Annotated[Duration, Parameter(show_default=False)] = 30.0,
 ) -> int:
     """Write a self-contained HTML report of picks.
 
@@ -46,7 +49,14 @@ def report(
         Particle diameter, e.g. 190A; by default that of the files.
     by
         Matching criterion, as in "upicker evaluate".
+    live
+        Follow a run: particles, score and usable area of each micrograph, rate, failures, and what has changed lately,
+        written anew until nothing runs in the folder any more, or Ctrl-C. The browser loads the page anew by itself.
+    poll
+        With --live: time between two looks; by default 30s.
     """
+    if live:
+        return follow(picks, output, poll)
     from upicker.io.micrographs import Reading
     from upicker.report.inputs import Inputs
     from upicker.report.page import write

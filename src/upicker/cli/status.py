@@ -84,7 +84,11 @@ def _show_training(found: TrainingStatus) -> None:
 
 
 def _listed(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())
+    return ", ".join(f"{key}={_short(value)}" for key, value in values.items())
+
+
+def _short(value: object) -> object:
+    return f"{len(value)} numbers" if isinstance(value, list) and len(value) > 4 else value
 
 
 def _time(seconds: float) -> str:

@@ -16,6 +16,7 @@ from upicker.cli.shares import OPTION, Share
 from upicker.errors import ConfigError, UPickerWarning, listed
 
 if TYPE_CHECKING:
+    from upicker.run.entries import Entry
     from upicker.run.watch import Left, Round, Task, Terms
 
 STOP = "STOP"
@@ -108,6 +109,8 @@ class _Shown:
         self._failures = Failures()
         self._particles: dict[Path, int] = {}
         self._told: set[tuple[str, str]] = set()
+        self._done: list[Entry] = []
+        self._drifting: set[str] = set()
 
     def follow(self, rounds: Generator[Round, None, None]) -> None:
         """Take all rounds."""
@@ -124,11 +127,23 @@ class _Shown:
                 count = f"{batch.done} micrographs" if batch.done > 1 else "1 micrograph"
                 more = f", {batch.done - new} of them again" if new < batch.done and batch.done > 1 else ""
                 note(f"{self._title}: {batch.particles} particles in {count}{more}; {len(self._particles)} so far")
+                self._show_drift()
+
+    def _show_drift(self) -> None:
+        """Warn where the last micrographs differ from those before, once for each change."""
+        from upicker.run.drift import BEFORE, LAST, drifts
+
+        self._done = self._done[-(LAST + BEFORE) :]
+        now = {drift.what: drift for drift in drifts(self._done)}
+        for what in now.keys() - self._drifting:
+            warning(f"{now[what]}.")
+        self._drifting = set(now)
 
     def _counted(self, one: Round) -> Generator:
         for outcome in one.outcomes:
             if outcome.value is not None:
                 self._particles[outcome.path] = outcome.value.particles or 0
+                self._done.append(outcome.value)
             yield outcome
 
     def _show(self, noticed: list[UPickerWarning]) -> None:

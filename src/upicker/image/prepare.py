@@ -50,6 +50,11 @@ class Prepared:
     usable: np.ndarray | None = None
 
     @property
+    def usable_share(self) -> float | None:
+        """The share of its area that is usable ice, rounded; None without a mask."""
+        return None if self.usable is None else round(float(self.usable.mean()), 3)
+
+    @property
     def working_diameter(self) -> float:
         """One particle diameter in working pixels."""
         return self.diameter_px * self.frame.scale

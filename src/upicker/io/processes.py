@@ -113,6 +113,12 @@ def token_has_ended(token: str) -> bool:
     return replace(mine, boot=its_boot, namespace=its_namespace, pid=number, started=started).has_ended
 
 
+def token_is_here(token: str) -> bool:
+    """Return whether a `Identity.token` is of a process of this machine, that has ended or not."""
+    mine = Identity.mine()
+    return token.partition("-")[0] == _digest(mine.host, mine.machine)
+
+
 def boot_id() -> str:
     """Return the id of this start of the machine; empty if unknown."""
     return _text(_BOOT)

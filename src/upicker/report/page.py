@@ -87,7 +87,7 @@ def render(findings: Findings, pictures: Pictures) -> str:
     curves = None
     if accuracy is not None:
         curves = [plots.precision_over_recall(accuracy), plots.over_threshold(accuracy, findings.threshold)]
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
     return template.render(
         findings=findings,
         pictures=pictures,
@@ -127,7 +127,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what fills the templates: every value is escaped, and what would hide text around it is replaced."""
     environment = Environment(
         loader=PackageLoader("upicker.report"),
         autoescape=True,

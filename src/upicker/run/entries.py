@@ -16,14 +16,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from upicker.errors import OutputError
-from upicker.io.processes import Identity, token_has_ended
-from upicker.particles import Particles
+from upicker.io.processes import Identity, token_has_ended, token_is_here
+from upicker.particles import Particles, ScoreKind
 
 FOLDER = ".upicker"
 _PREFIX, _SUFFIX = "run-", ".jsonl"
-# Lines that are no entries: what a run does, and a micrograph that failed.
-_BEGUN, _FAILED = "begun", "failed"
+# Lines that are no entries: what a run does, a micrograph that failed, and that the run has ended.
+_BEGUN, _FAILED, _ENDED = "begun", "failed", "ended"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Entry:
         What their scores are, of `upicker.particles.ScoreKind`.
     output : str or None
         The file of particles, relative to the folder, where the name does not tell it.
+    median_score : float or None
+        Of its particles.
+    usable : float or None
+        Share of its area that is usable ice, by the contamination mask.
     size_bytes, modified_ns : int or None
         Size and modification time of the micrograph's file before it was read; noted where files are still arriving.
     """
@@ -61,6 +67,8 @@ class Entry:
     particles: int | None = None
     score: str | None = None
     output: str | None = None
+    median_score: float | None = None
+    usable: float | None = None
     size_bytes: int | None = None
     modified_ns: int | None = None
 
@@ -95,7 +103,13 @@ class Entry:
             particles=len(particles),
             score=particles.score_kind.declaration,
             output=output,
+            median_score=_median_score(particles),
         )
+
+
+def _median_score(particles: Particles) -> float | None:
+    scores = particles.score[np.isfinite(particles.score)]
+    return round(float(np.median(scores)), 3) if len(scores) and particles.score_kind is not ScoreKind.NONE else None
 
 
 class Journal:
@@ -129,8 +143,10 @@ class Journal:
         except OSError as error:
             raise self._error(error) from error
 
-    def begin(self, command: str, total: int, todo: int) -> None:
+    def begin(self, command: str, total: int | None, todo: int | None) -> None:
         """Note what the run does: its command, of how many micrographs in all, and how many it has to do itself.
+
+        None where more may come.
 
         Raises
         ------
@@ -181,10 +197,13 @@ class Journal:
             raise self._error(error) from error
 
     def close(self) -> None:
-        """Remove the file if nothing was appended."""
+        """Note that the run has ended; remove the file if nothing was appended."""
         if self._is_empty:
             with suppress(OSError):
                 self._file.unlink()
+        else:
+            with suppress(OutputError):  # What counts was written.
+                self._write([{_ENDED: True}])
 
     def _error(self, error: OSError) -> OutputError:
         found = f"cannot be written ({error.strerror or error})"
@@ -225,7 +244,9 @@ class Told:
     last_ns : int
         When the file was last written, nanoseconds since 1970.
     has_ended : bool
-        Whether its process has provably ended.
+        Whether it has provably ended.
+    is_here : bool
+        Whether it ran on this machine.
     """
 
     began: datetime.datetime
@@ -237,6 +258,7 @@ class Told:
     failures: dict[str, str]
     last_ns: int
     has_ended: bool
+    is_here: bool
 
 
 def told(file: Path) -> Told:
@@ -244,6 +266,7 @@ def told(file: Path) -> Told:
     stamp, _, rest = file.name.removeprefix(_PREFIX).partition("-")
     began = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%S.%f").replace(tzinfo=datetime.UTC)
     begun: dict = {}
+    ended = False
     done: list[Entry] = []
     failures: dict[str, str] = {}
     for line in _lines(file):
@@ -254,10 +277,12 @@ def told(file: Path) -> Told:
             failures[str(one.get("path"))] = str(one.get("why"))
         elif isinstance(line, dict) and isinstance(line.get(_BEGUN), dict):
             begun = line[_BEGUN]
+        ended = isinstance(line, dict) and _ENDED in line
     total, todo = (value if isinstance(value := begun.get(key), int) else None for key in ("total", "todo"))
-    ended = token_has_ended(rest.rpartition("-")[0])
+    token = rest.rpartition("-")[0]
+    ended = ended or token_has_ended(token)
     command, host = str(begun.get("command", "")), str(begun.get("host", ""))
-    return Told(began, command, host, total, todo, done, failures, file.stat().st_mtime_ns, ended)
+    return Told(began, command, host, total, todo, done, failures, file.stat().st_mtime_ns, ended, token_is_here(token))
 
 
 def files(folder: Path) -> list[Path]:
@@ -282,7 +307,7 @@ def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "path", "score", "output"), (str,)),
     **dict.fromkeys(("rows", "columns", "particles", "size_bytes", "modified_ns"), (int,)),
-    **dict.fromkeys(("pixel_size_A", "diameter_px"), (int, float)),
+    **dict.fromkeys(("pixel_size_A", "diameter_px", "median_score", "usable"), (int, float)),
 }
 assert set(_KINDS) == {field.name for field in fields(Entry)}
 

@@ -146,7 +146,8 @@ class Picking:
         """Do the second step: find its particles, and write them."""
         micrograph, prepared = ready.micrograph, ready.prepared
         where = micrograph.path or micrograph.name
-        return self.outputs.write(micrograph, self.picker.picks(prepared, where), prepared.diameter_px)
+        entry = self.outputs.write(micrograph, self.picker.picks(prepared, where), prepared.diameter_px)
+        return replace(entry, usable=prepared.usable_share)
 
 
 def _sha256(path: Path) -> str | None:

@@ -80,7 +80,7 @@ class Proposing:
         """Do the second step: propose particles, and write them."""
         micrograph, prepared = ready.micrograph, ready.prepared
         found = propose(prepared, self.config.propose, self.config.image, prepared.usable)
-        return self.outputs.write(micrograph, found, prepared.diameter_px)
+        return replace(self.outputs.write(micrograph, found, prepared.diameter_px), usable=prepared.usable_share)
 
     def prepared(self, path: Path) -> tuple[Micrograph, Prepared]:
         """Return a micrograph as stored, and at the working scale with its usable area.

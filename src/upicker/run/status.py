@@ -164,9 +164,9 @@ def _of_runs(folder: Path, found: record.Record, runs: list[entries.Told]) -> St
 
 
 def _is_over(one: entries.Told, now_ns: float) -> bool:
-    """Return whether a run has done all that it had to do, or has been silent for long."""
+    """Return whether a run elsewhere has done all that it had to do, or has been silent for long."""
     tried = len(one.entries) + len(one.failures)
-    return (one.todo is not None and tried >= one.todo) or now_ns - one.last_ns > SILENT_S * 1e9
+    return not one.is_here and ((one.todo is not None and tried >= one.todo) or now_ns - one.last_ns > SILENT_S * 1e9)
 
 
 def _running(one: entries.Told) -> Running:

@@ -309,6 +309,7 @@ class _Worker:
             work, jobs = self._task.begin(there, first)
             paths, todo = ([entry.path for entry in listed] for listed in (there, first))
             self._work, _ = begun(paths, work, jobs, todo, self._journal)
+            self._journal.begin(self._work.command, None, None)
             if isinstance(jobs, int) and jobs > 1:
                 self._crew = staying(self._work, jobs)
             self._jobs = self._crew or jobs
