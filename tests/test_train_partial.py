@@ -51,6 +51,14 @@ def boxes(*centres: tuple[float, float], side: float = 0.1) -> torch.Tensor:
     return torch.tensor([[x, y, side, side] for x, y in centres]).reshape(-1, 4)
 
 
+def unsure_at(*centres: tuple[float, float], weight: float = 0.0) -> torch.Tensor:
+    return weighted(boxes(*centres), weight)
+
+
+def weighted(positions: torch.Tensor, weight: float) -> torch.Tensor:
+    return torch.cat([positions, torch.full((len(positions), 1), weight)], 1)
+
+
 def outputs_of(predicted: torch.Tensor, scores: list[float]) -> DetectorOutput:
     """The output of a detector with these predictions in each of two layers and of its encoder."""
     logits = torch.tensor(scores)[None, :, None].requires_grad_()
@@ -71,7 +79,7 @@ SCORES = [1.0, 2.0, 1.0, 0.5]
 
 
 def test_at_an_unsure_position_one_prediction_is_ignored_and_its_duplicates_are_not():
-    push = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)))
+    push = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), unsure_at((0.5, 0.5)))
     assert push[0] < 0
     assert push[1] == 0
     assert push[2] > 0  # a double, whether there is a particle or not
@@ -82,20 +90,20 @@ def test_at_an_unsure_position_one_prediction_is_ignored_and_its_duplicates_are_
 
 
 def test_unsure_positions_can_be_weighted():
-    half = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), boxes((0.5, 0.5)), replace(LOSS, unsure_weight=0.5))
+    half = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), unsure_at((0.5, 0.5), weight=0.5))
     whole = pushes(outputs_of(QUERIES, SCORES), boxes((0.2, 0.2)), None)
     np.testing.assert_allclose(half, whole * [1, 0.5, 1, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("offset", "taught"), [(0.045, False), (0.055, True)])
 def test_only_predictions_at_an_unsure_position_are_ignored(offset, taught):
-    push = pushes(outputs_of(boxes((0.5 + offset, 0.5)), [3.0]), boxes(), boxes((0.5, 0.5)))
+    push = pushes(outputs_of(boxes((0.5 + offset, 0.5)), [3.0]), boxes(), unsure_at((0.5, 0.5)))
     assert (push[0] > 0) == taught
 
 
 def test_labels_come_first_and_boxes_of_unsure_positions_have_no_loss():
     output = outputs_of(QUERIES, SCORES)
-    target, unsure = boxes((0.2, 0.2)), boxes((0.52, 0.53))
+    target, unsure = boxes((0.2, 0.2)), unsure_at((0.52, 0.53))
     found, complete = CRITERION(output, [target], None, [unsure]), CRITERION(output, [target], None)
     assert torch.equal(found["loss_l1"], complete["loss_l1"])
     assert torch.equal(found["loss_giou"], complete["loss_giou"])
@@ -110,8 +118,8 @@ def test_negative_denoising_queries_at_unsure_positions_are_ignored():
     matching = outputs_of(QUERIES, SCORES)
     output = replace(matching, dn_logits=[logits], dn_boxes=[denoising.boxes])
     bad = torch.nonzero(denoising.negative[0])[0, 0]
-    unsure = denoising.boxes[0, bad][None].clone()
-    unsure[:, 2:] = 0.02
+    unsure = weighted(denoising.boxes[0, bad][None].clone(), 0.0)
+    unsure[:, 2:4] = 0.02
     (push,) = torch.autograd.grad(CRITERION(output, [target], denoising, [unsure])["loss_denoise"], logits)
     (complete,) = torch.autograd.grad(CRITERION(output, [target], denoising)["loss_denoise"], logits)
     there = (denoising.boxes[0, :, :2] - unsure[:, :2]).norm(dim=1) <= 0.01
@@ -144,7 +152,7 @@ def test_without_unsure_positions_the_loss_is_bitwise_that_of_the_equations():
     classes = LOSS.class_weight * sigmoid_focal_loss(logits, yes.float()[..., None], LOSS)[yes | no].sum()
     parts["denoise"] = (classes + LOSS.l1_weight * l1 + LOSS.giou_weight * giou) / int(yes.sum())
     parts[""] = parts["class"] + parts["l1"] + parts["giou"] + parts["denoise"]
-    for unsure in (None, [boxes()]):
+    for unsure in (None, [unsure_at()]):
         for name, value in CRITERION(output, [target], denoising, unsure).items():
             assert torch.equal(value, parts[name.removeprefix("loss").removeprefix("_")]), name
 
@@ -187,7 +195,21 @@ def test_batches_hold_unsure_positions_apart_and_none_without():
         assert torch.equal(one.images, other.images)
         for target, places, both in zip(other.targets, other.unsure, one.targets, strict=True):
             assert len(target) + len(places) == len(both)
-            assert set(map(tuple, both.tolist())) == set(map(tuple, torch.cat([target, places]).tolist()))
+            assert set(map(tuple, both.tolist())) == set(map(tuple, torch.cat([target, places[:, :4]]).tolist()))
+
+
+def test_rejected_positions_have_a_weight_of_their_own():
+    pixels, xy = discs()
+    levels = np.arange(len(xy)).astype(np.int8) % 3 - 1
+    config = CONFIG.with_changes({"loss.unsure_weight": 0.125, "loss.rejected_weight": 0.75})
+    seen = {0.125: 0, 0.75: 0}
+    for step in range(4):
+        drawn = batch([Sample(pixels, xy, np.full(len(xy), 16.0), levels)], config, step)
+        assert drawn.unsure is not None
+        for places in drawn.unsure:
+            for weight in places[:, 4].tolist():
+                seen[weight] += 1
+    assert min(seen.values()) > 2
 
 
 Pairs = list[tuple[Particles, Particles]]

@@ -104,6 +104,7 @@ def finetune(
     diameter: Size | None = None,
     validation: str = "0.2",
     partial: Annotated[bool, Flag] = False,
+    extracted: Annotated[Path | None, Parameter(negative="", show_default=False)] = None,
     preset: str | None = None,
     backbone_weights: Backbone = "none",
     resume: Annotated[bool, Flag] = False,
@@ -137,6 +138,10 @@ def finetune(
         The labels cover only some of the particles, drawn at random: unlabelled detections are down-weighted as
         background. A file coverage.csv beside the labels (columns name, coverage, x0, y0, x1, y1) can give this for
         single files, or a rectangle that is completely labelled.
+    extracted
+        The particles that the labels were selected from, e.g. those of an extraction job, while --labels has what was
+        kept of them after 2-D classification. Those not kept are background of less weight (loss.rejected_weight);
+        all else is as with --partial.
     preset
         "compact" or "paper"; by default that of --init, or "compact".
     resume
@@ -156,7 +161,8 @@ def finetune(
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
         initial = initial_weights(init, job)
-        result = stages.finetune(paths, existing_labels(labels), job, initial, diameter, held, partial)
+        others = None if extracted is None else existing_labels(extracted)
+        result = stages.finetune(paths, existing_labels(labels), job, initial, diameter, held, partial, others)
         return report_stage("fine-tuned", result, len(paths))
 
 

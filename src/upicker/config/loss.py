@@ -20,6 +20,11 @@ class LossConfig(Room):
     match_giou: float = knob(2.0, "Weight of the GIoU of boxes in the matching cost.", low=0)
     focal_alpha: float = knob(0.25, "Alpha of the focal loss, the weight of positives.", low=0)
     focal_gamma: float = knob(2.0, "Gamma of the focal loss, the focus on hard examples.", low=0)
+    rejected_weight: float = knob(
+        0.5,
+        "Weight as background of what was extracted and not kept (finetune --extracted): some of it are particles.",
+        low=0,
+    )
     unsure_weight: float = knob(
         0.25,
         "Weight as background of detections that may be unlabelled particles; 0 ignores them, 1 trusts the labels.",

@@ -26,9 +26,9 @@ class SetCriterion:
 
     At unsure positions, where there may or may not be a particle, the prediction for that position is not trained as
     background with full weight: unsure positions are matched one to one together with the objects, and the class loss
-    of the predictions matched to them is weighted by `unsure_weight`. Other predictions there remain background:
-    whether there is a particle or not, they are duplicates or false positives. Negative denoising queries that happen
-    to lie at an unsure position are weighted, too.
+    of the predictions matched to them is weighted (`unsure_weight`, `rejected_weight`). Other predictions there remain
+    background: whether there is a particle or not, they are duplicates or false positives. Negative denoising queries
+    that happen to lie at an unsure position are weighted, too.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class SetCriterion:
         denoising : DenoisingQueries or None
             The denoising queries that the detector was given.
         unsure : sequence of Tensor, optional
-            Per tile `(k, 4)` unsure positions, as `targets`.
+            Per tile `(k, 5)` unsure positions, as `targets`, and the weight of each.
         sized : sequence of Tensor, optional
             Per tile whether the sizes of its boxes are learned, a bool on the CPU; by default all are. Where they are
             not, a predicted box counts as of its target's size, so that only its centre gets a gradient.
@@ -95,10 +95,12 @@ class SetCriterion:
         labels, weight = torch.zeros_like(logits), torch.ones_like(logits)
         src_boxes, target_boxes = [], []
         for i, target in enumerate(targets):
-            positions = target if unsure is None else torch.cat([target, unsure[i]])
+            positions = target if unsure is None else torch.cat([target, unsure[i][:, :4]])
             src_idx, tgt_idx = self._matcher(logits[i], boxes[i], positions)
             is_unsure = tgt_idx >= len(target)
-            weight[i, _at(boxes[i], positions, src_idx[is_unsure], tgt_idx[is_unsure])] = config.unsure_weight
+            if unsure is not None:
+                at, of = _at(boxes[i], positions, src_idx[is_unsure], tgt_idx[is_unsure])
+                weight[i, at, 0] = unsure[i][of - len(target), 4].to(weight.dtype)
             src_idx, tgt_idx = src_idx[~is_unsure], tgt_idx[~is_unsure]
             labels[i, src_idx] = 1
             target_boxes.append(target[tgt_idx])
@@ -128,8 +130,10 @@ class SetCriterion:
         weight = torch.ones_like(labels)
         for i, positions in enumerate(unsure or ()):
             distance = torch.cdist(denoising.boxes[i, :, :2], positions[:, :2])
-            is_unsure = (distance <= UNSURE_RADIUS * positions[:, 2]).any(1)
-            weight[i, is_unsure & denoising.negative[i]] = config.unsure_weight
+            near = distance <= UNSURE_RADIUS * positions[:, 2]
+            weights = torch.where(near, positions[:, 4], 1.0)
+            least = torch.cat([weights, weights.new_ones(len(weights), 1)], 1).min(1).values
+            weight[i, denoising.negative[i], 0] = least[denoising.negative[i]].to(weight.dtype)
         classes = (sigmoid_focal_loss(logits, labels, config) * weight)[valid].sum()
         return (config.class_weight * classes + config.l1_weight * l1 + config.giou_weight * giou) / num_boxes
 
@@ -156,10 +160,11 @@ def _sized(boxes: Tensor, targets: Tensor, sized: Tensor | None) -> Tensor:
     return torch.cat([boxes[..., :2], size], -1)
 
 
-def _at(boxes: Tensor, positions: Tensor, src_idx: Tensor, tgt_idx: Tensor) -> Tensor:
-    """Return those queries of `src_idx` whose boxes lie at the positions they are matched to.
+def _at(boxes: Tensor, positions: Tensor, src_idx: Tensor, tgt_idx: Tensor) -> tuple[Tensor, Tensor]:
+    """Return those queries of `src_idx` whose boxes lie at the positions they are matched to, and these.
 
     With more positions than particles found, matching also pairs queries with positions far away.
     """
     distance = (boxes[src_idx, :2].detach() - positions[tgt_idx, :2]).norm(dim=-1)
-    return src_idx[distance <= UNSURE_RADIUS * positions[tgt_idx, 2]]
+    near = distance <= UNSURE_RADIUS * positions[tgt_idx, 2]
+    return src_idx[near], tgt_idx[near]

@@ -30,7 +30,8 @@ class Batch(NamedTuple):
     rng : np.random.Generator
         For the other random numbers of the step.
     unsure : list of Tensor or None
-        Per tile `(k, 4)` boxes of unsure positions, as `targets`; None if the samples have none.
+        Per tile `(k, 5)` boxes of unsure positions, as `targets`, and their weights as background; None if the samples
+        have none.
     sized : list of Tensor or None
         Per tile whether the sizes of its boxes are learned, a bool; None: those of all tiles are.
     """
@@ -122,7 +123,9 @@ def tensors_of_tile(samples: Sequence[Sample], index: int, config: Config, rng: 
     """Draw a tile, see `upicker.train.augment.online.draw_tile`, and return its tensors."""
     drawn = draw_tile(samples, index, config, rng)
     sure, unsure = (drawn.select(which) for which in (drawn.is_sure, ~drawn.is_sure))
-    boxes = torch.from_numpy(_boxes(sure, config)), torch.from_numpy(_boxes(unsure, config))
+    weight = np.where(unsure.levels < 0, config.loss.rejected_weight, config.loss.unsure_weight)
+    weighted = np.column_stack([_boxes(unsure, config), weight]).astype(np.float32)
+    boxes = torch.from_numpy(_boxes(sure, config)), torch.from_numpy(weighted)
     return torch.from_numpy(drawn.pixels)[None], *boxes, torch.tensor(drawn.sized)
 
 

@@ -48,6 +48,11 @@ class Inputs:
         """Add the labels of a micrograph and what they cover, to train or to validate on."""
         self._add("validation" if held else "labels", coverage, particles.xy)
 
+    def add_rejected(self, particles: Particles) -> None:
+        """Add the particles of a micrograph that were not kept."""
+        self._digests.setdefault("rejected", hashlib.sha256())
+        self._add("rejected", None, particles.xy)
+
     def to_dict(self) -> dict[str, str]:
         """Return the hashes by kind."""
         return {name: digest.hexdigest() for name, digest in self._digests.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from upicker.errors import CoordinatesError, InputError, UPickerWarning, warn
 from upicker.geometry import Region
@@ -32,6 +33,10 @@ FEW = 16
 MARGIN_DIAMETERS, MARGIN_SCATTER = 0.4, 6.0
 # Boxes that must fit, and damaged borders, leave margins of up to about this; see `edge_margin`.
 MARGIN_PARTIAL = 1.5
+# Picks closer to a known particle than this many diameters are the same particle.
+SAME_DIAMETERS = 0.5
+# So many kept particles may be none of the extracted ones: centred anew, say.
+MOST_ASTRAY = 0.1
 # Error of a pick's centre in diameters: by this much the stored margin is smaller than that of the labels, so that
 # particles right at their margin are not lost.
 CENTRE_DIAMETERS = 0.1
@@ -53,6 +58,8 @@ class LabelledMicrograph:
         Whether there are unlabelled particles.
     region : Region or None
         The labelled region, raw pixels; None: the whole micrograph.
+    rejected : Particles
+        Positions that were extracted and not kept, raw pixels, see `rejected_of`.
     """
 
     prepared: Prepared
@@ -60,6 +67,7 @@ class LabelledMicrograph:
     held: bool = False
     partial: bool = False
     region: Region | None = None
+    rejected: Particles = field(default_factory=lambda: Particles.of([]))
 
     @property
     def diameter_px(self) -> float:
@@ -197,6 +205,36 @@ def read_pair(
         _warn(source, "some of its labels lie outside the micrograph", "They are left out")
     diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
     return micrograph, particles.with_diameter(diameter_px, only_missing=sizes)
+
+
+def without_known(particles: Particles, known: Particles, diameter_px: float) -> Particles:
+    """Return the particles that are not among the `known` ones."""
+    if not len(particles) or not len(known):
+        return particles
+    distance, _ = KDTree(known.xy).query(particles.xy)
+    return particles.select(distance > SAME_DIAMETERS * diameter_px)
+
+
+def rejected_of(kept: Particles, extracted: Source, micrograph: Micrograph, diameter_px: float) -> Particles:
+    """Return the extracted particles of a micrograph that were not kept: none of the kept lies half a diameter near.
+
+    Kept ones may have moved by refinement, by less than that.
+
+    Raises
+    ------
+    CoordinatesError
+        If they cannot be read.
+    InputError
+        If many of the kept ones were not extracted: then it is not what they were selected from.
+    """
+    stored = sources.read(extracted, micrograph.shape, micrograph.pixel_size_A)
+    found, _ = check_inside(sources.distinct(stored, extracted)[0], micrograph.shape, extracted)
+    astray = len(without_known(kept, found, diameter_px))
+    if astray > MOST_ASTRAY * len(kept):
+        told = f"{astray} of {len(kept)} labels of {micrograph.name} are none of the particles extracted there"
+        remedy = "Give the particles that the labels were selected from, of the same micrographs"
+        raise InputError(str(extracted), told, remedy)
+    return without_known(found, kept, diameter_px).with_diameter(diameter_px)
 
 
 def _warn(source: Source, found: str, consequence: str) -> None:

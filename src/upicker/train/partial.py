@@ -38,7 +38,7 @@ from upicker.particles import Particles
 from upicker.propose.proposals import propose
 from upicker.scoring import Curve, curve, steadied, steady
 from upicker.train.checkpoint import State
-from upicker.train.labels import LabelledMicrograph
+from upicker.train.labels import LabelledMicrograph, without_known
 from upicker.train.ranks import Ranks
 from upicker.train.sample import Sample
 from upicker.train.teacher import (
@@ -49,7 +49,6 @@ from upicker.train.teacher import (
     refuse_copies,
     teacher_picks,
     to_tensors,
-    without_known,
 )
 from upicker.train.validation import Pair, ValidationMicrograph
 
@@ -76,7 +75,14 @@ def training_region(micrograph: LabelledMicrograph, region: Region, config: Conf
         proposing = replace(config.propose, top_k="auto")
         strong = propose(micrograph.prepared, proposing, config.image, micrograph.prepared.usable)
         unsure = without_known(strong, micrograph.particles, micrograph.diameter_px)
-    return TrainingRegion(micrograph.prepared, micrograph.particles, unsure, region, micrograph.partial)
+    return TrainingRegion(
+        micrograph.prepared,
+        micrograph.particles,
+        unsure,
+        region,
+        micrograph.partial,
+        rejected=micrograph.rejected,
+    )
 
 
 class PartialTeacher:
@@ -154,7 +160,8 @@ class PartialTeacher:
             return {"step": state.step, "targets": {}, "sure": 0, "unsure": 0}
         targets = []
         for found, one in zip(own, self._partial, strict=True):
-            others = without_known(found, one.labels, one.prepared.diameter_px)
+            looked_at = Particles.concatenate([one.labels, one.rejected])
+            others = without_known(found, looked_at, one.prepared.diameter_px)
             adopted = others.above(scores.sure)
             unsure = others.select((others.score >= scores.unsure) & (others.score < scores.sure))
             targets.append((Particles.concatenate([one.labels, adopted]), unsure))

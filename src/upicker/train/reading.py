@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from upicker.pick.torch_network import to_device
 from upicker.propose.proposals import examples, propose, with_template
 from upicker.train.fingerprint import Inputs
 from upicker.train.job import Job, StageResult
-from upicker.train.labels import LabelledMicrograph, Split, read_pair
+from upicker.train.labels import LabelledMicrograph, Split, read_pair, rejected_of
 from upicker.train.start import Start
 from upicker.train.store import Store
 from upicker.train.teacher import TrainingRegion, teacher_picks
@@ -26,6 +26,7 @@ from upicker.units import Length
 # Of general weights' picks, those below the threshold, but not below this fraction of it, are neither particles nor
 # background.
 UNSURE = 0.4
+_NONE = Particles.of([])
 
 
 def read_unlabelled(
@@ -56,11 +57,19 @@ def read_unlabelled(
 
 
 def read_labelled(
-    files: Split, length: Length, job: Job, result: StageResult, store: Store, inputs: Inputs, sizes: bool = False
+    files: Split,
+    length: Length,
+    job: Job,
+    result: StageResult,
+    store: Store,
+    inputs: Inputs,
+    sizes: bool = False,
+    extracted: Mapping[Path, Source] | None = None,
 ) -> list[tuple[Path, Source, LabelledMicrograph]]:
     """Read and prepare the labelled micrographs, and return where their labels are; unusable ones go to `result`.
 
-    All labels get the diameter `length`; with `sizes`, only those that have none.
+    All labels get the diameter `length`; with `sizes`, only those that have none. `extracted` tells where the particles
+    are from which the labels of some micrographs were selected.
 
     Raises
     ------
@@ -75,11 +84,16 @@ def read_labelled(
             micrograph, particles = read_pair(path, file, length, job.reading, sizes)
             diameter_px = length.to_px(micrograph.pixel_size_A, str(path))
             prepared = masked(prepare(micrograph, diameter_px, image), image)
+            of = (extracted or {}).get(path)
+            rejected = _NONE if of is None else rejected_of(particles, of, micrograph, diameter_px)
         except UPickerError as error:
             result.skipped.append((path, str(error)))
         else:  # A full disk ends the training, as above.
             inputs.add_micrograph(micrograph, diameter_px)
-            one = LabelledMicrograph(store.keep(prepared), particles, path in files.validation)
+            if len(rejected):
+                inputs.add_rejected(rejected)
+            held = path in files.validation
+            one = LabelledMicrograph(store.keep(prepared), particles, held, rejected=rejected)
             labelled.append((path, file, one))
         job.progress.step({})
     job.progress.finish()

@@ -20,8 +20,9 @@ class Sample:
     side : np.ndarray
         `(n,)` box sides, working pixels.
     sure : np.ndarray or None
-        `(n,)` bool; False for an unsure position, which may hold a particle or not: there the class loss has little
-        weight. None: all are particles.
+        `(n,)` bool or int: 1 for a particle; 0 for an unsure position, which may hold a particle or not: there the
+        class loss has little weight (`loss.unsure_weight`); -1 for a rejected one, which rather holds none
+        (`loss.rejected_weight`). None: all are particles.
     sized : bool
         Whether the sides are those of the particles. Else they are a convention, as where all labels have one size, and
         say nothing about how large a particle is.
@@ -35,8 +36,13 @@ class Sample:
 
     @property
     def is_sure(self) -> np.ndarray:
-        """`(n,)` bool: `sure`, all True if it is None."""
-        return np.ones(len(self.xy), bool) if self.sure is None else self.sure
+        """`(n,)` bool: which are particles."""
+        return self.levels > 0
+
+    @property
+    def levels(self) -> np.ndarray:
+        """`(n,)` int8: `sure`, all 1 if it is None."""
+        return np.ones(len(self.xy), np.int8) if self.sure is None else self.sure.astype(np.int8)
 
     def select(self, index: np.ndarray) -> Sample:
         """Return the sample with the particles of a boolean mask or an integer index."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from upicker.config import Config
 from upicker.errors import InputError, UPickerWarning, collected_warnings, warn
 from upicker.io.coverage import coverages
+from upicker.io.pairing import pair_folder
 from upicker.propose.proposals import examples
 from upicker.train import selftrain, start
 from upicker.train.fingerprint import Inputs
@@ -116,6 +117,7 @@ def finetune(
     diameter: Length | None = None,
     validation: Path | float = 0.2,
     partial: bool = False,
+    extracted: Path | None = None,
 ) -> StageResult:
     """Fine-tune on labelled micrographs (the paper's "Fine-tuning stage").
 
@@ -137,6 +139,9 @@ def finetune(
         the labelled micrographs, or, if they are few, of the rows of each. 0: none.
     partial : bool
         Whether labels cover only some of the particles, unless ``coverage.csv`` beside them gives their coverage.
+    extracted : Path, optional
+        The particles from which the labels were selected, by 2-D classes say: a folder or a file. Those that are not
+        among the labels are background with the weight ``loss.rejected_weight``; all else is as with `partial`.
 
     Raises
     ------
@@ -151,7 +156,9 @@ def finetune(
     job = replace(job, config=config)
     files = split(paths, labels, validation)
     result.unused = files.unused
+    partial |= extracted is not None
     covered = coverages([labels, validation] if isinstance(validation, Path) else [labels], partial)
+    selected = {} if extracted is None else pair_folder(paths, extracted).pairs
     sources = [*files.training.values(), *files.validation.values()]
     length = diameter or begun.diameter or median_diameter(sources, job.reading.pixel_size_A)
     store = Store()
@@ -159,7 +166,7 @@ def finetune(
         if files.differing:
             remedy = "Rename or move those that are not meant"
             warn(UPickerWarning(labels, files.differing, remedy))
-        read = read_labelled(files, length, job, result, store, inputs)
+        read = read_labelled(files, length, job, result, store, inputs, extracted=selected)
         for _, file, one in read:
             inputs.add_labels(one.particles, covered[file], one.held)
         identity = {"config": config.to_tables(), "held back": files.band, **inputs.to_dict()}

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
 from upicker.config import Config
 from upicker.errors import ConfigError
@@ -28,11 +27,10 @@ from upicker.pick.torch_network import TorchNetwork
 from upicker.scoring import Curve
 from upicker.train.checkpoint import State
 from upicker.train.dataset import sample_from
+from upicker.train.labels import without_known
 from upicker.train.ranks import Ranks
 from upicker.train.sample import Sample
 
-# Picks closer to a known particle than this many diameters are the same particle.
-SAME_DIAMETERS = 0.5
 # Number of views in which the teacher picks: it picks often, and more views would take as long as the training steps.
 TEACHER_VIEWS = 2
 
@@ -86,6 +84,8 @@ class TrainingRegion:
         Whether there are particles beside the known ones.
     sized : bool
         Whether the particles have sizes of their own, see `Sample.sized`.
+    rejected : Particles
+        Positions that somebody looked at, and that rather hold no particle.
     """
 
     prepared: Prepared
@@ -94,6 +94,7 @@ class TrainingRegion:
     region: Region | None = None
     partial: bool = True
     sized: bool = True
+    rejected: Particles = field(default_factory=lambda: Particles.of([]))
 
     def initial_sample(self) -> Sample:
         """Return the training sample before the teacher has picked."""
@@ -102,15 +103,20 @@ class TrainingRegion:
     def sample(self, sure: Particles, unsure: Particles) -> Sample:
         """Return the training sample with these particles and unsure positions."""
         particles = replace(sample_from(self.prepared, sure, self.region), sized=self.sized)
-        if not len(unsure):
+        if not len(unsure) and not len(self.rejected):
             return particles
         diameter = self.prepared.diameter_px
-        positions = sample_from(self.prepared, unsure.with_diameter(diameter, only_missing=True), self.region)
+        unsure = without_known(unsure, self.rejected, diameter)
+        others = [
+            sample_from(self.prepared, one.with_diameter(diameter, only_missing=True), self.region)
+            for one in (unsure, self.rejected)
+        ]
+        parts = [particles, *others]
         return Sample(
             particles.pixels,
-            np.concatenate([particles.xy, positions.xy]),
-            np.concatenate([particles.side, positions.side]),
-            np.arange(len(particles.xy) + len(positions.xy)) < len(particles.xy),
+            np.concatenate([part.xy for part in parts]),
+            np.concatenate([part.side for part in parts]),
+            np.repeat(np.array([1, 0, -1], np.int8), [len(part.xy) for part in parts]),
             self.sized,
         )
 
@@ -124,14 +130,6 @@ class TrainingRegion:
     def labels(self) -> Particles:
         """The known particles that lie in the region."""
         return self.known if self.region is None else self.known.select(self.region.contains(self.known.xy))
-
-
-def without_known(particles: Particles, known: Particles, diameter_px: float) -> Particles:
-    """Return the particles that are not among the `known` ones."""
-    if not len(particles) or not len(known):
-        return particles
-    distance, _ = KDTree(known.xy).query(particles.xy)
-    return particles.select(distance > SAME_DIAMETERS * diameter_px)
 
 
 def teacher_picks(

@@ -54,7 +54,7 @@ def mosaic(draw: Callable[[int, tuple[int, int]], Sample], shape: tuple[int, int
         pixels[rows, columns] = part.pixels
         xy.append(part.xy + np.array([columns.start, rows.start]))
         side.append(part.side)
-        sure.append(part.is_sure)
+        sure.append(part.levels)
         sized = sized and part.sized
     return Sample(pixels, np.concatenate(xy), np.concatenate(side), np.concatenate(sure), sized)
 
@@ -84,7 +84,7 @@ def pasted(tile: Sample, source: Sample, count: int, rng: np.random.Generator) -
     particles = np.flatnonzero(source.is_sure)
     if not count or not len(particles):
         return tile
-    pixels, xy, side, sure = tile.pixels.copy(), tile.xy, tile.side, tile.is_sure
+    pixels, xy, side, sure = tile.pixels.copy(), tile.xy, tile.side, tile.levels
     done = 0
     for index in particles[rng.permutation(len(particles))[: 8 * count]]:
         if done == count:
@@ -97,7 +97,7 @@ def pasted(tile: Sample, source: Sample, count: int, rng: np.random.Generator) -
             break
         _paste(pixels, particle, corner)
         xy = np.concatenate([xy, [particle.centre_xy + corner]])
-        side, sure = np.append(side, particle.side), np.append(sure, True)
+        side, sure = np.append(side, particle.side), np.append(sure, np.int8(1))
         done += 1
     return replace(tile, pixels=pixels, xy=xy, side=side, sure=sure)
 
