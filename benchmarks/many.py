@@ -130,7 +130,7 @@ def cpu_s(leader: int) -> float:
 
 def entries(out: Path) -> int:
     """Return how many entries were written so far."""
-    return sum(file.read_bytes().count(b"\n") for file in (out / ".upicker").glob("run-*.jsonl"))
+    return sum(file.read_bytes().count(b'{"name":') for file in (out / ".upicker").glob("run-*.jsonl"))
 
 
 def resident_mb(pid: int) -> float:

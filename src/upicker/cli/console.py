@@ -37,7 +37,7 @@ class _State:
 
 def silence(silent: bool) -> None:
     """Silence this process, or end that: of several training processes only one prints."""
-    out.quiet = err.quiet = silent
+    out.quiet = err.quiet = _log.disabled = silent
 
 
 @contextmanager
