@@ -53,7 +53,8 @@ class Entry:
     median_score : float or None
         Of its particles.
     usable : float or None
-        Share of its area that is usable ice, by the contamination mask.
+        Share of its area that is usable ice, by the contamination mask; unknown without one, and where a run was killed
+        right after it had written the particles.
     size_bytes, modified_ns : int or None
         Size and modification time of the micrograph's file before it was read; noted where files are still arriving.
     """
