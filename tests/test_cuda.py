@@ -98,7 +98,7 @@ def test_losses_and_gradients_agree_with_those_of_the_cpu(device):
     for where in (device, "cpu"):
         outputs, denoising, model = predicted(where)
         targets = [boxes.to(where) for boxes in TARGETS]
-        unsure = [torch.tensor([[0.5, 0.2, 0.2, 0.2]], device=where), torch.zeros(0, 4, device=where)]
+        unsure = [torch.tensor([[0.5, 0.2, 0.2, 0.2, 0.25]], device=where), torch.zeros(0, 5, device=where)]
         found = SetCriterion(LossConfig())(outputs, targets, denoising, unsure)
         found["loss"].backward()
         losses.append({name: float(value.detach()) for name, value in found.items()})

@@ -139,7 +139,7 @@ def test_tiles_are_what_training_takes():
     counts, sizes = [], set()
     for index in range(8):
         image, boxes, unsure, sized = tiles[index]
-        assert unsure.shape == (0, 4)
+        assert unsure.shape == (0, 5)
         assert sized
         assert image.shape == (1, 96, 96)
         assert image.dtype == boxes.dtype == torch.float32
