@@ -67,8 +67,8 @@ def main() -> None:
         kept, extracted = selection(data, learned, WRONG, seed, options.out)
         right, _ = selection(data, learned, 0.0, seed, options.out)
         tasks: list[tuple[str, Path, Path | None, float]] = [
-            ("all kept, nothing rejected", right, None, 0.5),
-            (f"{WRONG:.0%} rejected, not told", kept, None, 0.5),
+            ("all kept, nothing rejected", right, None, 0.25),
+            (f"{WRONG:.0%} rejected, not told", kept, None, 0.25),
         ]
         for weight in map(float, options.weights.split(",")):
             tasks.append((f"{WRONG:.0%} wrongly rejected, weight {weight:g}", kept, extracted, weight))

@@ -21,7 +21,7 @@ class LossConfig(Room):
     focal_alpha: float = knob(0.25, "Alpha of the focal loss, the weight of positives.", low=0)
     focal_gamma: float = knob(2.0, "Gamma of the focal loss, the focus on hard examples.", low=0)
     rejected_weight: float = knob(
-        0.5,
+        0.25,
         "Weight as background of what was extracted and not kept (finetune --extracted): some of it are particles.",
         low=0,
     )
