@@ -139,7 +139,8 @@ def _list_routes(project: Project, parts: Parts) -> list[BaseRoute]:
                 "opened": project.opened(number),
                 "triage": None if (said := project.triage.get(project.name(number))) is None else asdict(said),
             }
-            for number in range(len(project.micrographs))
+            # More may arrive in between.
+            for number in range(min(len(labels), len(picks)))
         ]
 
     async def everything(request: Request) -> Response:
