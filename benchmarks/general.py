@@ -120,10 +120,8 @@ def structures(model: str, shared: Path, work: Path, changes: Mapping[str, objec
                 errors[given].append(found)
                 wrong[given].append(expected_error(*pooled(pairs)))
                 cells = f"{given:g} | {given * picker.relative_size:.2f} | {at.f1:.3f} | {best.best_f1:.3f}"
-                print(
-                    f"| {name}, {true_px:.0f} px, {dose} e/A2 | {cells} | {size_cells(found)} | {wrong[given][-1]:.3f} |",
-                    flush=True,
-                )
+                cells += f" | {size_cells(found)} | {wrong[given][-1]:.3f}"
+                print(f"| {name}, {true_px:.0f} px, {dose} e/A2 | {cells} |", flush=True)
         for given in SIZED:
             cells = f"{given:g} | | {np.mean(f1[given]):.3f} (mean) | | {size_cells(np.concatenate(errors[given]))}"
             cells += f" | {np.mean(wrong[given]):.3f} (mean)"
