@@ -1,7 +1,7 @@
 """The commands of docs/tutorial.md on parts of the same micrographs, as they stand there, in their order.
 
-Only the training is shorter, and drawings are left out; what looks at a few micrographs is given one. They are JPGs, as the
-tutorial's figures have them.
+Only the training is shorter, and drawings are left out; what looks at a few micrographs is given one. They are JPGs, as
+those of the tutorial's figures.
 """
 
 import re
