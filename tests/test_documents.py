@@ -14,6 +14,7 @@ from command_line import ROOT
 from cyclopts import CycloptsError
 from markdown_it import MarkdownIt
 
+import upicker
 from upicker.cli.app import USAGE, app, name_of
 from upicker.config import Config
 from upicker.config.knob import knobs_of
@@ -165,3 +166,9 @@ def _texts() -> Iterator[str]:
                 yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
+
+
+def test_public_names_are_on_the_page_of_python():
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in upicker.__all__:
+        assert re.search(rf"auto(class|function):: upicker\.{name}$", text, re.M), name
