@@ -40,6 +40,7 @@ format: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/upicker config --markdown > docs/config.md
 	$(BIN)/python docs/formats.py
+	$(BIN)/python docs/manpage.py
 
 $(STAMP): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
