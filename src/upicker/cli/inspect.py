@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +39,8 @@ def inspect(
 ) -> int:
     """Inspect picks in the browser, choose a threshold, and export.
 
-    Starts a small server and prints its address; Ctrl-C stops it. The files of picks are not changed; rejections are
-    saved in PICKS/.upicker.
+    Starts a small server and prints its address; Ctrl-C stops it. The page follows a run that is under way: more picks
+    and micrographs appear by themselves. The files of picks are not changed; rejections are saved in PICKS/.upicker.
 
     Parameters
     ----------
@@ -59,9 +60,11 @@ def inspect(
     """
     check_host(host)
     merged = changes(config, changes_)
-    paths, reading = listed_micrographs(micrographs, pixel_size, gain)
+    again = partial(listed_micrographs, micrographs, pixel_size, gain)
+    paths, reading = again()
 
     from upicker.web.project import inspecting
 
     project = inspecting(paths, reading, picks, labels, diameter, merged, triage)
+    project.again = again
     return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}", force)

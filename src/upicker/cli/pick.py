@@ -232,7 +232,7 @@ def _pick_arriving(
         return work, crew
 
     task = Task(source, lambda listed: outputs, begin, at, least)
-    return follow_arriving("picked", task, watching.terms(outputs.folder), outputs.folder)
+    return follow_arriving("picked", task, watching, outputs.folder)
 
 
 def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:

@@ -161,7 +161,7 @@ def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, 
         return begun, crew
 
     task = Task(source, lambda listed: outputs, begin, at, least)
-    return follow_arriving("proposed", task, watching.terms(outputs.folder), outputs.folder)
+    return follow_arriving("proposed", task, watching, outputs.folder)
 
 
 def _refuse_range(smallest: Length | None, largest: Length | None) -> None:

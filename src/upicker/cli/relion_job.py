@@ -179,6 +179,6 @@ def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, els
             after=lambda listed: relion.write_lists(job(listed)),
             check=lambda: relion.refuse_abort(o),
         )
-        code = follow_arriving("picked", task, watching.terms(o), o)
+        code = follow_arriving("picked", task, watching, o)
     relion.end(o, relion.SUCCESS if job([*source.entries.values()]).done else relion.FAILURE)
     return code
