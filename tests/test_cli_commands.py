@@ -15,7 +15,7 @@ import starfile
 from command_line import CENTRES, DIAMETER, SHAPE, environment, micrograph, stopped, upicker
 
 from upicker import __version__
-from upicker.cli.app import USAGE, name_of
+from upicker.cli.app import USAGE, app, name_of
 from upicker.errors import OutputError
 from upicker.io import coordinates, mrc
 from upicker.particles import Particles, ScoreKind
@@ -489,6 +489,8 @@ def test_every_option_is_explained(capsys, command):
     code, out, _ = upicker(capsys, command, "--help")
     assert code == 0
     assert f"Usage: upicker {command}" in out
+    arguments = app[command].assemble_argument_collection(parse_docstring=True)
+    assert not [one.name for one in arguments if one.name != "*" and not one.parameter.help]
 
 
 def test_help_answers_without_heavy_imports(tmp_path):

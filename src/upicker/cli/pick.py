@@ -95,9 +95,10 @@ def pick(
     diameter
         Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
         finds.
-    min_diameter, max_diameter
-        Smallest and largest picks of weights for particles of any size, in the unit of the diameter; by default 0.6
-        and 1.6 diameters.
+    min_diameter
+        Smallest pick of weights for particles of any size, in the unit of the diameter; by default 0.6 diameters.
+    max_diameter
+        Largest pick; likewise, 1.6 diameters.
     sizes
         Each pick keeps its own size, instead of getting the diameter.
     format
