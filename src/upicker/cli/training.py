@@ -28,7 +28,7 @@ from upicker.cli.options import (
     listed_micrographs,
 )
 from upicker.cli.progress import TrainingBar
-from upicker.config import Config, preset_changes
+from upicker.config import Config, over_preset
 from upicker.errors import UPickerError, listed
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def pretrain(
     from upicker.train.job import Job
 
     with processes() as ranks:
-        given = preset_changes(preset) | changes(config, changes_, teacher__rounds=self_train)
+        given = over_preset(preset, changes(config, changes_, teacher__rounds=self_train))
         merged = Config().with_changes(given)
         paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
         backbone = backbone_of(backbone_weights)
@@ -158,7 +158,7 @@ def finetune(
     from upicker.train.job import Job
 
     with processes() as ranks:
-        given = preset_changes(preset) | changes(config, changes_)
+        given = over_preset(preset, changes(config, changes_))
         merged = Config().with_changes(given)
         paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
         held = _validation(validation)

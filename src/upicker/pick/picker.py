@@ -254,11 +254,13 @@ class Picker:
         return len(self._above(negated(prepared), where, views=1)) >= ALL_CHANCE * len(found)
 
     def _of_size(self, found: Particles, diameter_px: float) -> Particles:
-        """Leave out what weights for particles of any size found of another size than was asked for."""
-        if self.diameter is not None:
-            return found
-        ratio, (low, high) = found.diameter_px / diameter_px, self._limits()
-        found = found.select((ratio >= low) & (ratio <= high))
+        """Leave out what weights for particles of any size found of another size than was asked for.
+
+        Picks get the given diameter, whatever the size of their boxes, unless ``pick.sizes`` is on.
+        """
+        if self.diameter is None:
+            ratio, (low, high) = found.diameter_px / diameter_px, self._limits()
+            found = found.select((ratio >= low) & (ratio <= high))
         return found if self.config.pick.sizes else found.with_diameter(diameter_px)
 
     def _limits(self) -> tuple[float, float]:
