@@ -1,5 +1,7 @@
 """The length of a training in epochs."""
 
+import math
+
 import numpy as np
 import pytest
 from command_line import CENTRES, DIAMETER, TOY, micrograph
@@ -12,6 +14,7 @@ from upicker.train.epochs import tiles_of, with_steps
 from upicker.train.job import Job
 from upicker.train.ranks import Ranks
 from upicker.train.sample import Sample
+from upicker.train.stage import Stage
 from upicker.units import Length
 
 
@@ -42,8 +45,12 @@ def test_steps_that_are_set_count_instead_of_a_presets_epochs():
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_both_stages_train_for_their_epochs(tmp_path, monkeypatch, stage):
-    found: list[int] = []
-    monkeypatch.setattr(stages, "run_stage", lambda one, *rest: found.append(one.steps))
+    found: list[tuple[int, int]] = []
+
+    def run_stage(stage: Stage, samples: list[Sample], *rest: object) -> None:
+        found.append((stage.steps, sum(tiles_of(one, 96) for one in samples)))
+
+    monkeypatch.setattr(stages, "run_stage", run_stage)
     paths = [micrograph(tmp_path / f"mics/m{seed}.mrc", seed) for seed in range(2)]
     for path in paths:
         coordinates.write(tmp_path / f"labels/{path.stem}.csv", Particles.of(CENTRES, DIAMETER), "csv")
@@ -53,5 +60,7 @@ def test_both_stages_train_for_their_epochs(tmp_path, monkeypatch, stage):
         stages.pretrain(paths, length, job)
     else:
         stages.finetune(paths, tmp_path / "labels", job, None, length, 0.0)
-    # 307 x 413 working pixels, 32 a diameter of 24: twenty tiles of 96 px each.
-    assert found == [100]
+    [(steps, tiles)] = found
+    # Of 307 x 413 working pixels, less the margin that labels leave.
+    assert 20 < tiles <= 40
+    assert steps == math.ceil(2.5 * tiles)
