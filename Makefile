@@ -9,7 +9,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-c
 
 # The page's JavaScript is checked by tools from npm; the page itself needs none of them.
 NODE_STAMP := node_modules/.installed
-.PHONY: demo test lint lint-python lint-page format docs dist clean
+.PHONY: demo test lint lint-python lint-page format docs pages site dist clean
 
 demo: $(STAMP)
 	$(BIN)/upicker demo $(if $(OUT),--out $(OUT))
@@ -37,8 +37,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix src tests benchmarks plugins docs packaging
 	$(BIN)/ruff format src tests benchmarks plugins docs packaging
 
+docs: pages site
+
 # The pages that are made from the code; tests check that they are current.
-docs: $(STAMP)
+pages: $(STAMP)
 	$(BIN)/upicker config --markdown > docs/config.md
 	$(BIN)/python docs/formats.py
 	$(BIN)/python docs/manpage.py
@@ -50,6 +52,10 @@ dist: $(STAMP)
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 	packaging/try_wheel.sh $(BIN)/python dist/*.whl
+
+# The site: build/docs/index.html. A warning, such as a link that leads nowhere, is an error.
+site: $(STAMP)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 $(STAMP): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import starfile
-from command_line import CENTRES, DIAMETER, ROOT, SHAPE, environment, micrograph, stopped, upicker
+from command_line import CENTRES, DIAMETER, SHAPE, environment, micrograph, stopped, upicker
 
 from upicker import __version__
 from upicker.cli.app import USAGE, app, name_of
@@ -482,12 +482,6 @@ def test_ctrl_c_leaves_whole_files_and_the_rest_can_be_done_later(capsys, mics):
     assert len(record.read(Path("out")).micrographs) == 62
     assert f"{len(done)} of 62 micrographs already have outputs" in out
     assert len(list(Path("out").glob("*.csv"))) == 62
-
-
-def test_every_command_is_documented():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in USAGE:
-        assert f"upicker {name_of(command)}" in readme
 
 
 @pytest.mark.parametrize("command", [name_of(command) for command in USAGE])
