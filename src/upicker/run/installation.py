@@ -31,7 +31,7 @@ EXTRAS = {
 }
 # What is looked for on PATH -> its name, and what it is for.
 PROGRAMS = {
-    "relion_refine": ("RELION", "upicker relion-job runs inside it, and needs no other"),
+    "relion_refine": ("RELION", "upicker relion-job, which runs inside it"),
     "sbatch": ("SLURM", "--cluster slurm"),
 }
 
