@@ -45,7 +45,7 @@ class PickConfig(Room):
     )
     sizes: bool = knob(
         False,
-        "Whether each pick keeps the size of its box; else all get the diameter that was given, or that of the weights.",
+        "Whether each pick keeps the size of its box; else all get the given diameter, or that of the weights.",
     )
     follow: bool = knob(
         True,
