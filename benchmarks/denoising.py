@@ -3,9 +3,9 @@
     python benchmarks/denoising.py --steps 100 200 400 --seeds 0
 
 Two training micrographs of EMPIAR-10017 are learned from a random start, and two others picked in one view with
-suppression off (`pick.nms_iou=none`). A double is a pick that is closer than a quarter of a diameter to a stronger one;
-no two labels are so close. Variants: denoising as it is by default, lambda_n hardly more than lambda_p, as the paper has
-it, and none. Prints markdown; F1 with suppression off and on are at the thresholds that are best for each.
+suppression off (`pick.nms_iou=none`). A double is a pick that is closer than a quarter of a diameter to a stronger one.
+Variants: denoising as it is by default, lambda_n hardly more than lambda_p, as the paper has it, and none. Prints
+markdown; F1 with suppression off and on are at the thresholds that are best for each.
 """
 
 from __future__ import annotations
