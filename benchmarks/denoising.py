@@ -3,7 +3,7 @@
     python benchmarks/denoising.py --steps 100 200 400 --seeds 0
 
 Two training micrographs of EMPIAR-10017 are learned from a random start, and two others picked in one view with
-suppression off (`pick.nms_iou=none`). A double is a pick that is closer than a quarter of a diameter to a stronger one.
+suppression off (`pick.nms_iou=none`). A double is a pick that is closer than half a diameter to a stronger one.
 Variants: denoising as it is by default, lambda_n hardly more than lambda_p, as the paper has it, and none. Prints
 markdown; F1 with suppression off and on are at the thresholds that are best for each.
 """
@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "lambda_n = 1.05 lambda_p": {"denoise.negative_noise": 0.42},
     "no denoising": {"denoise.groups": 0},
 }
-NEAR = 0.25
+NEAR = 0.5
 
 
 def doubles(picks: Particles, diameter_px: float) -> int:
