@@ -248,7 +248,8 @@ class MicrographImages:
             If there is no such micrograph.
         """
         stamp = self._stamps.get(number) or self._stamp(number)
-        more = (str(self._project.diameter), self._project.config.image) if view.kind == "prepared" else ()
+        project = self._project
+        more = (str(project.diameter), project.config.image, project.reading.masks) if view.kind == "prepared" else ()
         return _digest(self._project.path(number), stamp, str(view), *more)
 
     def _cache_pixels(self, number: int) -> None:
