@@ -59,7 +59,7 @@ def resampled(
 ) -> np.ndarray:
     """Bring a map to another grid, turned around the origin, which stays the origin.
 
-    Detail beyond the coarser grid is smoothed away before.
+    Detail that the grid cannot hold is taken away before.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def resampled(
     """
     step = pixel_size_A / voxel_A
     back = np.eye(3) if rotation is None else rotation.T[::-1, ::-1]
-    smooth = ndimage.gaussian_filter(known.astype(np.float32), max(step - 1, 0) / 2)
+    smooth = low_passed(known, len(known) / 2 / step) if step > 1 else known.astype(np.float32)
     offset = np.array(known.shape) // 2 - step * back @ np.full(3, box // 2)
     return ndimage.affine_transform(smooth, step * back, offset, (box,) * 3, order=3)  # pyright: ignore[reportArgumentType]
 

@@ -268,37 +268,25 @@ def reference(work: Work, pixel_size_A: float) -> Path:
 
 
 def refine(work: Work, picker: str, symmetry: str, share: int, pixel_size_A: float) -> dict:
-    """Refine a share of the kept particles; return their number, both resolutions and both curves."""
+    """Refine a share of the kept particles."""
     target = work.boxes(picker) / f"{symmetry}-{share}"
     optics, rows = particles(work.boxes(picker) / "kept.star")
     drawn = np.random.default_rng(work.options.seed).permutation(len(rows))[: round(len(rows) * share / 100)]
     relion.write_particles(target / "particles.star", optics, [rows[at] for at in sorted(drawn)])
     known = reference(work, pixel_size_A)
-    halves = [target / f"run_half{half}_class001_unfil.mrc" for half in (1, 2)]
-    if not all(half.exists() for half in halves):
+    if not all(half.exists() for half in reconstruct_tables.halves(target)):
         relion.run(
             *("mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", 3, "relion_refine_mpi"),
             *("--i", target / "particles.star", "--o", target / "run", "--auto_refine", "--split_random_halves"),
             *("--ref", known, "--firstiter_cc", "--ini_high", START_A, "--low_resol_join_halves", START_A),
-            *("--healpix_order", 2, "--auto_local_healpix_order", 4, "--sym", symmetry, *common(work)),
+            *("--healpix_order", 2, "--auto_local_healpix_order", 3, "--sym", symmetry, *common(work)),
             log=target / "refine.log",
         )
-    one, other = (mrcfile.read(half) for half in halves)
-    true = mrcfile.read(known)
-    mask, box_A = maps.soft_mask(true), len(true) * pixel_size_A
-    between, against = maps.fsc(one * mask, other * mask), maps.fsc((one + other) * mask, true * mask)
-    return {
-        "particles": len(drawn),
-        "halves_A": round(maps.crossing(between, 0.143, box_A), 2),
-        "map_A": round(maps.crossing(against, 0.5, box_A), 2),
-        "nyquist_A": round(2 * pixel_size_A, 2),
-        "halves": [round(float(value), 4) for value in between],
-        "map": [round(float(value), 4) for value in against],
-    }
+    return {"particles": len(drawn)}
 
 
 def everything(work: Work) -> None:
-    """Do what is not done yet, the whole data sets and the true symmetry of all pickers first."""
+    """Do what is not done yet: all pickers' particles with the true symmetry, then shares of them, then C1."""
     options = work.options
     once(work.root / "simulate.json", lambda: simulate(work))
     pixels = {}
@@ -310,11 +298,12 @@ def everything(work: Work) -> None:
         once(work.root / f"{picker}-classes.json", lambda picker=picker: classify(work, picker))
         pixels[picker] = cut["pixel_size_A"]
         refined(work, picker, work.case.symmetries[0], 100, cut["pixel_size_A"])
-    for share in options.share or SHARES:
-        for symmetry in options.symmetry or work.case.symmetries:
-            for picker, pixel_size_A in pixels.items():
-                if symmetry in work.case.symmetries and (share == 100 or symmetry == work.case.symmetries[0]):
-                    refined(work, picker, symmetry, share, pixel_size_A)
+    own, *others = work.case.symmetries
+    wanted = [(own, share) for share in options.share or SHARES] + [(symmetry, 100) for symmetry in others]
+    for symmetry, share in wanted:
+        for picker, pixel_size_A in pixels.items():
+            if symmetry in (options.symmetry or work.case.symmetries):
+                refined(work, picker, symmetry, share, pixel_size_A)
 
 
 def refined(work: Work, picker: str, symmetry: str, share: int, pixel_size_A: float) -> None:
