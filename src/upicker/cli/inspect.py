@@ -9,10 +9,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Flag,
     Gain,
+    Masking,
     PixelSize,
     Size,
     changes,
@@ -36,6 +38,7 @@ def inspect(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Inspect picks in the browser, choose a threshold, and export.
 
@@ -60,7 +63,7 @@ def inspect(
     """
     check_host(host)
     merged = changes(config, changes_)
-    again = partial(listed_micrographs, micrographs, pixel_size, gain)
+    again = partial(listed_micrographs, micrographs, pixel_size, gain, masking.masks)
     paths, reading = again()
 
     from upicker.web.project import inspecting

@@ -12,10 +12,12 @@ from cyclopts import Parameter
 from upicker.cli.batches import show_warnings
 from upicker.cli.console import note, problem, silence, warning
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Flag,
     Gain,
+    Masking,
     Micrographs,
     Model,
     Output,
@@ -57,6 +59,7 @@ def pretrain(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Train on unlabelled micrographs: picks of the weights it starts from, or proposals, serve as pseudo-labels.
 
@@ -89,7 +92,7 @@ def pretrain(
     with processes() as ranks:
         given = preset_changes(preset) | changes(config, changes_, teacher__rounds=self_train)
         merged = Config().with_changes(given)
-        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
         result = stages.pretrain(paths, diameter, job, initial_weights(init, job))
@@ -113,6 +116,7 @@ def finetune(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Train on labelled micrographs (a few suffice), and choose the threshold.
 
@@ -156,7 +160,7 @@ def finetune(
     with processes() as ranks:
         given = preset_changes(preset) | changes(config, changes_)
         merged = Config().with_changes(given)
-        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
         held = _validation(validation)
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)

@@ -11,7 +11,7 @@ import numpy as np
 
 from upicker.config import Config, PickConfig
 from upicker.errors import ConfigError, UPickerWarning, warn
-from upicker.image.mask import masked
+from upicker.image.mask import is_usable, masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.stamp import stamp
 from upicker.particles import Micrograph, Particles
@@ -233,6 +233,7 @@ class Picker:
         """Return what is at or above the threshold and of a size that was asked for, in some number of views."""
         config = self.config if views is None else self.config.with_changes({"pick.views": views})
         found = self.detections(prepared, where, config)
+        found = found.select(is_usable(prepared, found.xy))
         probability = self._probability(found.score, number_of_views(prepared, config))
         return self._of_size(replace(found, score=probability).above(self.threshold), prepared.diameter_px)
 

@@ -73,7 +73,7 @@ class Read(Generic[T]):
     unmatched: int = 0
 
 
-class Remembered(Generic[F, T]):
+class Remembered(Generic[T]):
     """Reads files, each again only when it has changed.
 
     Parameters
@@ -82,11 +82,11 @@ class Remembered(Generic[F, T]):
         Reads one.
     """
 
-    def __init__(self, read: Callable[[F], T]) -> None:
+    def __init__(self, read: Callable[[Source], T]) -> None:
         self._read = read
-        self._known: dict[F, tuple[Stamp | None, T]] = {}
+        self._known: dict[Source, tuple[Stamp | None, T]] = {}
 
-    def __call__(self, source: F) -> T:
+    def __call__(self, source: Source) -> T:
         """Return what a file holds: the same object as long as the file is as it was."""
         at, known = stamp(file_of(source)), self._known.get(source)
         if known is None or known[0] != at:
