@@ -128,7 +128,7 @@ def draw_curves(
             if line:
                 axis.set_xlabel("1/Å")
             else:
-                axis.legend(fontsize=7, frameon=False)
+                axis.legend(fontsize=7, frameon=False, loc="upper right")
     for line in (0, 1):
         axes[line, 0].set_ylabel("FSC")
     style.save(figure, path)
