@@ -30,6 +30,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import maps
 import mrcfile
 import numpy as np
 import sets
@@ -40,8 +41,10 @@ from upicker.draw import style
 from upicker.io import star
 from upicker.io.atomic import replacing
 from upicker.io.pairing import pair_folder
+from upicker.io.sources import Source
 from upicker.particles import Particles
 from upicker.run.extract import Extracting, even, extract_all
+from upicker.simulate.specimens import density
 from upicker.units import Length
 
 # Shifts of the LoG picker's threshold, in standard deviations of its scores; positive: fewer picks.
@@ -140,35 +143,55 @@ def particles(folder: sets.SetFolder, options: argparse.Namespace) -> tuple[Path
         print(f"{target} is there, and taken as it is")
         optics = star.parse(target.read_text(encoding="utf-8"), target)[0]
         return target, float(optics.rows[0][optics.columns.index("_rlnImagePixelSize")])
+    picks = pair_folder([*folder.training, *folder.test], options.picks).pairs
+    optics, rows = boxes(folder, picks, options.out / "Extract" / "particles.star", options)
+    for path in picks:
+        _with_angles(folder, path, [words for words in rows if Path(words["_rlnMicrographName"]).stem == path.stem])
+    write_particles(target, optics, rows)
+    return target, float(optics["_rlnImagePixelSize"])
+
+
+def boxes(
+    folder: sets.SetFolder, picks: dict[Path, Source], target: Path, options: argparse.Namespace
+) -> tuple[dict, list[dict]]:
+    """Extract picks into boxes of `BOX_DIAMETERS`, reduced to `options.box` pixels, with the micrographs' mean defocus.
+
+    Returns
+    -------
+    dict, list of dict
+        The optics group, and for each particle column -> word, as RELION 3.1 asks for them.
+    """
     raw_px = even(BOX_DIAMETERS * folder.diameter_px())
     box = min(even(options.box), raw_px)
-    picks = pair_folder([*folder.training, *folder.test], options.picks).pairs
-    cut = options.out / "Extract" / "particles.star"
-    work = Extracting(picks, cut, Length(raw_px, "px"), threshold=options.threshold, scale_px=box)
+    work = Extracting(picks, target, Length(raw_px, "px"), threshold=options.threshold, scale_px=box)
     for outcome in extract_all(list(picks), work, options.jobs):
         if outcome.error:
             sys.exit(str(outcome.error))
-    optics, listed = star.parse(cut.read_text(encoding="utf-8"), cut)
-    rows = [dict(zip(listed.columns, words)) for words in listed.rows]
-    _with_truth(folder, list(picks), rows)
-    table = star.format_table("particles", list(rows[0]), [list(words.values()) for words in rows])
-    write_star(target, {**dict(zip(optics.columns, optics.rows[0])), **sets.truth_optics(folder)}, table)
-    return target, folder.pixel_size_A() * raw_px / box
-
-
-def _with_truth(folder: sets.SetFolder, paths: Sequence[Path], rows: list[dict]) -> None:
-    """Add each micrograph's mean defocus to all of its particles, and the true angles to those that are one."""
-    side = folder.diameter_px()
-    for path in paths:
-        own = [words for words in rows if Path(words["_rlnMicrographName"]).stem == path.stem]
+    group, listed = star.parse(target.read_text(encoding="utf-8"), target)
+    rows: list[dict] = [dict(zip(listed.columns, words)) for words in listed.rows]
+    for path in picks:
         truth = sets.truth_table(folder, path)
-        picks = Particles.of([(float(w["_rlnCoordinateX"]), float(w["_rlnCoordinateY"])) for w in own])
-        labels = Particles.of(np.stack([truth["_rlnCoordinateX"], truth["_rlnCoordinateY"]], 1))
-        for words, at in zip(own, scoring.match(picks, labels, side).label):
-            words.update({name: float(np.mean(truth[name])) for name in DEFOCUS})
-            words.update({name: float(truth[name][at]) if at >= 0 else 0.0 for name in ANGLES})
-            # Subset 0, of false picks, takes part in no reconstruction.
-            words["_rlnRandomSubset"] = 0 if at < 0 else 1 + at % 2
+        defocus = {name: float(np.mean(truth[name])) for name in DEFOCUS}
+        for words in rows:
+            if Path(words["_rlnMicrographName"]).stem == path.stem:
+                words.update(defocus)
+    return {**dict(zip(group.columns, group.rows[0])), **sets.truth_optics(folder)}, rows
+
+
+def write_particles(path: Path, optics: dict, rows: Sequence[dict]) -> None:
+    """Write a STAR file of particles, one dict of column -> word each."""
+    write_star(path, optics, star.format_table("particles", list(rows[0]), [list(words.values()) for words in rows]))
+
+
+def _with_angles(folder: sets.SetFolder, path: Path, own: Sequence[dict]) -> None:
+    """Add the true angles to those of a micrograph's picks that are a particle."""
+    truth = sets.truth_table(folder, path)
+    picks = Particles.of([(float(w["_rlnCoordinateX"]), float(w["_rlnCoordinateY"])) for w in own])
+    labels = Particles.of(np.stack([truth["_rlnCoordinateX"], truth["_rlnCoordinateY"]], 1))
+    for words, at in zip(own, scoring.match(picks, labels, folder.diameter_px()).label):
+        words.update({name: float(truth[name][at]) if at >= 0 else 0.0 for name in ANGLES})
+        # Subset 0, of false picks, takes part in no reconstruction.
+        words["_rlnRandomSubset"] = 0 if at < 0 else 1 + at % 2
 
 
 # --- 2-D classes
@@ -231,50 +254,16 @@ def reconstruct(folder: sets.SetFolder, options: argparse.Namespace) -> None:
             command = ("relion_reconstruct", "--i", source, "--o", target, "--ctf", "--sym", options.symmetry)
             run(*command, "--subset", half, log=options.out / f"half{half}.log")
         halves.append(mrcfile.read(target))
-    mask = _mask(halves[0].shape[0], MASK_DIAMETERS * folder.diameter_px() * folder.pixel_size_A() / pixel_size_A)
-    curve = fsc(halves[0] * mask, halves[1] * mask)
+    mask = maps.ball(halves[0].shape[0], MASK_DIAMETERS * folder.diameter_px() * folder.pixel_size_A() / pixel_size_A)
+    curve = maps.fsc(halves[0] * mask, halves[1] * mask)
     box_A = len(halves[0]) * pixel_size_A
-    print(f"halves: FSC below .143 at {crossing(curve, 0.143, box_A):.1f} A (Nyquist {2 * pixel_size_A:.1f} A)")
+    print(f"halves: FSC below .143 at {maps.crossing(curve, 0.143, box_A):.1f} A (Nyquist {2 * pixel_size_A:.1f} A)")
     if options.map:
-        known = mrcfile.read(options.map)
-        known = known if known.shape == halves[0].shape else _resampled(known, options.map, halves[0].shape, box_A)
-        against = fsc((halves[0] + halves[1]) * mask, known * mask)
-        print(f"known map: FSC below .5 at {crossing(against, 0.5, box_A):.1f} A")
-
-
-def _mask(box: int, diameter: float) -> np.ndarray:
-    """Return a ball with an edge of 3 pixels, `(box, box, box)`."""
-    axis = np.arange(box) - box // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    return np.clip((diameter / 2 + 3 - radius) / 3, 0, 1).astype(np.float32)
-
-
-def _resampled(known: np.ndarray, path: Path, shape: tuple[int, ...], box_A: float) -> np.ndarray:
-    """Bring a map to another grid, origins on each other; linear in the finer one after a low-pass in the coarser."""
-    from scipy import ndimage
-
-    with mrcfile.open(path, header_only=True, permissive=True) as file:
-        voxel_A = float(file.voxel_size.x)
-    step = box_A / shape[0] / voxel_A
-    middle = [n // 2 - step * (m // 2) for n, m in zip(known.shape, shape)]
-    smooth = ndimage.gaussian_filter(known.astype(np.float32), max(step - 1, 0) / 2)
-    return ndimage.affine_transform(smooth, np.full(3, step), middle, shape, order=3)  # pyright: ignore[reportArgumentType]
-
-
-def fsc(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the Fourier shell correlation of two cubes `(n, n, n)`, by shell from 0 to n / 2 - 1."""
-    n = len(one)
-    axis, last = np.fft.fftfreq(n, 1 / n), np.arange(n // 2 + 1)
-    shell = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + last**2).round().astype(int).ravel()
-    a, b = np.fft.rfftn(one).ravel(), np.fft.rfftn(other).ravel()
-    sums = [np.bincount(shell, weights)[: n // 2] for weights in ((a * b.conj()).real, abs(a) ** 2, abs(b) ** 2)]
-    return sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1e-30))
-
-
-def crossing(curve: np.ndarray, level: float, box_A: float) -> float:
-    """Return the resolution in Angstrom of the first shell below `level`, Nyquist's if none is."""
-    below = np.flatnonzero(curve[1:] < level)
-    return box_A / (below[0] + 1 if len(below) else len(curve))
+        known, voxel_A = density.read(options.map)
+        if known.shape != halves[0].shape:
+            known = maps.resampled(known, voxel_A, len(halves[0]), pixel_size_A)
+        against = maps.fsc((halves[0] + halves[1]) * mask, known * mask)
+        print(f"known map: FSC below .5 at {maps.crossing(against, 0.5, box_A):.1f} A")
 
 
 def main() -> None:
