@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from upicker.errors import CoordinatesError
 from upicker.io import coordinates, delimited
+from upicker.io.formats import tables, upicker_csv
+from upicker.io.formats.content import Content
 from upicker.io.picks import Picks
-from upicker.particles import Particles
+from upicker.particles import Particles, ScoreKind
 
 BOXES = "_CoordinateX\n_CoordinateY\n_Width\n_Height\n"
 STAR = "data_\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\ndata_0/a.mrc 1 2\n"
@@ -153,3 +155,46 @@ def test_plain_tables_are_split_in_a_faster_way_to_the_same_rows(text):
     found = list(delimited.rows(text, ","))
     # A quote that is never read as one, in a comment at the end, keeps it from the faster way.
     assert found == list(delimited.rows(f'{text}\n# "', ","))
+
+
+ROW = "1703.4250,1587.0075,108,0.99576982"
+OWN = ["x,y,diameter,score", "x,y,diameter,score,rows,columns,score_kind", "x,y,diameter,score,pixel_size_A"]
+
+
+def both_ways(text: str) -> list[object]:
+    """What the quick and the thorough way of reading make of a text: picks, or an error."""
+    found: list[object] = []
+    for read in (upicker_csv.read, tables.read):
+        try:
+            [picks] = read(Content(Path("m.csv"), text.encode(), "m"))
+        except CoordinatesError as error:
+            found.append(str(error))
+        else:
+            particles = picks.particles
+            about = picks.micrograph, picks.shape, picks.pixel_size_A, picks.unread, particles.score_kind
+            arrays = particles.xy, particles.diameter_px, particles.score
+            found.append((about, [values.tolist() for values in arrays], dict(particles.extra)))
+    return found
+
+
+@given(
+    header=st.sampled_from(OWN),
+    rows=st.lists(st.sampled_from([ROW, "-1e1,+2.5,30,1", "1,2,0,1", "1,2,3"]), max_size=4),
+    tail=st.sampled_from(["", ",4096,4096,probability", ",1.5", ",64,48,"]),
+    at=st.integers(0, 200),
+    change=st.sampled_from(
+        ["", ",", "\n", "x", "#", " ", "nan", "inf", "_", "0x1", "1e999", '"', "\r\n", ";", "\u0663", "-"]
+    ),
+)
+def test_own_tables_are_read_in_a_quicker_way_to_the_same_picks(header, rows, tail, at, change):
+    text = "\n".join([header, *(row + tail for row in rows), ""])
+    for changed in (text, text[:at] + change + text[at:], text[:at] + change + text[at + 1 :]):
+        quick, thorough = both_ways(changed)
+        assert repr(quick) == repr(thorough), changed
+
+
+def test_own_tables_as_they_are_written_take_the_quicker_way(tmp_path, monkeypatch):
+    picks = Particles.of([[1.25, 2.5], [3, 4]], 108, [0.5, 0.25], ScoreKind.PROBABILITY)
+    coordinates.write(tmp_path / "m.csv", picks, "csv", 1.5, (64, 48))
+    monkeypatch.setattr(tables, "read", None)
+    assert coordinates.read(tmp_path / "m.csv").xy.tolist() == picks.xy.tolist()

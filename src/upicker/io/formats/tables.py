@@ -86,10 +86,10 @@ def read(content: Content) -> list[Picks]:
     delimited.refuse_uneven(path, rows, first)
     particles = _particles(path, rows, at)
     if "micrograph" not in at:
-        return [_picks(path, rows, at, name, particles, unread)]
+        return [described(path, rows, at, name, particles, unread)]
     names = _micrographs(path, rows, at["micrograph"]) or [name] * len(rows)
     return [
-        _picks(path, [rows[i] for i in index], at, word, particles.select(index), unread)
+        described(path, [rows[i] for i in index], at, word, particles.select(index), unread)
         for word, index in grouped(names).items()
     ]
 
@@ -157,15 +157,15 @@ def _particles(path: Path, rows: list[tuple[int, list[str]]], at: dict[str, int]
     return replace(particles, extra=extra)
 
 
-def _picks(
+def described(
     path: Path,
     rows: list[tuple[int, list[str]]],
     at: dict[str, int],
     name: str,
     particles: Particles,
-    unread: tuple[str, ...],
+    unread: tuple[str, ...] = (),
 ) -> Picks:
-    """Add the size and pixel size of the micrograph, and the kind of score, from the first row."""
+    """Return particles with the size and pixel size of the micrograph, and the kind of score, from the first row."""
     known: dict[str, float] = {}
     for word in ("rows", "columns", "pixel_size_A"):
         if word in at and rows:
