@@ -3,14 +3,14 @@
     python benchmarks/peers.py --topaz /path/to/topaz/bin/topaz
     python benchmarks/peers.py --set empiar10017 --method topaz-2 --topaz ... --updates 1000
     python benchmarks/peers.py tables                              from what is there, without running anything
-    python benchmarks/peers.py figures --of sim-10025-hard         docs/peers.png, docs/peers-boxes.png
+    python benchmarks/peers.py figures --of sim-10025-hard         docs/peers.png and docs/peers-boxes.png
 
 The sets are those of `peers_data.py`; simulated ones are made before, by ``simulated_sets.py --stage simulate
 --training 8 --test 4 --labelled 8``. The programs are those of `peers_programs.py`, each a whole process on one thread.
 A program that is not installed has a line that says so.
 
-Thresholds: RELION's is the best of a grid on two labelled micrographs, Topaz's and the proposals' the best there; of
-our networks the one that is stored with the weights. Nobody's picks count in the margin that the labels leave.
+Thresholds: RELION's is the best of a grid on two labelled micrographs, the proposals' the best there, and so are Topaz's
+and the radius within which it keeps one pick; of our networks the one that is stored with the weights. Nobody's picks count in the margin that the labels leave.
 
 One file of results for each set and program, OUT/SET/METHOD.json, with its picks in OUT/SET/METHOD/; what is there is
 not run again. The tables go to OUT/peers.md.
@@ -131,7 +131,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--simulated", type=Path, default=Path("runs/simulated"))
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
-    parser.add_argument("--of", default="sim-10025-hard", help="figures: the set of the pictures")
+    parser.add_argument("--of", default="sim-10025-hard", help="figures: the set of peers.png")
+    parser.add_argument("--pictures", type=Path, default=Path("docs"), help="figures: where to")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     given = {name: Path(folder) for name, _, folder in (word.partition("=") for word in options.published)}
@@ -144,12 +145,13 @@ def main() -> None:
         found = sets.remembered(of.folder / f"{method.key}.json")
         return found or {"missing": method.missing(of) or "not run"}
 
+    all_sets = [opened(name) for name in options.set or names]
     if options.what == "figures":
         import peers_figures
 
-        peers_figures.draw(opened(options.of), some, kept)
+        peers_figures.crops(opened(options.of), some, kept, options.pictures / "peers.png")
+        peers_figures.boxes(all_sets, some, kept, options.pictures / "peers-boxes.png")
         return
-    all_sets = [opened(name) for name in options.set or names]
     if options.what == "run":
         for of in all_sets:
             for method in some:

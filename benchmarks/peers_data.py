@@ -91,7 +91,7 @@ class DataSet:
 
     @cached_property
     def margin_px(self) -> float:
-        """The margin along the border in which nobody's picks count, because labels of training micrographs leave it."""
+        """The margin along the border in which nobody's picks count, because the training labels leave it."""
         frame = SimpleNamespace(raw_shape=self.shape)
         like: Any = [
             SimpleNamespace(

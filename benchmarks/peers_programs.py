@@ -30,6 +30,8 @@ from upicker.pick import shipped
 
 # Topaz's networks see 71 pixels, and its guides reduce particles to about this many pixels (EMPIAR-10025: 16 times).
 TOPAZ_DIAMETER_PX = 13.5
+# Topaz keeps one pick within a radius; tried, in radii of the particle.
+TOPAZ_RADII = (1.0, 1.5)
 # A few particles lack a label even where an expert labelled all: what Topaz is told to expect, as a multiple of the
 # labels. With no more than the labels it takes all else for background.
 TOPAZ_EXPECTED = 1.1
@@ -146,13 +148,12 @@ def cost_of(of: DataSet, few: Cost, many: Cost) -> dict[str, float]:
     return {"cpu_s": cpu, "wall_s": wall, "start_cpu_s": start, "peak_GB": many.peak_GB}
 
 
-def run_program(of: DataSet, program: Program, folder: Path, stored: float | None = None, **about: object) -> Outcome:
+def run_program(of: DataSet, program: Program, folder: Path, stored: float | None = None) -> Outcome:
     """Pick, and take the threshold that is stored with the weights, or the best on labelled micrographs."""
     learned, few = picked(of, program, False, folder)
     found, many = picked(of, program, True, folder)
     threshold, how = (of.best_threshold(learned), "best on labelled") if stored is None else (stored, "stored")
-    outcome = Outcome(found, found, threshold, how, cost_of(of, few, many))
-    return dataclasses.replace(outcome, **about)  # pyright: ignore[reportArgumentType]
+    return Outcome(found, found, threshold, how, cost_of(of, few, many))
 
 
 # --- RELION
@@ -194,13 +195,20 @@ def topaz_environment(tools: Tools, folder: Path) -> dict[str, str]:
 def topaz(of: DataSet, folder: Path, tools: Tools, labelled: int) -> Outcome:
     """Topaz: its general model, or one that it trains on labels, from its own pretrained weights as by default."""
     scale = max(1, round(of.diameter_px / TOPAZ_DIAMETER_PX))
-    radius = max(1, round(of.diameter_px / scale / 2))
     environment = topaz_environment(tools, of.folder)
     model, training = topaz_trained(of, tools, labelled, scale, environment) if labelled else (None, {})
-    program = speed.topaz(Path(tools.topaz), model, scale, radius, of.diameter_px)
-    program = dataclasses.replace(program, environment=environment)
+    grid = {}
+    for factor in TOPAZ_RADII:
+        radius = max(1, round(factor * of.diameter_px / scale / 2))
+        program = speed.topaz(Path(tools.topaz), model, scale, radius, of.diameter_px)
+        program = dataclasses.replace(program, environment=environment)
+        learned, few = picked(of, program, False, folder)
+        score = scoring.score(of.pairs(learned, of.chosen_on), of.diameter_px)
+        grid[score.best_f1] = program, few, score.best_threshold, f"best on labelled, radius {radius} of {scale}-fold"
+    program, few, threshold, how = grid[max(grid)]
+    found, many = picked(of, program, True, folder)
     size = (model or topaz_shipped(tools)).stat().st_size
-    return run_program(of, program, folder, model_bytes=size, training=training)
+    return Outcome(found, found, threshold, how, cost_of(of, few, many), size, training)
 
 
 def topaz_shipped(tools: Tools) -> Path:
@@ -250,7 +258,8 @@ def ours(of: DataSet, folder: Path, model: Path, training: dict | None = None) -
     words = ["pick", "--model", str(model.resolve()), "--diameter", f"{of.diameter_px:g}px", "--jobs", "1"]
     program = speed.ours("ours", ROOT / "src", [*words, "--set", "train.threads=1", *speed.THRESHOLDS], 0.0)
     stored, size = speed.stored_threshold(model, views), model.stat().st_size
-    return run_program(of, program, folder, stored, model_bytes=size, training=training or {})
+    outcome = run_program(of, program, folder, stored)
+    return dataclasses.replace(outcome, model_bytes=size, training=training or {})
 
 
 def trained(of: DataSet, folder: Path, tools: Tools, labelled: int) -> Outcome:
