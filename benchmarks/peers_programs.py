@@ -254,10 +254,11 @@ def proposals(of: DataSet, folder: Path) -> Outcome:
 
 def ours(of: DataSet, folder: Path, model: Path, training: dict | None = None) -> Outcome:
     """`upicker pick` with weights, and the threshold that is stored with them."""
-    views = Config().pick.views
+    from upicker.pick.picker import Picker  # torch takes seconds
+
     words = ["pick", "--model", str(model.resolve()), "--diameter", f"{of.diameter_px:g}px", "--jobs", "1"]
     program = speed.ours("ours", ROOT / "src", [*words, "--set", "train.threads=1", *speed.THRESHOLDS], 0.0)
-    stored, size = speed.stored_threshold(model, views), model.stat().st_size
+    stored, size = Picker(model).threshold, model.stat().st_size
     outcome = run_program(of, program, folder, stored)
     return dataclasses.replace(outcome, model_bytes=size, training=training or {})
 
