@@ -9,9 +9,9 @@ The sets are those of `peers_data.py`; simulated ones are made before, by ``simu
 --training 8 --test 4 --labelled 8``. The programs are those of `peers_programs.py`, each a whole process on one thread.
 A program that is not installed has a line that says so.
 
-Thresholds: RELION's is the best of a grid on two labelled micrographs, the proposals' the best there, and so are
-Topaz's and the radius within which it keeps one pick; of our networks the one that is stored with the weights. Nobody's
-picks count in the margin that the labels leave.
+Thresholds: RELION's, and its diameters, are the best of a grid on two labelled micrographs; the proposals' is the best
+there, and so are Topaz's and the radius within which it keeps one pick; of our networks it is the one that is stored
+with the weights. Nobody's picks count in the margin that the labels leave.
 
 One file of results for each set and program, OUT/SET/METHOD.json, with its picks in OUT/SET/METHOD/; what is there is
 not run again. The tables go to OUT/peers.md.

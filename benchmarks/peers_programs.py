@@ -35,6 +35,8 @@ TOPAZ_RADII = (1.0, 1.5)
 # A few particles lack a label even where an expert labelled all: what Topaz is told to expect, as a multiple of the
 # labels. With no more than the labels it takes all else for background.
 TOPAZ_EXPECTED = 1.1
+# Tried as the middle of RELION's range of diameters, in diameters.
+RELION_SIZES = (0.8, 1.0, 1.3)
 # As RELION's window calls it.
 LOG = ("--shrink", "0", "--lowpass", "20")
 # In place of torchvision, of which Topaz needs no more, and which does not load beside every torch.
@@ -160,19 +162,23 @@ def run_program(of: DataSet, program: Program, folder: Path, stored: float | Non
 
 
 def relion_log(of: DataSet, folder: Path) -> Outcome:
-    """RELION's LoG; its threshold is the best of a grid."""
+    """RELION's LoG; its diameters, and then its threshold, are the best of a grid."""
 
-    def program(shift: float) -> Program:
-        size = {"diameter_px": of.diameter_px, "pixel_size_A": of.pixel_size_A}
-        return speed.relion("RELION LoG", *LOG, "--LoG_adjust_threshold", f"{shift:g}", **size)
+    def program(size: float, shift: float) -> Program:
+        units = {"diameter_px": size * of.diameter_px, "pixel_size_A": of.pixel_size_A}
+        return speed.relion("RELION LoG", *LOG, "--LoG_adjust_threshold", f"{shift:g}", **units)
 
-    grid = {shift: picked(of, program(shift), False, folder) for shift in SHIFTS}
-    f1 = {s: scoring.score(of.pairs(picks, of.chosen_on), of.diameter_px).f1 for s, (picks, _) in grid.items()}
-    best = max(f1, key=lambda shift: f1[shift])
-    everything, _ = picked(of, program(min(SHIFTS)), True, folder)
-    found, many = picked(of, program(best), True, folder)
-    cost = cost_of(of, grid[best][1], many)
-    return Outcome(everything, found, float("-inf"), f"shift {best:+g} of a grid, best on labelled", cost)
+    def learned(size: float, shift: float) -> tuple[scoring.Score, Cost]:
+        picks, cost = picked(of, program(size, shift), False, folder)
+        return scoring.score(of.pairs(picks, of.chosen_on), of.diameter_px), cost
+
+    size = max(RELION_SIZES, key=lambda size: learned(size, min(SHIFTS))[0].best_f1)
+    grid = {shift: learned(size, shift) for shift in SHIFTS}
+    best = max(grid, key=lambda shift: grid[shift][0].f1)
+    everything, _ = picked(of, program(size, min(SHIFTS)), True, folder)
+    found, many = picked(of, program(size, best), True, folder)
+    how = f"diameters x {size:g}, shift {best:+g}: best of a grid on labelled"
+    return Outcome(everything, found, float("-inf"), how, cost_of(of, grid[best][1], many))
 
 
 # --- Topaz
