@@ -51,7 +51,7 @@ HEAD = (
     "start, CPU-s",
     "peak GB",
     "model MB",
-    "training",
+    "training, CPU",
 )
 FIGURES = ("precision", "recall", "f1", "best_f1", "average_precision")
 
@@ -102,7 +102,7 @@ def row(method: Method, result: Mapping, labelled: int) -> list[str]:
         words += [f"{p:.3f} / {r:.3f} / {f1:.3f}", f"{best:.3f}", f"{ap:.3f}"]
     cost, size, took = result["cost"], result["model_bytes"], result["training"]
     costs = [f"{cost[key]:.2f}" if cost else "" for key in ("cpu_s", "wall_s", "start_cpu_s", "peak_GB")]
-    training = f"{took['steps']} steps, {took['wall_s'] / 60:.1f} min" if took else ""
+    training = f"{took['steps']} steps, {took.get('cpu_s', took['wall_s']) / 60:.1f} min" if took else ""
     return [title, number, *words, *costs, f"{size / 1e6:.1f}" if size else "", training]
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,12 +280,13 @@ def trained(of: DataSet, folder: Path, tools: Tools, labelled: int) -> Outcome:
     about = model.with_suffix(".json")
     if not model.exists() or sets.remembered(about) is None:
         job = Job(model, Config().with_changes({"train.seed": tools.seed, "train.threads": 1}), resume=True)
-        start, paths = shipped.path_of(shipped.DEFAULT), [*of.train, *of.test]
+        start, paths, began = shipped.path_of(shipped.DEFAULT), [*of.train, *of.test], time.process_time()
         if labelled:
             result = stages.finetune(of.train[:labelled], of.labels, job, start, of.diameter)
         else:
             result = stages.pretrain(paths, of.diameter, job, start)
-        sets.remember(about, {"steps": result.steps, "wall_s": result.seconds, "commit": commit()})
+        cpu_s = time.process_time() - began
+        sets.remember(about, {"steps": result.steps, "cpu_s": cpu_s, "wall_s": result.seconds, "commit": commit()})
     return ours(of, folder, model, sets.remembered(about))
 
 
