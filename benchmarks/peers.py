@@ -3,7 +3,7 @@
     python benchmarks/peers.py --topaz /path/to/topaz/bin/topaz
     python benchmarks/peers.py --set empiar10017 --method topaz-2 --topaz ... --updates 1000
     python benchmarks/peers.py tables                              from what is there, without running anything
-    python benchmarks/peers.py figures --of sim-10025-hard         docs/peers.png and docs/peers-boxes.png
+    python benchmarks/peers.py figures                             docs/peers.png and docs/peers-boxes.png
 
 The sets are those of `peers_data.py`; simulated ones are made before, by ``simulated_sets.py --stage simulate
 --training 8 --test 4 --labelled 8``. The programs are those of `peers_programs.py`, each a whole process on one thread.
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--simulated", type=Path, default=Path("runs/simulated"))
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
-    parser.add_argument("--of", default="sim-10025-hard", help="figures: the set of peers.png")
+    parser.add_argument("--of", default="empiar10017", help="figures: the set of peers.png")
     parser.add_argument("--pictures", type=Path, default=Path("docs"), help="figures: where to")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
