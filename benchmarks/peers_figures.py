@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from peers_data import DataSet
 from peers_programs import Method
+from PIL import Image
 
 from upicker.draw import style
 from upicker.draw.picks import FALSE, FOUND, MISSED, Circles, legible
@@ -41,7 +43,7 @@ def crops(of: DataSet, some: Sequence[Method], kept: Kept, path: Path, number: i
     scale = PANEL_PX / side
     shown = legible(pixels, of.diameter_px, scale)
     down = -(-len(there) // across)
-    figure = Figure((across * 2.5, down * 3.0), dpi=style.DPI, layout="constrained")
+    figure = Figure((across * 2.5, down * 3.1 + 0.4), dpi=style.DPI, layout="constrained")
     for axes in (grid := figure.subplots(down, across, squeeze=False).ravel())[len(there) :]:
         axes.set_axis_off()
     height, width = of.shape
@@ -52,7 +54,13 @@ def crops(of: DataSet, some: Sequence[Method], kept: Kept, path: Path, number: i
         picks, labels = picks.above(kept(of, method)["threshold"]), of.truth(source)
         _panel(axes, of, picks, labels, corner, side)
         axes.set_title(title(of, method), fontsize=9)
+    kinds = (("TP: found", FOUND), ("FN: missed", MISSED), ("FP: false", FALSE))
+    handles = [Patch(color=colour, label=name) for name, colour in kinds]
+    figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
     style.save(figure, path)
+    with Image.open(path) as picture:  # A palette takes half the bytes.
+        few = picture.convert("RGB").quantize(128)
+    few.save(path, optimize=True)
 
 
 def _panel(axes: Axes, of: DataSet, picks: Particles, labels: Particles, corner: np.ndarray, side: float) -> None:
@@ -74,8 +82,10 @@ def _panel(axes: Axes, of: DataSet, picks: Particles, labels: Particles, corner:
     left = 0
     for (name, _, colour, _), count in zip(kinds, counts):
         bar.barh(0, count, left=left, color=colour, height=1)
-        if count / max(sum(counts), 1) > 0.12:
-            bar.text(left + count / 2, -0.04, f"{name} {count}", ha="center", va="center", fontsize=8)
+        share = count / max(sum(counts), 1)
+        if share > 0.04:
+            words = f"{name} {count}" if share > 0.13 else f"{count}"
+            bar.text(left + count / 2, -0.04, words, ha="center", va="center", fontsize=8)
         left += count
     bar.set(xlim=(0, max(left, 1)), ylim=(-0.5, 0.5))
     bar.set_axis_off()
@@ -94,7 +104,9 @@ def boxes(all_sets: Sequence[DataSet], some: Sequence[Method], kept: Kept, path:
         for at, method in enumerate(reversed(there)):
             result = kept(of, method)
             if "missing" in result:
-                axes.text(0.5, at, "not run", transform=axes.get_yaxis_transform(), ha="center", va="center", size=7)
+                axes.text(
+                    0.5, at, result["missing"], transform=axes.get_yaxis_transform(), ha="center", va="center", size=7
+                )
                 continue
             f1 = [one["F1"] for one in result["each"]]
             low = min(low, *f1)
