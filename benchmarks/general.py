@@ -2,7 +2,8 @@
 
     python benchmarks/general.py check [MODEL]            F1 on each set, with diameters given rightly and wrongly
     python benchmarks/general.py sizes [MODEL]            two specimens in one micrograph, 1 : 1.7
-    python benchmarks/general.py structures [MODEL]       five that were left out: F1 at three doses, sizes of boxes
+    python benchmarks/general.py structures [MODEL]       five that were left out: F1 at three doses, sizes of boxes,
+                                                          and how far scores are from probabilities
     python benchmarks/general.py publish MODEL --name general-1 --commit 1234abc
 
 MODEL is a file or the name of a shipped model, by default the shipped one. The sets are those of `training.py`, with
@@ -25,6 +26,7 @@ from size import DOSES, simulated
 from training import SETS, Data
 
 from upicker import model as model_room
+from upicker.calibration import expected_error
 from upicker.cli import app as cli
 from upicker.io import coordinates, micrographs
 from upicker.io.micrographs import Reading
@@ -33,7 +35,7 @@ from upicker.particles import Particles
 from upicker.pick.picker import Picker
 from upicker.pick.shipped import DEFAULT
 from upicker.run.size import follow
-from upicker.scoring import Score, match, score
+from upicker.scoring import Score, match, pooled, score
 from upicker.train.labels import LabelledMicrograph, edge_margin, picks_margin, read_pair
 from upicker.units import Length
 
@@ -97,11 +99,13 @@ def structures(model: str, shared: Path, work: Path, changes: Mapping[str, objec
     """Print a row for each structure, dose and given diameter, and for all structures together."""
     picker = Picker(model, {"pick.sizes": True, **changes})
     stored = picker.threshold
-    print(f"| | given | scale | F1 at {stored:.3f} | best F1 | size: median (signed) | 90 % within | matched |")
-    print("|---|---|---|---|---|---|---|---|")
+    head = "size: median (signed) | 90 % within | matched | calibration error"
+    print(f"| | given | scale | F1 at {stored:.3f} | best F1 | {head} |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for dose in DOSES:
         f1: dict[float, list[float]] = {given: [] for given in SIZED}
         errors: dict[float, list[np.ndarray]] = {given: [] for given in SIZED}
+        wrong: dict[float, list[float]] = {given: [] for given in SIZED}
         for name in LEFT_OUT:
             folder, true_px = simulated(shared / "structures", work, name, dose)
             paths = micrographs.find([folder])
@@ -114,10 +118,13 @@ def structures(model: str, shared: Path, work: Path, changes: Mapping[str, objec
                 found = np.concatenate([size_errors(one.above(stored), of) for one, of in pairs])
                 f1[given].append(at.f1)
                 errors[given].append(found)
+                wrong[given].append(expected_error(*pooled(pairs)))
                 cells = f"{given:g} | {given * picker.relative_size:.2f} | {at.f1:.3f} | {best.best_f1:.3f}"
-                print(f"| {name}, {true_px:.0f} px, {dose} e/A2 | {cells} | {size_cells(found)} |", flush=True)
+                cells += f" | {size_cells(found)} | {wrong[given][-1]:.3f}"
+                print(f"| {name}, {true_px:.0f} px, {dose} e/A2 | {cells} |", flush=True)
         for given in SIZED:
             cells = f"{given:g} | | {np.mean(f1[given]):.3f} (mean) | | {size_cells(np.concatenate(errors[given]))}"
+            cells += f" | {np.mean(wrong[given]):.3f} (mean)"
             print(f"| **all, {dose} e/A2** | {cells} |", flush=True)
 
 

@@ -29,6 +29,8 @@ from upicker.io import coordinates, mrc
 from upicker.io.micrographs import Reading
 from upicker.particles import Particles
 from upicker.pick.picker import Picker
+from upicker.report import page
+from upicker.report.inputs import Inputs
 from upicker.run import record, status
 from upicker.run.batch import Workers, each
 from upicker.run.entries import Entry, Journal
@@ -37,6 +39,11 @@ from upicker.run.outputs import Outputs
 from upicker.run.pick import Picking
 from upicker.simulate.scene import Scene, make
 from upicker.units import Length
+from upicker.web.app import list_of
+from upicker.web.inspecting.pick_store import PickStore
+from upicker.web.parts import Parts
+from upicker.web.project import inspecting
+from upicker.web.tiles.images import MicrographImages
 
 SCENE = Scene(shape=(1024, 1024), pixel_size_A=4.0, specimens=("globule",), particles=60, seed=1)
 COUNTS = (1, 2, 4)
@@ -134,11 +141,15 @@ def entries(folder: Path, options: argparse.Namespace) -> None:
     journal.begin("pick", count, count)
     journal.append(Entry.of(path, name, (192, 192), 5.0, picks, 20.0) for path, name in zip(paths, names, strict=True))
     journal.close()
+    stores: list[PickStore] = []
     steps: dict[str, Callable[[], object]] = {
         "read run.toml and its entries": lambda: record.read(out),
         "find what --skip-existing has to do": lambda: work.outputs.missing(paths),
         "begin a run in which all is done": lambda: list(find_all(paths, work, 1, [])),
         "upicker status": lambda: status.status(out),
+        "upicker report, without pictures": lambda: page.write(Inputs(out), folder / "report.html", lambda *_: None),
+        "upicker inspect, until the list of the page is served": lambda: served(paths, out, stores),
+        "upicker inspect, until all picks are read": lambda: [store.wait(600) for store in stores],
     }
     print(f"\n| {count} micrographs done | seconds | CPU-s |\n|---|---|---|")
     for name, step in steps.items():
@@ -146,6 +157,15 @@ def entries(folder: Path, options: argparse.Namespace) -> None:
             step()
         print(f"| {name} | {spent.wall_s:.1f} | {spent.cpu_s:.1f} |", flush=True)
     print(f"| memory of the process, with the network | {peak_mb():.0f} MB | |")
+    for store in stores:
+        store.close()
+
+
+def served(paths: list[Path], out: Path, stores: list[PickStore]) -> None:
+    """Open the inspecting page of a folder, up to its list of micrographs; picks are then read in the background."""
+    project = inspecting(paths, Reading(), out)
+    stores.append(PickStore(project, None))
+    assert len(list_of(project, Parts(MicrographImages(project), None, stores[-1]))) == len(paths)
 
 
 def main() -> None:

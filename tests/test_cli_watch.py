@@ -10,6 +10,7 @@ from command_line import micrograph, upicker
 from test_run_watch import Clock, Writer, appended, at_once, reserved
 
 from upicker.io import coordinates
+from upicker.report import live
 from upicker.run import decoys, record, relion
 from upicker.run import watch as run_watch
 from upicker.run.watch import Watch
@@ -53,6 +54,32 @@ def test_picks_as_they_arrive_are_those_of_a_run_over_all(capsys, clock, content
     code, out, _ = upicker(capsys, *PICK, "--diameter", "24px")
     assert code == 0
     assert "10 were done before" in out
+
+
+def test_a_report_follows_and_says_when_it_has_ended(capsys, clock, contents, monkeypatch):
+    written: list[tuple[int, bool]] = []
+
+    def follow(folder: Path, path: Path, every_s: float) -> live.Following:
+        found = live_follow(folder, path, every_s)
+        written.append((found.status.done, found.is_running))
+        return found
+
+    live_follow = live.follow
+    monkeypatch.setattr(live, "follow", follow)
+    arriving(clock, {name: contents[name] for name in ("m0", "m1", "m2")})
+    arguments = ("propose", "mics", "-o", "out", "--diameter", "24px", "--set", "propose.template=false", "--jobs", 1)
+    arguments += ("--watch", "--idle", "10min", "--report", "live.html")
+    assert upicker(capsys, *arguments)[::2] == (0, "")
+    assert written == [(1, True), (2, True), (3, True), (3, False)]
+    assert 'http-equiv="refresh"' not in Path("live.html").read_text()
+    Path("live.html").unlink()
+    Path("live.html").mkdir()
+    clock.starts(at_once(Path("mics/m6.mrc"), contents["m6"]))
+    code, out, err = upicker(capsys, *arguments)
+    assert code == 0
+    assert "live.html" in err
+    assert "The watch goes on" in err
+    assert "3 were done before" in out
 
 
 def test_diameter_and_threshold_are_found_once_by_the_first_ones(capsys, clock, contents, monkeypatch):

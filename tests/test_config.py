@@ -222,6 +222,10 @@ def test_presets_are_the_defaults_and_the_papers_architecture():
     paper = preset("paper").model
     assert (paper.backbone, paper.levels, paper.dim) == ("resnet50", 4, 256)
     assert (paper.encoder_layers, paper.decoder_layers) == (6, 6)
+    config = preset("paper")
+    assert (config.train.proposals, config.train.pretrain_epochs, config.train.finetune_epochs) == ("50", 50, 50)
+    assert (config.propose.template, config.propose.min_ratio, config.propose.max_ratio) == (False, 0.8, 1.25)
+    assert (config.image.bilateral, config.image.equalize) == (True, "clahe")
     assert set(PRESETS) == {"compact", "paper"}
     with pytest.raises(ConfigError, match="The nearest is 'paper'"):
         preset("papre")

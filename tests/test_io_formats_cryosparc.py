@@ -273,14 +273,44 @@ def test_distances_become_diameters_with_the_micrographs_own_pixel_size(tmp_path
 
 def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     good = np.load(written(tmp_path))
-    more = [("filament/filament_uid", "<u8"), ("alignments3D/shift", "<f4", (2,)), ("alignments2D/shift", "<f4", (2,))]
+    more = [("filament/filament_uid", "<u8"), ("alignments3D/shift", "<f4", (2,))]
     table = np.zeros(len(good), good.dtype.descr + more)
     for name in good.dtype.names:
         table[name] = good[name]
     assert {picks.unread for picks in coordinates.read_all(saved(tmp_path / "a.cs", table))} == {()}
     table["filament/filament_uid"], table["alignments3D/shift"] = 7, 1.5
     found = coordinates.read_all(saved(tmp_path / "b.cs", table))
-    assert {picks.unread for picks in found} == {("filament numbers", "shifts of refinement")}
+    assert {picks.unread for picks in found} == {
+        ("filament numbers", "shifts of refinement, for want of their pixel size")
+    }
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_shifts_of_the_last_alignment_are_subtracted(tmp_path: Path, beside: bool) -> None:
+    good = np.load(written(tmp_path))
+    sizes = [("alignments2D/psize_A", "<f4"), ("alignments3D/psize_A", "<f4"), ("blob/psize_A", "<f4")]
+    more = [*sizes, ("alignments2D/shift", "<f4", (2,)), ("alignments3D/shift", "<f4", (2,))]
+    fields = [("uid", "<u8"), *more] if beside else good.dtype.descr + more
+    table = np.zeros(len(good), fields)
+    for name in table.dtype.names:
+        if name in good.dtype.names:
+            table[name] = good[name]
+    table["alignments2D/shift"], table["alignments2D/psize_A"], table["blob/psize_A"] = (4, -2), 2 * 1.77, 1.77
+    path = saved(tmp_path / ("picked_passthrough_particles.cs" if beside else "all.cs"), table)
+    path = tmp_path / "picked.cs" if beside else path
+    for i, picks in enumerate(coordinates.read_all(path)):
+        np.testing.assert_allclose(picks.particles.xy, some(i + 2).xy - (8, -4), atol=1e-3)
+        assert picks.unread == ()
+    table["alignments3D/shift"], table["alignments3D/psize_A"] = (0, 1), 4 * 1.77
+    saved(tmp_path / ("picked_passthrough_particles.cs" if beside else "all.cs"), table)
+    for i, picks in enumerate(coordinates.read_all(path)):
+        np.testing.assert_allclose(picks.particles.xy, some(i + 2).xy - (0, 4), atol=1e-3)
+    flipped = coordinates.read_all(path, ReadOptions(lambda _: SHAPE, "cryosparc"))
+    np.testing.assert_allclose(flipped[1].particles.xy[:, 1], SHAPE[0] - some(3).xy[:, 1] + 4, atol=1e-3)
+    table["alignments3D/shift"] = np.nan
+    saved(tmp_path / ("picked_passthrough_particles.cs" if beside else "all.cs"), table)
+    with pytest.raises(CoordinatesError, match="alignments3D/shift does not hold shifts"):
+        coordinates.read_all(path)
 
 
 @pytest.mark.parametrize(

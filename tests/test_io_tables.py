@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from upicker.errors import CoordinatesError
-from upicker.io import coordinates
+from upicker.io import coordinates, delimited
 from upicker.io.picks import Picks
 from upicker.particles import Particles
 
@@ -144,3 +146,10 @@ def test_a_name_that_begins_like_a_comment_is_kept(tmp_path: Path) -> None:
     for format in ("csv", "tsv"):
         coordinates.write_all(tmp_path / f"all.{format}", picks, format)
         assert [p.micrograph for p in coordinates.read_all(tmp_path / f"all.{format}")] == ["#1.mrc", "b.mrc"]
+
+
+@given(st.text(alphabet=st.sampled_from('1.5xy,;# "\t\n\r\x0b\x1c\x85\u2028_-'), max_size=60))
+def test_plain_tables_are_split_in_a_faster_way_to_the_same_rows(text):
+    found = list(delimited.rows(text, ","))
+    # A quote that is never read as one, in a comment at the end, keeps it from the faster way.
+    assert found == list(delimited.rows(f'{text}\n# "', ","))

@@ -53,7 +53,7 @@ def test_micrographs_are_in_the_order_in_which_they_were_done_last(out):
     journal = Journal(out)
     journal.append([Entry(name, particles=number) for number, name in enumerate(("z", "a", "m0", "z"))])
     journal.close()
-    assert [(one.name, one.particles) for one in live.in_order(out)] == [("a", 1), ("m0", 2), ("z", 3)]
+    assert [(one.name, one.particles) for one in entries.in_order(out)] == [("a", 1), ("m0", 2), ("z", 3)]
 
 
 def test_scores_and_usable_area_are_noted(tmp_path, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import upicker
 
-from upicker.errors import ConfigError, InputError, MicrographError, OutputError
+from upicker.errors import ConfigError, DeviceError, InputError, MicrographError, OutputError
 from upicker.io import mrc
 from upicker.pick.picker import Picker
 from upicker.run import record, site
@@ -32,6 +32,11 @@ class Length:
     def __call__(self, path: Path) -> int:
         if path.name == "bad":
             raise MicrographError(path, "it is bad")
+        if path.name == "hot" and not (self.folder / "cool").exists():
+            (self.folder / "cool").touch()
+            raise DeviceError("cuda:0", "it has fallen off the bus", "Look at the node")
+        if path.name.startswith("broken"):
+            raise DeviceError("cuda:0", "it has fallen off the bus", "Look at the node")
         if path.name == "full":
             raise OutputError(path, "the disk is full")
         if path.name == "deadly" or (path.name == "once" and not (self.folder / "tried").exists()):
@@ -67,6 +72,22 @@ def test_a_file_that_kills_its_workers_fails_alone(cluster, tmp_path):
     outcomes = {one.path.name: one for one in each([Path(n) for n in ("a", "deadly", "b")], Length(tmp_path), cluster)}
     assert {name: one.value for name, one in outcomes.items()} == {"a": 1, "deadly": None, "b": 1}
     assert "the process working on it was killed, 4 times" in outcomes["deadly"].error.found
+
+
+def test_a_gpu_that_fails_costs_its_worker_a_new_start_and_no_file(cluster, tmp_path):
+    names = ["a", "hot", "b"]
+    outcomes = {one.path.name: one for one in each([Path(name) for name in names], Length(tmp_path), cluster)}
+    assert {name: one.value for name, one in outcomes.items()} == {"a": 1, "hot": 3, "b": 1}
+    assert "cuda:0 failed while working on it (it has fallen off the bus)" in str(outcomes["hot"].warnings[0])
+
+
+def test_a_file_at_which_gpus_fail_fails_alone_and_gpus_that_all_fail_end_the_run(cluster, tmp_path):
+    outcomes = {one.path.name: one for one in each([Path("a"), Path("broken"), Path("b")], Length(tmp_path), cluster)}
+    assert {name: one.value for name, one in outcomes.items()} == {"a": 1, "broken": None, "b": 1}
+    assert "fallen off the bus), 2 times" in outcomes["broken"].error.found
+    with pytest.raises(DeviceError, match="fallen off the bus"):
+        list(each([Path(f"broken{i}") for i in range(40)], Length(tmp_path), cluster))
+    assert len(list(each([Path("after")], Length(tmp_path), cluster))) == 1
 
 
 def test_what_concerns_all_files_is_raised_and_the_rest_is_dropped(cluster, tmp_path):

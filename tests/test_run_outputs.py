@@ -2,56 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from work import calls
 
-from upicker.errors import CoordinatesError, InputError, MicrographError, OutputError
-from upicker.io import coordinates, mrc
+from upicker.errors import CoordinatesError, InputError, OutputError
+from upicker.io import coordinates
 from upicker.particles import Particles
 from upicker.run import compare, extract
-from upicker.run.masks import Masks
 from upicker.run.outputs import Outputs
 from upicker.run.propose import ratios
 from upicker.units import Length, parse_length
-
-
-@pytest.mark.parametrize("binning", [1, 2, 3.7])
-def test_a_mask_lies_on_its_micrograph_whatever_its_size(tmp_path, binning):
-    raw, working = (300, 420), (117, 164)
-    shape = tuple(round(n / binning) for n in raw)
-    y, x = (np.arange(n) * m / n for n, m in zip(shape, raw, strict=True))
-    bad = (y[:, None] > 150) & (x[None, :] < 100)
-    mrc.write(tmp_path / "m.mrc", bad, None)
-    usable = Masks(tmp_path / "m.mrc").usable("any", raw, working)
-    wy, wx = (np.arange(n) * m / n for n, m in zip(working, raw, strict=True))
-    expected = ~((wy[:, None] > 150) & (wx[None, :] < 100))
-    assert usable.shape == working
-    assert (usable == expected).mean() > 0.98  # but for the rim, which the mask knows to half its pixel
-    assert usable[:, 60:].all()
-    assert usable[:50].all()
-
-
-def test_masks_in_a_folder_go_by_name(tmp_path):
-    mrc.write(tmp_path / "a_mask.mrc", np.ones((30, 40)), None)
-    mrc.write(tmp_path / "b.mrc", np.zeros((30, 40)), None)
-    masks = Masks(tmp_path)
-    assert not masks.usable("a", (60, 80), (15, 20)).any()
-    assert masks.usable("b", (60, 80), (15, 20)).all()
-    with pytest.raises(InputError, match="holds no mask for c"):
-        masks.usable("c", (60, 80), (15, 20))
-    with pytest.raises(MicrographError, match="aspect ratio"):
-        masks.usable("b", (80, 60), (20, 15))
-    with pytest.raises(InputError, match="no such file"):
-        Masks(tmp_path / "nowhere").usable("a", (60, 80), (15, 20))
-
-
-def test_a_folder_of_masks_is_listed_once(tmp_path):
-    for number in range(20):
-        mrc.write(tmp_path / f"m{number:02}.mrc", np.zeros((20, 20)), None)
-    masks = Masks(tmp_path)
-    first = calls(lambda: masks.find("m00"))
-    assert calls(lambda: masks.find("m19")) < first / 10
 
 
 def test_the_range_of_diameters_becomes_ratios_in_any_unit():

@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from upicker.errors import ConfigError, InputError
 from upicker.io import coordinates, folders, micrographs
+from upicker.io.masks import Masks
 from upicker.run import machine, simulate, truth
-from upicker.run.masks import Masks
 from upicker.run.simulate import DataSet, simulate_all
 from upicker.simulate.contamination import Contamination
 from upicker.simulate.microscope.optics import Optics
@@ -139,8 +139,8 @@ def test_relions_lists_hold_optics_defoci_and_angles(done):
 def test_masks_are_read_with_their_bad_pixels(done):
     for index, path in enumerate(done.paths):
         made = make(SCENE, index)
-        usable = Masks(done.folder / "masks").usable(path.stem, SCENE.shape, SCENE.shape)
-        assert np.array_equal(usable, ~made.unusable)
+        unusable = Masks(done.folder / "masks").unusable(path.stem, SCENE.shape)
+        assert np.array_equal(unusable, made.unusable)
     assert any(make(SCENE, index).unusable.any() for index in range(3))
 
 

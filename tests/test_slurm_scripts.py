@@ -35,23 +35,40 @@ def script(after: str, changes: dict[str, str]) -> str:
     return code
 
 
-def submitted(folder: Path, slurm: Path, code: str, *options: str) -> str:
-    """Submit a script, wait for the end of its job, and return what it printed."""
-    (folder / "job.sh").write_text(code)
-    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    variables = environment() | {"SLURM_CONF": str(slurm), "PATH": paths}
-    where = ["--output", f"{folder}/log-%A-%a.txt", "--parsable", "--mem=1G"]
-    done = subprocess.run(
-        ["sbatch", *where, *options, "job.sh"], cwd=folder, env=variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+class Jobs:
+    """Batch jobs in a folder, on the SLURM of a configuration."""
 
-    def over() -> bool:
-        queue = ["squeue", "-h", "-j", done.stdout.strip()]
-        return not subprocess.run(queue, env=variables, capture_output=True, text=True, check=False).stdout
+    def __init__(self, folder: Path, slurm: Path) -> None:
+        paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.folder, self._variables = folder, environment() | {"SLURM_CONF": str(slurm), "PATH": paths}
 
-    until(over, "the end of the job", lambda: time.sleep(0.3))
-    return "".join(log.read_text() for log in sorted(folder.glob(f"log-{done.stdout.strip()}-*.txt")))
+    def _said(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self._variables, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def submit(self, code: str) -> str:
+        """Submit a script, wait for the end of its job, and return its number."""
+        (self.folder / "job.sh").write_text(code)
+        where = ["--output", f"{self.folder}/log-%A-%a.txt", "--parsable", "--mem=1G"]
+        return self.wait(self._said("sbatch", *where, "job.sh"))
+
+    def requeue(self, job: str, task: int) -> None:
+        """Have SLURM run a task once more, as it does after a node has failed, and wait for its end."""
+        (self.folder / f"log-{job}-{task}.txt").unlink()
+        self._said("scontrol", "requeue", f"{job}_{task}")
+        self.wait(job)
+
+    def wait(self, job: str) -> str:
+        """Wait for the end of a job, and return its number."""
+        until(lambda: not self._said("squeue", "-h", "-j", job), "the end of the job", lambda: time.sleep(0.3))
+        return job
+
+    def told(self, job: str) -> str:
+        """Return what all tasks of a job have printed."""
+        return "".join(log.read_text() for log in sorted(self.folder.glob(f"log-{job}-*.txt")))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -59,7 +76,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_job_array_fills_one_folder_as_one_run_does(slurm, tmp_path, monkeypatch):
-    """Three of its eight tasks have no micrograph; a task that comes again does what is missing."""
+    """Three of its eight tasks have no micrograph; a task that SLURM requeues does what is missing."""
     monkeypatch.chdir(tmp_path)
     name = "a-very-long-name-" * 10
     for number in range(COUNT):
@@ -73,7 +90,9 @@ def test_a_job_array_fills_one_folder_as_one_run_does(slurm, tmp_path, monkeypat
         "--diameter 190A": " ".join(words),
     }
     code = script("### A job array", changes)
-    told = submitted(tmp_path, slurm, code)
+    jobs = Jobs(tmp_path, slurm)
+    job = jobs.submit(code)
+    told = jobs.told(job)
     assert run(["propose", "mics/*.mrc", "-o", "one", *words]) == 0
     assert files(Path("picks")) == files(Path("one"))
     assert len(files(Path("one"))) == COUNT
@@ -82,8 +101,8 @@ def test_a_job_array_fills_one_folder_as_one_run_does(slurm, tmp_path, monkeypat
     assert record.read(Path("picks")).micrographs == record.read(Path("one")).micrographs
     missing = Path("picks") / f"{name}2.csv"
     missing.unlink()
-    told = submitted(tmp_path, slurm, code, "--array=3")
-    assert "in 1 of 1 micrographs" in told
+    jobs.requeue(job, 3)
+    assert "in 1 of 1 micrographs" in (tmp_path / f"log-{job}-3.txt").read_text()
     assert files(Path("picks")) == files(Path("one"))
 
 
@@ -105,7 +124,8 @@ def test_two_nodes_train_as_one_process_with_twice_the_batch(slurm, tmp_path, mo
         "$head:29500": f"127.0.0.1:{free_ports(1)[0]}",
         "--init pre.safetensors -o model.safetensors": f"--init none -o two.safetensors {' '.join(settings)}",
     }
-    told = submitted(tmp_path, slurm, script("Two nodes:", changes))
+    jobs = Jobs(tmp_path, slurm)
+    told = jobs.told(jobs.submit(script("Two nodes:", changes)))
     assert Path("two.safetensors").is_file(), told
     common = ["finetune", "mics/*.mrc", "--labels", "labels", "--init", "none", "-o", "one.safetensors"]
     assert run([*common, *settings, "--set", "train.batch=2"]) == 0

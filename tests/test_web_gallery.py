@@ -44,7 +44,7 @@ def visitor(project: Project) -> Iterator[TestClient]:
 
 
 def test_galleries_choose_by_score(store):
-    scores = store.scores
+    scores = store.found.scores
     ordered = np.sort(scores.score)
     highest = gallery.select(scores, "highest", 0.0, 10)
     np.testing.assert_array_equal(scores.score[highest], ordered[::-1][:10])
@@ -143,7 +143,7 @@ def test_exports_go_to_new_places_below_allowed_folders_only(tmp_path, store):
     before = (tmp_path / "picks/mic0.csv").read_bytes()
     exporting.export(store, "csv", 0.9, str(tmp_path / "beside"), overwrite=True)
     assert (tmp_path / "picks/mic0.csv").read_bytes() == before
-    assert len(coordinates.read(tmp_path / "beside/mic0.csv")) == store.scores.counts(0.9)[0]
+    assert len(coordinates.read(tmp_path / "beside/mic0.csv")) == store.found.scores.counts(0.9)[0]
 
 
 def test_exports_that_make_no_sense_are_refused(visitor):

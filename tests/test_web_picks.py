@@ -20,6 +20,7 @@ from upicker.io import coordinates
 from upicker.io.labels import LabelFolder
 from upicker.io.micrographs import Reading
 from upicker.io.picks import Picks
+from upicker.io.sources import DistinctReader
 from upicker.particles import Particles, ScoreKind
 from upicker.run import record
 from upicker.run.decoys import WANTED, Choice
@@ -322,7 +323,7 @@ def test_a_rejected_pick_leaves_its_label_to_the_next_one(tmp_path):
     assert (store.one(0).label >= 0).tolist() == [True, False]
     store.reject([(0, [0])], True)
     assert (store.one(0).label >= 0).tolist() == [False, True]
-    assert store.scores.pooled(0.5) == (1, 1, 1)
+    assert store.found.scores.pooled(0.5) == (1, 1, 1)
 
 
 NONSENSE: list[dict] = [
@@ -425,7 +426,7 @@ def test_labels_of_refined_particles_need_the_pixel_size(tmp_path):
     head = "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnOriginXAngst\n"
     (tmp_path / "mic0.star").write_text(f"{head}30 40 6\n")
     labels = LabelFolder(tmp_path, [Path("mic0.mrc")])
-    [found] = loading.read_labels(labels, lambda done, of: None, 1.5).values
+    [found] = loading.read_labels(labels, lambda done, of: None, DistinctReader(1.5)).values
     assert found is not None
     assert found.xy.tolist() == [[26, 40]]
 
@@ -435,8 +436,8 @@ def test_a_damaged_file_is_named_and_the_others_are_shown(tmp_path, project):
     (tmp_path / "picks/stranger.csv").write_text("x,y,score\n1,2,0.5\n")
     store = store_of(project)
     assert [store.one(i).picks is None for i in range(3)] == [False, True, False]
-    assert "mic1.csv" in store.problems[0]
-    assert store.unmatched == 1
+    assert "mic1.csv" in store.found.problems[0]
+    assert store.found.unmatched == 1
     assert store.counts()[1] is None
     with client(project) as visitor:
         loaded(visitor)

@@ -33,12 +33,15 @@ class Micrograph:
         Angstrom per raw pixel, where known.
     path : Path or None
         The file it was read from.
+    unusable : np.ndarray or None
+        `(r, c)` bool, True = unusable: the user's contamination mask, of any size with the same aspect ratio.
     """
 
     pixels: np.ndarray
     name: str
     pixel_size_A: float | None = None
     path: Path | None = None
+    unusable: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,6 +51,10 @@ class Micrograph:
     def rows(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Return every `step`-th row from `start` to `stop`, `(n, W)` float32, perhaps a view of the pixels."""
         return self.pixels[start:stop:step].astype(np.float32, copy=False)
+
+    def with_unusable(self, unusable: np.ndarray) -> Micrograph:
+        """Return it with a contamination mask."""
+        return replace(self, unusable=unusable)
 
     def without_pixels(self) -> Micrograph:
         """Return it with pixels that are all 0 and take no memory, for those who need the shape and the names."""

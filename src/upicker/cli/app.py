@@ -31,9 +31,11 @@ from upicker import __version__
 from upicker.cli import (
     benchmark,
     check_frame,
+    completion,
     config,
     convert,
     demo,
+    doctor,
     evaluate,
     extract,
     inspect,
@@ -92,6 +94,8 @@ USAGE = {
     benchmark.benchmark: "--dataset DIR -o OUT [OPTIONS]",
     config.config: "[--preset paper] [--config FILE] [--set ROOM.KNOB=VALUE]",
     demo.demo: "[--out DIR]",
+    doctor.doctor: "[--no-self-test] [--json]",
+    completion.completion: "bash|zsh|fish",
 }
 # Commands whose process computes a network; others share their memory with what else runs on the machine.
 COMPUTING = {

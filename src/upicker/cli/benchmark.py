@@ -22,7 +22,7 @@ from upicker.cli.options import (
 )
 from upicker.cli.stages import Stages
 from upicker.cli.training import Backbone
-from upicker.config import preset as preset_config
+from upicker.config import Config, over_preset
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def benchmark(
     from upicker.benchmark import labelled as data_sets
     from upicker.benchmark import study as work
 
-    merged = preset_config(preset).with_changes(changes(config, changes_))
+    merged = Config().with_changes(over_preset(preset, changes(config, changes_)))
     if dataset is not None:
         if micrographs or labels:
             raise ConfigError("--dataset", "--micrographs or --labels were given, too", "Give one or the other")

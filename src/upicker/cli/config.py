@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from upicker.cli.options import Changes, ConfigFile, Flag, changes
-from upicker.config import preset as preset_config
+from upicker.config import Config, over_preset
 
 
 def config(
@@ -28,6 +28,6 @@ def config(
     """
     from upicker.config.printing import as_markdown, as_toml
 
-    merged = preset_config(preset).with_changes(changes(config, changes_))
+    merged = Config().with_changes(over_preset(preset, changes(config, changes_)))
     print(as_markdown() if markdown else as_toml(merged), end="")
     return 0

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Flag,
     Gain,
+    Masking,
     PixelSize,
     Size,
     changes,
@@ -35,11 +38,12 @@ def inspect(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Inspect picks in the browser, choose a threshold, and export.
 
-    Starts a small server and prints its address; Ctrl-C stops it. The files of picks are not changed; rejections are
-    saved in PICKS/.upicker.
+    Starts a small server and prints its address; Ctrl-C stops it. The page follows a run that is under way: more picks
+    and micrographs appear by themselves. The files of picks are not changed; rejections are saved in PICKS/.upicker.
 
     Parameters
     ----------
@@ -59,9 +63,11 @@ def inspect(
     """
     check_host(host)
     merged = changes(config, changes_)
-    paths, reading = listed_micrographs(micrographs, pixel_size, gain)
+    again = partial(listed_micrographs, micrographs, pixel_size, gain, masking.masks)
+    paths, reading = again()
 
     from upicker.web.project import inspecting
 
     project = inspecting(paths, reading, picks, labels, diameter, merged, triage)
+    project.again = again
     return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}", force)

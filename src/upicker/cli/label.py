@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Flag,
     Gain,
+    Masking,
     Micrographs,
     Model,
     PixelSize,
@@ -33,6 +35,7 @@ def label(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Label particles in the browser, and train on the labels.
 
@@ -54,7 +57,7 @@ def label(
     """
     check_host(host)
     merged = changes(config, changes_)
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
 
     from upicker.pick.shipped import located
     from upicker.web.project import labelling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ from upicker.units import (
 
 if TYPE_CHECKING:
     from upicker.io.lists import Listed
+    from upicker.io.masks import Masks
     from upicker.io.micrographs import Reading
 
 
@@ -229,8 +231,46 @@ def comma_separated(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Masking:
+    """Contamination masks.
+
+    Parameters
+    ----------
+    mask
+        Contamination mask, or a folder with NAME_mask.* or NAME.* for each micrograph: 1 (or 255) is unusable. Any size
+        with the micrograph's aspect ratio; probabilities count from 0.5 on. Joined with the built-in mask.
+    mask_good
+        With --mask: 1 (or 255) is good ice, and 0 is unusable.
+    """
+
+    mask: Annotated[Path | None, Parameter(negative="", show_default=False)] = None
+    mask_good: Annotated[bool, Flag] = False
+
+    @property
+    def masks(self) -> Masks | None:
+        """The masks that are given.
+
+        Raises
+        ------
+        InputError
+            If there is no such file or folder.
+        ConfigError
+            If the convention is given without masks.
+        """
+        from upicker.io.masks import Masks
+
+        if self.mask_good and self.mask is None:
+            raise ConfigError("--mask-good", "it has no effect without --mask", "Give --mask, too, or leave it out")
+        return None if self.mask is None else Masks(self.mask, self.mask_good)
+
+
+NO_MASKS = Masking()
+
+
 def listed_micrographs(
-    patterns: Sequence[str], pixel_size_A: float | None, gain: Path | None
+    patterns: Sequence[str], pixel_size_A: float | None, gain: Path | None, masks: Masks | None = None
 ) -> tuple[list[Path], Reading]:
     """Return the micrographs given by files, folders, patterns and lists, and how to read them.
 
@@ -242,7 +282,7 @@ def listed_micrographs(
     from upicker.io.micrographs import Reading
 
     found = entries(patterns)
-    return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain)
+    return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain, masks)
 
 
 def entries(patterns: Sequence[str], by_path: bool = False) -> list[Listed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.clusters import workers
 from upicker.cli.console import as_json
 from upicker.cli.options import (
+    NO_MASKS,
     Accurate,
     Changes,
     Cluster,
@@ -22,6 +24,7 @@ from upicker.cli.options import (
     Insecure,
     Jobs,
     Json,
+    Masking,
     Micrographs,
     Model,
     Output,
@@ -39,7 +42,7 @@ from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from upicker.io.lists import Listed
     from upicker.io.micrographs import Reading
@@ -74,6 +77,7 @@ def pick(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
     watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Pick particles with the general model, or with weights trained for a data set.
@@ -91,9 +95,10 @@ def pick(
     diameter
         Particle diameter, e.g. 190A; by default that of the weights, or if they know none what "upicker size"
         finds.
-    min_diameter, max_diameter
-        Smallest and largest picks of weights for particles of any size, in the unit of the diameter; by default 0.6
-        and 1.6 diameters.
+    min_diameter
+        Smallest pick of weights for particles of any size, in the unit of the diameter; by default 0.6 diameters.
+    max_diameter
+        Largest pick; likewise, 1.6 diameters.
     sizes
         Each pick keeps its own size, instead of getting the diameter.
     format
@@ -120,14 +125,16 @@ def pick(
     asked = _Asked(outputs, diameter, min_diameter, max_diameter, fdr)
     watching.require_whole(share)
     if watching.watch:
+        from upicker.io.micrographs import Reading
         from upicker.pick.picker import Picker
         from upicker.run.pick import processes
         from upicker.run.watch import MANY
 
         picker = Picker(model, merged)
         with workers(cluster, insecure, jobs, processes(MANY, picker), output) as crew:
-            return _pick_arriving(mics, watching, asked, picker, crew, pixel_size, gain)
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
+            of = partial(Reading.of, pixel_size_A=pixel_size, gain=gain, masks=masking.masks)
+            return _pick_arriving(mics, watching, asked, picker, crew, of)
+    paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
     own = own_share(share, paths)
     todo = remaining(own, outputs, skip_existing)
     if share and not todo:
@@ -198,12 +205,10 @@ def _pick_arriving(
     asked: _Asked,
     picker: Picker,
     crew: int | Workers,
-    pixel_size: float | None,
-    gain: Path | None,
+    of: Callable[[Sequence[Listed]], Reading],
 ) -> int:
     """Pick micrographs as they arrive; diameter and threshold are determined by the first ones."""
     from upicker.io.arriving import Arriving
-    from upicker.io.micrographs import Reading
     from upicker.run import record
     from upicker.run.decoys import MICROGRAPHS, earlier
     from upicker.run.find import require_same_settings
@@ -218,20 +223,20 @@ def _pick_arriving(
         least = MICROGRAPHS
     ready: list[Picking] = []
     if before.micrographs:  # Other settings are refused before anything arrives.
-        ready.append(asked.work(picker, [], Reading(pixel_size, {}, gain), 0, "--watch"))
+        ready.append(asked.work(picker, [], of([]), 0, "--watch"))
 
     def at(work: Picking, listed: Sequence[Listed]) -> Picking:
-        return replace(work, reading=Reading.of(listed, pixel_size, gain))
+        return replace(work, reading=of(listed))
 
     def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Picking, int | Workers]:
         if not ready:
-            paths, reading = [entry.path for entry in there], Reading.of(there, pixel_size, gain)
+            paths, reading = [entry.path for entry in there], of(there)
             ready.append(asked.work(picker, paths, reading, len(first), "--watch"))
         require_same_settings(work := at(ready[0], there), "--watch")
         return work, crew
 
     task = Task(source, lambda listed: outputs, begin, at, least)
-    return follow_arriving("picked", task, watching.terms(outputs.folder), outputs.folder)
+    return follow_arriving("picked", task, watching, outputs.folder)
 
 
 def _limited(picker: Picker, diameter: Length | None, smallest: Length | None, largest: Length | None) -> Picker:

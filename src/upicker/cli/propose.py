@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
 
 from upicker.cli.batches import follow, remaining
 from upicker.cli.clusters import workers
 from upicker.cli.console import as_json
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     Cluster,
     ConfigFile,
@@ -21,6 +19,7 @@ from upicker.cli.options import (
     Insecure,
     Jobs,
     Json,
+    Masking,
     Micrographs,
     Output,
     PixelSize,
@@ -50,7 +49,6 @@ def propose(
     max_diameter: Size | None = None,
     top_k: str | None = None,
     threshold: float | None = None,
-    mask: Annotated[Path | None, Parameter(negative="")] = None,
     no_mask: Annotated[bool, Flag] = False,
     format: str = "csv",
     overlay: Annotated[bool, Flag] = False,
@@ -64,6 +62,7 @@ def propose(
     json: Json = False,
     cluster: Cluster = None,
     insecure: Insecure = False,
+    masking: Masking = NO_MASKS,
     watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Propose particles without labels or training: A-LoG filters, refined by a template learned from them.
@@ -85,8 +84,6 @@ def propose(
         Largest number of proposals per micrograph: a number, "all", or "auto" (follows the density of particles).
     threshold
         Lowest score, in sigma (knob propose.threshold); with --top-k auto, it can only lower the number of proposals.
-    mask
-        Contamination mask, 1 = unusable, or a folder with NAME_mask.* or NAME.* for each micrograph.
     no_mask
         Turn off the built-in contamination mask.
     format
@@ -100,7 +97,6 @@ def propose(
     """
     from upicker.io.micrographs import Reading
     from upicker.run.find import find_all, require_same_settings
-    from upicker.run.masks import Masks
     from upicker.run.outputs import Outputs
     from upicker.run.propose import Proposing, ratios
 
@@ -113,16 +109,15 @@ def propose(
     merged = changes(config, changes_, **own)
     watching.require_whole(share)
     if watching.watch:
-        paths, reading = [], Reading(pixel_size, {}, gain)
+        paths, reading = [], Reading(pixel_size, {}, gain, masking.masks)
     else:
-        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
     merged |= ratios(diameter, min_diameter, max_diameter, reading.pixel_size_A)
     knobs = Config().with_changes(merged)
     if knobs.propose.template and knobs.propose.profile is not None and not knobs.propose.sizes:
         _refuse_range(min_diameter, max_diameter)
     outputs = Outputs(output, comma_separated(format), overlay)
-    masks = None if mask is None else Masks(mask)
-    work = Proposing(diameter, outputs, knobs, reading, masks)
+    work = Proposing(diameter, outputs, knobs, reading)
     if watching.watch:
         with workers(cluster, insecure, jobs, 1, output) as crew:
             return _propose_arriving(mics, watching, work, crew)
@@ -154,14 +149,14 @@ def _propose_arriving(mics: Sequence[str], watching: Watching, work: Proposing, 
     least = FIRST if continued(work, record.read(outputs.folder)).learns else 1
 
     def at(work: Proposing, listed: Sequence[Listed]) -> Proposing:
-        return replace(work, reading=Reading.of(listed, given.pixel_size_A, given.gain))
+        return replace(work, reading=Reading.of(listed, given.pixel_size_A, given.gain, given.masks))
 
     def begin(there: Sequence[Listed], first: Sequence[Listed]) -> tuple[Proposing, int | Workers]:
         require_same_settings(begun := at(work, there), "--watch")
         return begun, crew
 
     task = Task(source, lambda listed: outputs, begin, at, least)
-    return follow_arriving("proposed", task, watching.terms(outputs.folder), outputs.folder)
+    return follow_arriving("proposed", task, watching, outputs.folder)
 
 
 def _refuse_range(smallest: Length | None, largest: Length | None) -> None:

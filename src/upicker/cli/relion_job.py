@@ -12,13 +12,27 @@ from cyclopts import Parameter
 from upicker.cli.batches import follow, remaining, warn_of_threshold
 from upicker.cli.clusters import workers
 from upicker.cli.console import problem, warning
-from upicker.cli.options import Accurate, Changes, Cluster, ConfigFile, Fast, Insecure, Model, Size, changes, views
+from upicker.cli.options import (
+    NO_MASKS,
+    Accurate,
+    Changes,
+    Cluster,
+    ConfigFile,
+    Fast,
+    Insecure,
+    Masking,
+    Model,
+    Size,
+    changes,
+    views,
+)
 from upicker.cli.size import follow_or_resume, known
 from upicker.cli.watch import Watching, follow_arriving
 from upicker.errors import ConfigError
 
 if TYPE_CHECKING:
     from upicker.io.lists import Listed
+    from upicker.io.masks import Masks
     from upicker.run.batch import Workers
     from upicker.run.pick import Picking
     from upicker.run.propose import Proposing
@@ -43,6 +57,7 @@ def relion_job(
     insecure: Insecure = False,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
     watching: Watching = Watching(),  # noqa: B008 (it cannot change)
 ) -> int:
     """Pick particles as an external job in RELION (3.1, 4, 5).
@@ -80,8 +95,8 @@ def relion_job(
         if watching.watch:
             if not only_do_unfinished:
                 raise ConfigError("--redo", "with --watch, what is done stays", "Leave out one of them")
-            return _job_arriving(watching, in_mics, o, asked, (cluster, insecure))
-        job = relion.job(o, in_mics)
+            return _job_arriving(watching, in_mics, o, asked, (cluster, insecure), masking.masks)
+        job = relion.job(o, in_mics, masking.masks)
         todo = remaining(job.paths, job.outputs, only_do_unfinished)
         work, jobs = asked.work(job, len(todo))
         work = asked.sized(work, job.paths, len(todo), only_do_unfinished)
@@ -141,7 +156,14 @@ class _Asked:
         return work
 
 
-def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, elsewhere: tuple[str | None, bool]) -> int:
+def _job_arriving(
+    watching: Watching,
+    in_mics: Path,
+    o: Path,
+    asked: _Asked,
+    elsewhere: tuple[str | None, bool],
+    masks: Masks | None,
+) -> int:
     """Pick the micrographs of a list that grows; what holds for all is determined by the first ones."""
     from upicker.io.arriving import Arriving
     from upicker.io.micrographs import natural
@@ -151,7 +173,7 @@ def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, els
     from upicker.run.watch import FIRST, MANY, Task
 
     def job(listed: Sequence[Listed]) -> RelionJob:
-        return relion.job_of(o, in_mics, sorted(listed, key=lambda entry: natural(entry.path)))
+        return relion.job_of(o, in_mics, sorted(listed, key=lambda entry: natural(entry.path)), masks)
 
     source = Arriving([str(in_mics)], o, watching.settle)
     work, jobs = asked.work(job([]), MANY)
@@ -179,6 +201,6 @@ def _job_arriving(watching: Watching, in_mics: Path, o: Path, asked: _Asked, els
             after=lambda listed: relion.write_lists(job(listed)),
             check=lambda: relion.refuse_abort(o),
         )
-        code = follow_arriving("picked", task, watching.terms(o), o)
+        code = follow_arriving("picked", task, watching, o)
     relion.end(o, relion.SUCCESS if job([*source.entries.values()]).done else relion.FAILURE)
     return code

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from upicker.cli.console import as_json, note, result, warning
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Gain,
     Json,
+    Masking,
     Micrographs,
     Model,
     PixelSize,
@@ -37,6 +39,7 @@ def size(
     json: Json = False,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Estimate the particles' diameter.
 
@@ -50,7 +53,7 @@ def size(
     """
     as_json(json)
     merged = changes(config, changes_)
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
 
     from upicker.pick.picker import Picker
 

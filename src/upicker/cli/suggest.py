@@ -10,10 +10,12 @@ from cyclopts import Parameter
 from upicker.cli.batches import watch
 from upicker.cli.console import note, problem, show, warning
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Gain,
     Jobs,
+    Masking,
     Micrographs,
     Model,
     PixelSize,
@@ -45,6 +47,7 @@ def suggest(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Rank micrographs by the benefit of labelling them.
 
@@ -70,7 +73,7 @@ def suggest(
     if top < 1:
         raise ConfigError("--top", f"must be at least 1, found {top}", "Give e.g. --top 20")
     merged = changes(config, changes_)
-    paths, reading = listed_micrographs(mics, pixel_size, gain)
+    paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
 
     from upicker.run.suggest import divide
 

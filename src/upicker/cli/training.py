@@ -12,10 +12,12 @@ from cyclopts import Parameter
 from upicker.cli.batches import show_warnings
 from upicker.cli.console import note, problem, silence, warning
 from upicker.cli.options import (
+    NO_MASKS,
     Changes,
     ConfigFile,
     Flag,
     Gain,
+    Masking,
     Micrographs,
     Model,
     Output,
@@ -26,7 +28,7 @@ from upicker.cli.options import (
     listed_micrographs,
 )
 from upicker.cli.progress import TrainingBar
-from upicker.config import Config, preset_changes
+from upicker.config import Config, over_preset
 from upicker.errors import UPickerError, listed
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def pretrain(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Train on unlabelled micrographs: picks of the weights it starts from, or proposals, serve as pseudo-labels.
 
@@ -87,9 +90,9 @@ def pretrain(
     from upicker.train.job import Job
 
     with processes() as ranks:
-        given = preset_changes(preset) | changes(config, changes_, teacher__rounds=self_train)
+        given = over_preset(preset, changes(config, changes_, teacher__rounds=self_train))
         merged = Config().with_changes(given)
-        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)
         result = stages.pretrain(paths, diameter, job, initial_weights(init, job))
@@ -113,6 +116,7 @@ def finetune(
     gain: Gain = None,
     changes_: Changes = (),
     config: ConfigFile = None,
+    masking: Masking = NO_MASKS,
 ) -> int:
     """Train on labelled micrographs (a few suffice), and choose the threshold.
 
@@ -154,9 +158,9 @@ def finetune(
     from upicker.train.job import Job
 
     with processes() as ranks:
-        given = preset_changes(preset) | changes(config, changes_)
+        given = over_preset(preset, changes(config, changes_))
         merged = Config().with_changes(given)
-        paths, reading = listed_micrographs(mics, pixel_size, gain)
+        paths, reading = listed_micrographs(mics, pixel_size, gain, masking.masks)
         held = _validation(validation)
         backbone = backbone_of(backbone_weights)
         job = Job(output, merged, reading, resume, TrainingBar(), backbone, ranks, frozenset(given), force)

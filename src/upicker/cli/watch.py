@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,7 @@ from upicker.cli.batches import Failures, show_warnings, watch
 from upicker.cli.console import note, result, warning
 from upicker.cli.options import Duration, Flag
 from upicker.cli.shares import OPTION, Share
-from upicker.errors import ConfigError, UPickerWarning, listed
+from upicker.errors import ConfigError, OutputError, UPickerWarning, listed
 
 if TYPE_CHECKING:
     from upicker.run.entries import Entry
@@ -41,6 +43,8 @@ class Watching:
         With --watch: end when nothing has happened for so long; by default 12h.
     stop_file
         With --watch: when this file is there, do what is there, and end; by default STOP in the output folder.
+    report
+        With --watch: an HTML file that follows the run, written anew after each round (as upicker report --live does).
     """
 
     watch: Annotated[bool, Flag] = False
@@ -48,6 +52,7 @@ class Watching:
     settle: Annotated[Duration, _QUIET] = 30.0
     idle: Annotated[Duration, _QUIET] = 12 * 3600.0
     stop_file: Annotated[Path | None, Parameter(negative="", show_default=False)] = None
+    report: Annotated[Path | None, Parameter(negative="", show_default=False)] = None
 
     def __post_init__(self) -> None:
         """Refuse options that have no effect; raises ConfigError."""
@@ -71,15 +76,17 @@ class Watching:
         return Terms(self.poll, self.settle, self.idle, self.stop_file or output / STOP)
 
 
-def follow_arriving(title: str, task: Task, terms: Terms, target: Path) -> int:
+def follow_arriving(title: str, task: Task, watching: Watching, target: Path) -> int:
     """Run a watch: print a line for each round, and a summary at the end, which Ctrl-C is, too.
 
     Parameters
     ----------
     title : str
         The past participle, e.g. ``"picked"``.
-    task, terms : Task, Terms
-        What is done, and when.
+    task : Task
+        What is done.
+    watching : Watching
+        When, and whether a report follows it.
     target : Path
         The output folder.
 
@@ -90,22 +97,40 @@ def follow_arriving(title: str, task: Task, terms: Terms, target: Path) -> int:
     """
     from upicker.run.watch import Watch
 
+    terms = watching.terms(target)
     watched = Watch(task, terms)
-    shown = _Shown(title)
+    shown = _Shown(title, partial(_write_report, target, watching))
     note(f"Watching, every {terms.pause_s:g} s. Ctrl-C ends it, as does {terms.stop}, a file.")
     try:
-        shown.follow(watched.rounds())
+        with closing(watched.rounds()) as rounds:
+            shown.follow(rounds)
     except KeyboardInterrupt as stop:
         if type(stop) is not KeyboardInterrupt:  # A termination signal.
             raise
+    _write_report(target, watching)
     return shown.summary(watched.left, target)
+
+
+def _write_report(folder: Path, watching: Watching) -> None:
+    """Write the page that follows the run, if one is asked for; a watch goes on without it."""
+    if watching.report is None:
+        return
+    from upicker.report import live
+    from upicker.run import record
+
+    if not record.read(folder, micrographs=False).about:
+        return  # Nothing has arrived yet.
+    try:
+        live.follow(folder, watching.report, watching.poll)
+    except OutputError as error:
+        warning(f"{error} The watch goes on.")
 
 
 class _Shown:
     """Prints rounds, and counts what they did."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, after: Callable[[], None]) -> None:
+        self._title, self._after = title, after
         self._failures = Failures()
         self._particles: dict[Path, int] = {}
         self._told: set[tuple[str, str]] = set()
@@ -128,6 +153,7 @@ class _Shown:
                 more = f", {batch.done - new} of them again" if new < batch.done and batch.done > 1 else ""
                 note(f"{self._title}: {batch.particles} particles in {count}{more}; {len(self._particles)} so far")
                 self._show_drift()
+                self._after()
 
     def _show_drift(self) -> None:
         """Warn where the last micrographs differ from those before, once for each change."""

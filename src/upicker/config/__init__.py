@@ -1,7 +1,7 @@
 """Every knob of the package: one frozen dataclass per room, one file per dataclass, the unit in the name."""
 
 from upicker.config.augment import AugmentConfig
-from upicker.config.config import PRESETS, Config, flatten, preset, preset_changes, read_changes
+from upicker.config.config import PRESETS, Config, flatten, over_preset, preset, preset_changes, read_changes
 from upicker.config.denoise import DenoiseConfig
 from upicker.config.image import ImageConfig
 from upicker.config.loss import LossConfig
@@ -24,6 +24,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "flatten",
+    "over_preset",
     "preset",
     "preset_changes",
     "read_changes",

@@ -7,6 +7,7 @@ travels with the weights and with every output.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -122,6 +123,17 @@ PRESETS: dict[str, dict[str, object]] = {
         "train.tile_px": 576,
         "train.learning_rate": 1e-4,
         "train.finetune_learning_rate": 1e-4,
+        "train.pretrain_epochs": 50.0,
+        "train.finetune_epochs": 50.0,
+        "train.proposals": "50",
+        "image.bilateral": True,
+        "image.equalize": "clahe",
+        "propose.template": False,
+        "propose.min_ratio": 0.8,
+        "propose.max_ratio": 1.25,
+        "propose.range_penalty": math.inf,
+        "propose.maxima": False,
+        "propose.disc_diameters": 1.0,
     },
 }
 
@@ -139,6 +151,21 @@ def preset_changes(name: str | None) -> dict[str, object]:
     require_known(name, PRESETS, "--preset", name)
     values = flatten(Config().with_changes(PRESETS[name]).to_tables(), name)
     return {key: values[key] for changes in PRESETS.values() for key in changes}
+
+
+def over_preset(name: str | None, changes: Mapping[str, object]) -> dict[str, object]:
+    """Return all that a preset and further changes set; steps that are set count instead of the preset's epochs.
+
+    Raises
+    ------
+    ConfigError
+        If the preset is unknown.
+    """
+    given = preset_changes(name) | dict(changes)
+    for stage in ("pretrain", "finetune"):
+        if f"train.{stage}_steps" in changes and f"train.{stage}_epochs" in given.keys() - changes.keys():
+            given[f"train.{stage}_epochs"] = None
+    return given
 
 
 def preset(name: str) -> Config:

@@ -45,8 +45,7 @@ class PickConfig(Room):
     )
     sizes: bool = knob(
         False,
-        "Whether the picks of weights for particles of any size keep their own sizes; else they get the diameter that "
-        "was given.",
+        "Whether each pick keeps the size of its box; else all get the given diameter, or that of the weights.",
     )
     follow: bool = knob(
         True,

@@ -23,7 +23,7 @@ many from a TOML file with one table per room. Defaults < `--preset` < `--config
 `upicker config > knobs.toml` writes such a file with all knobs and their help; `--preset paper` prints those of the
 paper's network. Lengths in pixels are working pixels: one particle diameter spans `image.working_diameter_px` of them.
 
-(Made by `make docs` from the declarations in [`src/upicker/config/`](../src/upicker/config).)
+(Made by `make docs` from the declarations in `src/upicker/config/`.)
 """
 
 

@@ -21,6 +21,18 @@ class TrainConfig(Room):
     )
     pretrain_steps: int = knob(400, "Steps of pretraining.", low=1)
     finetune_steps: int = knob(800, "Steps of fine-tuning, at most; it may stop earlier (patience).", low=1)
+    pretrain_epochs: float | None = knob(
+        None,
+        "Length of pretraining in epochs, each of as many tiles as cover all micrographs once. The paper's: 50.",
+        above=0,
+        none="pretrain_steps",
+    )
+    finetune_epochs: float | None = knob(
+        None,
+        "Length of fine-tuning in such epochs, of the labelled micrographs, at most.",
+        above=0,
+        none="finetune_steps",
+    )
     steps_per_label: float | None = knob(
         2.0,
         "Partial labels, starting from a general model: at most so many steps for each label, and at least 100.",

@@ -50,7 +50,7 @@ FRAME_FRACTION, FRAME_CONTRAST = 0.1, 0.35
 
 
 def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
-    """Mark usable ice.
+    """Mark usable ice by the built-in mask.
 
     Parameters
     ----------
@@ -85,15 +85,19 @@ def usable(prepared: Prepared, config: ImageConfig) -> np.ndarray:
     return ~(bad | framed)
 
 
+def with_usable(prepared: Prepared, config: ImageConfig) -> Prepared:
+    """Return the prepared micrograph with its usable area: by the built-in mask, and the user's if there is one."""
+    found = usable(prepared, config)
+    return replace(prepared, usable=found if prepared.usable is None else found & prepared.usable)
+
+
 def masked(prepared: Prepared, config: ImageConfig) -> Prepared:
-    """Return the prepared micrograph with everything but usable ice set to 0, the background level (if `config.mask`).
+    """Return the prepared micrograph with everything but usable ice set to 0, the background level.
 
     Stripes of a frame and strong contaminants would otherwise be picked, and would distort the network's
-    normalisation of the good ice around them.
+    normalisation of the good ice around them. The built-in mask counts if `config.mask`, the user's always.
     """
-    if not config.mask:
-        return prepared
-    return blanked(replace(prepared, usable=usable(prepared, config)))
+    return blanked(with_usable(prepared, config) if config.mask else prepared)
 
 
 def blanked(prepared: Prepared) -> Prepared:

@@ -40,7 +40,8 @@ class Prepared:
         `(h, w)` float32 in the same units and polarity (median 0), but with the background, without clipping
         and without filters, for the contamination mask. None where only `pixels` is known.
     usable : np.ndarray or None
-        `(h, w)` bool, True = usable ice. None without a mask.
+        `(h, w)` bool, True = usable ice: by the user's mask, and where it was asked for by the built-in one. None
+        without a mask.
     """
 
     pixels: np.ndarray
@@ -115,7 +116,27 @@ def prepare(micrograph: Micrograph, diameter_px: float, config: ImageConfig) -> 
     pixels *= np.float32(sign / sigma)
     image -= np.float32(middle)
     image *= np.float32(sign / sigma)
-    return Prepared(_filtered(pixels, diameter, config), frame, float(diameter_px), image)
+    usable = None if micrograph.unusable is None else ~sampled_mask(micrograph.unusable, frame.working_shape)
+    return Prepared(_filtered(pixels, diameter, config), frame, float(diameter_px), image, usable)
+
+
+def sampled_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return a mask of another size with the same view: its nearest pixels, `(h, w)` bool.
+
+    Parameters
+    ----------
+    mask : np.ndarray
+        `(r, c)` bool.
+    shape : tuple of int
+        Rows and columns `(h, w)` to be returned.
+    """
+    rows, columns = (_nearest(n, m) for n, m in zip(shape, mask.shape, strict=True))
+    return mask[np.ix_(rows, columns)]
+
+
+def _nearest(length: int, source: int) -> np.ndarray:
+    """Return `(length,)` indices of the nearest of `source` samples; the first samples of both coincide."""
+    return np.minimum(np.rint(np.arange(length) * (source / length)).astype(np.intp), source - 1)
 
 
 def _filtered(pixels: np.ndarray, diameter: float, config: ImageConfig) -> np.ndarray:

@@ -21,11 +21,18 @@ class ByRows(Micrograph):
         As of `Micrograph`.
     """
 
+    path: Path
     _source: Windows | np.ndarray
 
     def __init__(self, source: Windows | np.ndarray, name: str, pixel_size_A: float | None, path: Path) -> None:
         # Not its own constructor, which would set the pixels; others cannot change the fields.
-        vars(self).update(name=name, pixel_size_A=pixel_size_A, path=path, _source=source)
+        vars(self).update(name=name, pixel_size_A=pixel_size_A, path=path, unusable=None, _source=source)
+
+    def with_unusable(self, unusable: np.ndarray) -> ByRows:
+        """Return it with a contamination mask."""
+        found = ByRows(self._source, self.name, self.pixel_size_A, self.path)
+        vars(found).update(unusable=unusable)
+        return found
 
     @property
     def pixels(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleVariableOverride]

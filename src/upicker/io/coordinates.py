@@ -106,10 +106,10 @@ def read_stored(path: Path) -> list[tuple[Path, Picks]]:
     """
     path = Path(path)
     content = _load(path)
-    listing = recognized(content).listing
-    if listing is None:
-        return [(path, picks) for picks in _parsed(content)]
-    return read_listed(listing.files(content))
+    format = recognized(content)
+    if format.listing is None:
+        return [(path, picks) for picks in _parsed(content, format)]
+    return read_listed(format.listing.files(content))
 
 
 def read_listed(entries: Iterable[tuple[str, Path]]) -> list[tuple[Path, Picks]]:
@@ -276,9 +276,9 @@ def _load(path: Path) -> Content:
     return load(path, _without(path, *(ending for ending, _ in PREFERENCE)))
 
 
-def _parsed(content: Content) -> list[Picks]:
+def _parsed(content: Content, format: Format | None = None) -> list[Picks]:
     """Read a content in its own pixels, without following lists."""
-    found = recognized(content).read(content)
+    found = (format or recognized(content)).read(content)
     _refuse_fractions(content.path, found)
     return found
 

@@ -14,6 +14,8 @@ import numpy as np
 from upicker.errors import CoordinatesError
 from upicker.io.atomic import replacing
 
+# Comments, quotes, and all ASCII that may be stripped from a cell or end a line, except for a plain line end.
+_SPECIAL = '#;" \t\r\x0b\x0c\x1c\x1d\x1e\x1f'
 _BLANK, _UNKNOWN = ("", "<na>"), ("nan", "na", "none")
 
 
@@ -46,6 +48,10 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def rows(text: str, delimiter: str | None) -> Iterable[tuple[int, list[str]]]:
     """Yield line numbers, from 1, and stripped cells; blank lines and comments (``#``, SPIDER's ``;``) are left out."""
+    if delimiter == "," and text.isascii() and not any(character in text for character in _SPECIAL):
+        # As most files are: several times as fast.
+        yield from ((number, line.split(",")) for number, line in enumerate(text.split("\n"), 1) if line)
+        return
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or _is_comment(line):
             continue
@@ -109,6 +115,8 @@ def refuse_uneven(path: Path, rows: list[tuple[int, list[str]]], first: list[str
     CoordinatesError
         For the first of them; names the line of `path`.
     """
+    if all(len(cells) == len(first) for _, cells in rows):
+        return
     needed = max((i for i, cell in enumerate(first, 1) if cell), default=0)
     for line, cells in rows:
         more = next((cell for cell in cells[len(first) :] if cell), "#")

@@ -108,6 +108,12 @@ class LabelFolder:
             self._others = pairing.unmatched_files
             self._table = None
 
+    def extend(self, micrographs: Sequence[Path]) -> None:
+        """Take more micrographs, which follow those known already; raises as `rescan`."""
+        with self._lock:
+            self.micrographs = tuple(micrographs)
+            self.rescan()
+
     def csv(self, number: int) -> Path:
         """Return the file in the package's own format that a micrograph has, or would have."""
         return self.folder / f"{plain(self.micrographs[number])}.csv"

@@ -8,8 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from upicker.errors import InputError, MicrographError, UPickerWarning, warn
 from upicker.io import lists, movies, mrc, names, plausible, rasters
@@ -19,6 +18,9 @@ from upicker.io.lists import Listed
 from upicker.io.names import is_micrograph_name, plain
 from upicker.io.stored_image import DAMAGED, StoredImage
 from upicker.particles import Micrograph
+
+if TYPE_CHECKING:
+    from upicker.io.masks import Masks
 
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive",
@@ -42,32 +44,48 @@ class Reading:
         Pixel sizes in lists of micrographs; override headers.
     gain : Path or None
         Gain reference for movies.
+    masks : Masks or None
+        Contamination masks given by the user.
     """
 
     pixel_size_A: float | None = None
     listed: Mapping[Path, float] = field(default_factory=dict)
     gain: Path | None = None
+    masks: Masks | None = None
 
     @classmethod
-    def of(cls, entries: Sequence[Listed], pixel_size_A: float | None = None, gain: Path | None = None) -> Reading:
+    def of(
+        cls,
+        entries: Sequence[Listed],
+        pixel_size_A: float | None = None,
+        gain: Path | None = None,
+        masks: Masks | None = None,
+    ) -> Reading:
         """Return the reading with the pixel sizes that lists of micrographs give."""
         listed = {entry.path: entry.pixel_size_A for entry in entries if entry.pixel_size_A}
         sizes = {*listed.values()}
         if pixel_size_A is None and len(sizes) == 1 and len(listed) == len(entries):
-            return cls(sizes.pop(), {}, gain)
-        return cls(pixel_size_A, {} if pixel_size_A else listed, gain)
+            return cls(sizes.pop(), {}, gain, masks)
+        return cls(pixel_size_A, {} if pixel_size_A else listed, gain, masks)
 
     def about(self) -> dict[str, object]:
         """Return it as keys of ``run.toml``, where None is left out."""
-        return {"pixel_size_A": self.pixel_size_A, "gain": None if self.gain is None else str(self.gain)}
+        gain = None if self.gain is None else str(self.gain)
+        masks = {} if self.masks is None else self.masks.about()
+        return {"pixel_size_A": self.pixel_size_A, "gain": gain, **masks}
 
     def read(self, path: Path) -> Micrograph:
-        """Read one micrograph; see `read` of this module, also for errors."""
-        return read(path, self.size_of(path), self.gain)
+        """Read one micrograph; see `read` of this module, also for errors, and `Masks.unusable`."""
+        return self._with_mask(read(path, self.size_of(path), self.gain))
 
     def by_rows(self, path: Path) -> Micrograph:
-        """Open one micrograph for its rows; see `by_rows` of this module, also for errors."""
-        return by_rows(path, self.size_of(path), self.gain)
+        """Open one micrograph for its rows; see `by_rows` of this module, also for errors, and `Masks.unusable`."""
+        return self._with_mask(by_rows(path, self.size_of(path), self.gain))
+
+    def _with_mask(self, micrograph: Micrograph) -> Micrograph:
+        if self.masks is None:
+            return micrograph
+        return micrograph.with_unusable(self.masks.unusable(micrograph.name, micrograph.shape))
 
     def size_of(self, path: Path) -> float | None:
         """Return a micrograph's pixel size in Angstrom, or None where that of the file is used."""
@@ -202,7 +220,7 @@ def _mrc_rows(path: Path) -> mrc.Windows | None:
 
 def _read_image(path: Path, gain: Path | None) -> StoredImage:
     """Return the image in the file's own type; of a movie the sum, in float32."""
-    stored = _read_file(path)
+    stored = read_file(path)
     pixels = stored.pixels
     if stored.frames > 1:
         warn(
@@ -213,28 +231,8 @@ def _read_image(path: Path, gain: Path | None) -> StoredImage:
             )
         )
         if gain is not None:
-            pixels = movies.with_gain(path, stored, _read_file(Path(gain)), Path(gain))
+            pixels = movies.with_gain(path, stored, read_file(Path(gain)), Path(gain))
     return stored._replace(pixels=pixels)
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Read a mask: an image of any size and format, perhaps constant.
-
-    Returns
-    -------
-    np.ndarray
-        `(H, W)` bool, True where the image is above 0.5.
-
-    Raises
-    ------
-    MicrographError
-        If the file cannot be read, or does not hold a single image.
-    """
-    path = Path(path)
-    pixels = _read_file(path).pixels
-    if pixels.ndim != 2:
-        raise MicrographError(path, f"it holds an array of {pixels.shape}", "Give one greyscale image, 1 = unusable")
-    return pixels > 0.5
 
 
 def size(path: Path, pixel_size_A: float | None = None) -> tuple[tuple[int, int], float | None]:
@@ -260,8 +258,8 @@ def size(path: Path, pixel_size_A: float | None = None) -> tuple[tuple[int, int]
     return shape, pixel_size_A or plausible.pixel_size(stored_A)
 
 
-def _read_file(path: Path) -> StoredImage:
-    """Return the image in the file's own type."""
+def read_file(path: Path) -> StoredImage:
+    """Return the image in the file's own type; raises MicrographError if it cannot be read."""
     try:
         return _read_any(path, _head(path))
     except OSError as error:

@@ -47,7 +47,7 @@ class Table:
 
 def is_star(text: str) -> bool:
     """Recognise a STAR file: by a loop, or by a block or a label before any line of values."""
-    if _LOOP.search(text):
+    if "loop_" in text and _LOOP.search(text):
         return True
     lines = (line.strip() for line in text.splitlines())
     first = next((line for line in lines if line and not line.startswith("#")), "")

@@ -113,6 +113,50 @@ def load(path: Path, changes: Mapping[str, object]) -> LoadedNetwork:
     return torch_network.load(path, changes)
 
 
+@dataclass(frozen=True)
+class Computing:
+    """What the default back end computes with on this machine.
+
+    Attributes
+    ----------
+    build : str
+        What it was built for: ``"CPU"``, ``"CUDA 13.0"``, ``"ROCm 6.4"``.
+    gpus : tuple of str
+        Name and memory of each GPU that it can use.
+    cpu_bfloat16 : bool
+        Whether networks compute in bfloat16 on the CPU.
+    """
+
+    build: str
+    gpus: tuple[str, ...]
+    cpu_bfloat16: bool
+
+
+def computing() -> Computing:
+    """Return what the default back end computes with on this machine."""
+    from upicker.pick import torch_network
+
+    return torch_network.computing()
+
+
+def verified(path: Path) -> str:
+    """Read a shipped model, and compare the SHA-256 of its numbers with the one that it was shipped with.
+
+    Returns
+    -------
+    str
+        In hexadecimal digits.
+
+    Raises
+    ------
+    WeightsError
+        If the file is broken or was changed.
+    """
+    from upicker.pick import torch_network
+
+    return torch_network.verified(path)
+
+
 def changed(stored: Config, changes: Mapping[str, object]) -> Config:
     """Return a stored config with the user's changes.
 

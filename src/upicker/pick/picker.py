@@ -11,7 +11,7 @@ import numpy as np
 
 from upicker.config import Config, PickConfig
 from upicker.errors import ConfigError, UPickerWarning, warn
-from upicker.image.mask import masked
+from upicker.image.mask import is_usable, masked
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.stamp import stamp
 from upicker.particles import Micrograph, Particles
@@ -233,6 +233,7 @@ class Picker:
         """Return what is at or above the threshold and of a size that was asked for, in some number of views."""
         config = self.config if views is None else self.config.with_changes({"pick.views": views})
         found = self.detections(prepared, where, config)
+        found = found.select(is_usable(prepared, found.xy))
         probability = self._probability(found.score, number_of_views(prepared, config))
         return self._of_size(replace(found, score=probability).above(self.threshold), prepared.diameter_px)
 
@@ -253,11 +254,13 @@ class Picker:
         return len(self._above(negated(prepared), where, views=1)) >= ALL_CHANCE * len(found)
 
     def _of_size(self, found: Particles, diameter_px: float) -> Particles:
-        """Leave out what weights for particles of any size found of another size than was asked for."""
-        if self.diameter is not None:
-            return found
-        ratio, (low, high) = found.diameter_px / diameter_px, self._limits()
-        found = found.select((ratio >= low) & (ratio <= high))
+        """Leave out what weights for particles of any size found of another size than was asked for.
+
+        Picks get the given diameter, whatever the size of their boxes, unless ``pick.sizes`` is on.
+        """
+        if self.diameter is None:
+            ratio, (low, high) = found.diameter_px / diameter_px, self._limits()
+            found = found.select((ratio >= low) & (ratio <= high))
         return found if self.config.pick.sizes else found.with_diameter(diameter_px)
 
     def _limits(self) -> tuple[float, float]:

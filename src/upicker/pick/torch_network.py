@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from upicker.config import Config
-from upicker.errors import ConfigError, DeviceError
+from upicker.errors import ConfigError, DeviceError, WeightsError
 from upicker.model import weights
 from upicker.model.detector import Detector
 from upicker.model.inference import InferenceDetector
-from upicker.pick.network import DeviceFullError, LoadedNetwork, changed
+from upicker.pick.network import Computing, DeviceFullError, LoadedNetwork, changed
 
 
 class TorchNetwork:
@@ -90,6 +90,28 @@ def gpus(config: Config) -> tuple[str, ...]:
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     return tuple(named[:count]) if named[0] else tuple(map(str, range(count)))
+
+
+def computing() -> Computing:
+    """Return what torch was built for and what it finds; see `upicker.pick.network.computing`."""
+    cuda, hip = torch.version.cuda, torch.version.hip
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [torch.cuda.get_device_properties(number) for number in range(count)]
+    return Computing(
+        f"ROCm {hip}" if hip else f"CUDA {cuda}" if cuda else "CPU",
+        tuple(f"{one.name}, {one.total_memory / 2**30:.0f} GiB" for one in found),
+        precision(Config(), torch.device("cpu")) == torch.bfloat16,
+    )
+
+
+def verified(path: Path) -> str:
+    """Return the SHA-256 of a shipped model, which its header names, too; see `upicker.pick.network.verified`."""
+    _, header, _ = weights.load(path)
+    found, shipped = weights.digest(weights.read_tensors(path)), header.general.get("sha256")
+    if found != shipped:
+        what = f"its SHA-256 is {found[:8]}..., that of the model that was shipped {str(shipped)[:8]}..."
+        raise WeightsError(path, what, "Install UPicker again")
+    return found
 
 
 # What torch says when a GPU cannot be used any more by this process, and when there is no memory, of a GPU or a CPU.

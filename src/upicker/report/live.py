@@ -17,9 +17,8 @@ import numpy as np
 from upicker.io.atomic import replacing
 from upicker.report.charts import Axis, Chart, axis_over
 from upicker.report.page import environment
-from upicker.run import entries
 from upicker.run.drift import Drift, drifts
-from upicker.run.entries import Entry
+from upicker.run.entries import Entry, in_order
 from upicker.run.status import Status, status
 
 # Of more failures only the first ones are listed.
@@ -77,15 +76,6 @@ def follow(folder: Path, path: Path, every_s: float) -> Following:
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return following
-
-
-def in_order(folder: Path) -> list[Entry]:
-    """Return the entries of a folder in the order in which they were done; those done again where they were last."""
-    last: dict[str, Entry] = {}
-    for entry in entries.read(folder):
-        last.pop(entry.key, None)
-        last[entry.key] = entry
-    return list(last.values())
 
 
 def render(following: Following, every_s: float) -> str:

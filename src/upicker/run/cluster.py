@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upicker.errors import ConfigError, InputError
+from upicker.errors import ConfigError, DeviceError, InputError
 from upicker.run.allocator import keep_freed_memory
 from upicker.run.outputs import writable
 from upicker.run.pool import MOST_DEATHS, Reply
@@ -69,21 +69,23 @@ class Cluster:
     ) -> Generator[Reply[Any], None, None]:
         """Work on files, see `upicker.run.pool.replies`, for what is yielded and raised, too.
 
-        A file is tried once more on another worker if the one that had it dies.
+        A file is tried once more on another worker if the one that had it dies. A worker whose GPU fails starts again;
+        the run ends if that happens to all of them without a result in between.
         """
         # A task of its own, so that each worker gets it once, and another one makes it again where a worker is lost.
         shared = self.client.submit(_same, work, pure=False)
-        left, suspects = iter(paths), list[Path]()
+        left, suspects = iter(paths), dict[Path, DeviceError | None]()
         try:
             for reply in self._several(left, shared):
                 if reply.deaths:
-                    suspects.append(reply.path)
+                    suspects[reply.path] = reply.failure
                 else:
                     yield reply
             # Any of the files that a dead worker had may have been the cause: now each is alone.
-            for path in suspects:
+            for path, failure in suspects.items():
+                before = MOST_DEATHS if failure is None else 1
                 for reply in self._several(iter([path]), shared):
-                    yield replace(reply, deaths=reply.deaths + MOST_DEATHS)
+                    yield replace(reply, deaths=reply.deaths + before, failure=reply.failure or failure)
         finally:
             with suppress(Exception):  # The scheduler may be gone.
                 self.client.cancel([shared], force=True)
@@ -93,7 +95,8 @@ class Cluster:
         from distributed import as_completed
 
         waiting, found = dict[Any, Path](), as_completed([], loop=self.client.loop)
-        wanted = WAITING * max(self.site.jobs, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        workers = max(self.site.jobs, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        wanted, failed = WAITING * workers, 0
 
         def fill() -> None:
             while len(waiting) < wanted and (path := next(left, None)) is not None:
@@ -105,7 +108,10 @@ class Cluster:
             fill()
             while waiting:
                 future = next(found)
-                reply = _reply(waiting.pop(future), future)
+                reply = _reply(waiting.pop(future), future, self.client)
+                failed = 0 if reply.value is not None else failed + (reply.failure is not None)
+                if reply.failure is not None and failed >= MOST_DEATHS * workers:
+                    raise reply.failure
                 fill()
                 yield reply
         finally:
@@ -113,12 +119,28 @@ class Cluster:
                 self.client.cancel([*waiting], force=True)
 
 
-def _reply(path: Path, future: Future) -> Reply[Any]:
-    """Return what came of a file, if need be once it is done again elsewhere; raises what the work raised."""
+@dataclass(frozen=True)
+class _Broken:
+    """A worker whose GPU failed, and how."""
+
+    worker: str
+    failure: DeviceError
+
+
+def _reply(path: Path, future: Future, client: Client) -> Reply[Any]:
+    """Return what came of a file, if need be once it is done again elsewhere; raises what the work raised.
+
+    A worker whose GPU failed is started again.
+    """
     from distributed import CancelledError, KilledWorker
 
     try:
-        return Reply(path, future.result(), 0)
+        found = future.result()
+        if not isinstance(found, _Broken):
+            return Reply(path, found, 0)
+        with suppress(Exception):  # It may have gone by itself.
+            client.restart_workers([found.worker], timeout=PATIENCE, raise_for_error=False)
+        return Reply(path, None, 1, found.failure)
     except KilledWorker:
         return Reply(path, None, MOST_DEATHS)
     except CancelledError as error:  # Nobody here cancels what is waited for.
@@ -136,7 +158,13 @@ def _attempt(work: Callable[[Iterator[Path]], Generator], path: Path) -> Any:
 
     keep_freed_memory()
     cv2.setNumThreads(0)
-    [outcome] = work(iter([path]))
+    try:
+        [outcome] = work(iter([path]))
+    except DeviceError as failure:
+        from distributed import get_worker
+
+        failure.__cause__ = None  # Its frames hold what was on the device.
+        return _Broken(get_worker().address, failure.with_traceback(None))
     return outcome
 
 

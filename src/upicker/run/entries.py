@@ -305,6 +305,15 @@ def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(last[key] for key in sorted(last))
 
 
+def in_order(folder: Path) -> list[Entry]:
+    """Return the entries of a folder in the order in which they were done; those done again where they were last."""
+    last: dict[str, Entry] = {}
+    for entry in read(folder):
+        last.pop(entry.key, None)
+        last[entry.key] = entry
+    return list(last.values())
+
+
 _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "path", "score", "output"), (str,)),
     **dict.fromkeys(("rows", "columns", "particles", "size_bytes", "modified_ns"), (int,)),

@@ -223,7 +223,7 @@ def _unlisted(done: Sequence[Path], work: Finding, listed: Sequence[Entry]) -> I
 
 
 # What a run records about itself that results depend on; of a file, its content or its name.
-SETTINGS = ("command", "diameter", "threshold", "fdr", "gain", "mask")
+SETTINGS = ("command", "diameter", "threshold", "fdr", "gain", "mask", "mask_good")
 # Knobs that results hardly depend on; the threshold that holds is among the settings; a template may be learned.
 LEFT_OUT = frozenset({"pick.batch", "pick.threshold", "propose.profile"})
 

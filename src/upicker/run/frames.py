@@ -17,7 +17,7 @@ import numpy as np
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError
-from upicker.image.mask import usable
+from upicker.image.mask import with_usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph, Particles
@@ -197,7 +197,8 @@ def measure(micrograph: Micrograph, particles: Particles, diameter_px: float, co
     """
     image = replace(config.image, working_diameter_px=WORKING_DIAMETER_PX)
     prepared = prepare(micrograph, diameter_px, image)
-    area = usable(prepared, image) if image.mask else np.ones(prepared.pixels.shape, bool)
+    prepared = with_usable(prepared, image) if image.mask else prepared
+    area = np.ones(prepared.pixels.shape, bool) if prepared.usable is None else prepared.usable
     prepared = replace(prepared, usable=area)
     low, high = range_of(config.propose)
     diameter = prepared.working_diameter

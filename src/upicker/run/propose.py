@@ -9,7 +9,7 @@ from pathlib import Path
 
 from upicker.config import Config
 from upicker.errors import ConfigError, InputError, UPickerError, collected_warnings
-from upicker.image.mask import usable
+from upicker.image.mask import with_usable
 from upicker.image.prepare import Prepared, prepare
 from upicker.io.micrographs import Reading
 from upicker.particles import Micrograph
@@ -19,7 +19,6 @@ from upicker.run.ahead import Ready
 from upicker.run.batch import Workers
 from upicker.run.entries import Entry
 from upicker.run.machine import PROCESS_BYTES, memory_bytes
-from upicker.run.masks import Masks
 from upicker.run.outputs import Destination
 from upicker.units import Length
 
@@ -37,9 +36,7 @@ class Proposing:
     config : Config
         The knobs of ``image`` and ``propose``.
     reading : Reading
-        Pixel sizes that override those in the files, and the gain reference.
-    masks : Masks or None
-        Masks given by the user, joined with the built-in one if ``propose.mask`` is on.
+        Pixel sizes that override those in the files, the gain reference, and masks given by the user.
     command : str
         The command's name, for ``run.toml``.
     readers : int
@@ -50,7 +47,6 @@ class Proposing:
     outputs: Destination
     config: Config = field(default_factory=Config)
     reading: Reading = field(default_factory=Reading)
-    masks: Masks | None = None
     command: str = "propose"
     readers: int = 0
 
@@ -91,11 +87,7 @@ class Proposing:
             As when called.
         """
         micrograph = self.reading.by_rows(path)
-        prepared = at_working_scale(micrograph, self.diameter_px(path, micrograph.pixel_size_A), self.config)
-        if self.masks is None:
-            return micrograph, prepared
-        own_mask = self.masks.usable(micrograph.name, micrograph.shape, prepared.pixels.shape)
-        return micrograph, replace(prepared, usable=own_mask if prepared.usable is None else prepared.usable & own_mask)
+        return micrograph, at_working_scale(micrograph, self.diameter_px(path, micrograph.pixel_size_A), self.config)
 
     @property
     def rooms(self) -> tuple[str, ...]:
@@ -108,8 +100,7 @@ class Proposing:
 
     def about(self) -> dict[str, object]:
         """Return more for ``run.toml``."""
-        mask = None if self.masks is None else str(self.masks.path)
-        return {"diameter": str(self.diameter), **self.reading.about(), "mask": mask}
+        return {"diameter": str(self.diameter), **self.reading.about()}
 
     def for_processes(self, jobs: int) -> Proposing:
         """Return it with a thread that reads and prepares ahead, if there is memory for it."""
@@ -164,7 +155,7 @@ class Proposing:
 
 
 def at_working_scale(micrograph: Micrograph, diameter_px: float, config: Config) -> Prepared:
-    """Return a micrograph at the working scale, with its usable area if ``propose.mask`` is on.
+    """Return a micrograph at the working scale, with its usable area: by the built-in mask if ``propose.mask`` is on.
 
     Raises
     ------
@@ -172,7 +163,7 @@ def at_working_scale(micrograph: Micrograph, diameter_px: float, config: Config)
         If the diameter does not fit.
     """
     prepared = prepare(micrograph, diameter_px, config.image)
-    return replace(prepared, usable=usable(prepared, config.image)) if config.propose.mask else prepared
+    return with_usable(prepared, config.image) if config.propose.mask else prepared
 
 
 def ratios(

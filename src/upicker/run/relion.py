@@ -26,6 +26,7 @@ from upicker.errors import InputError
 from upicker.io import coordinates, micrographs, star
 from upicker.io.atomic import replacing
 from upicker.io.lists import Listed
+from upicker.io.masks import Masks
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
 from upicker.particles import Micrograph, Particles
@@ -158,7 +159,7 @@ def end(folder: Path, mark: str) -> None:
     (folder / mark).touch()
 
 
-def job(folder: Path, listed: Path) -> RelionJob:
+def job(folder: Path, listed: Path, masks: Masks | None = None) -> RelionJob:
     """Return the job with a folder, ``--o``, and a list of micrographs, ``--in_mics``.
 
     Raises
@@ -168,13 +169,14 @@ def job(folder: Path, listed: Path) -> RelionJob:
     """
     entries = micrographs.entries([listed], by_path=True)
     _refuse_shared(folder, listed, entries)
-    return job_of(folder, listed, entries)
+    return job_of(folder, listed, entries, masks)
 
 
-def job_of(folder: Path, listed: Path, entries: Sequence[Listed]) -> RelionJob:
+def job_of(folder: Path, listed: Path, entries: Sequence[Listed], masks: Masks | None = None) -> RelionJob:
     """Return the job with some of the micrographs of a list, in this order; see `job`."""
+    reading = Reading.of(entries, masks=masks)
     outputs = JobOutputs(folder, {entry.path: coordinates_file(folder, entry.name) for entry in entries})
-    return RelionJob(listed, {entry.path: entry.name for entry in entries}, Reading.of(entries), outputs)
+    return RelionJob(listed, {entry.path: entry.name for entry in entries}, reading, outputs)
 
 
 def coordinates_file(folder: Path, name: str) -> Path:

@@ -40,9 +40,11 @@ class Inputs:
             self._add("initial weights", name, tensor.detach().cpu().numpy())
 
     def add_micrograph(self, micrograph: Micrograph, diameter_px: float) -> None:
-        """Add a micrograph; its pixel size counts as far as it changes the diameter in pixels."""
+        """Add a micrograph, with its mask; its pixel size counts as far as it changes the diameter in pixels."""
         about = micrograph.shape, float(diameter_px)
         self._add("micrographs", about, np.asarray(micrograph.pixels[::STRIDE, ::STRIDE]))
+        if micrograph.unusable is not None:
+            self._add("micrographs", micrograph.unusable.shape, np.packbits(micrograph.unusable))
 
     def add_labels(self, particles: Particles, coverage: object, held: bool) -> None:
         """Add the labels of a micrograph and what they cover, to train or to validate on."""

@@ -18,6 +18,7 @@ from upicker.config import Config, flatten
 from upicker.config.checking import Room, converted, require_known
 from upicker.config.knob import knob, knobs_of
 from upicker.errors import ConfigError, InputError
+from upicker.io.masks import Masks
 from upicker.io.micrographs import Reading, entries
 from upicker.simulate.specimens import rcsb
 from upicker.simulate.specimens.specimen import BUILT_IN
@@ -78,6 +79,8 @@ class SetConfig(Room):
     labels: str | None = knob(None, "Folder or file of labels.", none="proposals serve as labels")
     diameter: str | None = knob(None, "Particle diameter, e.g. 190A or 108px.", none="the median of the labels'")
     pixel_size: str | None = knob(None, "Pixel size, e.g. 1.77A.", none="that of lists or headers")
+    mask: str | None = knob(None, "Contamination mask, or a folder of them, 1 = bad.", none="only the built-in one")
+    mask_good: bool = knob(False, "Whether 1 is good in these masks, instead of unusable.")
     weight: float = knob(1.0, "How often its tiles are drawn, relative to the other sets.", low=0.001, high=1000)
     partial: bool = knob(False, "Whether the labels cover only some of the particles.")
     sized: bool | None = knob(
@@ -99,6 +102,8 @@ class CheckConfig(Room):
     labels: str | None = knob(None, "Folder or file of complete labels.")
     diameter: str | None = knob(None, "Particle diameter, e.g. 190A or 108px.", none="the median of the labels'")
     pixel_size: str | None = knob(None, "Pixel size, e.g. 1.77A.", none="that of lists or headers")
+    mask: str | None = knob(None, "Contamination mask, or a folder of them, 1 = bad.", none="only the built-in one")
+    mask_good: bool = knob(False, "Whether 1 is good in these masks, instead of unusable.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +345,9 @@ def _found(settings: SetConfig | CheckConfig, path: Path, where: str) -> GivenSe
         raise ConfigError(
             path, f"{where}: pixel_size {pixel_size} is not in Angstrom", "Give e.g. pixel_size = '1.77A'"
         )
-    reading = Reading.of(listed, None if pixel_size is None else pixel_size.value)
+    mask = None if settings.mask is None else Path(_beside(folder, settings.mask))
+    masks = None if mask is None else Masks(mask, settings.mask_good)
+    reading = Reading.of(listed, None if pixel_size is None else pixel_size.value, masks=masks)
     diameter = _length(settings.diameter, "diameter", where, path)
     return GivenSet(settings.name, [one.path for one in listed], reading, labels, diameter, settings)
 

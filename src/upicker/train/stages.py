@@ -15,6 +15,7 @@ from upicker.io.coverage import coverages
 from upicker.io.pairing import pair_folder
 from upicker.propose.proposals import examples
 from upicker.train import selftrain, start
+from upicker.train.epochs import with_steps
 from upicker.train.fingerprint import Inputs
 from upicker.train.holdback import all_regions
 from upicker.train.job import Job, StageResult
@@ -91,7 +92,8 @@ def pretrain(paths: Sequence[Path], diameter: Length, job: Job, initial: Path | 
         validation = [ValidationMicrograph(one.prepared, one.known) for one in some]
         samples = [one.initial_sample() for one in regions]
         _require(samples, paths, result, "no micrograph can be used")
-        train = config.train
+        config = with_steps(config, samples, job.ranks)
+        job, train = replace(job, config=config), config.train
         rate = train.finetune_learning_rate if initial else train.learning_rate
         stage = Stage("pretrain", begun, diameter, train.pretrain_steps, rate)
         stage = replace(stage, identity=identity, check=check)
@@ -189,7 +191,8 @@ def finetune(
         _require(samples, paths, result, "no labelled micrograph can be used")
         result.trained_on = len({id(one.prepared) for one in regions})
         learning_rate = config.train.finetune_learning_rate if initial else config.train.learning_rate
-        steps = config.train.finetune_steps
+        config = with_steps(config, samples, job.ranks)
+        job, steps = replace(job, config=config), config.train.finetune_steps
         if partly and begun.knows_all_sizes:
             steps = steps_for(sum(len(one.known) for one in regions), config.train)
         stage = Stage("finetune", begun, length, steps, learning_rate, identity=identity, check=check)

@@ -28,7 +28,10 @@ LEAST_BYTES = 2**20
 _ROOMS = ("model", "image")
 _KNOBS = tuple(
     f"train.{name}"
-    for name in ("tile_px", "learning_rate", "finetune_learning_rate", "pretrain_steps", "finetune_steps")
+    for name in (
+        *("tile_px", "learning_rate", "finetune_learning_rate"),
+        *("pretrain_steps", "finetune_steps", "pretrain_epochs", "finetune_epochs"),
+    )
 )
 
 

@@ -123,27 +123,30 @@ def _session_routes(project: Project) -> list[BaseRoute]:
     return [Route("/api/session", session), Route("/api/session/diameter", diameter, methods=["PUT"])]
 
 
+def list_of(project: Project, parts: Parts) -> list[dict[str, object]]:
+    """Return what the list of micrographs shows of each."""
+    unlabelled = {"labels": 0, "coverage": "unset", "bad": False}
+    labels = parts.labels.counts() if parts.labels else [unlabelled] * len(project.micrographs)
+    picks = parts.picks.counts() if parts.picks else [None] * len(project.micrographs)
+    return [
+        {
+            "id": number,
+            "name": project.name(number),
+            **labels[number],
+            "picks": picks[number],
+            "opened": project.opened(number),
+            "triage": None if (said := project.triage.get(project.name(number))) is None else asdict(said),
+        }
+        # More may arrive in between.
+        for number in range(min(len(labels), len(picks)))
+    ]
+
+
 def _list_routes(project: Project, parts: Parts) -> list[BaseRoute]:
     """Return the route of the list of micrographs."""
 
-    def listed() -> list[dict[str, object]]:
-        unlabelled = {"labels": 0, "coverage": "unset", "bad": False}
-        labels = parts.labels.counts() if parts.labels else [unlabelled] * len(project.micrographs)
-        picks = parts.picks.counts() if parts.picks else [None] * len(project.micrographs)
-        return [
-            {
-                "id": number,
-                "name": project.name(number),
-                **labels[number],
-                "picks": picks[number],
-                "opened": project.opened(number),
-                "triage": None if (said := project.triage.get(project.name(number))) is None else asdict(said),
-            }
-            for number in range(len(project.micrographs))
-        ]
-
     async def everything(request: Request) -> Response:
-        return json_response(await anyio.to_thread.run_sync(listed))
+        return json_response(await anyio.to_thread.run_sync(list_of, project, parts))
 
     return [Route("/api/micrographs", everything)]
 

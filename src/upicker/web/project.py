@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from upicker.config import Config
 from upicker.errors import ConfigError, InputError, MicrographError, OutputError, UPickerError
 from upicker.io import folders, micrographs
 from upicker.io.atomic import replacing
+from upicker.io.labels import LabelFolder
 from upicker.io.lock import Held, Lock, lock
 from upicker.io.micrographs import Reading
 from upicker.io.names import plain
@@ -22,6 +23,7 @@ from upicker.run.outputs import writable
 from upicker.run.triage import beside, verdicts
 from upicker.train.labels import median_diameter
 from upicker.units import Length, parse_length
+from upicker.web.session import opened_in, saved_session
 from upicker.web.turns import one_at_a_time
 
 STATE = ".upicker"
@@ -38,7 +40,7 @@ class NotFound(UPickerError, KeyError):  # noqa: N818 - named after the HTTP sta
 
 @dataclass(eq=False)
 class Project:
-    """The project that one server shows; only its diameter, and which micrographs are opened or bad, ever change.
+    """The project that one server shows. More micrographs may follow; diameter, opened and bad ones may change.
 
     Attributes
     ----------
@@ -62,6 +64,8 @@ class Project:
         Weights for proposals and suggestions.
     triage : mapping of str to Verdict
         By a micrograph's name, what ``upicker triage`` said of it.
+    again : callable or None
+        Lists the micrographs again, as `upicker.io.micrographs.entries` does, and returns how they are read.
     lock : Lock or None
         The right to write, see `claim`.
     """
@@ -76,17 +80,31 @@ class Project:
     diameter: Length | None = None
     model: Path | None = None
     triage: Mapping[str, Verdict] = field(default_factory=dict)
+    again: Callable[[], tuple[Sequence[Path], Reading]] | None = None
     lock: Lock | None = field(default=None, init=False)
     _opened: set[str] = field(default_factory=set, init=False, repr=False)
     _sizes: dict[int, tuple[tuple[int, int], float | None]] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        saved = _saved_session(self.state / _SESSION)
-        self._opened = _opened(saved)
+        saved = saved_session(self.state / _SESSION)
+        self._opened = opened_in(saved)
         if self.diameter is None and saved.get("diameter"):
             with contextlib.suppress(ConfigError):
                 self.diameter = parse_length(str(saved["diameter"]))
+
+    def extend(self, labels: LabelFolder | None = None) -> None:
+        """List the micrographs again, and append those that are new, here and in a folder of labels.
+
+        Those that have gone, or a list that cannot be read for the moment, change nothing.
+        """
+        with contextlib.suppress(UPickerError):
+            paths, reading = (self.micrographs, self.reading) if self.again is None else self.again()
+            known = set(self.micrographs)
+            if new := [path for path in paths if path not in known]:
+                if labels is not None:
+                    labels.extend([*self.micrographs, *new])
+                self.reading, self.micrographs = reading, (*self.micrographs, *new)
 
     def claim(self, address: str, force: bool = False) -> None:
         """Take the right to write, which one server at a time has; picks that nobody may write to need none.
@@ -241,10 +259,10 @@ class Project:
         """
         self.refuse_if_lost()
         with one_at_a_time(self.state):
-            saved = _saved_session(self.state / _SESSION)
+            saved = saved_session(self.state / _SESSION)
             content = {
                 "diameter": saved.get("diameter") if diameter is None else str(diameter),
-                "opened": sorted(opened | _opened(saved)),
+                "opened": sorted(opened | opened_in(saved)),
             }
             with replacing(self.state / _SESSION) as temporary:
                 temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -378,18 +396,3 @@ def _recorded(folder: Path) -> tuple[Config, Length | None, Path | None]:
     with contextlib.suppress(UPickerError):
         config = config.with_changes(found.knobs, str(folder / record.NAME))
     return config, found.diameter, found.model
-
-
-def _opened(session: Mapping[str, object]) -> set[str]:
-    """Return the names of opened micrographs in a saved session."""
-    names = session.get("opened")
-    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
-
-
-def _saved_session(path: Path) -> dict:
-    """Return the state that the page saved; empty if it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -12,6 +12,10 @@ Without ``micrograph_shape``, as in tables of some scripts, positions stay fract
 ``min_dist_A``, the picker's minimum distance, becomes the diameter, and ``ncc_score`` the score. The fields are
 those of cryosparc-tools 5 (``location``: 8, ``pick_stats``: 4). Tables of later jobs leave ``location/*`` to a
 ``*passthrough*.cs`` beside them, which is joined by ``uid``; so do groups, .csg files, which name their tables.
+
+An aligned particle lies at position - shift; the last alignment counts. Shifts are in pixels of the images that were
+aligned, ``alignments3D/psize_A``, which may have been down-sampled (pyem's pull request 125; pyem writes shifts as
+RELION's origins, whose sign they have).
 """
 
 from __future__ import annotations
@@ -37,13 +41,13 @@ _PATH, _SHAPE, _SIZE = "location/micrograph_path", "location/micrograph_shape", 
 _X, _Y, _DISTANCE = "location/center_x_frac", "location/center_y_frac", "location/min_dist_A"
 _SCORE, _CLASS, _ANGLE = "pick_stats/ncc_score", "pick_stats/template_idx", "pick_stats/angle_rad"
 _NEEDED = (_PATH, _X, _Y)
+# The last alignment counts.
+_ALIGNMENTS = {"alignments3D": "shifts of refinement", "alignments2D": "shifts of 2D classification"}
 # Not read, and how to call it.
 _UNREAD = {
     "filament/": "filament numbers",
-    "alignments2D/shift": "shifts of 2D classification",
     "alignments2D/pose": "angles of 2D classification",
     "alignments2D/class": "2D classes",
-    "alignments3D/shift": "shifts of refinement",
     "alignments3D/pose": "angles of refinement",
     "alignments3D/class": "3D classes",
 }
@@ -115,14 +119,17 @@ def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
     if _ANGLE in fields:
         extra["psi_deg"] = np.degrees(_column(path, fields, _ANGLE))
     particles = replace(Particles.of(xy, np.nan, score), extra=extra)
-    unread = tuple(word for start, word in _UNREAD.items() if any(_is_set(fields, name, start) for name in fields))
+    unread = [word for start, word in _UNREAD.items() if any(_is_set(fields, name, start) for name in fields)]
+    origins_A, without = _origins(path, fields, n)
+    unread += without
     return [
         Picks(
             name,
             particles.select(at),
             None if shapes is None else _shape(path, name, shapes[at]),
             float(size[at[0]]) if size[at[0]] > 0 else None,
-            unread,
+            tuple(unread),
+            origins_A=None if origins_A is None else origins_A[at],
             diameters_A=distance[at] if (distance[at] > 0).any() else None,
             fractions=shapes is None,
         )
@@ -130,8 +137,22 @@ def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
     ]
 
 
+def _origins(path: Path, fields: dict[str, np.ndarray], n: int) -> tuple[np.ndarray | None, list[str]]:
+    """Return how far particles were shifted by their last alignment, `(n, 2)` in Angstrom; and what is not known."""
+    kind = next((kind for kind in _ALIGNMENTS if _is_set(fields, f"{kind}/shift", f"{kind}/shift")), None)
+    if kind is None:
+        return None, []
+    name = next((name for name in (f"{kind}/psize_A", "blob/psize_A") if name in fields), None)
+    if name is None or not (size := _column(path, fields, name)).all():
+        return None, [f"{_ALIGNMENTS[kind]}, for want of their pixel size"]
+    shift = fields[f"{kind}/shift"]
+    if shift.shape != (n, 2) or not np.isfinite(shift).all():
+        raise CoordinatesError(path, f"its field {kind}/shift does not hold shifts", "Save it from cryoSPARC again")
+    return shift.astype(np.float64) * size[:, None], []
+
+
 def _is_set(fields: dict[str, np.ndarray], name: str, start: str) -> bool:
-    return name.startswith(start) and fields[name].dtype.kind in "iuf" and bool(fields[name].any())
+    return name.startswith(start) and name in fields and fields[name].dtype.kind in "iuf" and bool(fields[name].any())
 
 
 def _check_shapes(path: Path, shapes: np.ndarray, n: int) -> None:
@@ -177,7 +198,7 @@ def _fields(path: Path, content: bytes, others: Sequence[Path]) -> dict[str, np.
     main = npy.table(path, content)
     fields = {name: main[name] for name in main.dtype.names or ()}
     for file in others if "uid" in fields else ():
-        if all(name in fields for name in (*_NEEDED, _SHAPE, _SCORE)) or file == path or not is_file(file):
+        if file == path or not is_file(file):
             continue
         other = npy.table(file, file.read_bytes())
         new = [name for name in other.dtype.names or () if name not in fields]

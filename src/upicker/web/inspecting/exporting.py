@@ -15,7 +15,8 @@ from upicker.io.formats import COMMON_FIRST
 from upicker.io.picks import Picks
 from upicker.run import record
 from upicker.run.entries import Entry
-from upicker.web.inspecting.pick_store import MicrographPicks, PickStore
+from upicker.web.inspecting.gathered import MicrographPicks
+from upicker.web.inspecting.pick_store import PickStore
 from upicker.web.project import Project
 from upicker.web.responses import Refused
 
@@ -65,8 +66,7 @@ def export(store: PickStore, format: str, threshold: float, folder: str, overwri
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
         raise Refused(409, str(target), "this folder contains files already", "Choose another one, or overwrite them")
     picks, entries, left_out = [], [], 0
-    for number in range(len(store.project.micrographs)):
-        one = store.one(number)
+    for number, one in enumerate(store.found.micrographs):
         if one.picks is None:
             continue
         kept = _kept(store, number, one, threshold)

@@ -102,7 +102,7 @@ class Gallery:
 
     def cells(self, kind: str, threshold: float, count: int) -> list[dict[str, object]]:
         """Return the chosen picks for the page; arguments and errors as those of `select`."""
-        scores = self._store.scores
+        scores = self._store.found.scores
         at = select(scores, kind, threshold, count)
         numbers, indices = scores.micrograph(at).tolist(), scores.index[at].tolist()
         columns = zip(numbers, indices, scores.score[at].tolist(), (~scores.accepted[at]).tolist())

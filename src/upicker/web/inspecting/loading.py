@@ -14,11 +14,14 @@ from upicker.io import coordinates, folders, sources
 from upicker.io.labels import LabelFolder
 from upicker.io.pairing import Pairing, differing, pair, pair_folder
 from upicker.io.picks import Picks
-from upicker.io.sources import DistinctReader, Source, file_of
+from upicker.io.sources import Source, file_of
+from upicker.io.stamp import Stamp, stamp
 from upicker.particles import Particles
 from upicker.pick.network import threshold_with
 from upicker.run import record
 from upicker.run.decoys import Choice
+from upicker.run.drift import drifts
+from upicker.run.entries import in_order
 from upicker.run.record import Record
 
 T = TypeVar("T")
@@ -40,12 +43,15 @@ class Origin:
         The threshold to start with: the one stored with the weights, else that of the run.
     note : str
         A note for the user; may be empty.
+    drifts : tuple of str
+        What the last micrographs of the run differ in from those before.
     """
 
     command: str | None = None
     picked_at: float | None = None
     stored: float | None = None
     note: str = ""
+    drifts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +73,45 @@ class Read(Generic[T]):
     unmatched: int = 0
 
 
+class Remembered(Generic[T]):
+    """Reads files, each again only when it has changed.
+
+    Parameters
+    ----------
+    read : callable
+        Reads one.
+    """
+
+    def __init__(self, read: Callable[[Source], T]) -> None:
+        self._read = read
+        self._known: dict[Source, tuple[Stamp | None, T]] = {}
+
+    def __call__(self, source: Source) -> T:
+        """Return what a file holds: the same object as long as the file is as it was."""
+        at, known = stamp(file_of(source)), self._known.get(source)
+        if known is None or known[0] != at:
+            known = self._known[source] = at, self._read(source)
+        return known[1]
+
+
 def origin(picks: Path) -> Origin:
     """Return how picks were made; unknown without a readable ``run.toml`` beside them."""
-    found = record.read(picks)
+    found, done = record.read(picks, micrographs=False), in_order(picks)
     command, at = found.command, found.threshold
+    changed = tuple(f"The run has changed lately. {drift}" for drift in drifts(done))
     most = str(found.knobs.get("propose.top_k"))
     if command == "propose" and (most == "auto" or most.isdigit()):
         count = "as many as its density suggests" if most == "auto" else f"at most {most}"
         note = f"Proposals per micrograph: {count}; propose with --set propose.top_k=all for more"
-        return Origin(command, note=note)
+        return Origin(command, note=note, drifts=changed)
     if at is None:
-        return Origin(command)
+        return Origin(command, drifts=changed)
     again = "pick again" if command == "pick" else "export again"
     note = f"Picked at {at:.3g}; {again} with --threshold {_lower(at):g} to go lower" if at > 0 else ""
     choice = Choice.read(found.about)
     if choice is not None and choice.micrographs:
-        note += f". There, {choice.false(sum(entry.particles or 0 for entry in found.micrographs))}"
-    return Origin(command, at, _stored(found, at), note)
+        note += f". There, {choice.false(sum(entry.particles or 0 for entry in done))}"
+    return Origin(command, at, _stored(found, at), note, changed)
 
 
 def _lower(threshold: float) -> float:
@@ -106,7 +134,9 @@ def _stored(found: Record, picked_at: float) -> float:
     return picked_at if stored is None else float(stored)
 
 
-def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Picks]:
+def read_picks(
+    picks: Path, names: Sequence[str], progress: Progress, read: Callable[[Source], Picks] | None = None
+) -> Read[Picks]:
     """Read the picks of micrographs.
 
     Parameters
@@ -117,6 +147,8 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
         The names of the micrographs.
     progress : callable
         Called with the number of files read, and of all files.
+    read : callable, optional
+        Reads the file of one micrograph; by default `one_micrograph`.
 
     Raises
     ------
@@ -127,7 +159,7 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     """
     if not picks.is_dir():
         return _gathered(picks, [picks], names, progress)
-    found = _by_file(picks, names, progress)
+    found = _by_file(picks, names, progress, read or one_micrograph)
     if found is not None:
         return found
     files = [*folders.collections(picks), *map(file_of, sources.by_micrograph(picks).values())]
@@ -136,7 +168,7 @@ def read_picks(picks: Path, names: Sequence[str], progress: Progress) -> Read[Pi
     return _gathered(picks, files, names, progress)
 
 
-def read_labels(labels: LabelFolder, progress: Progress, pixel_size_A: float | None = None) -> Read[Particles]:
+def read_labels(labels: LabelFolder, progress: Progress, read: Callable[[Source], Particles]) -> Read[Particles]:
     """Read the labels of all micrographs.
 
     Parameters
@@ -145,17 +177,14 @@ def read_labels(labels: LabelFolder, progress: Progress, pixel_size_A: float | N
         The folder of labels.
     progress : callable
         As for `read_picks`.
-    pixel_size_A : float, optional
-        Angstrom per pixel of the micrographs; the origins of refined particles may need it.
+    read : callable
+        Reads the labels of one micrograph.
     """
     numbers = range(len(labels.micrographs))
     files = {number: file for number in numbers if (file := labels.file(number)) is not None}
     if not files:
         return Read([None] * len(numbers), [f"{labels.folder}: no file is named after one of the micrographs."])
-    read = DistinctReader(pixel_size_A)
     found = _read_each(files, len(numbers), read, progress)
-    if told := sources.repeats(read.repeated, "counted once"):
-        found.problems.append(told)
     try:
         partial = labels.partial_files()
     except UPickerError:
@@ -166,7 +195,7 @@ def read_labels(labels: LabelFolder, progress: Progress, pixel_size_A: float | N
     return found
 
 
-def _one_micrograph(source: Source) -> Picks:
+def one_micrograph(source: Source) -> Picks:
     """Read the picks of one micrograph from a file named after it."""
     path = file_of(source)
     found = coordinates.read_all(path)
@@ -175,14 +204,16 @@ def _one_micrograph(source: Source) -> Picks:
     return found[0] if found else Picks(path.stem, Particles.of([]))
 
 
-def _by_file(folder: Path, names: Sequence[str], progress: Progress) -> Read[Picks] | None:
+def _by_file(
+    folder: Path, names: Sequence[str], progress: Progress, read: Callable[[Source], Picks]
+) -> Read[Picks] | None:
     """Read the files named after micrographs; None if there are none."""
     pairing = pair_folder(names, folder, required=False)
     if not pairing.pairs:
         return None
     numbers = {name: number for number, name in enumerate(names)}
     files = {numbers[name]: file for name, file in pairing.pairs.items()}
-    found = _read_each(files, len(names), _one_micrograph, progress)
+    found = _read_each(files, len(names), read, progress)
     return replace(found, problems=[*found.problems, *_told(pairing)], unmatched=len(pairing.unmatched_files))
 
 

@@ -37,6 +37,9 @@ def _score_routes(store: PickStore) -> list[Route]:
     async def summary(request: Request) -> Response:
         return json_response(await anyio.to_thread.run_sync(summaries.summary, store))
 
+    async def state(request: Request) -> Response:
+        return json_response({"number": 0 if store.reading else store.found.number})
+
     async def counts(request: Request) -> Response:
         query = request.query_params
 
@@ -54,12 +57,15 @@ def _score_routes(store: PickStore) -> list[Route]:
         return json_response(await anyio.to_thread.run_sync(summaries.of_micrograph, store, number, threshold))
 
     async def reject(request: Request) -> Response:
-        changes, rejected = _rejections(await json_body(request))
-        await anyio.to_thread.run_sync(store.reject, changes, rejected)
+        content = await json_body(request)
+        changes, rejected = _rejections(content)
+        seen = content.get("number") if _is_whole(content.get("number")) else None
+        await anyio.to_thread.run_sync(store.reject, changes, rejected, seen)
         return json_response({"revision": store.revision, "rejected": await anyio.to_thread.run_sync(store.rejected)})
 
     return [
         Route("/api/picks/summary", summary),
+        Route("/api/picks/state", state),
         Route("/api/picks/counts", counts),
         Route("/api/picks/curve", curve),
         Route("/api/picks/reject", reject, methods=["POST"]),
@@ -112,7 +118,7 @@ def _export_routes(store: PickStore) -> list[Route]:
 
 def _threshold(query: Mapping[str, str], store: PickStore) -> float:
     """Return the threshold of a query, by default the initial one."""
-    return _number(query.get("threshold"), store.initial_threshold)
+    return _number(query.get("threshold"), store.found.initial_threshold)
 
 
 def _number(text: str | None, default: float) -> float:

@@ -22,8 +22,11 @@ def summary(store: PickStore) -> dict[str, object]:
     """Return totals, the histogram of scores and the problems met in reading; while reading, how far that is."""
     if store.reading:
         return {"loading": store.loaded}
-    scores, curves, origin, kind = store.scores, store.curves(), store.origin, store.score_kind
+    found, curves = store.found, store.curves()
+    scores, origin, kind = found.scores, found.origin, found.score_kind
     return {
+        "number": found.number,
+        "replaced": found.replaced,
         "threshold": origin.stored,
         "picked_at": origin.picked_at,
         "command": origin.command,
@@ -36,19 +39,20 @@ def summary(store: PickStore) -> dict[str, object]:
         "histogram": curves.histogram.tolist(),
         "total": len(scores),
         "rejected": store.rejected(),
-        "micrographs": int(store.picked().sum()),
+        "micrographs": int(found.picked.sum()),
         "labels": int(scores.labels[scores.labels >= 0].sum()),
         "labelled": int((scores.labels >= 0).sum()),
         "has_labels": bool((scores.labels >= 0).any()),
-        "problems": store.problems[:_MOST_PROBLEMS],
-        "more_problems": max(0, len(store.problems) - _MOST_PROBLEMS),
-        "strangers": store.unmatched,
+        "problems": found.problems[:_MOST_PROBLEMS],
+        "more_problems": max(0, len(found.problems) - _MOST_PROBLEMS),
+        "strangers": found.unmatched,
     }
 
 
 def counts(store: PickStore, threshold: float, detail: bool) -> dict[str, object]:
     """Return the picks of each micrograph above a threshold, and the score; with `detail` mean scores and F1, too."""
-    scores, picked = store.scores, store.picked()
+    now = store.found
+    scores, picked = now.scores, now.picked
     counted = scores.counts(threshold)
     unusual = outliers(counted, picked)
     found: dict[str, object] = {

@@ -122,7 +122,7 @@ def changed_knobs(config: Config) -> dict[str, object]:
 
 
 def _inputs(project: Project, paths: Sequence[Path], folder: Path) -> list[str]:
-    """Return the arguments that name micrographs, labels, diameter, pixel size and gain."""
+    """Return the arguments that name micrographs, labels, diameter, pixel size, gain and masks."""
     reading = project.reading
     if reading.pixel_size_A is None and reading.listed:
         words = [str(_micrograph_list(project, paths, folder))]
@@ -135,7 +135,9 @@ def _inputs(project: Project, paths: Sequence[Path], folder: Path) -> list[str]:
         "--diameter": project.diameter,
         "--pixel-size": None if reading.pixel_size_A is None else f"{reading.pixel_size_A:g}A",
         "--gain": reading.gain,
+        "--mask": None if reading.masks is None else reading.masks.path.absolute(),
     }
+    words += ["--mask-good"] if reading.masks is not None and reading.masks.good else []
     return words + [word for name, value in options.items() if value is not None for word in (name, str(value))]
 
 

@@ -243,5 +243,7 @@ class Proposals:
         path, reading, config = self._project.path(number), work.reading, work.config
         model = work.model and (str(work.model), stamp(work.model))
         own = () if model else (config.image, config.propose)
-        parts = (path, stamp(path), reading.size_of(path), reading.gain, work.diameter_px, model, own, __version__)
+        mask = reading.masks and (reading.masks, stamp(reading.masks.find(self._project.name(number))))
+        image = (path, stamp(path), reading.size_of(path), reading.gain, mask)
+        parts = (*image, work.diameter_px, model, own, __version__)
         return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()

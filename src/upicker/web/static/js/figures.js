@@ -1,6 +1,6 @@
 /** Texts of the page for inspecting: figures of the micrograph that is shown and of all, and what is wrong with files. */
 
-import { h, many } from "./ui.js";
+import { find, h, many } from "./ui.js";
 
 /** @param {number | null | undefined} value */
 function fraction(value) {
@@ -40,4 +40,16 @@ export function problemTexts({ problems, more_problems: more, strangers }) {
   if (more) texts.push(`… and ${more} more`);
   if (strangers) texts.push(`Picks of ${many(strangers, "other micrograph")} are not shown.`);
   return { texts, count: problems.length + more + (strangers ? 1 : 0) };
+}
+
+/**
+ * Lists them in their panel, and hides it where there are none.
+ * @param {HTMLElement} panel
+ * @param {PickSummary} summary
+ */
+export function showProblems(panel, summary) {
+  const { texts, count } = problemTexts(summary);
+  panel.hidden = !texts.length;
+  find(panel, "summary").textContent = `Problems (${count})`;
+  find(panel, ".body").replaceChildren(h("ul", { class: "problems" }, texts.map((text) => h("li", {}, text))));
 }

@@ -1,6 +1,6 @@
 /** Keys of the page for inspecting: bindKeys(page). */
 
-/** @param {import("./inspect.js").Page} page */
+/** @param {import("./inspectpage.js").Page} page */
 export function bindKeys(page) {
   const { keys, viewer } = page;
   /** @type {(run: () => unknown) => () => unknown} */

@@ -95,7 +95,9 @@ export class Table {
    * @param {boolean} hasLabels
    */
   use(micrographs, hasLabels) {
-    this.#items = micrographs.map(({ id, name, triage }) => ({ id, name, count: null, mean: null, f1: null, why: null, triage, usable: triage?.score ?? null }));
+    const known = new Map(this.#items.map((item) => [item.id, item]));
+    const unknown = { count: null, mean: null, f1: null, why: null };
+    this.#items = micrographs.map(({ id, name, triage }) => ({ ...unknown, ...known.get(id), id, name, triage, usable: triage?.score ?? null }));
     this.hasLabels = hasLabels;
     this.hasTriage = micrographs.some(({ triage }) => triage);
     const { root, heads, filter } = this.#parts;

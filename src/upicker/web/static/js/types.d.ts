@@ -137,6 +137,8 @@ interface LabelState {
 /** Response of GET /api/picks/summary once all picks are read. */
 interface PickSummary {
   loading?: number;
+  number: number;
+  replaced: number;
   score: ScoreKind;
   threshold: number | null;
   picked_at: number | null;
