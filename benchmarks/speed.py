@@ -127,15 +127,15 @@ def ours(name: str, source: Path, arguments: list[str], threshold: float) -> Pro
     return Program(name, commands, lambda folder: of_folder(folder / "out"), threshold, {"PYTHONPATH": str(source)})
 
 
-def relion(name: str, *more: str) -> Program:
+def relion(name: str, *more: str, diameter_px: float = DIAMETER_PX, pixel_size_A: float = PIXEL_SIZE_A) -> Program:
     """RELION's LoG; its threshold is in standard deviations above the mean, and what it writes is above it."""
 
     def commands(paths: Sequence[Path], folder: Path) -> list[list[str]]:
         for path in paths:
             (folder / path.name).symlink_to(path)
         rows = "".join(f"{path.name} 1\n" for path in paths)
-        (folder / "list.star").write_text(LIST.format(size=PIXEL_SIZE_A) + rows)
-        length = DIAMETER_PX * PIXEL_SIZE_A
+        (folder / "list.star").write_text(LIST.format(size=pixel_size_A) + rows)
+        length = diameter_px * pixel_size_A
         sizes = ["--LoG_diam_min", f"{0.8 * length:.1f}", "--LoG_diam_max", f"{1.25 * length:.1f}"]
         command = ["relion_autopick", "--i", "list.star", "--odir", "out/", "--pickname", "autopick", "--LoG", *sizes]
         return [[*command, *more]]
@@ -143,26 +143,35 @@ def relion(name: str, *more: str) -> Program:
     return Program(name, commands, lambda folder: of_folder(folder / "out"), -np.inf, {})
 
 
-def topaz(program: Path) -> Program:
-    """Topaz with its general model."""
+def topaz(
+    program: Path,
+    model: Path | None = None,
+    scale: int = TOPAZ_SCALE,
+    radius: int = TOPAZ_RADIUS,
+    diameter_px: float = DIAMETER_PX,
+) -> Program:
+    """Topaz with its general model, or with one of its own training."""
 
     def commands(paths: Sequence[Path], folder: Path) -> list[list[str]]:
         small = [str(folder / "small" / path.name) for path in paths]
-        scale = str(TOPAZ_SCALE)
-        return [
-            [str(program), "preprocess", "-s", scale, "-j", "1", "-o", "small", *map(str, paths)],
-            [str(program), "extract", "-r", str(TOPAZ_RADIUS), "-x", scale, "-j", "1", "-o", "out.txt", *small],
-        ]
+        own = ["-m", str(model)] if model else []
+        extract = [*own, "-r", str(radius), "-x", str(scale), "-j", "1", "-o", "out.txt", *small]
+        return [topaz_preprocess(program, scale, paths), [str(program), "extract", *extract]]
 
     def picks(folder: Path) -> Picks:
         rows = [line.split("\t") for line in (folder / "out.txt").read_text().splitlines()[1:]]
         names = np.array([row[0] for row in rows])
         values = np.array([row[1:4] for row in rows], float)
         return {
-            name: Particles.of(values[names == name, :2], DIAMETER_PX, values[names == name, 2]) for name in set(names)
+            name: Particles.of(values[names == name, :2], diameter_px, values[names == name, 2]) for name in set(names)
         }
 
     return Program("Topaz 0.3.20, general model", commands, picks, 0.0, {})
+
+
+def topaz_preprocess(program: Path, scale: int, paths: Sequence[Path]) -> list[str]:
+    """Return Topaz's command that writes down-sampled, normalised micrographs to the folder ``small``."""
+    return [str(program), "preprocess", "-s", str(scale), "-j", "1", "-o", "small", *map(str, paths)]
 
 
 def stored_threshold(model: Path, views: int) -> float:
