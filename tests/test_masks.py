@@ -133,6 +133,21 @@ def test_masks_that_look_wrong_are_told_with_the_way_out(tmp_path):
     assert "leave out --mask-good" in told
 
 
+def test_a_clean_micrograph_is_no_mistake_but_a_folder_of_clean_ones_may_be(tmp_path):
+    for number in range(7):
+        written(tmp_path / f"m{number}_mask.png", np.zeros(SHAPE, np.uint8))
+    names = [f"m{number}" for number in range(7)]
+    found = Masks(tmp_path)
+    with collected_warnings() as told:
+        assert not found.unusable("m3", SHAPE).any()
+    assert not told
+    assert "none of 5 masks" in found.all_empty(names)
+    assert found.all_empty(["m8"]) == ""
+    assert Masks(tmp_path, good=True).all_empty(names) == ""
+    written(tmp_path / "m6_mask.png", BAD.astype(np.uint8))
+    assert found.all_empty(names) == ""
+
+
 # --- what they do
 
 

@@ -13,7 +13,7 @@ KNOBS = {knob.key: knob for room in fields(Config) for knob in knobs_of(type(get
 FIXED = {key for key in KNOBS if key.startswith("model.")} - {"model.query_density"} | {"image.working_diameter_px"}
 BROUGHT = {key for key in KNOBS if key.startswith("image.")} | {
     "model.query_density", "train.tile_px", "train.learning_rate", "train.finetune_learning_rate",
-    "train.pretrain_steps", "train.finetune_steps",
+    "train.pretrain_steps", "train.finetune_steps", "train.pretrain_epochs", "train.finetune_epochs",
 }  # fmt: skip
 
 

@@ -63,11 +63,11 @@ def inspect(
     """
     check_host(host)
     merged = changes(config, changes_)
-    again = partial(listed_micrographs, micrographs, pixel_size, gain, masking.masks)
-    paths, reading = again()
+    given = (micrographs, pixel_size, gain, masking.masks)
+    paths, reading = listed_micrographs(*given)
 
     from upicker.web.project import inspecting
 
     project = inspecting(paths, reading, picks, labels, diameter, merged, triage)
-    project.again = again
+    project.again = partial(listed_micrographs, *given, again=True)
     return show(project, host, port, not no_browser, f"Picks of {picks} in {counted(paths)}", force)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from upicker.cli.console import warning
 from upicker.cli.shares import Share, parse_share
 from upicker.config import Config, read_changes
 from upicker.errors import ConfigError, InputError
@@ -270,9 +271,15 @@ NO_MASKS = Masking()
 
 
 def listed_micrographs(
-    patterns: Sequence[str], pixel_size_A: float | None, gain: Path | None, masks: Masks | None = None
+    patterns: Sequence[str],
+    pixel_size_A: float | None,
+    gain: Path | None,
+    masks: Masks | None = None,
+    again: bool = False,
 ) -> tuple[list[Path], Reading]:
-    """Return the micrographs given by files, folders, patterns and lists, and how to read them.
+    """Return the micrographs given by files, folders, patterns and lists, and how to read them; warn of empty masks.
+
+    They may be listed `again`, without that warning.
 
     Raises
     ------
@@ -280,9 +287,13 @@ def listed_micrographs(
         If there is none, or a list cannot be read.
     """
     from upicker.io.micrographs import Reading
+    from upicker.io.names import plain
 
     found = entries(patterns)
-    return [entry.path for entry in found], Reading.of(found, pixel_size_A, gain, masks)
+    paths = [entry.path for entry in found]
+    if masks is not None and not again and (told := masks.all_empty([plain(path) for path in paths])):
+        warning(told)
+    return paths, Reading.of(found, pixel_size_A, gain, masks)
 
 
 def entries(patterns: Sequence[str], by_path: bool = False) -> list[Listed]:

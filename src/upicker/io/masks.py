@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from upicker.errors import InputError, MicrographError, UPickerWarning, warn
+from upicker.errors import InputError, MicrographError, UPickerError, UPickerWarning, warn
 from upicker.io import micrographs
+from upicker.statistics import evenly_spaced
 
 # A mask may be binned, but must have the aspect ratio of its micrograph.
 ASPECT_TOLERANCE = 0.02
 # A mask that marks more than this is likely to mean the opposite.
 SUSPICIOUS = 0.9
+# How many masks of a folder are looked at before a run.
+LOOKED_AT = 5
 # Up to this highest value, all but 0 is marked by a mask; grey levels of 8 bits, perhaps blurred at the edges by JPG.
 _MOST_CLASSES, _WHITE = 10, 255
 
@@ -45,6 +50,11 @@ class Masks:
         if not self.path.exists():
             raise InputError(self.path, "there is no such file or folder", "Give --mask a mask, or a folder of masks")
 
+    @property
+    def _opposite(self) -> str:
+        """What to do if masks are meant the other way round."""
+        return f"If they mean the opposite, {'leave out' if self.good else 'add'} --mask-good"
+
     def about(self) -> dict[str, object]:
         """Return them as keys of ``run.toml``."""
         return {"mask": str(self.path), **({"mask_good": True} if self.good else {})}
@@ -68,6 +78,20 @@ class Masks:
     def _files(self) -> dict[str, Path]:
         """The masks in the folder by name; listed once, as there may be one for each of very many micrographs."""
         return {micrographs.plain(file): file for file in micrographs.find([self.path])}
+
+    def all_empty(self, stems: Sequence[str]) -> str:
+        """Return what to say if the masks of all micrographs, of which a few are looked at, mark nothing; else nothing.
+
+        Masks that are missing or cannot be read are told when their micrograph is read.
+        """
+        looked = 0
+        for index in evenly_spaced(len(stems), LOOKED_AT) if self.path.is_dir() else ():
+            with suppress(UPickerError):
+                if (read(self.find(stems[int(index)])) != self.good).any():
+                    return ""
+                looked += 1
+        found = f"{self.path}: none of {looked} masks that were looked at marks anything as unusable"
+        return f"{found}. {self._opposite}." if looked else ""
 
     def unusable(self, stem: str, shape: tuple[int, int]) -> np.ndarray:
         """Return what is unusable in one micrograph.
@@ -102,12 +126,11 @@ class Masks:
             raise MicrographError(path, found, "A mask must have the aspect ratio of its micrograph")
         unusable = ~mask if self.good else mask
         share = float(unusable.mean())
-        other = "leave out --mask-good if 1 means unusable" if self.good else "add --mask-good if 1 means good"
-        if share == 0:
-            warn(UPickerWarning(path, "this mask marks nothing as unusable", f"If that is wrong, {other}"))
+        if share == 0 and not self.path.is_dir():  # Of many micrographs some are clean.
+            warn(UPickerWarning(path, "this mask marks nothing as unusable", self._opposite))
         if share > SUSPICIOUS:
             found = f"this mask marks {share:.0%} of the micrograph as unusable"
-            warn(UPickerWarning(path, found, f"Look at it, and {other}"))
+            warn(UPickerWarning(path, found, self._opposite))
         return unusable
 
 
