@@ -156,8 +156,8 @@ class Particles:
         """
         centres = np.asarray(xy, np.float64).reshape(-1, 2)
         n = len(centres)
-        diameters = np.broadcast_to(np.asarray(diameter_px, np.float64), (n,)).copy()
-        scores = np.broadcast_to(np.asarray(score, np.float64), (n,)).copy()
+        diameters, scores = np.empty(n), np.empty(n)
+        diameters[:], scores[:] = np.asarray(diameter_px, np.float64), np.asarray(score, np.float64)
         kind = score_kind or (ScoreKind.NONE if (scores == 1).all() else ScoreKind.GIVEN)
         return cls(centres, diameters, scores, score_kind=kind)
 

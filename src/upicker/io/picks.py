@@ -235,6 +235,9 @@ def _in_raw_pixels(
 
 def _check_possible(where: Path, particles: Particles) -> None:
     """Refuse numbers that are none of a particle in a micrograph; some formats could not hold them."""
+    plain = np.abs(particles.xy).max(initial=0.0) < _IMPOSSIBLE  # False with NaN, too.
+    if plain and not (np.abs(particles.diameter_px) >= _IMPOSSIBLE).any() and "psi_deg" not in particles.extra:
+        return
     x, y = np.where(np.isnan(particles.xy), np.inf, particles.xy).T
     columns = {"x": x, "y": y, "diameter": particles.diameter_px}
     if "psi_deg" in particles.extra:
