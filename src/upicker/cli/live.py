@@ -32,9 +32,9 @@ def follow(folder: Path, output: Path, every_s: float) -> int:
 def _follow(folder: Path, output: Path, every_s: float) -> None:
     from upicker.report import live
 
-    if not _has_begun(folder):
+    if not has_begun(folder):
         tell(f"waiting for a run in {folder}")
-    while not _has_begun(folder):
+    while not has_begun(folder):
         time.sleep(min(every_s, 1.0))
     told: set[tuple[str, str]] = set()
     while (found := live.follow(folder, output, every_s)).is_running:
@@ -47,7 +47,7 @@ def _follow(folder: Path, output: Path, every_s: float) -> None:
             raise InputError(folder, "it was removed", f"{output} shows it as it was before")
 
 
-def _has_begun(folder: Path) -> bool:
+def has_begun(folder: Path) -> bool:
     """Return whether a run has begun there; what cannot become an output folder is refused by what reads it."""
     from upicker.run import record
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from upicker.cli.batches import Failures, show_warnings, watch
 from upicker.cli.console import note, result, warning
+from upicker.cli.live import has_begun
 from upicker.cli.options import Duration, Flag
 from upicker.cli.shares import OPTION, Share
 from upicker.errors import ConfigError, OutputError, UPickerWarning, listed
@@ -113,13 +114,10 @@ def follow_arriving(title: str, task: Task, watching: Watching, target: Path) ->
 
 def _write_report(folder: Path, watching: Watching) -> None:
     """Write the page that follows the run, if one is asked for; a watch goes on without it."""
-    if watching.report is None:
+    if watching.report is None or not has_begun(folder):
         return
     from upicker.report import live
-    from upicker.run import record
 
-    if not record.read(folder, micrographs=False).about:
-        return  # Nothing has arrived yet.
     try:
         live.follow(folder, watching.report, watching.poll)
     except OutputError as error:

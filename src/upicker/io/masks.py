@@ -96,8 +96,8 @@ class Masks:
     def unusable(self, stem: str, shape: tuple[int, int]) -> np.ndarray:
         """Return what is unusable in one micrograph.
 
-        What looks like a mistake is told by `upicker.errors.warn`: a mask that marks nothing at all, and one that marks
-        nearly all.
+        What looks like a mistake is told by `upicker.errors.warn`: a mask that marks nearly all, and the only one if it
+        marks nothing.
 
         Parameters
         ----------

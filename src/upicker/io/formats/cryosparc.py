@@ -119,7 +119,8 @@ def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
     if _ANGLE in fields:
         extra["psi_deg"] = np.degrees(_column(path, fields, _ANGLE))
     particles = replace(Particles.of(xy, np.nan, score), extra=extra)
-    unread = [word for start, word in _UNREAD.items() if any(_is_set(fields, name, start) for name in fields)]
+    filled = [name for name, values in fields.items() if _is_set(values)]
+    unread = [word for start, word in _UNREAD.items() if any(name.startswith(start) for name in filled)]
     origins_A, without = _origins(path, fields, n)
     unread += without
     return [
@@ -139,7 +140,7 @@ def _picks(path: Path, fields: dict[str, np.ndarray]) -> list[Picks]:
 
 def _origins(path: Path, fields: dict[str, np.ndarray], n: int) -> tuple[np.ndarray | None, list[str]]:
     """Return how far particles were shifted by their last alignment, `(n, 2)` in Angstrom; and what is not known."""
-    kind = next((kind for kind in _ALIGNMENTS if _is_set(fields, f"{kind}/shift", f"{kind}/shift")), None)
+    kind = next((kind for kind in _ALIGNMENTS if (name := f"{kind}/shift") in fields and _is_set(fields[name])), None)
     if kind is None:
         return None, []
     name = next((name for name in (f"{kind}/psize_A", "blob/psize_A") if name in fields), None)
@@ -151,8 +152,8 @@ def _origins(path: Path, fields: dict[str, np.ndarray], n: int) -> tuple[np.ndar
     return shift.astype(np.float64) * size[:, None], []
 
 
-def _is_set(fields: dict[str, np.ndarray], name: str, start: str) -> bool:
-    return name.startswith(start) and name in fields and fields[name].dtype.kind in "iuf" and bool(fields[name].any())
+def _is_set(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iuf" and bool(values.any())
 
 
 def _check_shapes(path: Path, shapes: np.ndarray, n: int) -> None:

@@ -21,7 +21,7 @@ from upicker.io.records import record
 from upicker.particles import EXTRA, Particles
 
 _COLUMNS = ("x", "y", "diameter", "score")
-_OWN = b"x,y,diameter,score"
+_OWN = ",".join(_COLUMNS).encode()
 _SAME_IN_ALL = {b"rows", b"columns", b"pixel_size_A", b"score_kind"}
 _NUMBERS = b"0123456789.,-+eE"
 _TABLE = _NUMBERS + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_\n"
@@ -54,10 +54,12 @@ def _quick(content: Content) -> Picks | None:
 
     Columns behind the usual four must say the same in all rows.
     """
+    if not is_own(content.data):
+        return None
     header, _, body = content.data.partition(b"\n")
     lines = body.split(b"\n")
     columns = header.split(b",")
-    if not is_own(content.data) or lines.pop() or not lines or not set(columns[4:]) <= _SAME_IN_ALL:
+    if lines.pop() or not lines or not set(columns[4:]) <= _SAME_IN_ALL:
         return None
     commas = len(columns) - 1
     if any(line.count(b",") != commas for line in lines):

@@ -190,17 +190,14 @@ class PickStore:
         seen, pause = None, 0.0
         while not self._closed.wait(pause):
             began = time.monotonic()
-            now = self._look()
+            if seen is not None:
+                self.project.extend(self.labels)
+            now = len(self.project.micrographs), _stamps(self.picks)
             if now != seen:
                 seen = now
                 self._read()
             self._read_once.set()
             pause = max(poll_s, _LEISURE * (time.monotonic() - began))
-
-    def _look(self) -> object:
-        """Return what changes when picks or the list of micrographs do; take new micrographs into the project."""
-        self.project.extend(self.labels)
-        return len(self.project.micrographs), _stamps(self.picks)
 
     def _read(self) -> None:
         """Read what has changed. What was read before stays if that fails."""
