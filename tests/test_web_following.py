@@ -82,6 +82,25 @@ def test_numbers_stay_where_nothing_that_was_shown_has_changed(tmp_path, project
     assert store.one(0).since == 1
 
 
+def test_labels_that_stand_twice_are_told_as_they_stand_now(tmp_path, project, opened):
+    file = tmp_path / "labels/mic0.csv"
+    good = coordinates.read(file)
+    twice = Particles.of(np.concatenate([good.xy, good.xy[:1]]), good.median_diameter_px)
+    coordinates.write(file, twice, "csv")
+    store = opened(project)
+    [before] = [problem for problem in store.found.problems if "counted once" in problem]
+    seen = store.found.number
+    coordinates.write(file, twice.select(np.arange(len(twice))[::-1]), "csv")
+    (make_picks(tmp_path / "other", 4) / "mic3.csv").rename(tmp_path / "picks/mic3.csv")
+    read_again(store, seen)
+    assert [problem for problem in store.found.problems if "counted once" in problem] == [before]
+    seen = store.found.number
+    coordinates.write(file, good, "csv")
+    (tmp_path / "picks/mic3.csv").unlink()
+    read_again(store, seen)
+    assert not [problem for problem in store.found.problems if "counted once" in problem]
+
+
 def test_what_was_rejected_stays_rejected_and_indices_of_other_picks_are_refused(tmp_path, project, opened):
     store = opened(project)
     seen = store.found.number

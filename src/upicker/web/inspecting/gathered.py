@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from upicker import scoring
 from upicker.errors import UPickerError
 from upicker.io.labels import LabelFolder
 from upicker.io.picks import Picks
-from upicker.io.sources import DistinctReader, repeats
+from upicker.io.sources import DistinctReader, Repeated, Source, repeats
 from upicker.particles import Particles, ScoreKind, common_kind
 from upicker.web.inspecting import loading
 from upicker.web.inspecting.loading import Origin, Progress, Remembered
@@ -157,8 +158,8 @@ class Gatherer:
         assert project.picks is not None
         self.project, self.picks, self.labels = project, project.picks, labels
         self._read_picks = Remembered(loading.one_micrograph)
-        self._read_labels = DistinctReader(project.reading.pixel_size_A)
-        self._remembered_labels = Remembered(self._read_labels)
+        self._read_labels = Remembered(self._distinct)
+        self._repeated: dict[Source, list[Repeated]] = {}
 
     def read(self, progress: Callable[[float], None]) -> Content:
         """Read the files.
@@ -179,10 +180,17 @@ class Gatherer:
         picks = loading.read_picks(self.picks, names, _within(progress, 0.0, end), self._read_picks)
         labels = loading.Read[Particles]([None] * len(names))
         if self.labels is not None:
-            labels = loading.read_labels(self.labels, _within(progress, end, _BOTH), self._remembered_labels)
-            if told := repeats(self._read_labels.repeated, "counted once"):
+            labels = loading.read_labels(self.labels, _within(progress, end, _BOTH), self._read_labels)
+            if told := repeats(chain.from_iterable(self._repeated.values()), "counted once"):
                 labels.problems.append(told)
         return Content(origin, picks, labels)
+
+    def _distinct(self, source: Source) -> Particles:
+        """Read labels, each position once, and note what stands more than once in this file now."""
+        reader = DistinctReader(self.project.reading.pixel_size_A)
+        particles = reader(source)
+        self._repeated[source] = reader.repeated
+        return particles
 
     def compared(
         self, content: Content, rejected: Mapping[str, list[list[float]]], before: Gathered | None
